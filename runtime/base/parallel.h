@@ -1,0 +1,18 @@
+/* Parallel: one pool of threads, OpenMP's, shared with OpenBLAS (its OpenMP build runs on one thread
+   inside a parallel region). Work is cut into pieces whose bounds do not depend on the number of
+   threads, so that sums and vectorised tails are the same for any of them. */
+#ifndef GLS_BASE_PARALLEL_H
+#define GLS_BASE_PARALLEL_H
+
+#include <omp.h>
+#include <stdint.h>
+
+/* Elements below which a loop is not worth a team of threads. */
+enum { PARALLEL_THRESHOLD = 16384 };
+
+static inline int parallel_threads(void) { return omp_get_max_threads(); }
+static inline void parallel_set_threads(int threads) { omp_set_num_threads(threads); }
+
+static inline int64_t parallel_minimum(int64_t a, int64_t b) { return a < b ? a : b; }
+
+#endif

@@ -1,0 +1,63 @@
+/* Bind: the core as the Lua module gls.core. The only folder (with cli) that includes lua.h.
+   module.c  luaopen_gls_core, joins the domains     tensor.c  tensor userdata: creation, indexing, operators
+   ops.c     every row of the op table as function and method, help     grad.c  tape: backward, jvp, fn
+   optim.c   optimizers      io.c  loaders and files     linalg.c  Cholesky, eigenproblem    memory.c  seeds, threads, bytes
+
+   The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
+   C path, through "%s". Userdata are made first, empty and safe, then filled. */
+#ifndef GLS_BIND_BIND_H
+#define GLS_BIND_BIND_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "../tensor/tensor.h"
+
+#define BIND_TENSOR "gls.tensor"
+
+/* One function of a domain, with its doc beside it: doc's first line is the call, the rest says what it gives
+   (shapes, units, defaults, errors, source). */
+struct bind_function {
+  const char *name;
+  lua_CFunction function;
+  const char *doc;
+};
+
+/* Raises the core's message as a Lua error when status is not STATUS_OK. */
+void bind_check(lua_State *L, int status);
+/* Raises the core's message. */
+int bind_error(lua_State *L);
+
+/* Pushes an empty tensor userdata; *slot is set to the returned tensor by the caller. */
+struct tensor **bind_new_tensor(lua_State *L);
+/* Pushes a tensor, taking over its reference; NULL raises the core's message. Tells the collector of the bytes. */
+void bind_push_tensor(lua_State *L, struct tensor *tensor);
+/* Tensor at argument i, borrowed; a Lua error names what stands there instead. A released one is an error. */
+struct tensor *bind_tensor(lua_State *L, int i);
+/* The same or NULL for nil / none. */
+struct tensor *bind_optional_tensor(lua_State *L, int i);
+/* NULL when the value at i is not a tensor. */
+struct tensor *bind_test_tensor(lua_State *L, int i);
+/* Sizes from arguments first..top (2, 3) or one list ({2, 3}). */
+void bind_sizes(lua_State *L, int first, struct shape *shape);
+
+/* Sets the functions of a NULL-ended array in the table at the top of the stack, and their doc lines in the
+   registry's table of docs (gls.core.docs). */
+void bind_functions(lua_State *L, const struct bind_function *functions);
+
+/* Young garbage is collected (a minor cycle of Lua's generational mode) when tensors made since the last one
+   hold many bytes, and at the end of every optimizer step: bind_collect. Intermediate tensors of a step so go
+   back to the buffer cache before the next step starts. */
+void bind_collect(lua_State *L);
+
+/* Each domain adds its functions to the module table at the top of the stack. */
+void bind_open_tensor(lua_State *L);
+void bind_open_ops(lua_State *L);
+void bind_open_grad(lua_State *L);
+void bind_open_optim(lua_State *L);
+void bind_open_io(lua_State *L);
+void bind_open_linalg(lua_State *L);
+void bind_open_memory(lua_State *L);
+
+#endif

@@ -1,0 +1,140 @@
+/* Ops: one differentiable operation is one row, struct op. A family of ops is one file (elementwise.c,
+   reduce.c, …) that ends in its array of rows; table.c joins the arrays. The binding, the help text, the
+   tape and the gradient checks all loop over rows and know no op by name.
+
+   A call holds the op's tensor inputs in the order of its parameters, and the values of the other
+   parameters in their order. Every kernel works for any strides, broadcast, size 1 and empty. */
+#ifndef GLS_OPS_OP_H
+#define GLS_OPS_OP_H
+
+#include "../base/random.h"
+#include "../tensor/tensor.h"
+
+enum { OP_MAX_PARAMETERS = 10, OP_MAX_LIST = 8, OP_MAX_SAVED = 3 };
+
+enum op_parameter_kind {
+  OP_TENSOR,          /* a tensor of reals */
+  OP_OPTIONAL_TENSOR, /* the same, or nil: input NULL */
+  OP_INDICES,         /* an int32 tensor; values start at 1 as the user wrote them */
+  OP_ANY_TENSOR,      /* a tensor of any type */
+  OP_TENSORS,         /* a Lua list of real tensors: takes all inputs; only as the first parameter */
+  OP_NUMBER,          /* value.number */
+  OP_INTEGER,         /* value.list[0] */
+  OP_FLAG,            /* value.list[0] is 0 or 1 */
+  OP_DIMENSION,       /* value.list[0], from 0, checked by op_resolve_dimension against the first input */
+  OP_DIMENSIONS,      /* value.count, value.list: a list or one number; count 0 = not given = all */
+  OP_SIZES,           /* value.count, value.list: a list of sizes, as given */
+  OP_PAIR,            /* one number or two: value.list[0..1] */
+  OP_RANDOM           /* not an argument of the user's: value.stream is filled with a fresh stream */
+};
+
+struct op_parameter {
+  const char *name; /* NULL ends the list */
+  enum op_parameter_kind kind;
+  bool has_default; /* of non-tensor kinds; without it the argument is required */
+  double default_value;
+};
+
+struct op_value {
+  double number;
+  int count;
+  int64_t list[OP_MAX_LIST];
+  struct random_stream stream;
+};
+
+struct op;
+
+struct op_call {
+  const struct op *op;
+  int input_count;
+  struct tensor **input;                    /* NULL where an optional tensor is absent */
+  struct op_value value[OP_MAX_PARAMETERS]; /* of the non-tensor parameters, in order */
+  struct tensor *output;
+  struct tensor *saved[OP_MAX_SAVED]; /* what forward leaves for vjp and jvp (masks, statistics) */
+  bool differentiable;                /* false: forward need not fill saved */
+};
+
+enum op_flag {
+  OP_VIEW = 1,         /* forward makes output itself, a view of input 0 */
+  OP_SAVES_INPUTS = 2, /* vjp or jvp read the values of inputs (shapes are always there) */
+  OP_SAVES_OUTPUT = 4, /* vjp or jvp read the values of the output */
+  OP_NO_GRADIENT = 8,  /* has no derivative (comparisons, argmax); vjp and jvp are NULL */
+  OP_ROWWISE = 16,     /* row i of the output (first dimension) depends on row i of the batch inputs alone */
+  OP_CONSTANT = 32     /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
+};
+
+/* The affine view of a call: output Z = A W + 1 bᵀ, for layers whose weight gradient is Aᵀ G. */
+struct factors {
+  int64_t rows, inputs, outputs; /* A: rows × inputs, G: rows × outputs; W: inputs × outputs */
+  struct tensor *a;              /* contiguous rows, owned */
+  struct tensor *g;              /* contiguous rows, owned */
+};
+
+struct op {
+  const char *name;
+  struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
+  unsigned flags;
+  unsigned batch_inputs; /* OP_ROWWISE: bit i set when input i carries the batch in its first dimension,
+                            if its rank and first size are the output's (elementwise broadcasting);
+                            saved tensors whose first size is the output's go along */
+  /* Output's shape and type (*type is TYPE_REAL on entry); checks the inputs; STATUS_ERROR with a message
+     such as "inner sizes differ: (250×3073) · (3072×512)" (the op's name is put before it). */
+  int (*shape)(const struct op_call *call, struct shape *shape, enum element_type *type);
+  /* Fills call->output (contiguous, undefined contents) and saved. */
+  int (*forward)(struct op_call *call);
+  /* gradient: ∂L/∂output, output's shape, any strides. For every i with needed[i], result[i] becomes a new
+     tensor of input i's shape (a view of gradient is fine). Results stay NULL elsewhere. On error the
+     caller releases what is there. */
+  int (*vjp)(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
+  /* tangent[i]: change of input i, its shape, or NULL for none (at least one is not NULL).
+     *result: change of the output. */
+  int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
+  /* Affine ops: input 1 is the weight, input 2 the bias (may be NULL). */
+  int (*factors)(const struct op_call *call, struct tensor *gradient, struct factors *result);
+  /* Losses (convex in input 0): *result = H v, H the Hessian (Gauss-Newton) of the loss in input 0. */
+  int (*hessian_product)(const struct op_call *call, struct tensor *v, struct tensor **result);
+  const char *doc; /* one line: what it gives, shapes, source */
+  /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in
+     order, then name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1".
+     "scalar" is rank 0, "-" an absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9),
+     distinct (far apart, away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal.
+     Where indices start at 1 for the user they do so here. */
+  const char *const *samples;
+};
+
+/* ---- table.c ---- */
+int op_count(void);
+const struct op *op_at(int i);
+const struct op *op_find(const char *name); /* NULL when there is none */
+
+/* ---- call.c ---- */
+/* Runs shape and forward, unrecorded: a new output, or NULL with message. values may be NULL when the op has none. */
+struct tensor *op_run(const struct op *op, int input_count, struct tensor *const *input, const struct op_value *values);
+/* The same, leaving the filled call for the tape: call->op, input, value, differentiable are set by the
+   caller. On error nothing is left in output and saved. */
+int op_call_forward(struct op_call *call);
+/* By name, for use inside vjps: 1 or 2 tensors and no values. */
+struct tensor *op_run1(const char *name, struct tensor *x);
+struct tensor *op_run2(const char *name, struct tensor *x, struct tensor *y);
+/* A view or sum of t in the given shape, undoing broadcasting: what a vjp returns for an input that was
+   broadcast. t itself retained when the shapes are equal. */
+struct tensor *op_sum_to_shape(struct tensor *t, const struct shape *shape);
+/* a += b in place, a contiguous and unshared. */
+int op_accumulate(struct tensor *a, struct tensor *b);
+/* Dimension from value (counted from 0, negative from the end: -1 is the last) to 0..rank-1. */
+int op_resolve_dimension(int64_t given, int rank, int *dimension);
+
+/* Families; each array is ended by a row without a name. */
+extern const struct op elementwise_ops[], reduce_ops[], matmul_ops[], move_ops[], index_ops[], conv_ops[], pool_ops[],
+    norm_ops[], loss_ops[], random_ops[];
+
+/* ---- matmul.c ---- */
+/* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel: split by us, each
+   thread calling single-threaded BLAS. */
+void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
+                 int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
+/* The reference: three loops. */
+void matmul_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
+                       int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
+
+#endif
