@@ -1,0 +1,130 @@
+--- Options: tables with named fields, checked. An unknown field is an error that suggests the nearest name.
+-- @module gls.options
+local options = {}
+
+local function marker(name)
+  return setmetatable({}, { __name = name, __tostring = function() return name end })
+end
+
+--- Marks an option without a default: absent means nil.
+options.none = marker "options.none"
+
+--- Marks an option that has to be given.
+options.required = marker "options.required"
+
+local any_type = {}
+
+--- Marks an option whose values may be of another type than its default (a number or "auto").
+-- @param default what absent means
+function options.any(default) return setmetatable({ default = default }, any_type) end
+
+-- Edit distance with adjacent letters swapped counted as one (optimal string alignment).
+local function distance(a, b)
+  local before, previous = nil, {}
+  for j = 0, #b do previous[j] = j end
+  for i = 1, #a do
+    local current = { [0] = i }
+    for j = 1, #b do
+      local cost = a:byte(i) == b:byte(j) and 0 or 1
+      local best = math.min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + cost)
+      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
+        best = math.min(best, before[j - 2] + 1)
+      end
+      current[j] = best
+    end
+    before, previous = previous, current
+  end
+  return previous[#b]
+end
+
+--- The known name nearest to a given one.
+-- @tparam string given what the user wrote
+-- @tparam table names either a list of names or a table whose keys are the names
+-- @treturn string|nil the nearest name, or nil when none is near
+function options.nearest(given, names)
+  local candidates = {}
+  if #names > 0 then
+    for _, name in ipairs(names) do candidates[#candidates + 1] = name end
+  else
+    for name in pairs(names) do
+      if type(name) == "string" then candidates[#candidates + 1] = name end
+    end
+  end
+  table.sort(candidates)
+  given = tostring(given):lower()
+  local best, best_distance
+  for _, name in ipairs(candidates) do
+    local lower = name:lower()
+    local d = distance(given, lower)
+    -- "lr_rate" is far from everything; a name begun or abbreviated is near.
+    if #given >= 3 and (lower:sub(1, #given) == given or given:sub(1, #lower) == lower) then d = math.min(d, 1) end
+    if d <= math.max(1, math.min(#given, #name) // 2) and (not best or d < best_distance) then
+      best, best_distance = name, d
+    end
+  end
+  return best
+end
+
+--- The end of a message about an unknown name: `; did you mean "batch"?`, or the list of names.
+-- @tparam string given what the user wrote
+-- @tparam table names a list of names or a table whose keys are the names
+-- @treturn string
+function options.suggestion(given, names)
+  local near = options.nearest(given, names)
+  if near then return ('; did you mean "%s"?'):format(near) end
+  local list = {}
+  if #names > 0 then
+    for _, name in ipairs(names) do list[#list + 1] = name end
+  else
+    for name in pairs(names) do list[#list + 1] = tostring(name) end
+    table.sort(list)
+  end
+  if #list == 0 then return "; there are none" end
+  return "; known: " .. table.concat(list, ", ")
+end
+
+--- Checks a table of options and fills in defaults.
+-- @tparam string where the function the options are for, named in errors ("data.loader")
+-- @tparam table|nil given what the user gave; nil counts as {}
+-- @tparam table allowed name → default, options.any(default), options.none (absent is nil) or
+-- options.required
+-- @treturn table a new table; given is left as it was
+-- @raise on a field that is not in allowed (with the nearest name), a missing required one, or a value
+-- whose type differs from a boolean, number or string default's.
+function options.check(where, given, allowed)
+  if given == nil then given = {} end
+  if type(given) ~= "table" then
+    error(("%s: expected a table of options, got %s"):format(where, type(given)), 3)
+  end
+  local result = {}
+  -- The first unknown name in order, so that the message does not depend on the order of pairs.
+  local unknown
+  for name in pairs(given) do
+    if allowed[name] == nil and (not unknown or tostring(name) < tostring(unknown)) then unknown = name end
+  end
+  if unknown ~= nil then
+    if type(unknown) ~= "string" then
+      error(("%s: options have names, as { name = value }; found a value at [%s]"):format(where, tostring(unknown)), 3)
+    end
+    error(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)), 3)
+  end
+  for name, default in pairs(allowed) do
+    local value = given[name]
+    if value ~= nil then
+      local kind = type(default)
+      if (kind == "boolean" or kind == "number" or kind == "string") and type(value) ~= kind then
+        error(("%s: option %s: expected %s, got %s"):format(where, name, kind, type(value)), 3)
+      end
+      result[name] = value
+    elseif default == options.required then
+      error(('%s: option "%s" is required'):format(where, name), 3)
+    elseif getmetatable(default) == any_type then
+      result[name] = default.default
+    elseif default ~= options.none then
+      result[name] = default
+    end
+  end
+  return result
+end
+
+return options
