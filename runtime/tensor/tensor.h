@@ -70,6 +70,8 @@ struct tensor *tensor_zeros(enum element_type type, const struct shape *shape);
 struct tensor *tensor_scalar(real value); /* rank 0 */
 struct tensor *tensor_retain(struct tensor *tensor);
 void tensor_release(struct tensor *tensor);
+/* Releases node and gradient; set by the tape, which knows them. */
+extern void (*tensor_release_history)(struct tensor *tensor);
 
 /* Views: share storage; carry no node and no gradient (recording is the tape's business). */
 struct tensor *tensor_alias(const struct tensor *source);

@@ -1,0 +1,64 @@
+/* Linear algebra on contiguous matrices, from LAPACK. LAPACK is column-major: a symmetric matrix reads the same
+   either way, and our lower triangle is its upper one. */
+#include <string.h>
+
+#include "../base/memory.h"
+#include "tensor.h"
+
+#ifdef GLS_DOUBLE
+#define POTRF dpotrf_
+#define SYEVD dsyevd_
+#else
+#define POTRF spotrf_
+#define SYEVD ssyevd_
+#endif
+#include <cblas.h>
+
+void POTRF(const char *uplo, const int *n, real *a, const int *lda, int *info);
+void SYEVD(const char *jobz, const char *uplo, const int *n, real *a, const int *lda, real *w, real *work,
+           const int *lwork, int *iwork, const int *liwork, int *info);
+
+int linalg_cholesky(real *a, int64_t n, bool *failed) {
+  *failed = false;
+  if (n == 0) return STATUS_OK;
+  if (n > 46340) return status_error("cholesky: %lld rows are too many for LAPACK's 32-bit indices", (long long)n);
+  int size = (int)n, info = 0;
+  POTRF("U", &size, a, &size, &info); /* upper by columns is lower by rows */
+  if (info < 0) return status_error("cholesky: LAPACK refused argument %d", -info);
+  *failed = info > 0;
+  for (int64_t i = 0; i < n && !*failed; i++) *failed = !(a[i * n + i] > 0); /* NaN passes LAPACK's own test */
+  return STATUS_OK;
+}
+
+int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m) {
+  if (n == 0 || m == 0) return STATUS_OK;
+#ifdef GLS_DOUBLE
+#define TRSM cblas_dtrsm
+#else
+#define TRSM cblas_strsm
+#endif
+  TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, (int)n, (int)m, 1, factor, (int)n, b, (int)m);
+  TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, (int)n, (int)m, 1, factor, (int)n, b, (int)m);
+  return STATUS_OK;
+}
+
+int linalg_eigen(real *a, int64_t n, real *values) {
+  if (n == 0) return STATUS_OK;
+  if (n > 20000) return status_error("eigen: %lld rows are too many", (long long)n);
+  int size = (int)n, info = 0, ask = -1, integer_need = 0;
+  real need = 0;
+  SYEVD("V", "U", &size, a, &size, values, &need, &ask, &integer_need, &ask, &info);
+  if (info != 0) return status_error("eigen: LAPACK refused argument %d", -info);
+  int length = (int)need + 1;
+  real *work = memory_new((size_t)length, sizeof *work);
+  int *integers = memory_new((size_t)integer_need, sizeof *integers);
+  int status = STATUS_ERROR;
+  if (work && integers) {
+    SYEVD("V", "U", &size, a, &size, values, work, &length, integers, &integer_need, &info);
+    status = info == 0 ? STATUS_OK
+                       : status_error("eigen: no convergence (LAPACK info %d); is there a NaN in the matrix?", info);
+  }
+  memory_delete(work);
+  memory_delete(integers);
+  return status;
+}
