@@ -31,8 +31,8 @@ enum op_parameter_kind {
 struct op_parameter {
   const char *name; /* NULL ends the list */
   enum op_parameter_kind kind;
-  bool has_default; /* of non-tensor kinds; without it the argument is required */
-  double default_value;
+  bool has_default;     /* of non-tensor kinds; without it the argument is required */
+  double default_value; /* as the user would write it: dimensions from 1 */
 };
 
 struct op_value {
@@ -77,6 +77,10 @@ struct op {
   unsigned batch_inputs; /* OP_ROWWISE: bit i set when input i carries the batch in its first dimension,
                             if its rank and first size are the output's (elementwise broadcasting);
                             saved tensors whose first size is the output's go along */
+  /* Decides OP_ROWWISE for this call alone (overrides the flag): true when row i of the output depends on row i
+     of the batch inputs alone. Then their first size is the output's, whatever their rank. NULL: the flag.
+     jvp of a rowwise call may see blocks of rows: it takes sizes from the tensors, not from the values. */
+  bool (*rowwise)(const struct op_call *call);
   /* Output's shape and type (*type is TYPE_REAL on entry); checks the inputs; STATUS_ERROR with a message
      such as "inner sizes differ: (250×3073) · (3072×512)" (the op's name is put before it). */
   int (*shape)(const struct op_call *call, struct shape *shape, enum element_type *type);
@@ -125,8 +129,8 @@ int op_accumulate(struct tensor *a, struct tensor *b);
 int op_resolve_dimension(int64_t given, int rank, int *dimension);
 
 /* Families; each array is ended by a row without a name. */
-extern const struct op elementwise_ops[], reduce_ops[], matmul_ops[], move_ops[], index_ops[], conv_ops[], pool_ops[],
-    norm_ops[], loss_ops[], random_ops[];
+extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], index_ops[],
+    conv_ops[], pool_ops[], norm_ops[], loss_ops[], random_ops[];
 
 /* ---- matmul.c ---- */
 /* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel: split by us, each
