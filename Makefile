@@ -119,7 +119,7 @@ bench: all
 
 lint:
 	@tests/setup lint
-	@FLAGS="$(filter -D% -I%,$(FLAGS))" tests/lint
+	@tests/lint
 
 # ---- installing ----
 
