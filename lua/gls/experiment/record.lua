@@ -1,0 +1,176 @@
+--- Record: the files of an experiment. JSON with sorted keys, files that are replaced whole or not at all,
+-- results.jsonl with one line per epoch.
+-- @module gls.experiment.record
+local cjson = require "cjson"
+local lfs = require "lfs"
+
+local record = {}
+
+local function is_list(value)
+  local count = 0
+  for _ in pairs(value) do count = count + 1 end
+  return count > 0 and count == #value
+end
+
+--- A value as JSON on one line, keys in order, so that equal values give equal text. A number that is not finite
+-- becomes null.
+-- @param value nil, boolean, number, string or a table of them
+-- @tparam[opt] table first keys that come first, in this order
+-- @treturn string
+function record.encode(value, first)
+  if type(value) == "number" and (value ~= value or value == math.huge or value == -math.huge) then return "null" end
+  if type(value) ~= "table" then return cjson.encode(value) end
+  local parts = {}
+  if is_list(value) then
+    for i, element in ipairs(value) do parts[i] = record.encode(element) end
+    return "[" .. table.concat(parts, ", ") .. "]"
+  end
+  local rank, keys = {}, {}
+  for i, key in ipairs(first or {}) do rank[key] = i end
+  for key in pairs(value) do keys[#keys + 1] = key end
+  table.sort(keys, function(a, b)
+    local x, y = rank[a] or math.huge, rank[b] or math.huge
+    if x ~= y then return x < y end
+    return tostring(a) < tostring(b)
+  end)
+  for i, key in ipairs(keys) do parts[i] = cjson.encode(tostring(key)) .. ": " .. record.encode(value[key]) end
+  return "{" .. table.concat(parts, ", ") .. "}"
+end
+
+-- cjson gives null as a light userdata; here it is nil.
+local function without_null(value)
+  if type(value) ~= "table" then return value end
+  for key, element in pairs(value) do
+    if element == cjson.null then value[key] = nil else without_null(element) end
+  end
+  return value
+end
+
+--- The value of a JSON text.
+-- @tparam string text
+-- @return value, or nil and a message
+function record.decode(text)
+  local good, value = pcall(cjson.decode, text)
+  if not good then return nil, value end
+  return without_null(value)
+end
+
+--- Makes a directory and those above it.
+-- @tparam string path
+-- @raise naming the path when that is impossible
+function record.make_directory(path)
+  local sofar = path:sub(1, 1) == "/" and "/" or ""
+  for part in path:gmatch "[^/]+" do
+    sofar = sofar .. part
+    if lfs.attributes(sofar, "mode") ~= "directory" then
+      local good, message = lfs.mkdir(sofar)
+      if not good and lfs.attributes(sofar, "mode") ~= "directory" then
+        error(("cannot make the directory %s for the results: %s; choose another one with --out")
+          :format(sofar, message), 0)
+      end
+    end
+    sofar = sofar .. "/"
+  end
+end
+
+local function cannot_write(path, message)
+  -- io functions put the path before the reason.
+  message = tostring(message)
+  if message:sub(1, #path + 2) == path .. ": " then message = message:sub(#path + 3) end
+  error(("cannot write %s: %s; what was written before is kept"):format(path, message), 0)
+end
+
+--- Replaces a file as a whole: a reader sees the old contents or the new, also after a crash or a full disk.
+-- @tparam string path
+-- @tparam string text
+-- @raise naming the path when it cannot be written
+function record.write(path, text)
+  local temporary = path .. ".new"
+  local file, message = io.open(temporary, "wb")
+  if not file then cannot_write(temporary, message) end
+  local good
+  good, message = file:write(text)
+  if good then good, message = file:flush() end
+  local closed, closing = file:close()
+  if good and not closed then good, message = nil, closing end
+  if good then good, message = os.rename(temporary, path) end
+  if not good then
+    os.remove(temporary)
+    cannot_write(path, message)
+  end
+end
+
+--- The contents of a file.
+-- @tparam string path
+-- @treturn string|nil contents, or nil and a message
+function record.read(path)
+  local file, message = io.open(path, "rb")
+  if not file then return nil, message end
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- What a reader of results.jsonl looks for first.
+local ROW = {
+  "experiment", "optimizer", "settings", "seed", "epoch", "step", "seconds", "train_loss", "batch_loss",
+  "valid_loss", "valid_accuracy", "status", "peak_bytes",
+}
+
+local Results = {}
+Results.__index = Results
+
+--- The rows of a results file; a last line cut short by a crash is left out.
+-- @tparam string path
+-- @treturn table list of rows; empty when there is no file
+-- @raise naming file and line when another line is no JSON object
+function record.rows(path)
+  local rows, text = {}, record.read(path)
+  if not text then return rows end
+  local number = 0
+  for line, ending in text:gmatch "([^\n]*)(\n?)" do
+    number = number + 1
+    if line ~= "" then
+      local row = record.decode(line)
+      if type(row) == "table" and row.optimizer then
+        rows[#rows + 1] = row
+      elseif ending == "\n" then
+        error(("%s:%d: not a line of results (a JSON object with an optimizer)"):format(path, number), 0)
+      end
+    end
+  end
+  return rows
+end
+
+--- Opens results.jsonl to append to, after replacing what it holds by the given rows.
+-- @tparam string path
+-- @tparam table rows of finished runs, kept
+-- @return an object with `rows`, `:add(row)` and `:close()`
+function record.results(path, rows)
+  local lines = {}
+  for i, row in ipairs(rows) do lines[i] = record.encode(row, ROW) .. "\n" end
+  record.write(path, table.concat(lines))
+  local file, message = io.open(path, "ab")
+  if not file then cannot_write(path, message) end
+  return setmetatable({ path = path, file = file, rows = rows }, Results)
+end
+
+--- Appends one row, to disk before this returns.
+-- @tparam table row
+-- @raise naming the file when it cannot be written
+function Results:add(row)
+  self.rows[#self.rows + 1] = row
+  local good, message = self.file:write(record.encode(row, ROW), "\n")
+  if good then good, message = self.file:flush() end
+  if not good then cannot_write(self.path, message) end
+end
+
+--- Closes the file; more than once is fine.
+function Results:close()
+  if self.file then
+    self.file:close()
+    self.file = nil
+  end
+end
+
+return record

@@ -1,0 +1,157 @@
+--- Log: what a long job says. A progress bar at the foot of a terminal with lines scrolling above it, plain
+-- lines elsewhere.
+-- @module gls.log
+local system = require "system"
+local term = require "term"
+local options = require "gls.options"
+
+local log = {}
+
+--- Seconds on a clock that never goes back.
+-- @treturn number
+function log.clock() return system.monotime() end
+
+--- A number of seconds for people: `0.42 s`, `12 s`, `3:07`, `1:02:33`.
+-- @tparam number seconds
+-- @treturn string
+function log.duration(seconds)
+  if seconds ~= seconds or seconds == math.huge then return "?" end
+  if seconds < 1 then return ("%.2f s"):format(seconds) end
+  if seconds < 9.95 then return ("%.1f s"):format(seconds) end
+  local whole = math.floor(seconds + 0.5)
+  if whole < 60 then return ("%d s"):format(whole) end
+  if whole < 3600 then return ("%d:%02d"):format(whole // 60, whole % 60) end
+  return ("%d:%02d:%02d"):format(whole // 3600, whole // 60 % 60, whole % 60)
+end
+
+--- A quantity with three significant digits, as in a table: `0.0123`, `1.23e-05`, `4.57`, `diverged`.
+-- @tparam number|nil value
+-- @treturn string
+function log.number(value)
+  if value == nil then return "–" end
+  if value ~= value or value == math.huge then return "diverged" end
+  if value == 0 then return "0" end
+  local size = math.abs(value)
+  if size < 1e-3 or size >= 1e5 then
+    return (("%.2e"):format(value):gsub("e([+-])0*(%d)", function(sign, digit)
+      return "e" .. (sign == "-" and "-" or "") .. digit
+    end))
+  end
+  local decimals = 2 - math.floor(math.log(size, 10) + 1e-9)
+  return (("%%.%df"):format(math.max(decimals, 0)):format(value))
+end
+
+-- Columns of the terminal: stty knows them; COLUMNS and 80 where it does not.
+local function terminal_width()
+  local pipe = io.popen "stty size 2>/dev/null </dev/tty"
+  local columns
+  if pipe then
+    columns = (pipe:read "a" or ""):match "%d+%s+(%d+)"
+    pipe:close()
+  end
+  columns = tonumber(columns) or tonumber(os.getenv "COLUMNS") or 80
+  return columns > 0 and columns or 80
+end
+
+--- Columns that a text takes (one a character; the project prints no wide ones).
+-- @tparam string text UTF-8
+-- @treturn integer
+function log.width(text) return utf8.len(text) or #text end
+
+-- The first characters of a text, at most so many.
+local function cut(text, columns)
+  if log.width(text) <= columns then return text end
+  local stop = utf8.offset(text, math.max(columns, 1))
+  return text:sub(1, stop and stop - 1 or columns - 1) .. "…"
+end
+
+--- A text padded to a number of columns.
+-- @tparam string text
+-- @tparam integer columns negative: text to the right
+-- @treturn string
+function log.pad(text, columns)
+  local space = (" "):rep(math.abs(columns) - log.width(text))
+  return columns < 0 and space .. text or text .. space
+end
+
+-- Eighths of a block, so that a bar of 20 columns moves in 160 steps.
+local EIGHTHS = { [0] = "", "▏", "▎", "▍", "▌", "▋", "▊", "▉" }
+
+local function bar_text(fraction, columns)
+  local eighths = math.floor(math.max(0, math.min(fraction, 1)) * columns * 8 + 0.5)
+  local text = ("█"):rep(eighths // 8) .. EIGHTHS[eighths % 8]
+  return "▕" .. log.pad(text, columns) .. "▏"
+end
+
+local Progress = {}
+Progress.__index = Progress
+
+--- Where a job says how far it is.
+-- @tparam[opt] table settings `quiet` (say nothing), `stream` (default standard output),
+-- `terminal` (default: whether the stream is one), `interval` (seconds between two drawings of the bar; without
+-- a terminal between two plain lines)
+-- @return an object with `:line(text)`, `:update(fraction, text)` and `:finish()`
+function log.progress(settings)
+  settings = options.check("log.progress", settings, {
+    quiet = false,
+    stream = options.any(io.stdout),
+    terminal = options.none,
+    interval = options.none,
+  })
+  local self = setmetatable({}, Progress)
+  self.quiet = settings.quiet
+  self.stream = settings.stream
+  self.terminal = settings.terminal
+  if self.terminal == nil then self.terminal = term.isatty(self.stream) and os.getenv "TERM" ~= "dumb" end
+  self.interval = settings.interval or (self.terminal and 0.1 or 10)
+  self.width = self.terminal and not self.quiet and terminal_width() or 80
+  self.drawn = false
+  self.last = -math.huge
+  return self
+end
+
+-- A vanished reader (a closed pipe) must not end a job whose results go to files.
+function Progress:write(text)
+  self.stream:write(text)
+  self.stream:flush()
+end
+
+--- Writes a line, above the bar where there is one.
+-- @tparam string text
+function Progress:line(text)
+  if self.quiet then return end
+  self:clear()
+  self:write(text .. "\n")
+  self.last = log.clock()
+end
+
+--- Says how far the job is: redraws the bar at most every `interval` seconds; without a terminal a plain line
+-- that often.
+-- @tparam number fraction of the whole, 0 to 1
+-- @tparam string text
+function Progress:update(fraction, text)
+  if self.quiet then return end
+  local now = log.clock()
+  if now - self.last < self.interval and self.drawn == self.terminal then return end
+  self.last = now
+  if not self.terminal then
+    self:write(("  %3.0f %%  %s\n"):format(100 * fraction, text))
+    return
+  end
+  local columns = math.max(10, math.min(24, self.width // 4))
+  self:write("\r" .. cut(("%s %3.0f %%  %s"):format(bar_text(fraction, columns), 100 * fraction, text), self.width - 1)
+    .. "\27[K")
+  self.drawn = true
+end
+
+--- Takes the bar away.
+function Progress:clear()
+  if self.drawn then
+    self:write "\r\27[K"
+    self.drawn = false
+  end
+end
+
+Progress.finish = Progress.clear
+
+return log
