@@ -18,7 +18,10 @@ struct node {
   struct node **input_node; /* owned; NULL where the input is a leaf or a constant */
   uint32_t *input_version;  /* of the storage, when it was saved */
   uint32_t output_version;
-  struct tensor *gradient;      /* ∂L/∂output, after a backward pass that reached this node */
+  struct tensor *gradient; /* ∂L/∂output, while a backward pass is under way */
+  real loss_weight;        /* of a loss node (hessian_product): sum of ∂L/∂output over backward passes */
+  const struct tape_function *function; /* of a node that a script wrote, with its context */
+  void *context;
   struct tensor *tangent;       /* scratch of forward.c */
   struct node *previous, *next; /* list of live nodes, oldest first */
 };
@@ -32,6 +35,7 @@ struct factor {
 };
 struct gradient {
   struct tensor *dense; /* sum of what came without factors; may be NULL */
+  struct tensor *total; /* dense and the products of all factors, once somebody asked; else NULL */
   struct factor *factor;
   int factor_count, factor_capacity;
 };
@@ -71,14 +75,56 @@ int tape_record_function(const struct tape_function *function, void *context, in
 int tape_backward(struct tensor *loss, struct tensor *seed);
 
 /* ---- factors.c ---- */
-/* The dense gradient of a leaf: sum over its factors, and dense; *result NULL when there is none. The result
-   is kept as the leaf's dense gradient (the factors stay for GLS). */
+/* The dense gradient of a leaf: dense and the sum over its factors, contiguous; *result (borrowed) is NULL when
+   there is none. Kept until the gradient is cleared or grows; the factors stay for GLS. */
 int gradient_dense(struct tensor *leaf, struct tensor **result);
+/* gradient := gradient × scale, factors included. */
+int gradient_scale(struct tensor *leaf, real scale);
 /* Forgets a leaf's gradient. */
 void gradient_clear(struct tensor *leaf);
+/* Adds to a leaf's gradient; takes over g in every case. */
+int gradient_add(struct tensor *leaf, struct tensor *g);
+int gradient_add_factor(struct tensor *leaf, struct node *node, struct tensor *gradient, int input);
 
 /* ---- forward.c ---- */
-/* Tangents in, tangent out: change of output (on the tape) when leaf[i] changes by tangent[i]. */
+/* A block of the batch's rows; count 0 stands for all rows. */
+struct row_block {
+  int64_t batch, start, count;
+};
+
+/* What a forward-mode pass asks: the tangents of leaves. */
+struct tangent_source {
+  void *context;
+  /* Borrowed tangent of a leaf, or NULL for none. */
+  struct tensor *(*leaf)(void *context, const struct tensor *leaf);
+  /* Of an affine node: the known change of its output by its weight and bias (borrowed, output's shape), all rows;
+     NULL when the leaves' own tangents are to be used. The function may be NULL. */
+  struct tensor *(*affine)(void *context, const struct node *node);
+};
+
+/* A loss node that backward reached, and the change of its input 0, for the rows of the block. */
+struct loss_tangent {
+  struct node *node;      /* borrowed */
+  struct tensor *tangent; /* owned; NULL when nothing changes there */
+};
+
+/* Runs the tangents over all live nodes. *losses (memory_new, *count long) are the loss nodes with loss_weight ≠ 0.
+   *fits is false, and nothing is computed, when the block cannot be followed (samples interact). */
+int tape_tangents(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent **losses,
+                  int *count);
+void loss_tangents_release(struct loss_tangent *losses, int count);
+/* aᵀ H b summed over the losses, for tangents a and b of the same pass shape. */
+int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, int count, struct row_block block,
+                   double *result);
+/* The batch (first size of the prediction) and the number of terms the loss averages over; 0 when no loss node was
+   reached. */
+void tape_loss_rows(int64_t *batch, int64_t *terms);
+/* Borrowed call of a node, its batch inputs, saved tensors and output narrowed to the block. false: cannot. */
+bool node_narrow(const struct node *node, struct row_block block, struct op_call *narrowed);
+void node_narrow_release(const struct node *node, struct op_call *narrowed);
+
+/* Tangents in, tangent out: change of output (on the tape) when leaf[i] changes by tangent[i]. *result is zeros
+   when no path leads there. */
 int tape_jvp(struct tensor *output, int count, struct tensor *const *leaf, struct tensor *const *tangent,
              struct tensor **result);
 

@@ -1,0 +1,165 @@
+/* Backward: reverse mode. One walk from the loss to the oldest node; the list of live nodes is in time's order, so
+   every node's gradient is whole when its turn comes. */
+#include "../base/memory.h"
+#include "tape.h"
+
+/* *slot += g, taking over g. A sum goes into the old buffer only when nobody else sees it. */
+static int add_to(struct tensor **slot, struct tensor *g) {
+  if (!*slot) {
+    *slot = g;
+    return STATUS_OK;
+  }
+  struct tensor *sum = *slot;
+  if (sum->references > 1 || sum->storage->references > 1 || !tensor_is_contiguous(sum)) {
+    sum = tensor_copy(*slot);
+    tensor_release(*slot);
+    *slot = sum;
+  }
+  int status = sum ? op_accumulate(sum, g) : STATUS_ERROR;
+  tensor_release(g);
+  return status;
+}
+
+static int check_versions(const struct node *node) {
+  const struct op_call *call = &node->call;
+  if (call->op->flags & OP_SAVES_INPUTS)
+    for (int i = 0; i < call->input_count; i++)
+      if (call->input[i] && call->input[i]->storage->version != node->input_version[i])
+        return status_error(
+            "%s: argument %d, shape %s, was modified in place after the tape saved it; clone it before "
+            "modifying it",
+            call->op->name, i + 1, shape_text(&call->input[i]->shape));
+  if (call->op->flags & OP_SAVES_OUTPUT && call->output->storage->version != node->output_version)
+    return status_error(
+        "%s: its result, shape %s, was modified in place after the tape saved it; clone it before "
+        "modifying it",
+        call->op->name, shape_text(&call->output->shape));
+  return STATUS_OK;
+}
+
+/* The gradient of each input of one node, handed on. */
+static int step_back(struct node *node) {
+  struct op_call *call = &node->call;
+  enum { FEW = 8 };
+  bool few_needed[FEW] = {0};
+  struct tensor *few_result[FEW] = {0};
+  bool *needed = few_needed;
+  struct tensor **result = few_result;
+  int count = call->input_count, status = check_versions(node);
+  if (status != STATUS_OK) return status;
+  if (count > FEW) {
+    needed = memory_new((size_t)count, sizeof *needed);
+    result = memory_new((size_t)count, sizeof *result);
+    if (!needed || !result) status = STATUS_ERROR;
+  }
+  bool any = false;
+  for (int i = 0; i < count && status == STATUS_OK; i++) {
+    struct tensor *input = call->input[i];
+    if (!input) continue;
+    bool leaf = input->requires_gradient;
+    if (leaf && call->op->factors && i > 0) {
+      status = gradient_add_factor(input, node, node->gradient, i);
+    } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
+      needed[i] = any = true;
+    }
+  }
+  if (status == STATUS_OK && any)
+    status = node->function ? node->function->backward(node->context, node->gradient, needed, result)
+                            : call->op->vjp(call, node->gradient, needed, result);
+  for (int i = 0; i < count && result; i++) {
+    if (!result[i]) continue;
+    if (status != STATUS_OK || !needed[i]) {
+      tensor_release(result[i]);
+    } else if (!shape_equal(&result[i]->shape, &call->input[i]->shape)) {
+      status = status_error("%s: the gradient of argument %d has shape %s, the argument %s", call->op->name, i + 1,
+                            shape_text(&result[i]->shape), shape_text(&call->input[i]->shape));
+      tensor_release(result[i]);
+    } else if (call->input[i]->requires_gradient) {
+      status = gradient_add(call->input[i], result[i]);
+    } else {
+      status = add_to(&node->input_node[i]->gradient, result[i]);
+    }
+  }
+  if (count > FEW) {
+    memory_delete(needed);
+    memory_delete(result);
+  }
+  return status;
+}
+
+/* The value of a gradient of rank 0. */
+static real only_value(const struct tensor *t) { return tensor_count(t) == 1 ? *tensor_real(t) : 0; }
+
+int tape_backward(struct tensor *loss, struct tensor *seed) {
+  if (!tape_tracks(loss)) {
+    if (loss->node)
+      return status_error(
+          "backward: this tensor's tape was released at the end of its training step; call backward "
+          "before optimizer:step()");
+    return status_error("backward: no parameter that requires a gradient leads to this tensor");
+  }
+  if (!seed && tensor_count(loss) != 1)
+    return status_error(
+        "backward: a loss has one element, this tensor has shape %s; reduce it, or give backward the "
+        "gradient to start from",
+        shape_text(&loss->shape));
+  if (seed && !shape_equal(&seed->shape, &loss->shape))
+    return status_error("backward: the gradient to start from has shape %s, the tensor %s", shape_text(&seed->shape),
+                        shape_text(&loss->shape));
+  struct tensor *start = seed ? tensor_copy(seed) : tensor_new(TYPE_REAL, &loss->shape);
+  if (!start) return STATUS_ERROR;
+  if (!seed && tensor_fill(start, 1) != STATUS_OK) {
+    tensor_release(start);
+    return STATUS_ERROR;
+  }
+  if (loss->requires_gradient) return gradient_add(loss, start);
+
+  int status = STATUS_OK;
+  struct node *node = loss->node;
+  node->gradient = start;
+  while (node) {
+    if (node->gradient && status == STATUS_OK) {
+      status = step_back(node);
+      if (node->call.op->hessian_product) node->loss_weight += only_value(node->gradient);
+    }
+    tensor_release(node->gradient);
+    node->gradient = NULL;
+    node = node->previous;
+  }
+  return status;
+}
+
+/* ---- leaves ---- */
+
+static struct gradient *gradient_of(struct tensor *leaf) {
+  if (!leaf->gradient) leaf->gradient = memory_new(1, sizeof *leaf->gradient);
+  if (leaf->gradient) {
+    tensor_release(leaf->gradient->total);
+    leaf->gradient->total = NULL;
+  }
+  return leaf->gradient;
+}
+
+int gradient_add(struct tensor *leaf, struct tensor *g) {
+  struct gradient *gradient = gradient_of(leaf);
+  if (gradient) return add_to(&gradient->dense, g);
+  tensor_release(g);
+  return STATUS_ERROR;
+}
+
+int gradient_add_factor(struct tensor *leaf, struct node *node, struct tensor *g, int input) {
+  struct gradient *gradient = gradient_of(leaf);
+  if (!gradient) return STATUS_ERROR;
+  if (gradient->factor_count == gradient->factor_capacity) {
+    int capacity = gradient->factor_capacity ? 2 * gradient->factor_capacity : 2;
+    struct factor *grown = memory_new((size_t)capacity, sizeof *grown);
+    if (!grown) return STATUS_ERROR;
+    for (int i = 0; i < gradient->factor_count; i++) grown[i] = gradient->factor[i];
+    memory_delete(gradient->factor);
+    gradient->factor = grown;
+    gradient->factor_capacity = capacity;
+  }
+  gradient->factor[gradient->factor_count++] =
+      (struct factor){.node = node_retain(node), .gradient = tensor_retain(g), .input = input};
+  return STATUS_OK;
+}

@@ -1,0 +1,274 @@
+/* Forward mode: tangents over the recorded nodes, oldest first, for all rows of the batch or for a block of them. */
+#include <string.h>
+
+#include "../base/memory.h"
+#include "tape.h"
+
+/* ---- a block of rows ---- */
+
+static bool carries_batch(const struct tensor *t, struct row_block block) {
+  return t && t->shape.rank > 0 && t->shape.size[0] == block.batch;
+}
+
+void node_narrow_release(const struct node *node, struct op_call *narrowed) {
+  for (int i = 0; i < narrowed->input_count; i++)
+    if (narrowed->input && narrowed->input[i] != node->call.input[i]) tensor_release(narrowed->input[i]);
+  for (int i = 0; i < OP_MAX_SAVED; i++)
+    if (narrowed->saved[i] != node->call.saved[i]) tensor_release(narrowed->saved[i]);
+  if (narrowed->output != node->call.output) tensor_release(narrowed->output);
+  memory_delete(narrowed->input);
+}
+
+/* *slot becomes its block of rows; false when there is no memory. */
+static bool narrow(struct tensor **slot, struct row_block block) {
+  struct tensor *view = tensor_narrow(*slot, 0, block.start, block.count, 1);
+  if (!view) return false;
+  *slot = view;
+  return true;
+}
+
+bool node_narrow(const struct node *node, struct row_block block, struct op_call *narrowed) {
+  const struct op *op = node->call.op;
+  *narrowed = node->call;
+  narrowed->input = NULL;
+  bool loss = op->hessian_product && carries_batch(node->call.input[0], block);
+  bool rowwise = op->rowwise ? op->rowwise(&node->call) : op->flags & OP_ROWWISE;
+  if (!loss && !(rowwise && carries_batch(node->call.output, block))) return false;
+  narrowed->input = memory_new((size_t)node->call.input_count, sizeof *narrowed->input);
+  if (!narrowed->input) return false;
+  memcpy(narrowed->input, node->call.input, (size_t)node->call.input_count * sizeof *narrowed->input);
+  bool fits = true;
+  for (int i = 0; i < narrowed->input_count && fits; i++) {
+    const struct tensor *input = narrowed->input[i];
+    bool batch_input = loss ? carries_batch(input, block)
+                            : (op->batch_inputs >> (i < 31 ? i : 31) & 1) && carries_batch(input, block) &&
+                                  (i == 0 || input->shape.rank == node->call.output->shape.rank);
+    if (batch_input && !input->requires_gradient) fits = narrow(&narrowed->input[i], block);
+  }
+  for (int i = 0; i < OP_MAX_SAVED && fits; i++)
+    if (carries_batch(narrowed->saved[i], block)) fits = narrow(&narrowed->saved[i], block);
+  if (fits && carries_batch(narrowed->output, block)) fits = narrow(&narrowed->output, block);
+  if (fits) return true;
+  node_narrow_release(node, narrowed);
+  return false;
+}
+
+/* ---- the pass ---- */
+
+static void clear_tangents(void) {
+  for (struct node *node = tape_first(); node; node = node->next) {
+    tensor_release(node->tangent);
+    node->tangent = NULL;
+  }
+}
+
+/* tangent[i] of every input: borrowed. True when any is there. */
+static bool gather(const struct node *node, const struct tangent_source *source, bool skip_weights,
+                   struct tensor **tangent) {
+  bool any = false;
+  for (int i = 0; i < node->call.input_count; i++) {
+    const struct tensor *input = node->call.input[i];
+    if (!input) continue;
+    if (input->requires_gradient)
+      tangent[i] = skip_weights && i > 0 ? NULL : source->leaf(source->context, input);
+    else if (node->input_node[i] && !node->input_node[i]->released)
+      tangent[i] = node->input_node[i]->tangent;
+    any = any || tangent[i];
+  }
+  return any;
+}
+
+static int advance(struct node *node, const struct op_call *call, struct tensor *known, struct tensor *const *tangent,
+                   bool any, struct row_block block) {
+  if (any) {
+    if (node->function && !node->function->jvp)
+      return status_error("fn: forward mode needs the function's jvp (gls.fn{ forward =, backward =, jvp = })");
+    STATUS_TRY(node->function ? node->function->jvp(node->context, tangent, &node->tangent)
+                              : call->op->jvp(call, tangent, &node->tangent));
+  }
+  if (!known) return STATUS_OK;
+  struct tensor *rows = block.count ? tensor_narrow(known, 0, block.start, block.count, 1) : tensor_retain(known);
+  if (!rows) return STATUS_ERROR;
+  if (!node->tangent) {
+    node->tangent = rows;
+    return STATUS_OK;
+  }
+  struct tensor *sum = node->tangent;
+  int status = STATUS_OK;
+  if (sum->references > 1 || sum->storage->references > 1 || !tensor_is_contiguous(sum)) {
+    sum = tensor_copy(node->tangent);
+    if (sum) {
+      tensor_release(node->tangent);
+      node->tangent = sum;
+    } else {
+      status = STATUS_ERROR;
+    }
+  }
+  if (status == STATUS_OK) status = op_accumulate(sum, rows);
+  tensor_release(rows);
+  return status;
+}
+
+static int pass(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent *losses) {
+  int loss = 0;
+  for (struct node *node = tape_first(); node; node = node->next) {
+    struct tensor *few[8] = {0}, **tangent = few;
+    if (node->call.input_count > 8) {
+      tangent = memory_new((size_t)node->call.input_count, sizeof *tangent);
+      if (!tangent) return STATUS_ERROR;
+    }
+    struct tensor *known = source->affine && node->call.op->factors ? source->affine(source->context, node) : NULL;
+    bool any = gather(node, source, known != NULL, tangent);
+    bool is_loss = losses && node->call.op->hessian_product;
+    int status = STATUS_OK;
+    if (any || known) {
+      struct op_call narrowed;
+      const struct op_call *call = &node->call;
+      if (is_loss) {
+        if (node->loss_weight != 0 && tangent[0]) losses[loss].tangent = tensor_retain(tangent[0]);
+      } else {
+        if (block.count) {
+          *fits = !node->function && node_narrow(node, block, &narrowed);
+          call = &narrowed;
+        }
+        if (*fits) status = advance(node, call, known, tangent, any, block);
+        if (*fits && block.count) node_narrow_release(node, &narrowed);
+      }
+    }
+    if (is_loss && node->loss_weight != 0) losses[loss++].node = node;
+    if (tangent != few) memory_delete(tangent);
+    if (status != STATUS_OK || !*fits) return status;
+  }
+  return STATUS_OK;
+}
+
+int tape_tangents(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent **losses,
+                  int *count) {
+  *fits = true;
+  *losses = NULL;
+  *count = 0;
+  for (struct node *node = tape_first(); node; node = node->next)
+    if (node->call.op->hessian_product && node->loss_weight != 0) {
+      (*count)++;
+      if (block.count && !carries_batch(node->call.input[0], block)) *fits = false;
+    }
+  if (!*fits) return STATUS_OK;
+  *losses = memory_new((size_t)*count, sizeof **losses);
+  if (!*losses) return STATUS_ERROR;
+  int status = pass(source, block, fits, *losses);
+  clear_tangents();
+  if (status != STATUS_OK || !*fits) {
+    loss_tangents_release(*losses, *count);
+    *losses = NULL;
+    *count = 0;
+  }
+  return status;
+}
+
+void loss_tangents_release(struct loss_tangent *losses, int count) {
+  for (int i = 0; i < count && losses; i++) tensor_release(losses[i].tangent);
+  memory_delete(losses);
+}
+
+/* Whether a loss sums over its terms instead of averaging: its parameter `sum`. */
+static bool sums(const struct op_call *call) {
+  int value = 0;
+  for (const struct op_parameter *p = call->op->parameter; p->name; p++) {
+    if (p->kind <= OP_TENSORS) continue;
+    if (strcmp(p->name, "sum") == 0) return call->value[value].list[0] != 0;
+    value++;
+  }
+  return false;
+}
+
+static int dot(struct tensor *a, struct tensor *b, double *result) {
+  struct tensor *x = tensor_contiguous(a), *y = tensor_contiguous(b);
+  if (x && y) {
+    const real *p = tensor_real(x), *q = tensor_real(y);
+    int64_t count = tensor_count(x);
+    double sum = 0;
+    for (int64_t i = 0; i < count; i++) sum += (double)p[i] * (double)q[i];
+    *result = sum;
+  }
+  int status = x && y ? STATUS_OK : STATUS_ERROR;
+  tensor_release(x);
+  tensor_release(y);
+  return status;
+}
+
+int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, int count, struct row_block block,
+                   double *result) {
+  *result = 0;
+  for (int i = 0; i < count; i++) {
+    struct node *node = a[i].node;
+    if (!a[i].tangent || !b[i].tangent) continue;
+    struct op_call narrowed;
+    const struct op_call *call = &node->call;
+    if (block.count) {
+      if (!node_narrow(node, block, &narrowed)) return STATUS_ERROR;
+      call = &narrowed;
+    }
+    struct tensor *product = NULL;
+    double value = 0;
+    int status = call->op->hessian_product(call, b[i].tangent, &product);
+    if (status == STATUS_OK) status = dot(a[i].tangent, product, &value);
+    tensor_release(product);
+    if (block.count) {
+      if (sums(call)) value *= (double)block.batch / (double)block.count;
+      node_narrow_release(node, &narrowed);
+    }
+    STATUS_TRY(status);
+    *result += (double)node->loss_weight * value;
+  }
+  return STATUS_OK;
+}
+
+void tape_loss_rows(int64_t *batch, int64_t *terms) {
+  *batch = *terms = 0;
+  for (struct node *node = tape_first(); node; node = node->next) {
+    if (!node->call.op->hessian_product || node->loss_weight == 0) continue;
+    const struct shape *shape = &node->call.input[0]->shape;
+    if (shape->rank == 0) continue;
+    *batch = shape->size[0];
+    /* Losses over classes average over all leading dimensions, the others' samples are the first dimension. */
+    bool classes = node->call.input_count > 1 && node->call.input[1] && node->call.input[1]->type == TYPE_INT32;
+    int64_t last = shape->size[shape->rank - 1];
+    *terms = classes && last > 0 ? shape_count(shape) / last : shape->size[0];
+    return;
+  }
+}
+
+/* ---- jvp for scripts ---- */
+
+struct given {
+  int count;
+  struct tensor *const *leaf, *const *tangent;
+};
+
+static struct tensor *given_tangent(void *context, const struct tensor *leaf) {
+  const struct given *given = context;
+  for (int i = 0; i < given->count; i++)
+    if (given->leaf[i] == leaf) return given->tangent[i];
+  return NULL;
+}
+
+int tape_jvp(struct tensor *output, int count, struct tensor *const *leaf, struct tensor *const *tangent,
+             struct tensor **result) {
+  for (int i = 0; i < count; i++)
+    if (!shape_equal(&leaf[i]->shape, &tangent[i]->shape))
+      return status_error("jvp: tangent %d has shape %s, its tensor %s", i + 1, shape_text(&tangent[i]->shape),
+                          shape_text(&leaf[i]->shape));
+  if (!tape_tracks(output) || output->requires_gradient)
+    return status_error("jvp: no tensor that requires a gradient leads to this one on the present tape");
+  struct given given = {count, leaf, tangent};
+  struct tangent_source source = {.context = &given, .leaf = given_tangent};
+  bool fits = true;
+  int status = pass(&source, (struct row_block){0}, &fits, NULL);
+  if (status == STATUS_OK) {
+    struct tensor *found = output->node->tangent;
+    *result = found ? tensor_copy(found) : tensor_zeros(TYPE_REAL, &output->shape);
+    if (!*result) status = STATUS_ERROR;
+  }
+  clear_tangents();
+  return status;
+}

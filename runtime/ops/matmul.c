@@ -1,0 +1,367 @@
+/* Matrix products: matmul (batched, broadcast, transposed operands without copies) and linear, the affine op
+   Z = A W + 1 bᵀ whose weight gradient is kept as its factors (A, ∂L/∂Z). */
+#include "../base/parallel.h"
+#include "op.h"
+
+/* ---- matmul ---- */
+
+/* A matrix operand as GEMM takes it: the last two dimensions of a tensor, transposed or not. */
+struct operand {
+  struct tensor *tensor; /* owned: shape (batch…, rows, columns), its matrices GEMM-ready */
+  bool transposed;
+  int64_t leading;
+};
+
+static bool gemm_ready(const struct tensor *t, bool *transposed, int64_t *leading) {
+  int rank = t->shape.rank;
+  int64_t rows = t->shape.size[rank - 2], columns = t->shape.size[rank - 1];
+  int64_t row_stride = t->stride[rank - 2], column_stride = t->stride[rank - 1];
+  if ((column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1)) {
+    *transposed = false;
+    *leading = rows == 1 || row_stride < 1 ? (columns > 0 ? columns : 1) : row_stride;
+    return column_stride == 1 || columns == 1;
+  }
+  *transposed = true;
+  *leading = columns == 1 || column_stride < 1 ? (rows > 0 ? rows : 1) : column_stride;
+  return (row_stride == 1 || rows == 1) && (column_stride >= rows || columns == 1);
+}
+
+/* t broadcast to batch dimensions; vectors get a dimension of size 1 (as a row, or as a column). */
+static int operand_of(struct tensor *t, bool is_left, const struct shape *batch, struct operand *result) {
+  struct shape matrix = t->shape;
+  if (matrix.rank == 1)
+    matrix = is_left ? shape_of(2, (int64_t)1, t->shape.size[0]) : shape_of(2, t->shape.size[0], (int64_t)1);
+  struct tensor *viewed = t->shape.rank == 1 ? tensor_view_shape(t, &matrix) : tensor_alias(t);
+  if (!viewed) return STATUS_ERROR;
+  if (!gemm_ready(viewed, &result->transposed, &result->leading)) {
+    struct tensor *copy = tensor_copy(viewed);
+    tensor_release(viewed);
+    if (!copy) return STATUS_ERROR;
+    viewed = copy;
+    gemm_ready(viewed, &result->transposed, &result->leading);
+  }
+  struct shape whole = *batch;
+  whole.size[whole.rank++] = matrix.size[matrix.rank - 2];
+  whole.size[whole.rank++] = matrix.size[matrix.rank - 1];
+  result->tensor = tensor_expand(viewed, &whole);
+  tensor_release(viewed);
+  return result->tensor ? STATUS_OK : STATUS_ERROR;
+}
+
+static int64_t rows_of(const struct tensor *x) { return x->shape.rank == 1 ? 1 : x->shape.size[x->shape.rank - 2]; }
+static int64_t columns_of(const struct tensor *y) { return y->shape.rank == 1 ? 1 : y->shape.size[y->shape.rank - 1]; }
+
+static bool batch_shape(const struct tensor *x, const struct tensor *y, struct shape *batch) {
+  struct shape a = x->shape, b = y->shape;
+  a.rank = a.rank > 2 ? a.rank - 2 : 0;
+  b.rank = b.rank > 2 ? b.rank - 2 : 0;
+  return shape_broadcast(&a, &b, batch);
+}
+
+static int matmul_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  const struct tensor *x = call->input[0], *y = call->input[1];
+  (void)type;
+  if (x->shape.rank == 0 || y->shape.rank == 0)
+    return status_error("a scalar has no matrix product: %s · %s", shape_text(&x->shape), shape_text(&y->shape));
+  int64_t inner = x->shape.size[x->shape.rank - 1];
+  int64_t other = y->shape.rank == 1 ? y->shape.size[0] : y->shape.size[y->shape.rank - 2];
+  if (inner != other) return status_error("inner sizes differ: %s · %s", shape_text(&x->shape), shape_text(&y->shape));
+  if (!batch_shape(x, y, shape))
+    return status_error("batch dimensions do not broadcast: %s · %s", shape_text(&x->shape), shape_text(&y->shape));
+  if (shape->rank + 2 > TENSOR_MAX_RANK)
+    return status_error("at most %d dimensions: %s · %s", TENSOR_MAX_RANK, shape_text(&x->shape),
+                        shape_text(&y->shape));
+  if (x->shape.rank > 1) shape->size[shape->rank++] = rows_of(x);
+  if (y->shape.rank > 1) shape->size[shape->rank++] = columns_of(y);
+  return STATUS_OK;
+}
+
+/* out (contiguous, batch × rows × columns) = x · y */
+static int multiply(real *out, struct tensor *x, struct tensor *y) {
+  struct shape batch;
+  struct operand a = {0}, b = {0};
+  batch_shape(x, y, &batch);
+  int status = operand_of(x, true, &batch, &a);
+  if (status == STATUS_OK) status = operand_of(y, false, &batch, &b);
+  if (status == STATUS_OK) {
+    int64_t m = rows_of(x), n = columns_of(y), k = x->shape.size[x->shape.rank - 1];
+    int64_t count = shape_count(&batch);
+    bool many = count > 1 && (count >= parallel_threads() || m * n * k < 65536);
+#pragma omp parallel for schedule(static) if (many && count * m * n * k > PARALLEL_THRESHOLD)
+    for (int64_t i = 0; i < count; i++) {
+      int64_t rest = i, at_a = 0, at_b = 0;
+      for (int d = batch.rank - 1; d >= 0; d--) {
+        int64_t index = rest % batch.size[d];
+        rest /= batch.size[d];
+        at_a += index * a.tensor->stride[d];
+        at_b += index * b.tensor->stride[d];
+      }
+      matmul_gemm(a.transposed, b.transposed, m, n, k, 1, tensor_real(a.tensor) + at_a, a.leading,
+                  tensor_real(b.tensor) + at_b, b.leading, 0, out + i * m * n, n);
+    }
+  }
+  tensor_release(a.tensor);
+  tensor_release(b.tensor);
+  return status;
+}
+
+static int matmul_forward(struct op_call *call) {
+  return multiply(tensor_real(call->output), call->input[0], call->input[1]);
+}
+
+/* t with the matrix dimensions that a vector operand did not have. */
+static struct tensor *with_matrix_dimensions(struct tensor *t, bool add_row, bool add_column) {
+  struct shape shape = t->shape;
+  if (add_row) {
+    int at = shape.rank - (add_column ? 0 : 1); /* before the columns, when there are any */
+    for (int i = shape.rank; i > at; i--) shape.size[i] = shape.size[i - 1];
+    shape.size[at] = 1;
+    shape.rank++;
+  }
+  if (add_column) shape.size[shape.rank++] = 1;
+  struct tensor *contiguous = tensor_contiguous(t);
+  struct tensor *view = contiguous ? tensor_view_shape(contiguous, &shape) : NULL;
+  tensor_release(contiguous);
+  return view;
+}
+
+static struct tensor *product(struct tensor *x, struct tensor *y) { return op_run2("matmul", x, y); }
+
+/* The transpose of a matrix or a batch of them. */
+static struct tensor *transposed(struct tensor *t) { return tensor_transpose(t, t->shape.rank - 2, t->shape.rank - 1); }
+
+/* sum over broadcast dimensions, then the given shape: matrices back to vectors too */
+static struct tensor *back_to(struct tensor *full, const struct tensor *like, bool is_left) {
+  struct shape matrix = like->shape;
+  if (matrix.rank == 1)
+    matrix = is_left ? shape_of(2, (int64_t)1, like->shape.size[0]) : shape_of(2, like->shape.size[0], (int64_t)1);
+  struct tensor *sum = op_sum_to_shape(full, &matrix);
+  struct tensor *contiguous = sum ? tensor_contiguous(sum) : NULL;
+  struct tensor *view = contiguous ? tensor_view_shape(contiguous, &like->shape) : NULL;
+  tensor_release(sum);
+  tensor_release(contiguous);
+  return view;
+}
+
+static int matmul_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  struct tensor *x = call->input[0], *y = call->input[1];
+  bool x_vector = x->shape.rank == 1, y_vector = y->shape.rank == 1;
+  struct tensor *g = with_matrix_dimensions(gradient, x_vector, y_vector);
+  struct tensor *a = x_vector ? with_matrix_dimensions(x, true, false) : tensor_retain(x);
+  struct tensor *b = y_vector ? with_matrix_dimensions(y, false, true) : tensor_retain(y);
+  struct tensor *at = a ? transposed(a) : NULL, *bt = b ? transposed(b) : NULL, *full = NULL;
+  int status = g && at && bt ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK && needed[0]) {
+    full = product(g, bt);
+    result[0] = full ? back_to(full, x, true) : NULL;
+    tensor_release(full);
+    if (!result[0]) status = STATUS_ERROR;
+  }
+  if (status == STATUS_OK && needed[1]) {
+    struct tensor *rows = NULL, *g_rows = NULL;
+    if (b->shape.rank == 2 && a->shape.rank > 2) { /* one product over all rows instead of a batch and a sum */
+      rows = tensor_flatten_rows(a);
+      g_rows = tensor_flatten_rows(g);
+      struct tensor *rows_t = rows ? transposed(rows) : NULL;
+      full = rows_t && g_rows ? product(rows_t, g_rows) : NULL;
+      tensor_release(rows_t);
+    } else {
+      full = product(at, g);
+    }
+    result[1] = full ? back_to(full, y, false) : NULL;
+    tensor_release(full);
+    tensor_release(rows);
+    tensor_release(g_rows);
+    if (!result[1]) status = STATUS_ERROR;
+  }
+  tensor_release(g);
+  tensor_release(a);
+  tensor_release(b);
+  tensor_release(at);
+  tensor_release(bt);
+  return status;
+}
+
+static int matmul_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  struct tensor *first = tangent[0] ? product(tangent[0], call->input[1]) : NULL;
+  if (tangent[0] && !first) return STATUS_ERROR;
+  struct tensor *second = tangent[1] ? product(call->input[0], tangent[1]) : NULL;
+  int status = tangent[1] && !second ? STATUS_ERROR : STATUS_OK;
+  if (status == STATUS_OK && first && second) status = op_accumulate(first, second);
+  *result = first ? first : second;
+  if (first) tensor_release(second);
+  if (status != STATUS_OK) {
+    tensor_release(*result);
+    *result = NULL;
+  }
+  return status;
+}
+
+static bool matmul_rowwise(const struct op_call *call) {
+  return call->input[0]->shape.rank >= 2 && call->input[1]->shape.rank == 2;
+}
+
+/* ---- linear ---- */
+
+static int linear_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  const struct tensor *x = call->input[0], *weight = call->input[1], *bias = call->input[2];
+  (void)type;
+  if (weight->shape.rank != 2)
+    return status_error("the weight is inputs × outputs, given %s", shape_text(&weight->shape));
+  if (x->shape.rank < 1 || x->shape.size[x->shape.rank - 1] != weight->shape.size[0])
+    return status_error("the input's last size and the weight's first differ: %s · %s", shape_text(&x->shape),
+                        shape_text(&weight->shape));
+  if (bias && (bias->shape.rank != 1 || bias->shape.size[0] != weight->shape.size[1]))
+    return status_error("the bias has shape %s for %lld outputs", shape_text(&bias->shape),
+                        (long long)weight->shape.size[1]);
+  *shape = x->shape;
+  shape->size[shape->rank - 1] = weight->shape.size[1];
+  return STATUS_OK;
+}
+
+/* Every row of out becomes the bias, or is added to it. */
+static void fill_rows(real *out, const struct tensor *bias, int64_t rows, int64_t columns) {
+  const real *value = tensor_real(bias);
+  int64_t step = bias->stride[0];
+#pragma omp parallel for schedule(static) if (rows * columns > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j < columns; j++) out[i * columns + j] = value[j * step];
+}
+
+/* c = op(x) · op(y) + beta · c, c contiguous, for 2-D tensors of any strides. */
+static int multiply_matrices(struct tensor *x, struct tensor *y, real beta, real *c) {
+  struct operand a = {0}, b = {0};
+  int status = operand_of(x, true, &(struct shape){0}, &a);
+  if (status == STATUS_OK) status = operand_of(y, false, &(struct shape){0}, &b);
+  if (status == STATUS_OK)
+    matmul_gemm(a.transposed, b.transposed, x->shape.size[0], y->shape.size[1], x->shape.size[1], 1,
+                tensor_real(a.tensor), a.leading, tensor_real(b.tensor), b.leading, beta, c, y->shape.size[1]);
+  tensor_release(a.tensor);
+  tensor_release(b.tensor);
+  return status;
+}
+
+static int linear_forward(struct op_call *call) {
+  struct tensor *weight = call->input[1], *bias = call->input[2];
+  struct tensor *x = tensor_flatten_rows(call->input[0]);
+  if (!x) return STATUS_ERROR;
+  real *out = tensor_real(call->output);
+  if (bias) fill_rows(out, bias, x->shape.size[0], weight->shape.size[1]);
+  int status = multiply_matrices(x, weight, bias ? 1 : 0, out);
+  tensor_release(x);
+  return status;
+}
+
+/* A new tensor of shape: x · y for matrices. */
+static struct tensor *matrix_product(struct tensor *x, struct tensor *y, const struct shape *shape) {
+  struct tensor *out = tensor_new(TYPE_REAL, shape);
+  if (out && multiply_matrices(x, y, 0, tensor_real(out)) != STATUS_OK) {
+    tensor_release(out);
+    return NULL;
+  }
+  return out;
+}
+
+static int linear_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  struct tensor *x = call->input[0], *weight = call->input[1];
+  struct tensor *g = tensor_flatten_rows(gradient);
+  if (!g) return STATUS_ERROR;
+  int status = STATUS_OK;
+  if (needed[0]) {
+    struct tensor *weight_t = transposed(weight);
+    result[0] = weight_t ? matrix_product(g, weight_t, &x->shape) : NULL;
+    tensor_release(weight_t);
+    if (!result[0]) status = STATUS_ERROR;
+  }
+  if (needed[1] && status == STATUS_OK) {
+    struct tensor *a = tensor_flatten_rows(x), *a_t = a ? transposed(a) : NULL;
+    result[1] = a_t ? matrix_product(a_t, g, &weight->shape) : NULL;
+    tensor_release(a);
+    tensor_release(a_t);
+    if (!result[1]) status = STATUS_ERROR;
+  }
+  if (call->input_count > 2 && needed[2] && status == STATUS_OK) {
+    result[2] = op_sum_to_shape(g, &call->input[2]->shape);
+    if (result[2] && result[2]->storage == gradient->storage) { /* one row: a view; leaves may be added to */
+      struct tensor *copy = tensor_copy(result[2]);
+      tensor_release(result[2]);
+      result[2] = copy;
+    }
+    if (!result[2]) status = STATUS_ERROR;
+  }
+  tensor_release(g);
+  return status;
+}
+
+static int linear_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  struct tensor *out = tensor_new(TYPE_REAL, &call->output->shape);
+  if (!out) return STATUS_ERROR;
+  int64_t columns = call->input[1]->shape.size[1], rows = columns ? tensor_count(out) / columns : 0;
+  bool written = call->input_count > 2 && tangent[2];
+  if (written) fill_rows(tensor_real(out), tangent[2], rows, columns);
+  int status = STATUS_OK;
+  for (int i = 0; i < 2 && status == STATUS_OK; i++) {
+    if (!tangent[i]) continue;
+    struct tensor *a = tensor_flatten_rows(i == 0 ? tangent[0] : call->input[0]);
+    status = a ? multiply_matrices(a, i == 0 ? call->input[1] : tangent[1], written ? 1 : 0, tensor_real(out))
+               : STATUS_ERROR;
+    tensor_release(a);
+    written = true;
+  }
+  if (status != STATUS_OK) {
+    tensor_release(out);
+    return STATUS_ERROR;
+  }
+  *result = out;
+  return STATUS_OK;
+}
+
+static int linear_factors(const struct op_call *call, struct tensor *gradient, struct factors *result) {
+  struct tensor *weight = call->input[1];
+  if (weight->shape.rank != 2) return status_error("only a matrix weight has factors");
+  struct tensor *a = tensor_flatten_rows(call->input[0]), *g = tensor_flatten_rows(gradient);
+  result->a = a ? tensor_contiguous(a) : NULL;
+  result->g = g ? tensor_contiguous(g) : NULL;
+  tensor_release(a);
+  tensor_release(g);
+  if (!result->a || !result->g) {
+    tensor_release(result->a);
+    tensor_release(result->g);
+    return STATUS_ERROR;
+  }
+  result->rows = result->a->shape.size[0];
+  result->inputs = weight->shape.size[0];
+  result->outputs = weight->shape.size[1];
+  return STATUS_OK;
+}
+
+const struct op matmul_ops[] = {
+    {.name = "matmul",
+     .parameter = {{.name = "x", .kind = OP_TENSOR}, {.name = "y", .kind = OP_TENSOR}},
+     .flags = OP_SAVES_INPUTS,
+     .batch_inputs = 1,
+     .rowwise = matmul_rowwise,
+     .shape = matmul_shape,
+     .forward = matmul_forward,
+     .vjp = matmul_vjp,
+     .jvp = matmul_jvp,
+     .doc = "matrix product (…, n, k) · (…, k, m) -> (…, n, m); leading dimensions broadcast; a vector is a row on the "
+            "left and a column on the right",
+     .samples = (const char *const[]){"4x3 3x5", "2x4x3 2x3x5", "2x1x4x3 3x3x2", "2x4x3 3x5", "4x3 2x3x5", "3 3x5",
+                                      "4x3 3", "3 3", "2x4x3 3", "0x3 3x2", "2x0 0x3", "1x1 1x1", "0x2x3 3x2", NULL}},
+    {.name = "linear",
+     .parameter = {{.name = "x", .kind = OP_TENSOR},
+                   {.name = "weight", .kind = OP_TENSOR},
+                   {.name = "bias", .kind = OP_OPTIONAL_TENSOR}},
+     .flags = OP_SAVES_INPUTS | OP_ROWWISE,
+     .batch_inputs = 1,
+     .shape = linear_shape,
+     .forward = linear_forward,
+     .vjp = linear_vjp,
+     .jvp = linear_jvp,
+     .factors = linear_factors,
+     .doc = "affine map x · weight + bias: x (…, inputs), weight (inputs × outputs), bias (outputs) or nil -> (…, "
+            "outputs)",
+     .samples = (const char *const[]){"4x3 3x5 5", "4x3 3x5 -", "2x4x3 3x2 2", "3 3x5 5", "1x1 1x1 1", "0x3 3x2 2",
+                                      "4x0 0x2 2", NULL}},
+    {0}};
