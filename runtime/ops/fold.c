@@ -1,0 +1,345 @@
+/* Fold: the engine of reductions.
+
+   It splits the dimensions of x into kept and reduced ones, merges neighbours that lie in one stride, and works
+     by rows     when the closest elements in memory fold into one result: spans of x, each one number,
+     by columns  when they belong to different results: rows of x added to a row of accumulators.
+   Spans and runs of rows are short sums of reals; these are added up in double, so that the error does not grow
+   with the size. Pieces handed to threads depend on the shape alone. */
+#include "fold.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+
+enum {
+  SPAN = 4096,        /* reals summed as reals */
+  CHUNK = FOLD_CHUNK, /* accumulators in a row of them */
+  RUN = 64,           /* rows added as reals */
+  PIECE = 1 << 16     /* elements of one piece of work, about */
+};
+
+/* ---- spans ---- */
+
+typedef real lanes __attribute__((vector_size(32)));
+typedef __typeof__((lanes){0} < (lanes){0}) lane_mask;
+enum { LANES = sizeof(lanes) / sizeof(real) };
+
+static double combine(enum fold_kind kind, double a, double b) {
+  if (kind == FOLD_HIGHEST) return b > a || b != b ? b : a;
+  if (kind == FOLD_LOWEST) return b < a || b != b ? b : a;
+  return a + b;
+}
+
+static double neutral(enum fold_kind kind) {
+  return kind == FOLD_HIGHEST ? -INFINITY : kind == FOLD_LOWEST ? INFINITY : 0;
+}
+
+static double span_sum(const real *x, int64_t n) {
+  lanes total[4] = {0}, part[4];
+  int64_t i = 0;
+  for (; i + 4 * LANES <= n; i += 4 * LANES) {
+    memcpy(part, x + i, sizeof part);
+    for (int l = 0; l < 4; l++) total[l] += part[l];
+  }
+  for (; i + LANES <= n; i += LANES) {
+    memcpy(part, x + i, sizeof part[0]);
+    total[0] += part[0];
+  }
+  total[0] = (total[0] + total[1]) + (total[2] + total[3]);
+  double sum = 0;
+  for (int l = 0; l < LANES; l++) sum += total[0][l];
+  for (; i < n; i++) sum += x[i];
+  return sum;
+}
+
+static double span_squares(const real *x, int64_t n, real shift) {
+  lanes total[4] = {0}, part[4];
+  int64_t i = 0;
+  for (; i + 4 * LANES <= n; i += 4 * LANES) {
+    memcpy(part, x + i, sizeof part);
+    for (int l = 0; l < 4; l++) total[l] += (part[l] - shift) * (part[l] - shift);
+  }
+  total[0] = (total[0] + total[1]) + (total[2] + total[3]);
+  double sum = 0;
+  for (int l = 0; l < LANES; l++) sum += total[0][l];
+  for (; i < n; i++) sum += (x[i] - shift) * (x[i] - shift);
+  return sum;
+}
+
+static double span_equal(const real *x, int64_t n, real shift) {
+  int64_t count = 0;
+#pragma omp simd reduction(+ : count)
+  for (int64_t i = 0; i < n; i++) count += (x[i] == shift) | ((x[i] != x[i]) & (shift != shift));
+  return (double)count;
+}
+
+/* lowest is a constant where this is inlined. */
+static inline __attribute__((always_inline)) double span_extreme(const real *x, int64_t n, bool lowest) {
+  enum fold_kind kind = lowest ? FOLD_LOWEST : FOLD_HIGHEST;
+  double extreme = neutral(kind);
+  int64_t i = 0;
+  if (n >= 4 * LANES) {
+    lanes best[4], part[4];
+    memcpy(best, x, sizeof best);
+    for (i = 4 * LANES; i + 4 * LANES <= n; i += 4 * LANES) {
+      memcpy(part, x + i, sizeof part);
+      for (int l = 0; l < 4; l++) {
+        lane_mask better = (lowest ? part[l] < best[l] : part[l] > best[l]) | (part[l] != part[l]);
+        best[l] = (lanes)((better & (lane_mask)part[l]) | (~better & (lane_mask)best[l]));
+      }
+    }
+    for (int l = 0; l < 4 * LANES; l++) extreme = combine(kind, extreme, (double)best[l / LANES][l % LANES]);
+  }
+  for (; i < n; i++) extreme = combine(kind, extreme, (double)x[i]);
+  return extreme;
+}
+
+double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift) {
+  switch (kind) {
+    case FOLD_SQUARES:
+      return span_squares(x, n, shift);
+    case FOLD_EQUAL:
+      return span_equal(x, n, shift);
+    case FOLD_HIGHEST:
+      return span_extreme(x, n, false);
+    case FOLD_LOWEST:
+      return span_extreme(x, n, true);
+    default:
+      return span_sum(x, n);
+  }
+}
+
+/* total[j] takes in x[j]. */
+static void fold_row(enum fold_kind kind, real *restrict total, const real *restrict x, const real *restrict shift,
+                     int64_t n) {
+  switch (kind) {
+    case FOLD_SQUARES:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) total[j] += (x[j] - shift[j]) * (x[j] - shift[j]);
+      break;
+    case FOLD_EQUAL:
+      for (int64_t j = 0; j < n; j++) total[j] += fold_same(x[j], shift[j]) ? 1 : 0;
+      break;
+    case FOLD_HIGHEST:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) total[j] = (x[j] > total[j]) | (x[j] != x[j]) ? x[j] : total[j];
+      break;
+    case FOLD_LOWEST:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) total[j] = (x[j] < total[j]) | (x[j] != x[j]) ? x[j] : total[j];
+      break;
+    default:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) total[j] += x[j];
+  }
+}
+
+/* n elements as neighbours: x itself, or scratch filled. */
+const real *fold_gather(real *scratch, const real *x, int64_t stride, int64_t n) {
+  if (stride == 1 || n <= 1) return x;
+  for (int64_t i = 0; i < n; i++) scratch[i] = x[i * stride];
+  return scratch;
+}
+
+/* ---- the engine ---- */
+
+/* Some dimensions of a tensor, merged where they lie in one stride. */
+struct axes {
+  int rank;
+  int64_t size[TENSOR_MAX_RANK], stride[TENSOR_MAX_RANK];
+};
+
+static void axes_append(struct axes *axes, int64_t size, int64_t stride) {
+  if (size == 1) return;
+  if (axes->rank > 0 && axes->stride[axes->rank - 1] == size * stride) {
+    axes->size[axes->rank - 1] *= size;
+    axes->stride[axes->rank - 1] = stride;
+    return;
+  }
+  axes->size[axes->rank] = size;
+  axes->stride[axes->rank++] = stride;
+}
+
+static int64_t axes_count(const struct axes *axes) {
+  int64_t count = 1;
+  for (int i = 0; i < axes->rank; i++) count *= axes->size[i];
+  return count;
+}
+
+static int64_t axes_offset(const struct axes *axes, int64_t index) {
+  int64_t offset = 0;
+  for (int i = axes->rank - 1; i > 0; i--) {
+    offset += index % axes->size[i] * axes->stride[i];
+    index /= axes->size[i];
+  }
+  return axes->rank > 0 ? offset + index * axes->stride[0] : 0;
+}
+
+/* The last of the axes by itself; size 1 when there is none. */
+static void axes_split(struct axes *axes, int64_t *size, int64_t *stride) {
+  *size = 1;
+  *stride = 1;
+  if (axes->rank == 0) return;
+  *size = axes->size[--axes->rank];
+  *stride = axes->stride[axes->rank];
+}
+
+/* One reduction under way. */
+struct task {
+  enum fold_kind kind;
+  const real *x;
+  const real *shift; /* one for each result; NULL is zeros */
+  struct axes kept, reduced;
+  int64_t inner_size, inner_stride; /* by rows: of the span; by columns: of the row of results */
+  real *result;
+  double factor; /* result = factor · total */
+};
+
+/* Result o over blocks first..last-1; a block is a span of at most SPAN. */
+static double row_blocks(const struct task *task, int64_t o, int64_t first, int64_t last) {
+  real scratch[SPAN];
+  double total = neutral(task->kind);
+  real shift = task->shift ? task->shift[o] : 0;
+  int64_t blocks = (task->inner_size + SPAN - 1) / SPAN;
+  const real *x = task->x + axes_offset(&task->kept, o);
+  for (int64_t b = first; b < last; b++) {
+    int64_t outer = blocks == 1 ? b : b / blocks, start = blocks == 1 ? 0 : b % blocks * SPAN;
+    int64_t n = parallel_minimum(SPAN, task->inner_size - start);
+    const real *span = x + axes_offset(&task->reduced, outer) + start * task->inner_stride;
+    span = fold_gather(scratch, span, task->inner_stride, n);
+    total = combine(task->kind, total, fold_span(task->kind, span, n, shift));
+  }
+  return total;
+}
+
+static int reduce_by_rows(struct task *task) {
+  int64_t results = axes_count(&task->kept);
+  axes_split(&task->reduced, &task->inner_size, &task->inner_stride);
+  int64_t blocks = axes_count(&task->reduced) * ((task->inner_size + SPAN - 1) / SPAN);
+  int64_t span = parallel_minimum(task->inner_size, SPAN);
+  int64_t group = (PIECE + span - 1) / span; /* blocks in a piece */
+  int64_t groups = (blocks + group - 1) / group;
+  if (groups == 1 || results >= 64) { /* a piece: some results */
+    int64_t piece = parallel_minimum(results, PIECE / (blocks * span) + 1);
+#pragma omp parallel for schedule(static) if (results * blocks * span > PARALLEL_THRESHOLD && results > piece)
+    for (int64_t first = 0; first < results; first += piece) {
+      int64_t last = parallel_minimum(results, first + piece);
+      for (int64_t o = first; o < last; o++) task->result[o] = (real)(task->factor * row_blocks(task, o, 0, blocks));
+    }
+    return STATUS_OK;
+  }
+  double *partial = memory_acquire((size_t)(results * groups) * sizeof *partial);
+  if (!partial) return STATUS_ERROR;
+#pragma omp parallel for schedule(static)
+  for (int64_t i = 0; i < results * groups; i++) {
+    int64_t first = i % groups * group;
+    partial[i] = row_blocks(task, i / groups, first, parallel_minimum(blocks, first + group));
+  }
+  for (int64_t o = 0; o < results; o++) {
+    double total = neutral(task->kind);
+    for (int64_t g = 0; g < groups; g++) total = combine(task->kind, total, partial[o * groups + g]);
+    task->result[o] = (real)(task->factor * total);
+  }
+  memory_release(partial);
+  return STATUS_OK;
+}
+
+/* total[0..width) over rows first..last-1 of columns start.. of x; row r is fold runs of the results one after
+   another (fewer in the last). */
+static void column_rows(const struct task *task, const real *x, const real *shift, int64_t row_width, int64_t run_width,
+                        int64_t start, int64_t width, int64_t first, int64_t last, double *total) {
+  real sum[CHUNK], scratch[CHUNK];
+  int64_t rows = (run_width + row_width - 1) / row_width; /* rows of one run */
+  for (int64_t j = 0; j < width; j++) total[j] = neutral(task->kind);
+  for (int64_t r = first; r < last;) {
+    int64_t end = parallel_minimum(last, r + RUN);
+    for (int64_t j = 0; j < width; j++) sum[j] = (real)neutral(task->kind);
+    for (; r < end; r++) {
+      int64_t at = rows == 1 ? start : r % rows * row_width + start;
+      int64_t n = parallel_minimum(width, run_width - at);
+      const real *row = x + axes_offset(&task->reduced, rows == 1 ? r : r / rows) + at * task->inner_stride;
+      fold_row(task->kind, sum, fold_gather(scratch, row, task->inner_stride, n), shift, n);
+    }
+    for (int64_t j = 0; j < width; j++) total[j] = combine(task->kind, total[j], sum[j]);
+  }
+}
+
+static int reduce_by_columns(struct task *task) {
+  axes_split(&task->kept, &task->inner_size, &task->inner_stride);
+  int64_t outer = axes_count(&task->kept), columns = task->inner_size;
+  /* A narrow row is taken several at a time where one follows the other in memory. */
+  int64_t row_width = columns, run_width = columns, fold = 1;
+  struct axes *reduced = &task->reduced;
+  if (columns <= CHUNK / 4 && reduced->stride[reduced->rank - 1] == columns * task->inner_stride) {
+    int64_t size, stride;
+    axes_split(reduced, &size, &stride);
+    fold = parallel_minimum(CHUNK / columns, size);
+    row_width = fold * columns;
+    run_width = size * columns;
+  }
+  int64_t rows = axes_count(reduced) * ((run_width + row_width - 1) / row_width);
+  int64_t chunks = (row_width + CHUNK - 1) / CHUNK;
+  int64_t group = outer * chunks >= 16 ? rows : PIECE / parallel_minimum(row_width, CHUNK);
+  int64_t groups = (rows + group - 1) / group;
+  size_t kept_apart = groups > 1 || fold > 1 ? (size_t)(outer * groups * row_width) : 0;
+  double *partial = memory_acquire(kept_apart * sizeof *partial);
+  if (!partial) return STATUS_ERROR;
+#pragma omp parallel for collapse(3) schedule(static) if (outer * rows * row_width > PARALLEL_THRESHOLD)
+  for (int64_t o = 0; o < outer; o++) {
+    for (int64_t g = 0; g < groups; g++) {
+      for (int64_t c = 0; c < chunks; c++) {
+        double local[CHUNK];
+        real shift[CHUNK];
+        int64_t start = c * CHUNK, width = parallel_minimum(CHUNK, row_width - start);
+        for (int64_t j = 0; j < width; j++)
+          shift[j] = task->shift ? task->shift[o * columns + (fold > 1 ? j % columns : start + j)] : 0;
+        double *total = kept_apart ? partial + (o * groups + g) * row_width + start : local;
+        column_rows(task, task->x + axes_offset(&task->kept, o), shift, row_width, run_width, start, width, g * group,
+                    parallel_minimum(rows, (g + 1) * group), total);
+        if (kept_apart) continue;
+        for (int64_t j = 0; j < width; j++) task->result[o * columns + start + j] = (real)(task->factor * total[j]);
+      }
+    }
+  }
+  for (int64_t o = 0; kept_apart && o < outer; o++) {
+    for (int64_t j = 0; j < columns; j++) {
+      double total = neutral(task->kind);
+      for (int64_t i = 0; i < groups * fold; i++)
+        total = combine(task->kind, total, partial[(o * groups * fold + i) * columns + j]);
+      task->result[o * columns + j] = (real)(task->factor * total);
+    }
+  }
+  memory_release(partial);
+  return STATUS_OK;
+}
+
+/* result[o] = factor · kind over the elements of x that fold into o; results in the order of the kept dimensions. */
+int fold(enum fold_kind kind, const struct tensor *x, const struct fold_plan *plan, const real *shift, double factor,
+         real *result) {
+  struct task task = {.kind = kind, .x = tensor_real(x), .shift = shift, .result = result, .factor = factor};
+  int64_t results = shape_count(&plan->kept);
+  if (results == 0) return STATUS_OK;
+  if (plan->count == 0) {
+    for (int64_t o = 0; o < results; o++) result[o] = (real)(factor * neutral(kind));
+    return STATUS_OK;
+  }
+  bool taken[TENSOR_MAX_RANK] = {false};
+  for (int i = 0; i < x->shape.rank; i++) {
+    if (!plan->reduced[i]) axes_append(&task.kept, x->shape.size[i], x->stride[i]);
+  }
+  for (;;) { /* reduced dimensions in the order of memory */
+    int widest = -1;
+    for (int i = 0; i < x->shape.rank; i++)
+      if (plan->reduced[i] && !taken[i] && (widest < 0 || x->stride[i] > x->stride[widest])) widest = i;
+    if (widest < 0) break;
+    taken[widest] = true;
+    axes_append(&task.reduced, x->shape.size[widest], x->stride[widest]);
+  }
+  const struct axes *kept = &task.kept, *reduced = &task.reduced;
+  int64_t near_kept = kept->rank > 0 ? kept->stride[kept->rank - 1] : 0;
+  int64_t near_reduced = reduced->rank > 0 ? reduced->stride[reduced->rank - 1] : 0;
+  bool by_columns = reduced->rank > 0 && near_kept > 0 && (near_reduced > near_kept || near_reduced == 0);
+  return by_columns ? reduce_by_columns(&task) : reduce_by_rows(&task);
+}

@@ -1,0 +1,31 @@
+/* Fold: the engine of reductions (fold.c), for reduce.c and for vjps that sum. */
+#ifndef GLS_OPS_FOLD_H
+#define GLS_OPS_FOLD_H
+
+#include "../tensor/tensor.h"
+
+/* SQUARES: of the distance to shift; EQUAL: how many elements are shift (NaN is equal to NaN).
+   NaN wins in HIGHEST and LOWEST. */
+enum fold_kind { FOLD_SUM, FOLD_SQUARES, FOLD_EQUAL, FOLD_HIGHEST, FOLD_LOWEST };
+
+struct fold_plan {
+  bool reduced[TENSOR_MAX_RANK];
+  int64_t count;     /* elements that make one result */
+  struct shape kept; /* x's shape, with 1 where it is reduced */
+};
+
+/* result[o] = factor · kind over the elements of x that fold into o; results in the order of the kept dimensions.
+   shift: one for each result, or NULL for zeros. The fold of nothing is 0, -inf for HIGHEST, inf for LOWEST. */
+int fold(enum fold_kind kind, const struct tensor *x, const struct fold_plan *plan, const real *shift, double factor,
+         real *result);
+
+/* kind over n neighbours. Exact to the rounding of a few thousand reals: the caller adds up longer spans. */
+double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift);
+
+/* n elements as neighbours: x itself, or scratch filled. Inner loops take FOLD_CHUNK at a time. */
+const real *fold_gather(real *scratch, const real *x, int64_t stride, int64_t n);
+enum { FOLD_CHUNK = 1024 };
+
+static inline bool fold_same(real a, real b) { return a == b || (a != a && b != b); }
+
+#endif

@@ -1,0 +1,525 @@
+/* Reduce: sums, means, extremes, variances and norms over any dimensions; positions of extremes; running sums.
+   The work is done by fold.c. */
+#include "fold.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../base/parallel.h"
+#include "op.h"
+
+enum { SPAN = 4096 }; /* elements searched at once for an extreme */
+
+/* ---- which dimensions ---- */
+
+/* Every reduction has dims as its first value and keep as its second. */
+static int make_plan(const struct op_call *call, struct fold_plan *plan) {
+  const struct shape *shape = &call->input[0]->shape;
+  const struct op_value *dims = &call->value[0];
+  *plan = (struct fold_plan){.count = 1, .kept = *shape};
+  for (int i = 0; i < dims->count; i++) {
+    int dimension;
+    STATUS_TRY(op_resolve_dimension(dims->list[i], shape->rank, &dimension));
+    if (plan->reduced[dimension]) return status_error("dimension %d is given twice", dimension + 1);
+    plan->reduced[dimension] = true;
+  }
+  for (int i = 0; i < shape->rank; i++) {
+    if (dims->count == 0) plan->reduced[i] = true;
+    if (!plan->reduced[i]) continue;
+    plan->count *= shape->size[i];
+    plan->kept.size[i] = 1;
+  }
+  return STATUS_OK;
+}
+
+static int reduce_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  *shape = plan.kept;
+  if (call->value[1].list[0]) return STATUS_OK;
+  shape->rank = 0;
+  for (int i = 0; i < plan.kept.rank; i++)
+    if (!plan.reduced[i]) shape->size[shape->rank++] = plan.kept.size[i];
+  return STATUS_OK;
+}
+
+/* An empty set has no largest element. */
+static int extreme_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  STATUS_TRY(reduce_shape(call, shape, type));
+  const struct shape *given = &call->input[0]->shape;
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  for (int i = 0; i < given->rank; i++)
+    if (plan.reduced[i] && given->size[i] == 0 && shape_count(shape) > 0)
+      return status_error("dimension %d of %s is empty: there is no extreme of no elements", i + 1, shape_text(given));
+  return STATUS_OK;
+}
+
+/* Rows stay apart when the first dimension is kept. */
+static bool reduce_rowwise(const struct op_call *call) {
+  struct fold_plan plan;
+  return call->input[0]->shape.rank > 0 && make_plan(call, &plan) == STATUS_OK && !plan.reduced[0];
+}
+
+/* ---- derivatives ---- */
+
+/* t (shape of the results) as a contiguous tensor of the plan's kept shape. */
+static struct tensor *as_kept(struct tensor *t, const struct fold_plan *plan) {
+  struct tensor *flat = tensor_contiguous(t);
+  struct tensor *view = flat ? tensor_view_shape(flat, &plan->kept) : NULL;
+  tensor_release(flat);
+  return view;
+}
+
+/* factor · t spread over the reduced dimensions of shape: a view of one number for each result. */
+static struct tensor *spread(struct tensor *t, const struct fold_plan *plan, const struct shape *shape, double factor) {
+  struct tensor *kept = factor == 1 ? as_kept(t, plan) : tensor_new(TYPE_REAL, &plan->kept);
+  if (!kept) return NULL;
+  struct tensor *from = factor == 1 ? NULL : as_kept(t, plan);
+  if (factor != 1 && !from) {
+    tensor_release(kept);
+    return NULL;
+  }
+  for (int64_t i = 0; from && i < tensor_count(kept); i++) tensor_real(kept)[i] = (real)factor * tensor_real(from)[i];
+  tensor_release(from);
+  struct tensor *view = tensor_expand(kept, shape);
+  tensor_release(kept);
+  return view;
+}
+
+/* new tensor = scale · (x − shift), or with ties: scale where x = shift, else 0; times multiplier when it is given.
+   scale and shift: one for each result. */
+static struct tensor *slope(bool ties, const struct tensor *x, const struct fold_plan *plan, const struct tensor *shift,
+                            const struct tensor *scale, const struct tensor *multiplier) {
+  struct tensor *out = tensor_new(TYPE_REAL, &x->shape);
+  if (!out || tensor_count(out) == 0) return out;
+  int last = x->shape.rank - 1;
+  int64_t columns = last < 0 ? 1 : x->shape.size[last], rows = tensor_count(x) / columns;
+  int64_t chunks = (columns + FOLD_CHUNK - 1) / FOLD_CHUNK;
+#pragma omp parallel for collapse(2) schedule(static) if (rows * columns > PARALLEL_THRESHOLD)
+  for (int64_t row = 0; row < rows; row++) {
+    for (int64_t chunk = 0; chunk < chunks; chunk++) {
+      real scratch[4][FOLD_CHUNK];
+      int64_t start = chunk * FOLD_CHUNK, n = parallel_minimum(FOLD_CHUNK, columns - start);
+      int64_t at_x = 0, at_kept = 0, at_multiplier = 0, rest = row, kept_stride = 1, inner_kept = 0;
+      for (int i = last; i >= 0; i--) {
+        int64_t index = i == last ? start : rest % x->shape.size[i];
+        if (i != last) rest /= x->shape.size[i];
+        at_x += index * x->stride[i];
+        if (multiplier) at_multiplier += index * multiplier->stride[i];
+        if (plan->reduced[i]) continue;
+        if (i == last) inner_kept = 1;
+        at_kept += index * kept_stride;
+        kept_stride *= x->shape.size[i];
+      }
+      const real *values = fold_gather(scratch[0], tensor_real(x) + at_x, last < 0 ? 1 : x->stride[last], n);
+      const real *shifts = fold_gather(scratch[1], tensor_real(shift) + at_kept, inner_kept, n);
+      const real *scales = fold_gather(scratch[2], tensor_real(scale) + at_kept, inner_kept, n);
+      const real *times = NULL;
+      if (multiplier)
+        times = fold_gather(scratch[3], tensor_real(multiplier) + at_multiplier,
+                            last < 0 ? 1 : multiplier->stride[last], n);
+      real *to = tensor_real(out) + row * columns + start;
+      if (ties)
+        for (int64_t j = 0; j < n; j++) to[j] = fold_same(values[j], shifts[j]) ? scales[j] : 0;
+      else
+        for (int64_t j = 0; j < n; j++) to[j] = scales[j] * (values[j] - shifts[j]);
+      for (int64_t j = 0; times && j < n; j++) to[j] *= times[j];
+    }
+  }
+  return out;
+}
+
+/* What slope needs for a call: shift and scale, times gradient when it is given. */
+static int slope_parts(const struct op_call *call, const struct fold_plan *plan, struct tensor *gradient,
+                       struct tensor **shift, struct tensor **scale);
+
+static int slope_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *shift = NULL, *scale = NULL;
+  if (slope_parts(call, &plan, gradient, &shift, &scale) == STATUS_OK)
+    result[0] = slope(call->op->shape == extreme_shape, call->input[0], &plan, shift, scale, NULL);
+  tensor_release(shift);
+  tensor_release(scale);
+  return result[0] ? STATUS_OK : STATUS_ERROR;
+}
+
+/* Every element is in one result: the change is the sum of slopes times the tangent. */
+static int slope_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *shift = NULL, *scale = NULL, *change = NULL;
+  if (slope_parts(call, &plan, NULL, &shift, &scale) == STATUS_OK)
+    change = slope(call->op->shape == extreme_shape, call->input[0], &plan, shift, scale, tangent[0]);
+  tensor_release(shift);
+  tensor_release(scale);
+  if (!change) return STATUS_ERROR;
+  struct tensor *output = tensor_new(TYPE_REAL, &call->output->shape);
+  int status = output ? fold(FOLD_SUM, change, &plan, NULL, 1, tensor_real(output)) : STATUS_ERROR;
+  tensor_release(change);
+  if (status == STATUS_OK)
+    *result = output;
+  else
+    tensor_release(output);
+  return status;
+}
+
+/* ---- sum, mean ---- */
+
+static int sum_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  return fold(FOLD_SUM, call->input[0], &plan, NULL, 1, tensor_real(call->output));
+}
+
+static int sum_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  result[0] = spread(gradient, &plan, &call->input[0]->shape, 1);
+  return result[0] ? STATUS_OK : STATUS_ERROR;
+}
+
+static int linear_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  *result = op_run(call->op, 1, tangent, call->value);
+  return *result ? STATUS_OK : STATUS_ERROR;
+}
+
+static int mean_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  double factor = plan.count > 0 ? 1 / (double)plan.count : NAN;
+  return fold(FOLD_SUM, call->input[0], &plan, NULL, factor, tensor_real(call->output));
+}
+
+static int mean_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  result[0] = spread(gradient, &plan, &call->input[0]->shape, 1 / (double)plan.count);
+  return result[0] ? STATUS_OK : STATUS_ERROR;
+}
+
+/* ---- max, min, variance, norm ---- */
+
+static int max_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  return fold(FOLD_HIGHEST, call->input[0], &plan, NULL, 1, tensor_real(call->output));
+}
+
+static int min_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  return fold(FOLD_LOWEST, call->input[0], &plan, NULL, 1, tensor_real(call->output));
+}
+
+/* What the sum of squared distances is divided by; NaN results when there are too few elements. */
+static double variance_factor(const struct op_call *call, const struct fold_plan *plan) {
+  int64_t divisor = plan->count - call->value[2].list[0];
+  return divisor > 0 ? 1 / (double)divisor : NAN;
+}
+
+/* Two passes: the mean, which is saved, and the squared distances to it. */
+static int variance_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *x = call->input[0], *mean = call->saved[0] = tensor_new(TYPE_REAL, &plan.kept);
+  if (!mean) return STATUS_ERROR;
+  STATUS_TRY(fold(FOLD_SUM, x, &plan, NULL, 1 / (double)plan.count, tensor_real(mean)));
+  return fold(FOLD_SQUARES, x, &plan, tensor_real(mean), variance_factor(call, &plan), tensor_real(call->output));
+}
+
+static int norm_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  real *out = tensor_real(call->output);
+  STATUS_TRY(fold(FOLD_SQUARES, call->input[0], &plan, NULL, 1, out));
+  for (int64_t i = 0; i < tensor_count(call->output); i++) out[i] = (real)sqrt((double)out[i]);
+  return STATUS_OK;
+}
+
+/* max, min: shift is the extreme, scale one over the number of ties.
+   variance: d/dx = 2 (x − mean) / divisor (the mean's own change cancels).  norm: d/dx = x / norm, 0 at 0. */
+static int slope_parts(const struct op_call *call, const struct fold_plan *plan, struct tensor *gradient,
+                       struct tensor **shift, struct tensor **scale) {
+  bool ties = call->op->shape == extreme_shape, variance = call->op->forward == variance_forward;
+  *scale = tensor_new(TYPE_REAL, &plan->kept);
+  *shift = ties       ? as_kept(call->output, plan)
+           : variance ? tensor_contiguous(call->saved[0])
+                      : tensor_zeros(TYPE_REAL, &plan->kept);
+  struct tensor *output = as_kept(call->output, plan), *kept = gradient ? as_kept(gradient, plan) : NULL;
+  int status = *scale && *shift && output && (kept || !gradient) ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK && ties)
+    status = fold(FOLD_EQUAL, call->input[0], plan, tensor_real(*shift), 1, tensor_real(*scale));
+  for (int64_t i = 0; status == STATUS_OK && i < shape_count(&plan->kept); i++) {
+    real *at = tensor_real(*scale) + i, value = tensor_real(output)[i];
+    if (ties)
+      *at = 1 / *at;
+    else if (variance)
+      *at = (real)(2 * variance_factor(call, plan));
+    else
+      *at = value == 0 ? 0 : 1 / value;
+    if (kept) *at *= tensor_real(kept)[i];
+  }
+  tensor_release(output);
+  tensor_release(kept);
+  return status;
+}
+
+/* ---- argmax, argmin ---- */
+
+static int arg_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  if (call->value[0].count > 1) return status_error("takes one dimension, or none for all of them");
+  STATUS_TRY(extreme_shape(call, shape, type));
+  *type = TYPE_INT32;
+  if (tensor_count(call->input[0]) > INT32_MAX) return status_error("too many elements to number them with int32");
+  return STATUS_OK;
+}
+
+/* Position from 0 of the first extreme of n neighbours: the first best block, then the place in it. */
+static int64_t span_position(enum fold_kind kind, const real *x, int64_t n) {
+  int64_t best = 0;
+  double extreme = 0;
+  for (int64_t start = 0; start < n; start += SPAN) {
+    double here = fold_span(kind, x + start, parallel_minimum(SPAN, n - start), 0);
+    if (start == 0 ||
+        (extreme == extreme && (here != here || (kind == FOLD_HIGHEST ? here > extreme : here < extreme)))) {
+      extreme = here;
+      best = start;
+    }
+  }
+  while (!fold_same(x[best], (real)extreme)) best++;
+  return best;
+}
+
+static int arg_forward(struct op_call *call, enum fold_kind kind) {
+  struct tensor *x = call->input[0], *rows = NULL;
+  int rank = x->shape.rank, dimension;
+  int64_t n = tensor_count(x);
+  if (call->value[0].count == 1) { /* the dimension goes last */
+    int order[TENSOR_MAX_RANK];
+    STATUS_TRY(op_resolve_dimension(call->value[0].list[0], rank, &dimension));
+    for (int i = 0; i < rank; i++) order[i] = i < dimension ? i : i + 1;
+    order[rank - 1] = dimension;
+    n = x->shape.size[dimension];
+    struct tensor *view = tensor_permute(x, order);
+    rows = view ? tensor_contiguous(view) : NULL;
+    tensor_release(view);
+  } else {
+    rows = tensor_contiguous(x);
+  }
+  if (!rows) return STATUS_ERROR;
+  int64_t results = tensor_count(call->output);
+  int32_t *out = tensor_int32(call->output);
+  const real *from = tensor_real(rows);
+#pragma omp parallel for schedule(static) if (results * n > PARALLEL_THRESHOLD)
+  for (int64_t o = 0; o < results; o++) out[o] = (int32_t)(span_position(kind, from + o * n, n) + 1);
+  tensor_release(rows);
+  return STATUS_OK;
+}
+
+static int argmax_forward(struct op_call *call) { return arg_forward(call, FOLD_HIGHEST); }
+static int argmin_forward(struct op_call *call) { return arg_forward(call, FOLD_LOWEST); }
+
+/* ---- cumsum ---- */
+
+static int cumsum_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  int dimension;
+  *shape = call->input[0]->shape;
+  return op_resolve_dimension(call->value[0].list[0], shape->rank, &dimension);
+}
+
+static bool cumsum_rowwise(const struct op_call *call) {
+  int dimension;
+  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, &dimension) == STATUS_OK &&
+         dimension != 0;
+}
+
+/* New tensor of running sums, from the end when backward. Kept in double: a sum of many has few errors. */
+static struct tensor *running_sum(const struct op_call *call, struct tensor *given, bool backward) {
+  int dimension;
+  if (op_resolve_dimension(call->value[0].list[0], given->shape.rank, &dimension) != STATUS_OK) return NULL;
+  struct tensor *x = tensor_contiguous(given), *out = x ? tensor_new(TYPE_REAL, &x->shape) : NULL;
+  if (out && tensor_count(out) > 0) {
+    int64_t n = x->shape.size[dimension], inner = 1;
+    for (int i = dimension + 1; i < x->shape.rank; i++) inner *= x->shape.size[i];
+    int64_t outer = tensor_count(x) / (n * inner), chunks = (inner + FOLD_CHUNK - 1) / FOLD_CHUNK;
+#pragma omp parallel for collapse(2) schedule(static) if (outer * n * inner > PARALLEL_THRESHOLD)
+    for (int64_t o = 0; o < outer; o++) {
+      for (int64_t c = 0; c < chunks; c++) {
+        double total[FOLD_CHUNK] = {0};
+        int64_t start = c * FOLD_CHUNK, width = parallel_minimum(FOLD_CHUNK, inner - start);
+        for (int64_t i = 0; i < n; i++) {
+          int64_t at = (o * n + (backward ? n - 1 - i : i)) * inner + start;
+          const real *from = tensor_real(x) + at;
+          real *to = tensor_real(out) + at;
+          for (int64_t j = 0; j < width; j++) to[j] = (real)(total[j] += from[j]);
+        }
+      }
+    }
+  }
+  tensor_release(x);
+  return out;
+}
+
+static int cumsum_forward(struct op_call *call) {
+  struct tensor *sums = running_sum(call, call->input[0], false);
+  if (!sums) return STATUS_ERROR;
+  tensor_release(call->output);
+  call->output = sums;
+  return STATUS_OK;
+}
+
+static int cumsum_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  result[0] = running_sum(call, gradient, true);
+  return result[0] ? STATUS_OK : STATUS_ERROR;
+}
+
+/* ---- rows ---- */
+
+static const char *const sum_samples[] = {"4x5",
+                                          "4x5 dims=1",
+                                          "4x5 dims=2 keep=1",
+                                          "2x3x4 dims=2",
+                                          "scalar",
+                                          "2x3x4 dims=1,3",
+                                          "1x5 dims=1",
+                                          "0x3 dims=1",
+                                          "0x3 dims=2",
+                                          "2x3x4x2 dims=2,4 keep=1",
+                                          NULL};
+static const char *const extreme_samples[] = {"distinct:4x5",
+                                              "distinct:4x5 dims=1",
+                                              "distinct:4x5 dims=2 keep=1",
+                                              "distinct:2x3x4 dims=2",
+                                              "distinct:2x3x4 dims=1,3",
+                                              "scalar",
+                                              "distinct:1x5 dims=1",
+                                              "0x3 dims=2",
+                                              NULL};
+static const char *const variance_samples[] = {"4x5",
+                                               "4x5 dims=1 unbiased=1",
+                                               "4x5 dims=2 keep=1",
+                                               "2x3x4 dims=2",
+                                               "2x3x4 dims=1,3 unbiased=1",
+                                               "1x5 dims=1",
+                                               "0x3 dims=2",
+                                               NULL};
+static const char *const cumsum_samples[] = {"5 dimension=1",
+                                             "4x5 dimension=1",
+                                             "4x5 dimension=2",
+                                             "2x3x4 dimension=-2",
+                                             "1x3 dimension=1",
+                                             "0x3 dimension=2",
+                                             NULL};
+
+static const char *const arg_samples[] = {"4x5",        "4x5 dims=1", "4x5 dims=2 keep=1", "2x3x4 dims=-2", "scalar",
+                                          "0x3 dims=2", NULL};
+
+const struct op reduce_ops[] = {
+    {.name = "sum",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = reduce_shape,
+     .forward = sum_forward,
+     .vjp = sum_vjp,
+     .jvp = linear_jvp,
+     .doc = "sum over dims (all when none are given); 0 over no elements",
+     .samples = sum_samples},
+    {.name = "mean",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = reduce_shape,
+     .forward = mean_forward,
+     .vjp = mean_vjp,
+     .jvp = linear_jvp,
+     .doc = "mean over dims (all when none are given); NaN over no elements",
+     .samples = sum_samples},
+    {.name = "max",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = extreme_shape,
+     .forward = max_forward,
+     .vjp = slope_vjp,
+     .jvp = slope_jvp,
+     .doc = "largest over dims (all when none are given); NaN wins; the gradient is shared equally among ties",
+     .samples = extreme_samples},
+    {.name = "min",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = extreme_shape,
+     .forward = min_forward,
+     .vjp = slope_vjp,
+     .jvp = slope_jvp,
+     .doc = "smallest over dims (all when none are given); NaN wins; the gradient is shared equally among ties",
+     .samples = extreme_samples},
+    {.name = "variance",
+     .parameter = {{"x", OP_TENSOR, false, 0},
+                   {"dims", OP_DIMENSIONS, true, 0},
+                   {"keep", OP_FLAG, true, 0},
+                   {"unbiased", OP_FLAG, true, 0}},
+     .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = reduce_shape,
+     .forward = variance_forward,
+     .vjp = slope_vjp,
+     .jvp = slope_jvp,
+     .doc = "mean squared distance to the mean over dims (all when none are given); unbiased divides by the count less "
+            "one",
+     .samples = variance_samples},
+    {.name = "norm",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = reduce_shape,
+     .forward = norm_forward,
+     .vjp = slope_vjp,
+     .jvp = slope_jvp,
+     .doc = "square root of the sum of squares over dims (all when none are given); its gradient at 0 is 0",
+     .samples = sum_samples},
+    {.name = "argmax",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .flags = OP_NO_GRADIENT,
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = arg_shape,
+     .forward = argmax_forward,
+     .doc = "int32 position (from 1) of the largest along one dimension, or of all in row-major order; the first of "
+            "ties, NaN wins",
+     .samples = arg_samples},
+    {.name = "argmin",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
+     .flags = OP_NO_GRADIENT,
+     .batch_inputs = 1,
+     .rowwise = reduce_rowwise,
+     .shape = arg_shape,
+     .forward = argmin_forward,
+     .doc = "int32 position (from 1) of the smallest along one dimension, or of all in row-major order; the first of "
+            "ties, NaN wins",
+     .samples = arg_samples},
+    {.name = "cumsum",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, false, 0}},
+     .batch_inputs = 1,
+     .rowwise = cumsum_rowwise,
+     .shape = cumsum_shape,
+     .forward = cumsum_forward,
+     .vjp = cumsum_vjp,
+     .jvp = linear_jvp,
+     .doc = "running sums along a dimension: element i is the sum of elements 1 to i",
+     .samples = cumsum_samples},
+    {0},
+};

@@ -1,0 +1,381 @@
+/* Softmax: softmax, log-softmax and logsumexp along one dimension.
+
+   Every kernel sees one row of neighbours; another dimension than the last is moved there first. Rows are shifted
+   by their largest element, so that no exponential overflows. Forward, vjp and jvp of an op stand together. */
+#include <math.h>
+
+#include "../base/parallel.h"
+#include "fold.h"
+#include "op.h"
+
+enum { BLOCK = 4096 }; /* reals added as reals; blocks are added in double */
+
+#ifdef GLS_DOUBLE
+static inline real exponential(real x) { return exp(x); }
+#else
+static inline real exponential(real x) { return expf(x); }
+#endif
+
+/* ---- one row ---- */
+
+static real row_highest(const real *x, int64_t n) { return (real)fold_span(FOLD_HIGHEST, x, n, 0); }
+
+/* Σ exp(x − shift) */
+static double row_sum_exponentials(const real *x, real shift, int64_t n) {
+  double total = 0;
+  for (int64_t start = 0; start < n; start += BLOCK) {
+    int64_t end = parallel_minimum(n, start + BLOCK);
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = start; i < end; i++) sum += exponential(x[i] - shift);
+    total += sum;
+  }
+  return total;
+}
+
+/* The same, leaving the exponentials in out. */
+static double row_exponentials(real *restrict out, const real *restrict x, real shift, int64_t n) {
+  double total = 0;
+  for (int64_t start = 0; start < n; start += BLOCK) {
+    int64_t end = parallel_minimum(n, start + BLOCK);
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = start; i < end; i++) {
+      real e = exponential(x[i] - shift);
+      out[i] = e;
+      sum += e;
+    }
+    total += sum;
+  }
+  return total;
+}
+
+static double row_dot(const real *a, const real *b, int64_t n) {
+  double total = 0;
+  for (int64_t start = 0; start < n; start += BLOCK) {
+    int64_t end = parallel_minimum(n, start + BLOCK);
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = start; i < end; i++) sum += a[i] * b[i];
+    total += sum;
+  }
+  return total;
+}
+
+static double row_sum(const real *x, int64_t n) {
+  double total = 0;
+  for (int64_t start = 0; start < n; start += BLOCK)
+    total += fold_span(FOLD_SUM, x + start, parallel_minimum(BLOCK, n - start), 0);
+  return total;
+}
+
+/* A kernel: out and three operands at the same row, each n wide or 1. */
+typedef void row_kernel(real *restrict out, const real *restrict a, const real *restrict b, const real *restrict c,
+                        int64_t n);
+
+/* y = exp(x) / Σ exp(x) */
+static void softmax_row(real *restrict y, const real *restrict x, const real *restrict b, const real *restrict c,
+                        int64_t n) {
+  (void)b, (void)c;
+  double total = row_exponentials(y, x, row_highest(x, n), n);
+  real scale = (real)(1 / total);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) y[i] *= scale;
+}
+
+/* The Jacobian diag(y) − y yᵀ is symmetric: vjp and jvp are out = y (d − Σ d y). */
+static void softmax_slope_row(real *restrict out, const real *restrict y, const real *restrict d,
+                              const real *restrict c, int64_t n) {
+  (void)c;
+  real mean = (real)row_dot(d, y, n);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) out[i] = y[i] * (d[i] - mean);
+}
+
+/* y = x − log Σ exp(x) */
+static void log_softmax_row(real *restrict y, const real *restrict x, const real *restrict b, const real *restrict c,
+                            int64_t n) {
+  (void)b, (void)c;
+  real highest = row_highest(x, n);
+  real logarithm = (real)log(row_sum_exponentials(x, highest, n));
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) y[i] = (x[i] - highest) - logarithm;
+}
+
+/* vjp: out = g − exp(y) Σ g */
+static void log_softmax_vjp_row(real *restrict out, const real *restrict y, const real *restrict g,
+                                const real *restrict c, int64_t n) {
+  (void)c;
+  real sum = (real)row_sum(g, n);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) out[i] = g[i] - exponential(y[i]) * sum;
+}
+
+/* jvp: out = t − Σ exp(y) t */
+static void log_softmax_jvp_row(real *restrict out, const real *restrict y, const real *restrict t,
+                                const real *restrict c, int64_t n) {
+  (void)c;
+  row_exponentials(out, y, 0, n);
+  real mean = (real)row_dot(out, t, n);
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) out[i] = t[i] - mean;
+}
+
+/* An infinite extreme is no shift: exp(−inf) = 0 and exp(inf) = inf are right as they are. */
+static real finite_shift(real shift) { return isinf(shift) ? 0 : shift; }
+
+/* y[0] = log Σ exp(x) */
+static void logsumexp_row(real *restrict y, const real *restrict x, const real *restrict b, const real *restrict c,
+                          int64_t n) {
+  (void)b, (void)c;
+  real shift = finite_shift(row_highest(x, n));
+  y[0] = (real)log(row_sum_exponentials(x, shift, n)) + shift;
+}
+
+/* vjp: out = g[0] exp(x − y[0]) */
+static void logsumexp_vjp_row(real *restrict out, const real *restrict x, const real *restrict y,
+                              const real *restrict g, int64_t n) {
+  real shift = finite_shift(y[0]), factor = g[0];
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) out[i] = factor * exponential(x[i] - shift);
+}
+
+/* jvp: out[0] = Σ exp(x − y[0]) t */
+static void logsumexp_jvp_row(real *restrict out, const real *restrict x, const real *restrict y,
+                              const real *restrict t, int64_t n) {
+  real shift = finite_shift(y[0]);
+  double total = 0;
+  for (int64_t start = 0; start < n; start += BLOCK) {
+    int64_t end = parallel_minimum(n, start + BLOCK);
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = start; i < end; i++) sum += exponential(x[i] - shift) * t[i];
+    total += sum;
+  }
+  out[0] = (real)total;
+}
+
+/* ---- all rows ---- */
+
+/* t with the dimension last, contiguous. */
+static struct tensor *dimension_last(const struct tensor *t, int dimension) {
+  struct tensor *view = tensor_transpose(t, dimension, t->shape.rank - 1);
+  struct tensor *rows = view ? tensor_contiguous(view) : NULL;
+  tensor_release(view);
+  return rows;
+}
+
+/* out (contiguous) = kernel over the rows along the dimension of operands, all of one rank, n or 1 wide there. */
+static int apply(row_kernel *kernel, int dimension, int count, struct tensor *const *operand, struct tensor *out) {
+  int last = out->shape.rank - 1;
+  if (tensor_count(operand[0]) == 0) return STATUS_OK;
+  struct tensor *rows[3] = {NULL, NULL, NULL}, *to = NULL;
+  int status = STATUS_OK;
+  int64_t width[3] = {0}, n = operand[0]->shape.size[dimension];
+  for (int i = 0; i < count && status == STATUS_OK; i++) {
+    rows[i] = dimension_last(operand[i], dimension);
+    width[i] = operand[i]->shape.size[dimension];
+    if (!rows[i]) status = STATUS_ERROR;
+  }
+  if (status == STATUS_OK) {
+    struct shape shape = out->shape;
+    shape.size[dimension] = out->shape.size[last];
+    shape.size[last] = out->shape.size[dimension];
+    to = dimension == last ? tensor_retain(out) : tensor_new(TYPE_REAL, &shape);
+    if (!to) status = STATUS_ERROR;
+  }
+  if (status == STATUS_OK) {
+    const real *a = tensor_real(rows[0]), *b = count > 1 ? tensor_real(rows[1]) : a;
+    const real *c = count > 2 ? tensor_real(rows[2]) : a;
+    real *results = tensor_real(to);
+    int64_t row_count = tensor_count(rows[0]) / n, out_width = to->shape.size[last];
+#pragma omp parallel for schedule(static) if (row_count * n > PARALLEL_THRESHOLD / 4)
+    for (int64_t r = 0; r < row_count; r++)
+      kernel(results + r * out_width, a + r * width[0], b + r * width[1], c + r * width[2], n);
+    if (dimension != last) {
+      struct tensor *view = tensor_transpose(to, dimension, last);
+      status = view ? tensor_assign(out, view) : STATUS_ERROR;
+      tensor_release(view);
+    }
+  }
+  for (int i = 0; i < count; i++) tensor_release(rows[i]);
+  tensor_release(to);
+  return status;
+}
+
+/* *result = new tensor of the shape given, from the kernel. */
+static int apply_new(row_kernel *kernel, int dimension, int count, struct tensor *const *operand,
+                     const struct shape *shape, struct tensor **result) {
+  struct tensor *out = tensor_new(TYPE_REAL, shape);
+  if (!out) return STATUS_ERROR;
+  if (apply(kernel, dimension, count, operand, out) == STATUS_OK) {
+    *result = out;
+    return STATUS_OK;
+  }
+  tensor_release(out);
+  return STATUS_ERROR;
+}
+
+static int dimension_of(const struct op_call *call, int *dimension) {
+  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, dimension);
+}
+
+static bool softmax_rowwise(const struct op_call *call) {
+  int dimension;
+  return dimension_of(call, &dimension) == STATUS_OK && dimension != 0;
+}
+
+/* ---- softmax, log_softmax ---- */
+
+static int softmax_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  int dimension;
+  *shape = call->input[0]->shape;
+  return dimension_of(call, &dimension);
+}
+
+static int forward_rows(struct op_call *call, row_kernel *kernel) {
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  return apply(kernel, dimension, 1, call->input, call->output);
+}
+
+/* A derivative that reads the output and one change d. */
+static int output_slope(const struct op_call *call, row_kernel *kernel, struct tensor *d, struct tensor **result) {
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  return apply_new(kernel, dimension, 2, (struct tensor *[]){call->output, d}, &d->shape, result);
+}
+
+static int softmax_forward(struct op_call *call) { return forward_rows(call, softmax_row); }
+
+static int softmax_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                       struct tensor **result) {
+  return needed[0] ? output_slope(call, softmax_slope_row, gradient, result) : STATUS_OK;
+}
+
+static int softmax_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return output_slope(call, softmax_slope_row, tangent[0], result);
+}
+
+static int log_softmax_forward(struct op_call *call) { return forward_rows(call, log_softmax_row); }
+
+static int log_softmax_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                           struct tensor **result) {
+  return needed[0] ? output_slope(call, log_softmax_vjp_row, gradient, result) : STATUS_OK;
+}
+
+static int log_softmax_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return output_slope(call, log_softmax_jvp_row, tangent[0], result);
+}
+
+/* ---- logsumexp ---- */
+
+static int logsumexp_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  int dimension;
+  *shape = call->input[0]->shape;
+  STATUS_TRY(dimension_of(call, &dimension));
+  shape->size[dimension] = 1;
+  if (call->value[1].list[0]) return STATUS_OK;
+  shape->rank--;
+  for (int i = dimension; i < shape->rank; i++) shape->size[i] = shape->size[i + 1];
+  return STATUS_OK;
+}
+
+/* t, of the output's shape, with the dimension present in size 1. */
+static struct tensor *with_dimension(struct tensor *t, const struct shape *input, int dimension) {
+  struct shape shape = *input;
+  shape.size[dimension] = 1;
+  return tensor_view_shape(t, &shape);
+}
+
+/* The sum over no elements: log 0. */
+static int logsumexp_forward(struct op_call *call) {
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  if (tensor_count(call->input[0]) == 0) return tensor_fill(call->output, -INFINITY);
+  struct tensor *out = with_dimension(call->output, &call->input[0]->shape, dimension);
+  int status = out ? apply(logsumexp_row, dimension, 1, call->input, out) : STATUS_ERROR;
+  tensor_release(out);
+  return status;
+}
+
+static int logsumexp_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                         struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  const struct shape *shape = &call->input[0]->shape;
+  struct tensor *y = with_dimension(call->output, shape, dimension), *g = with_dimension(gradient, shape, dimension);
+  int status = STATUS_ERROR;
+  if (y && g)
+    status = apply_new(logsumexp_vjp_row, dimension, 3, (struct tensor *[]){call->input[0], y, g}, shape, result);
+  tensor_release(y);
+  tensor_release(g);
+  return status;
+}
+
+static int logsumexp_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  struct tensor *output = tensor_zeros(TYPE_REAL, &call->output->shape), *out = NULL, *y = NULL;
+  int status = STATUS_ERROR;
+  if (output) {
+    y = with_dimension(call->output, &call->input[0]->shape, dimension);
+    out = with_dimension(output, &call->input[0]->shape, dimension);
+  }
+  if (y && out)
+    status = apply(logsumexp_jvp_row, dimension, 3, (struct tensor *[]){call->input[0], y, tangent[0]}, out);
+  tensor_release(y);
+  tensor_release(out);
+  if (status == STATUS_OK)
+    *result = output;
+  else
+    tensor_release(output);
+  return status;
+}
+
+/* ---- rows ---- */
+
+static const char *const softmax_samples[] = {"5",   "4x5", "4x5 dimension=1", "2x3x4 dimension=2", "4x1", "0x3",
+                                              "3x0", NULL};
+static const char *const logsumexp_samples[] = {
+    "5", "4x5", "4x5 dimension=1", "2x3x4 dimension=2 keep=1", "4x1", "0x3", "3x0", NULL};
+
+const struct op softmax_ops[] = {
+    {.name = "softmax",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}},
+     .flags = OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = softmax_rowwise,
+     .shape = softmax_shape,
+     .forward = softmax_forward,
+     .vjp = softmax_vjp,
+     .jvp = softmax_jvp,
+     .doc = "exp(x) divided by its sum along the dimension",
+     .samples = softmax_samples},
+    {.name = "log_softmax",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}},
+     .flags = OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = softmax_rowwise,
+     .shape = softmax_shape,
+     .forward = log_softmax_forward,
+     .vjp = log_softmax_vjp,
+     .jvp = log_softmax_jvp,
+     .doc = "logarithm of softmax along the dimension",
+     .samples = softmax_samples},
+    {.name = "logsumexp",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}, {"keep", OP_FLAG, true, 0}},
+     .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .rowwise = softmax_rowwise,
+     .shape = logsumexp_shape,
+     .forward = logsumexp_forward,
+     .vjp = logsumexp_vjp,
+     .jvp = logsumexp_jvp,
+     .doc = "logarithm of the sum of exp(x) along the dimension; -inf over no elements",
+     .samples = logsumexp_samples},
+    {0},
+};
