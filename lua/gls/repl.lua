@@ -161,8 +161,9 @@ function repl.start(version)
   for name, module in pairs(modules) do
     if rawget(_G, name) == nil then rawset(_G, name, require(module)) end
   end
-  print(("glsrun %s, %s, %d threads. gls, nn, optim and data are loaded. Tab completes, Ctrl-C stops, Ctrl-D leaves.")
-    :format(version, _VERSION, require("gls").threads()))
+  print(("glsrun %s, %s, %d threads. gls, nn, optim and data are loaded."):format(version, _VERSION,
+    require("gls").threads()))
+  print "Tab completes, Ctrl-C stops, Ctrl-D leaves."
 end
 
 return repl

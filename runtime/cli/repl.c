@@ -5,6 +5,7 @@
 #include <histedit.h>
 #include <limits.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -94,6 +95,14 @@ static bool push_function(lua_State *L, const char *name) {
   return false;
 }
 
+/* With -isig this is a key too; libedit's own handler of the signal restores the terminal around it. */
+static unsigned char suspend_key(EditLine *editor, int key) {
+  (void)editor;
+  (void)key;
+  raise(SIGTSTP);
+  return CC_REDISPLAY;
+}
+
 /* gls.repl.complete(text before the cursor) gives what to insert, and a list to show when that is nothing. */
 static unsigned char complete_key(EditLine *editor, int key) {
   (void)key;
@@ -131,11 +140,13 @@ static void open_editor(struct prompt *prompt) {
   el_set(editor, EL_SIGNAL, 1); /* window sizes, suspension */
   if (prompt->history) el_set(editor, EL_HIST, history, prompt->history);
   el_source(editor, NULL); /* the user's ~/.editrc */
-  /* While a line is typed Ctrl-C is a key, not a signal; while code runs it is a signal again. */
-  el_set(editor, EL_SETTY, "-d", "intr=", NULL);
+  /* While a line is typed Ctrl-C and Ctrl-Z are keys; while code runs they are signals again. */
+  el_set(editor, EL_SETTY, "-d", "-isig", NULL);
   el_set(editor, EL_ADDFN, "glsrun-interrupt", "Drops the line", interrupt_key);
   el_set(editor, EL_ADDFN, "glsrun-complete", "Completes a name", complete_key);
   el_set(editor, EL_BIND, "^C", "glsrun-interrupt", NULL);
+  el_set(editor, EL_ADDFN, "glsrun-suspend", "Stops the program until fg", suspend_key);
+  el_set(editor, EL_BIND, "^Z", "glsrun-suspend", NULL);
   el_set(editor, EL_BIND, "^I", "glsrun-complete", NULL);
   el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
 }
@@ -230,6 +241,15 @@ static int read_chunk(struct prompt *prompt, enum line_status *line_status) {
   return status;
 }
 
+/* Prints the message at the top of the stack and pops it, when status is an error. */
+static int report(lua_State *L, int status) {
+  if (status == LUA_OK) return status;
+  fflush(stdout);
+  fprintf(stderr, "%s\n", luaL_tolstring(L, -1, NULL));
+  lua_pop(L, 2);
+  return status;
+}
+
 /* Prints the values above base as gls.repl.show does, or as print. */
 static void show_values(lua_State *L, int base) {
   int count = lua_gettop(L) - base;
@@ -240,7 +260,7 @@ static void show_values(lua_State *L, int base) {
     lua_getglobal(L, "print");
   }
   lua_insert(L, base + 1);
-  cli_report(L, cli_call(L, count, 0, true));
+  report(L, cli_call(L, count, 0, true));
 }
 
 /* ---- the loop ---- */
@@ -251,9 +271,9 @@ void cli_prompt(lua_State *L) {
   int base = lua_gettop(L);
   if (push_function(L, "start")) {
     lua_pushliteral(L, GLSRUN_VERSION);
-    cli_report(L, cli_call(L, 1, 0, true));
+    report(L, cli_call(L, 1, 0, true));
   } else {
-    cli_report(L, LUA_ERRRUN);
+    report(L, LUA_ERRRUN);
   }
   for (;;) {
     lua_settop(L, base);
@@ -264,7 +284,7 @@ void cli_prompt(lua_State *L) {
     if (line_status == LINE_END) break;
     if (line_status == LINE_INTERRUPTED) continue;
     if (status == LUA_OK) status = cli_call(L, 0, LUA_MULTRET, true);
-    if (cli_report(L, status) == LUA_OK) show_values(L, base);
+    if (report(L, status) == LUA_OK) show_values(L, base);
     fflush(stdout);
   }
   lua_settop(L, base);
