@@ -1,0 +1,576 @@
+/* Elementwise ops: arithmetic, elementary functions, activations, comparisons. A row is at most three kernels: the
+   values, and for each input the product of a gradient (or tangent) with the derivative by it. */
+#include "../base/vector_math.h"
+#include "elementwise.h"
+
+/* ---- two tensors ---- */
+
+static void add_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] + e->y[i];
+}
+
+static void sub_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] - e->y[i];
+}
+
+static void mul_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] * e->y[i];
+}
+
+static void div_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] / e->y[i];
+}
+
+static void minus_gradient(const struct elements *e) {
+  foreach (i, e) e->result[i] = -e->gradient[i];
+}
+
+static void gradient_times_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * e->x[i];
+}
+
+static void gradient_times_y(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * e->y[i];
+}
+
+static void div_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] / e->y[i];
+}
+
+static void div_by_y(const struct elements *e) {
+  foreach (i, e) e->result[i] = -(e->gradient[i] / e->y[i]) * (e->x[i] / e->y[i]);
+}
+
+static void pow_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = pow(e->x[i], e->y[i]);
+}
+
+/* Where y is 0 the derivative is 0, of any base. */
+static void pow_by_x(const struct elements *e) {
+  foreach (i, e) {
+    real base = e->y[i] == 0 ? 1 : e->x[i];
+    e->result[i] = e->gradient[i] * e->y[i] * pow(base, e->y[i] - 1);
+  }
+}
+
+/* 0 to a power that is not negative does not change with it: the same as for base 1. */
+static void pow_by_y(const struct elements *e) {
+  foreach (i, e) {
+    real base = e->x[i] == 0 && e->y[i] >= 0 ? 1 : e->x[i];
+    e->result[i] = e->gradient[i] * pow(base, e->y[i]) * log(base);
+  }
+}
+
+/* The first comparison is false for a NaN in y, which then is the result. */
+static void maximum_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] > e->y[i] || e->x[i] != e->x[i] ? e->x[i] : e->y[i];
+}
+
+static void minimum_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] < e->y[i] || e->x[i] != e->x[i] ? e->x[i] : e->y[i];
+}
+
+/* Equal elements share the gradient. */
+static void gradient_where_greater(const struct elements *e) {
+  foreach (i, e) {
+    real share = e->x[i] > e->y[i] ? 1 : e->x[i] == e->y[i] ? (real)0.5 : 0;
+    e->result[i] = e->gradient[i] * share;
+  }
+}
+
+static void gradient_where_less(const struct elements *e) {
+  foreach (i, e) {
+    real share = e->x[i] < e->y[i] ? 1 : e->x[i] == e->y[i] ? (real)0.5 : 0;
+    e->result[i] = e->gradient[i] * share;
+  }
+}
+
+static void where_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] != 0 ? e->y[i] : e->z[i];
+}
+
+static void eq_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] == e->y[i] ? 1 : 0;
+}
+
+static void ne_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] != e->y[i] ? 1 : 0;
+}
+
+static void lt_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] < e->y[i] ? 1 : 0;
+}
+
+static void le_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] <= e->y[i] ? 1 : 0;
+}
+
+static void gt_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] > e->y[i] ? 1 : 0;
+}
+
+static void ge_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] >= e->y[i] ? 1 : 0;
+}
+
+/* ---- one tensor and numbers ---- */
+
+static void affine_values(const struct elements *e) {
+  const real scale = (real)e->value[0].number, shift = (real)e->value[1].number;
+  foreach (i, e) e->result[i] = scale * e->x[i] + shift;
+}
+
+static void affine_by_x(const struct elements *e) {
+  const real scale = (real)e->value[0].number;
+  foreach (i, e) e->result[i] = scale * e->gradient[i];
+}
+
+static void square_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] * e->x[i];
+}
+
+static void square_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = 2 * e->x[i] * e->gradient[i];
+}
+
+static void power_values(const struct elements *e) {
+  const real exponent = (real)e->value[0].number;
+  if (exponent == 2)
+    square_values(e);
+  else if (exponent == 3)
+    foreach (i, e) e->result[i] = e->x[i] * e->x[i] * e->x[i];
+  else
+    foreach (i, e) e->result[i] = pow(e->x[i], exponent);
+}
+
+static void power_by_x(const struct elements *e) {
+  const real exponent = (real)e->value[0].number;
+  if (exponent == 2)
+    square_by_x(e);
+  else if (exponent == 3)
+    foreach (i, e) e->result[i] = 3 * e->x[i] * e->x[i] * e->gradient[i];
+  else if (exponent == 0)
+    foreach (i, e) e->result[i] = 0 * e->gradient[i];
+  else
+    foreach (i, e) e->result[i] = exponent * pow(e->x[i], exponent - 1) * e->gradient[i];
+}
+
+static void clamp_values(const struct elements *e) {
+  const real low = (real)e->value[0].number, high = (real)e->value[1].number;
+  foreach (i, e) {
+    real raised = e->x[i] < low ? low : e->x[i];
+    e->result[i] = raised > high ? high : raised;
+  }
+}
+
+static void clamp_by_x(const struct elements *e) {
+  const real low = (real)e->value[0].number, high = (real)e->value[1].number;
+  foreach (i, e) e->result[i] = e->x[i] < low || e->x[i] > high ? 0 : e->gradient[i];
+}
+
+static int clamp_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  if (!(call->value[0].number <= call->value[1].number))
+    return status_error("min %g is above max %g", call->value[0].number, call->value[1].number);
+  return elementwise_shape(call, shape, type);
+}
+
+/* ---- one tensor ---- */
+
+static void neg_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = -e->x[i];
+}
+
+static void reciprocal_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = 1 / e->x[i];
+}
+
+static void reciprocal_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = -e->gradient[i] * e->output[i] * e->output[i];
+}
+
+static void abs_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = fabs(e->x[i]);
+}
+
+static void abs_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] > 0 ? e->gradient[i] : e->x[i] < 0 ? -e->gradient[i] : 0;
+}
+
+/* NaN stays NaN. */
+static void sign_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] > 0 ? 1 : e->x[i] < 0 ? -1 : e->x[i];
+}
+
+static void floor_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = floor(e->x[i]);
+}
+
+static void ceil_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = ceil(e->x[i]);
+}
+
+static void round_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = rint(e->x[i]);
+}
+
+static void is_finite_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] - e->x[i] == 0 ? 1 : 0;
+}
+
+static void exp_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = exp(e->x[i]);
+}
+
+static void gradient_times_output(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * e->output[i];
+}
+
+static void expm1_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = expm1(e->x[i]);
+}
+
+static void expm1_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * (e->output[i] + 1);
+}
+
+static void log_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = log(e->x[i]);
+}
+
+static void gradient_over_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] / e->x[i];
+}
+
+static void log1p_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = log1p(e->x[i]);
+}
+
+static void log1p_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] / (1 + e->x[i]);
+}
+
+static void sqrt_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = sqrt(e->x[i]);
+}
+
+static void sqrt_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] / (2 * e->output[i]);
+}
+
+static void rsqrt_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = 1 / sqrt(e->x[i]);
+}
+
+static void rsqrt_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * e->output[i] * e->output[i] * e->output[i] / -2;
+}
+
+static void sin_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = sin(e->x[i]);
+}
+
+static void sin_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * cos(e->x[i]);
+}
+
+static void cos_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = cos(e->x[i]);
+}
+
+static void cos_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = -e->gradient[i] * sin(e->x[i]);
+}
+
+static void erf_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = erf(e->x[i]);
+}
+
+static void erf_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * (real)M_2_SQRTPI * exp(-e->x[i] * e->x[i]);
+}
+
+/* ---- activations ---- */
+
+static void tanh_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = tanh(e->x[i]);
+}
+
+static void tanh_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * (1 - e->output[i] * e->output[i]);
+}
+
+static void sigmoid_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = 1 / (1 + exp(-e->x[i]));
+}
+
+static void sigmoid_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->gradient[i] * e->output[i] * (1 - e->output[i]);
+}
+
+/* log(1 + eˣ) without overflow. */
+static void softplus_values(const struct elements *e) {
+  foreach (i, e) {
+    real positive = e->x[i] < 0 ? 0 : e->x[i];
+    e->result[i] = positive + log1p(exp(-fabs(e->x[i])));
+  }
+}
+
+static void softplus_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = -e->gradient[i] * expm1(-e->output[i]);
+}
+
+/* A NaN passes, in both directions. */
+static void relu_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] <= 0 ? 0 : e->x[i];
+}
+
+static void relu_by_x(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->output[i] <= 0 ? 0 : e->gradient[i];
+}
+
+static void leaky_relu_values(const struct elements *e) {
+  const real slope = (real)e->value[0].number;
+  foreach (i, e) e->result[i] = e->x[i] <= 0 ? slope * e->x[i] : e->x[i];
+}
+
+static void leaky_relu_by_x(const struct elements *e) {
+  const real slope = (real)e->value[0].number;
+  foreach (i, e) e->result[i] = e->x[i] <= 0 ? slope * e->gradient[i] : e->gradient[i];
+}
+
+static void elu_values(const struct elements *e) {
+  const real alpha = (real)e->value[0].number;
+  foreach (i, e) {
+    real positive = e->x[i] < 0 ? 0 : e->x[i], negative = e->x[i] < 0 ? e->x[i] : 0;
+    e->result[i] = positive + alpha * expm1(negative);
+  }
+}
+
+/* From the output, whose sign is the input's while alpha is positive. */
+static void elu_by_x(const struct elements *e) {
+  const real alpha = (real)e->value[0].number;
+  foreach (i, e) e->result[i] = e->gradient[i] * (e->output[i] > 0 ? 1 : e->output[i] + alpha);
+}
+
+static int elu_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  if (!(call->value[0].number > 0)) return status_error("alpha is %g and must be positive", call->value[0].number);
+  return elementwise_shape(call, shape, type);
+}
+
+/* x Φ(x), or its form by tanh: Hendrycks and Gimpel, "Gaussian error linear units", 2016. */
+static void gelu_values(const struct elements *e) {
+  const real root = (real)M_SQRT1_2, scale = (real)(M_2_SQRTPI * M_SQRT1_2), cubic = (real)0.044715;
+  if (e->value[0].list[0])
+    foreach (i, e) {
+      real x = e->x[i];
+      e->result[i] = x / 2 * (1 + tanh(scale * (x + cubic * x * x * x)));
+    }
+  else
+    foreach (i, e) e->result[i] = e->x[i] / 2 * (1 + erf(root * e->x[i]));
+}
+
+static void gelu_by_x(const struct elements *e) {
+  const real root = (real)M_SQRT1_2, scale = (real)(M_2_SQRTPI * M_SQRT1_2), cubic = (real)0.044715;
+  if (e->value[0].list[0])
+    foreach (i, e) {
+      real x = e->x[i], t = tanh(scale * (x + cubic * x * x * x));
+      e->result[i] = e->gradient[i] / 2 * (1 + t + x * (1 - t * t) * scale * (1 + 3 * cubic * x * x));
+    }
+  else
+    foreach (i, e) {
+      real x = e->x[i], density = scale / 2 * exp(x * x / -2);
+      e->result[i] = e->gradient[i] * ((1 + erf(root * x)) / 2 + x * density);
+    }
+}
+
+static void silu_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->x[i] / (1 + exp(-e->x[i]));
+}
+
+static void silu_by_x(const struct elements *e) {
+  foreach (i, e) {
+    real s = 1 / (1 + exp(-e->x[i]));
+    e->result[i] = e->gradient[i] * s * (1 + e->x[i] * (1 - s));
+  }
+}
+
+/* ---- samples: short and long rows, more than one block, more than one thread, size 1, empty, scalar ---- */
+
+static const char *const samples[] = {"4x5", "3x130", "2x3x41", "1", "1x1", "3x0", "scalar", NULL};
+static const char *const large_samples[] = {"4x5", "131x140", "1", "0x3", "scalar", NULL};
+static const char *const distinct_samples[] = {"distinct:4x5", "distinct:3x130",  "distinct:1",
+                                               "distinct:3x0", "distinct:scalar", NULL};
+static const char *const positive_samples[] = {"positive:4x5", "positive:3x130",  "positive:1",
+                                               "positive:3x0", "positive:scalar", NULL};
+static const char *const pair_samples[] = {"4x5 4x5",      "4x5 5",         "5 4x1",   "131x140 140", "131x140 131x1",
+                                           "3x100 scalar", "1 3x4",         "1x1 1x1", "3x0 1",       "2x3x70 3x1",
+                                           "2x1x3 5x1",    "scalar scalar", NULL};
+static const char *const positive_pair_samples[] = {"4x5 positive:4x5",
+                                                    "4x5 positive:5",
+                                                    "5 positive:4x1",
+                                                    "3x100 positive:scalar",
+                                                    "1 positive:1",
+                                                    "3x0 positive:1",
+                                                    NULL};
+static const char *const distinct_pair_samples[] = {"distinct:4x5 distinct:4x5", "distinct:4x5 distinct:5",
+                                                    "distinct:70 distinct:4x1",  "distinct:1 distinct:1",
+                                                    "distinct:3x0 distinct:1",   NULL};
+static const char *const pow_samples[] = {"positive:4x5 4x5", "positive:4x5 5", "positive:70 4x1",
+                                          "positive:1 1",     "positive:3x0 1", NULL};
+static const char *const where_samples[] = {
+    "mask:4x5 4x5 4x5", "mask:5 4x5 scalar", "mask:4x1 4x70 70", "mask:3x4 1 1", "mask:1 1 1", "mask:3x0 3x0 1", NULL};
+static const char *const affine_samples[] = {
+    "4x5 scale=-2.5 shift=3", "4x5", "131x140 scale=2", "1 shift=1", "3x0 scale=2", "scalar scale=0", NULL};
+static const char *const power_samples[] = {"positive:4x5 exponent=1.7",
+                                            "4x5 exponent=2",
+                                            "4x5 exponent=3",
+                                            "positive:3x70 exponent=-1",
+                                            "4x5 exponent=0",
+                                            "positive:1 exponent=0.5",
+                                            "positive:3x0 exponent=0.5",
+                                            NULL};
+static const char *const clamp_samples[] = {"distinct:4x5 min=-0.77 max=0.78", "distinct:3x70 min=0.03",
+                                            "distinct:1 max=0.07", "3x0 min=0", NULL};
+static const char *const leaky_samples[] = {
+    "distinct:4x5", "distinct:3x70 slope=0.2", "distinct:4x5 slope=-1", "distinct:1", "3x0", NULL};
+static const char *const elu_samples[] = {"distinct:4x5", "distinct:3x70 alpha=0.3", "distinct:1", "3x0", NULL};
+static const char *const gelu_samples[] = {"4x5", "4x5 tanh=1", "3x70", "1", "1 tanh=1", "3x0", NULL};
+
+/* ---- rows ---- */
+
+// clang-format off: a row is a line or two
+
+/* Rows of a kind differ in a few words: each of these macros is such a row, its further arguments the op's further
+   parameters. */
+#define TENSOR_PARAMETER(word) \
+  { .name = word, .kind = OP_TENSOR }
+#define NUMBER_PARAMETER(word, value) \
+  { .name = word, .kind = OP_NUMBER, .has_default = true, .default_value = value }
+#define UNARY(word, saves, values_kernel, by_x, tried, text, ...)                                                      \
+  {                                                                                                                    \
+    .name = word, .parameter = {TENSOR_PARAMETER("x"), __VA_ARGS__}, .flags = OP_ROWWISE | (saves), .batch_inputs = 1, \
+    .shape = elementwise_shape, .forward = elementwise_forward, .vjp = elementwise_vjp, .jvp = elementwise_jvp,        \
+    .doc = text, .samples = tried, .family = &(const struct elementwise_rule) {                                        \
+      .values = values_kernel, .derivative = { by_x }                                                                  \
+    }                                                                                                                  \
+  }
+#define BINARY(word, saves, values_kernel, by_x, by_y, is_linear, tried, text)                                \
+  {                                                                                                           \
+    .name = word, .parameter = {TENSOR_PARAMETER("x"), TENSOR_PARAMETER("y")}, .flags = OP_ROWWISE | (saves), \
+    .batch_inputs = 3, .shape = elementwise_shape, .forward = elementwise_forward, .vjp = elementwise_vjp,    \
+    .jvp = elementwise_jvp, .doc = text, .samples = tried, .family = &(const struct elementwise_rule) {       \
+      .values = values_kernel, .derivative = {by_x, by_y}, .linear = is_linear                                \
+    }                                                                                                         \
+  }
+#define STEPS(word, values_kernel, text)                                                                      \
+  {                                                                                                           \
+    .name = word, .parameter = {TENSOR_PARAMETER("x")}, .flags = OP_ROWWISE | OP_CONSTANT, .batch_inputs = 1, \
+    .shape = elementwise_shape, .forward = elementwise_forward, .doc = text, .samples = distinct_samples,     \
+    .family = &(const struct elementwise_rule) {                                                              \
+      .values = values_kernel                                                                                 \
+    }                                                                                                         \
+  }
+#define COMPARISON(word, values_kernel, text)                                                                         \
+  {                                                                                                                   \
+    .name = word, .parameter = {{.name = "x", .kind = OP_ANY_TENSOR}, {.name = "y", .kind = OP_ANY_TENSOR}},          \
+    .flags = OP_ROWWISE | OP_NO_GRADIENT, .batch_inputs = 3, .shape = elementwise_shape,                              \
+    .forward = comparison_forward, .doc = text, .samples = pair_samples, .family = &(const struct elementwise_rule) { \
+      .values = values_kernel                                                                                         \
+    }                                                                                                                 \
+  }
+
+const struct op elementwise_ops[] = {
+    BINARY("add", 0, add_values, elementwise_same, elementwise_same, true, pair_samples, "x + y, broadcast"),
+    BINARY("sub", 0, sub_values, elementwise_same, minus_gradient, true, pair_samples, "x - y, broadcast"),
+    BINARY("mul", OP_SAVES_INPUTS, mul_values, gradient_times_y, gradient_times_x, false, pair_samples,
+           "x y element by element, broadcast"),
+    BINARY("div", OP_SAVES_INPUTS, div_values, div_by_x, div_by_y, false, positive_pair_samples,
+           "x / y element by element, broadcast"),
+    BINARY("pow", OP_SAVES_INPUTS, pow_values, pow_by_x, pow_by_y, false, pow_samples,
+           "x to the power y element by element, broadcast"),
+    BINARY("maximum", OP_SAVES_INPUTS, maximum_values, gradient_where_greater, gradient_where_less, false,
+           distinct_pair_samples, "the greater of x and y, broadcast; equal elements share the gradient, NaN wins"),
+    BINARY("minimum", OP_SAVES_INPUTS, minimum_values, gradient_where_less, gradient_where_greater, false,
+           distinct_pair_samples, "the smaller of x and y, broadcast; equal elements share the gradient, NaN wins"),
+    {.name = "where",
+     .parameter = {{.name = "condition", .kind = OP_ANY_TENSOR}, TENSOR_PARAMETER("x"), TENSOR_PARAMETER("y")},
+     .flags = OP_ROWWISE,
+     .batch_inputs = 7,
+     .shape = elementwise_shape,
+     .forward = where_forward,
+     .vjp = where_vjp,
+     .jvp = where_jvp,
+     .doc = "x where the condition is not zero, else y; all three broadcast",
+     .samples = where_samples,
+     .family = &(const struct elementwise_rule){.values = where_values}},
+    COMPARISON("eq", eq_values, "1 where x = y, else 0; broadcast"),
+    COMPARISON("ne", ne_values, "1 where x and y differ, else 0; broadcast"),
+    COMPARISON("lt", lt_values, "1 where x < y, else 0; broadcast"),
+    COMPARISON("le", le_values, "1 where x <= y, else 0; broadcast"),
+    COMPARISON("gt", gt_values, "1 where x > y, else 0; broadcast"),
+    COMPARISON("ge", ge_values, "1 where x >= y, else 0; broadcast"),
+    {.name = "is_finite",
+     .parameter = {{.name = "x", .kind = OP_ANY_TENSOR}},
+     .flags = OP_ROWWISE | OP_NO_GRADIENT,
+     .batch_inputs = 1,
+     .shape = elementwise_shape,
+     .forward = elementwise_forward,
+     .doc = "1 where x is neither infinite nor NaN, else 0",
+     .samples = samples,
+     .family = &(const struct elementwise_rule){.values = is_finite_values}},
+    UNARY("affine", 0, affine_values, affine_by_x, affine_samples, "scale x + shift, for numbers scale and shift",
+          NUMBER_PARAMETER("scale", 1), NUMBER_PARAMETER("shift", 0)),
+    UNARY("power", OP_SAVES_INPUTS, power_values, power_by_x, power_samples, "x to the power of a number",
+          {.name = "exponent", .kind = OP_NUMBER}),
+    {.name = "clamp",
+     .parameter = {TENSOR_PARAMETER("x"), NUMBER_PARAMETER("min", -INFINITY), NUMBER_PARAMETER("max", INFINITY)},
+     .flags = OP_ROWWISE | OP_SAVES_INPUTS,
+     .batch_inputs = 1,
+     .shape = clamp_shape,
+     .forward = elementwise_forward,
+     .vjp = elementwise_vjp,
+     .jvp = elementwise_jvp,
+     .doc = "x, not below min and not above max; no gradient outside",
+     .samples = clamp_samples,
+     .family = &(const struct elementwise_rule){.values = clamp_values, .derivative = {clamp_by_x}}},
+    UNARY("neg", 0, neg_values, minus_gradient, samples, "-x"),
+    UNARY("reciprocal", OP_SAVES_OUTPUT, reciprocal_values, reciprocal_by_x, positive_samples, "1 / x"),
+    UNARY("abs", OP_SAVES_INPUTS, abs_values, abs_by_x, distinct_samples, "|x|; derivative 0 at 0"),
+    STEPS("sign", sign_values, "-1, 0 or 1"),
+    STEPS("floor", floor_values, "the greatest integer not above x"),
+    STEPS("ceil", ceil_values, "the smallest integer not below x"),
+    STEPS("round", round_values, "the nearest integer, halves to even"),
+    UNARY("exp", OP_SAVES_OUTPUT, exp_values, gradient_times_output, large_samples, "e to the power x"),
+    UNARY("expm1", OP_SAVES_OUTPUT, expm1_values, expm1_by_x, samples, "exp(x) - 1, exact near 0"),
+    UNARY("log", OP_SAVES_INPUTS, log_values, gradient_over_x, positive_samples, "natural logarithm"),
+    UNARY("log1p", OP_SAVES_INPUTS, log1p_values, log1p_by_x, positive_samples, "log(1 + x), exact near 0"),
+    UNARY("sqrt", OP_SAVES_OUTPUT, sqrt_values, sqrt_by_x, positive_samples, "square root"),
+    UNARY("rsqrt", OP_SAVES_OUTPUT, rsqrt_values, rsqrt_by_x, positive_samples, "1 / sqrt(x)"),
+    UNARY("square", OP_SAVES_INPUTS, square_values, square_by_x, samples, "x x"),
+    UNARY("sin", OP_SAVES_INPUTS, sin_values, sin_by_x, samples, "sine, of radians"),
+    UNARY("cos", OP_SAVES_INPUTS, cos_values, cos_by_x, samples, "cosine, of radians"),
+    UNARY("erf", OP_SAVES_INPUTS, erf_values, erf_by_x, samples, "error function"),
+    UNARY("tanh", OP_SAVES_OUTPUT, tanh_values, tanh_by_x, samples, "hyperbolic tangent"),
+    UNARY("sigmoid", OP_SAVES_OUTPUT, sigmoid_values, sigmoid_by_x, samples, "1 / (1 + exp(-x))"),
+    UNARY("softplus", OP_SAVES_OUTPUT, softplus_values, softplus_by_x, samples, "log(1 + exp(x)), without overflow"),
+    UNARY("relu", OP_SAVES_OUTPUT, relu_values, relu_by_x, distinct_samples,
+          "x where positive, else 0; derivative 0 at 0"),
+    UNARY("leaky_relu", OP_SAVES_INPUTS, leaky_relu_values, leaky_relu_by_x, leaky_samples,
+          "x where positive, else slope x", NUMBER_PARAMETER("slope", 0.01)),
+    {.name = "elu",
+     .parameter = {TENSOR_PARAMETER("x"), NUMBER_PARAMETER("alpha", 1)},
+     .flags = OP_ROWWISE | OP_SAVES_OUTPUT,
+     .batch_inputs = 1,
+     .shape = elu_shape,
+     .forward = elementwise_forward,
+     .vjp = elementwise_vjp,
+     .jvp = elementwise_jvp,
+     .doc = "x where positive, else alpha (exp(x) - 1) (Clevert et al., 2016)",
+     .samples = elu_samples,
+     .family = &(const struct elementwise_rule){.values = elu_values, .derivative = {elu_by_x}}},
+    UNARY("gelu", OP_SAVES_INPUTS, gelu_values, gelu_by_x, gelu_samples,
+          "x times the normal distribution function of x, by tanh when asked",
+          {.name = "tanh", .kind = OP_FLAG, .has_default = true, .default_value = 0}),
+    UNARY("silu", OP_SAVES_INPUTS, silu_values, silu_by_x, samples, "x sigmoid(x) (Elfwing et al., 2018)"),
+    {.name = NULL}};
+// clang-format on

@@ -1,0 +1,50 @@
+/* Elementwise: what the rows of elementwise.c give to the functions of elementwise_run.c that all of them share.
+   A kernel sees contiguous elements only; elementwise_run cuts any strides and any broadcasting into such blocks. */
+#ifndef GLS_OPS_ELEMENTWISE_H
+#define GLS_OPS_ELEMENTWISE_H
+
+#include "op.h"
+
+/* One block: result = what the kernel computes. Operands that the kernel does not read may be NULL. */
+struct elements {
+  real *result;
+  const real *x, *y, *z; /* inputs 0, 1, 2 */
+  const real *gradient;  /* of the output (vjp), or the tangent of an input (jvp) */
+  const real *output;    /* what the kernel of the values gave */
+  int64_t count;
+  const struct op_value *value;
+};
+typedef void elementwise_kernel(const struct elements *e);
+
+/* The family's part of a row. derivative[i]: result = gradient · ∂output/∂input i, which serves both modes. It reads
+   x, y, z where the row says OP_SAVES_INPUTS, and output where it says OP_SAVES_OUTPUT; elementwise_same where the
+   derivative is 1. linear: the output's tangent is the values of the tangents. */
+struct elementwise_rule {
+  elementwise_kernel *values;
+  elementwise_kernel *derivative[2];
+  bool linear;
+};
+
+/* A vectorised loop over the elements of a block; simdlen asks for the widest registers. */
+#define foreach(i, e) _Pragma("omp simd simdlen(16)") for (int64_t i = 0; i < (e)->count; i++)
+
+elementwise_kernel elementwise_same; /* result = gradient */
+
+/* Operands of elementwise_run by place; NULL where there is none. Any type, any strides, broadcast to the shape. */
+enum { ELEMENTWISE_X, ELEMENTWISE_Y, ELEMENTWISE_Z, ELEMENTWISE_GRADIENT, ELEMENTWISE_OUTPUT, ELEMENTWISE_OPERANDS };
+
+/* result (contiguous, of the shape) = kernel over the operands. */
+int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, struct tensor *const *operand,
+                    struct tensor *result);
+
+/* What the rows point to. */
+int elementwise_shape(const struct op_call *call, struct shape *shape, enum element_type *type);
+int elementwise_forward(struct op_call *call);
+int elementwise_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
+int elementwise_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
+int comparison_forward(struct op_call *call);
+int where_forward(struct op_call *call);
+int where_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
+int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
+
+#endif
