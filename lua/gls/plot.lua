@@ -423,8 +423,8 @@ function plot.heat(settings)
       else
         blank[#blank + 1] = place
       end
-      texts[#texts + 1] = ("set label %s at %d,%d center noenhanced front font ',%d' textcolor rgb %q")
-        :format(quote(text), j, i, math.floor(FONT * 0.8), color)
+      texts[#texts + 1] = ("set label %d %s at %d,%d center noenhanced front font ',%d' textcolor rgb %q")
+        :format(100 + #texts, quote(text), j, i, math.floor(FONT * 0.8), color)
     end
   end
   cells[#cells + 1], blank[#blank + 1] = "END", "END"

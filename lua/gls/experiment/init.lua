@@ -1,0 +1,285 @@
+--- Experiment: optimizers compared on one model and one set of images, from one command line to a summary, two
+-- figures and every epoch's numbers. A script says what is compared:
+--
+--    experiment.run {
+--      name = "mlp", title = "…",
+--      model = function(set, settings) … end,          -- a module for these images and this trial
+--      loss = function(output, batch, options) … end,  -- a tensor of one element
+--      trials = { adam = experiment.grid { learning_rate = { 1e-3, 3e-4 }, schedule = "cosine" }, … },
+--    }
+--
+-- options  the command line and the trials     runner  one run     report  summary and figures     record  files
+-- @module gls.experiment
+local gls = require "gls"
+local check = require "gls.options"
+local log = require "gls.log"
+local options = require "gls.experiment.options"
+local record = require "gls.experiment.record"
+local report = require "gls.experiment.report"
+local runner = require "gls.experiment.runner"
+
+local experiment = { grid = options.grid }
+
+local SPEC = {
+  name = check.required, title = check.required, model = check.required, loss = check.required,
+  trials = check.required,
+  loss_name = "loss", -- what the axis says
+  classify = false,   -- outputs are logits, labels batch.y: accuracies are taken
+  data = check.none,  -- options of data.loader: flatten, center, scale
+  defaults = check.none,
+}
+local DEFAULTS = {
+  data = "auto", samples = 0, validation = 2000, epochs = 10, batch = 250, optimizers = check.none,
+  seeds = check.any { 1 }, all_seeds = false, select = "train", schedule = check.none,
+}
+
+local function checked(given)
+  local spec = check.check("experiment.run", given, SPEC)
+  spec.data = spec.data or {}
+  spec.defaults = check.check("experiment.run: defaults", spec.defaults, DEFAULTS)
+  for name, trials in pairs(spec.trials) do
+    if not options.optimizers[name] then
+      error(("experiment.run: trials: unknown optimizer %q%s"):format(name,
+        check.suggestion(name, options.optimizers)), 3)
+    end
+    if type(trials) ~= "table" or #trials == 0 then
+      error(("experiment.run: trials.%s: expected a list of settings, at least one"):format(name), 3)
+    end
+  end
+  spec.defaults.optimizers = spec.defaults.optimizers or options.known(spec)
+  return spec
+end
+
+-- ---- what is noted of the circumstances ----
+
+local function first_match(path, pattern)
+  return ((record.read(path) or ""):match(pattern))
+end
+
+local function machine()
+  return {
+    cpu = first_match("/proc/cpuinfo", "model name%s*:%s*([^\n]+)") or "unknown processor",
+    system = first_match("/etc/os-release", 'PRETTY_NAME="([^"]+)"'),
+    memory_bytes = (tonumber(first_match("/proc/meminfo", "MemTotal:%s*(%d+)")) or 0) * 1024,
+    threads = gls.threads(),
+  }
+end
+
+local function versions()
+  local parts = { _VERSION }
+  if gls.version then table.insert(parts, 1, "glsrun " .. tostring(gls.version)) end
+  local blas = gls.core and gls.core.blas and gls.core.blas()
+  if blas then parts[#parts + 1] = tostring(blas) end
+  return { text = table.concat(parts, ", "), lua = _VERSION, glsrun = gls.version, blas = blas }
+end
+
+local function command_text(spec, arguments)
+  local parts = { "glsrun experiments/" .. spec.name .. ".lua" }
+  for _, argument in ipairs(arguments) do
+    parts[#parts + 1] = argument:find "^[%w_,.:=/@+-]+$" and argument or "'" .. argument:gsub("'", "'\\''") .. "'"
+  end
+  return table.concat(parts, " ")
+end
+
+local function new_config(spec, chosen, arguments, sets, counts)
+  return {
+    experiment = spec.name, title = spec.title, command = command_text(spec, arguments), state = "running",
+    began = os.date "%Y-%m-%d %H:%M:%S",
+    options = {
+      data = chosen.data, samples = chosen.samples, validation = chosen.validation, epochs = chosen.epochs,
+      batch = chosen.batch, seconds = chosen.seconds, optimizers = chosen.optimizers, lr = chosen.lr,
+      set = chosen.set, schedule = chosen.schedule, seeds = chosen.seeds, all_seeds = chosen.all_seeds,
+      select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
+    },
+    trials = counts,
+    data = {
+      name = sets.train.name, note = sets.train.note or sets.train.name, fingerprint = sets.train.fingerprint,
+      train_images = #sets.train, validation_images = #sets.valid, loader = spec.data,
+    },
+    machine = machine(), versions = versions(),
+  }
+end
+
+-- ---- all runs ----
+
+-- Rows of runs that came to their end; a run cut short is done anew, for its state is gone.
+local function finished_rows(rows)
+  local ended, kept = {}, {}
+  local function name(row) return options.key(row.optimizer, row.settings) .. " " .. tostring(row.seed) end
+  for _, row in ipairs(rows) do
+    if row.status ~= "running" then ended[name(row)] = true end
+  end
+  for _, row in ipairs(rows) do
+    if ended[name(row)] then kept[#kept + 1] = row end
+  end
+  return kept, ended
+end
+
+local function run_line(place, total, trial, seed, last, spec)
+  local parts = {
+    ("%s/%d"):format(log.pad(tostring(place), -#tostring(total)), total), log.pad(trial.optimizer, 11),
+    log.pad(options.describe(trial.settings), 34), "seed " .. seed,
+  }
+  if not last then
+    parts[#parts + 1] = "done before"
+  elseif last.status == "diverged" then
+    parts[#parts + 1] = "diverged in epoch " .. last.epoch
+  else
+    parts[#parts + 1] = "train " .. log.pad(log.number(last.train_loss), 8)
+    parts[#parts + 1] = "valid " .. log.pad(log.number(last.valid_loss), 8)
+    if spec.classify then parts[#parts + 1] = ("%4.1f %%"):format(100 * last.valid_accuracy) end
+    parts[#parts + 1] = log.duration(last.seconds)
+  end
+  return table.concat(parts, "  ")
+end
+
+local function run_all(spec, chosen, sets, plan, results, ended, progress)
+  local total = chosen.all_seeds and #plan * #chosen.seeds or #plan + (#chosen.seeds - 1) * #chosen.optimizers
+  local place, done, began = 0, 0, log.clock()
+
+  local function run(trial, seed)
+    place = place + 1
+    if ended[trial.key .. " " .. tostring(seed)] then
+      progress:line(run_line(place, total, trial, seed, nil, spec))
+      return
+    end
+    local started, last = log.clock(), nil
+    -- Of the runs that this job has to do itself.
+    local to_do = total - place + 1 + done
+    runner.run(spec, chosen, sets, trial, seed, function(row)
+      results:add(row)
+      last = row
+    end, function(state, steps)
+      local part = math.min(state.step / steps, 1)
+      local now = log.clock()
+      local own = (now - started) / part * (1 - part)
+      local all = (now - began) / (done + part) * (to_do - done - part)
+      progress:update((place - 1 + part) / total,
+        ("run %d of %d · %s %s · epoch %d of %d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
+          options.describe { learning_rate = trial.settings.learning_rate }, state.epoch, chosen.epochs,
+          log.number(state.loss), log.duration(own), log.duration(all)))
+    end)
+    done = done + 1
+    progress:line(run_line(place, total, trial, seed, last, spec))
+  end
+
+  for _, trial in ipairs(plan) do
+    for i, seed in ipairs(chosen.seeds) do
+      if i == 1 or chosen.all_seeds then run(trial, seed) end
+    end
+  end
+  if chosen.all_seeds then return end
+  local _, trials = report.runs(results.rows)
+  for _, name in ipairs(chosen.optimizers) do
+    local asked = {}
+    for _, trial in ipairs(plan) do asked[trial.key] = true end
+    local own = {}
+    for _, trial in ipairs(trials) do
+      if asked[trial.key] then own[#own + 1] = trial end
+    end
+    local best = report.best(own, name, chosen)
+    for i = 2, #chosen.seeds do run(best, chosen.seeds[i]) end
+  end
+end
+
+-- ---- the whole job ----
+
+-- Results of other trials than now asked for (an earlier job under the same --out) stay in the file, but the summary
+-- is of what was asked for.
+local function asked_rows(rows, plan)
+  local asked, result = {}, {}
+  for _, trial in ipairs(plan) do asked[trial.key] = true end
+  for _, row in ipairs(rows) do
+    if asked[options.key(row.optimizer, row.settings)] then result[#result + 1] = row end
+  end
+  return result
+end
+
+local function with_traceback(problem)
+  if type(problem) ~= "string" or problem:find("interrupted!", 1, true) then return problem end
+  return debug.traceback(problem, 2)
+end
+
+local function say_results(progress, spec, config, rows, table_text, figures, why)
+  progress:line ""
+  progress:line(table_text)
+  progress:line ""
+  if progress.terminal and #figures > 0 then
+    local sketch = report.sketch(spec, config, rows)
+    if sketch then progress:line(sketch) end
+  end
+  for _, file in ipairs(figures) do progress:line("figure   " .. file) end
+  if why then progress:line(why) end
+end
+
+--- Runs an experiment as its command line asks.
+-- @tparam table given the experiment: `name`; `title`; `model = function(set, settings)`, which gives a module for
+-- the images of a set and a trial's settings (among them `initialisation` and `model`); `loss = function(output,
+-- batch, options)` (options: the trial's `loss`; nil where losses are measured); `trials`: optimizer → list of
+-- settings (learning_rate, schedule, initialisation, model, loss, and whatever the optimizer takes); `classify`;
+-- `loss_name`; `data` (options of data.loader: flatten, center, scale); `defaults` of the command line
+-- @tparam[opt] table arguments list of strings; default: those of the script
+-- @treturn string|nil path of summary.md; nil after --help
+-- @raise on wrong options, unreadable data, a directory that cannot be written; after Ctrl-C or an error in a run,
+-- once everything measured is on disk
+function experiment.run(given, arguments)
+  local spec = checked(given)
+  arguments = arguments or arg or {}
+  local chosen, help = options.parse(spec, arguments)
+  if not chosen then
+    print(help)
+    return nil
+  end
+  local plan, counts = options.plan(spec, chosen)
+  if chosen.threads then gls.threads(chosen.threads) end
+  local progress = log.progress { quiet = chosen.quiet }
+  record.make_directory(chosen.out)
+  local results_path = chosen.out .. "/results.jsonl"
+  local before = record.rows(results_path)
+  if #before > 0 and not chosen.resume then
+    error(("%s holds results already; go on with them by --resume %s, or choose another --out")
+      :format(chosen.out, chosen.out), 0)
+  end
+  local sets = runner.open(chosen)
+  local config = new_config(spec, chosen, arguments, sets, counts)
+  if chosen.resume then
+    local old = record.decode(record.read(chosen.out .. "/config.json") or "") or {}
+    if old.data and old.data.fingerprint ~= config.data.fingerprint then
+      error(("--resume: the data differs from what %s was begun with (%s)"):format(chosen.out, old.data.note), 0)
+    end
+    config.command, config.began = old.command or config.command, old.began or config.began
+  end
+  report.write_config(config, chosen.out)
+
+  progress:line(spec.title)
+  progress:line("data     " .. config.data.note)
+  progress:line(("         %d training images, %d for validation, batch %d, %d epochs, %d threads"):format(#sets.train,
+    #sets.valid, chosen.batch, chosen.epochs, config.machine.threads))
+  progress:line("trials   " .. report.trial_note(config))
+  progress:line("results  " .. chosen.out)
+  progress:line ""
+
+  local kept, ended = finished_rows(before)
+  local results = record.results(results_path, kept)
+  local good, problem = xpcall(run_all, with_traceback, spec, chosen, sets, plan, results, ended, progress)
+  progress:finish()
+  results:close()
+  local interrupted = not good and tostring(problem):find("interrupted!", 1, true) ~= nil
+  config.state = good and "finished" or interrupted and "Interrupted." or "Ended by an error."
+  config.ended = os.date "%Y-%m-%d %H:%M:%S"
+  local rows = asked_rows(results.rows, plan)
+  local written, path, table_text, figures, why = pcall(report.write, spec, config, rows, chosen.out)
+  if not written then error(good and path or problem, 0) end
+  say_results(progress, spec, config, rows, table_text, figures, why)
+  io.write(path, "\n")
+  io.flush()
+  if interrupted then
+    error(setmetatable({}, { __tostring = function()
+      return ("interrupted; glsrun experiments/%s.lua --resume %s goes on"):format(spec.name, chosen.out)
+    end }), 0)
+  end
+  if not good then error(problem, 0) end
+  return path
+end
+
+return experiment

@@ -1,0 +1,418 @@
+--- The command line that all experiments share, and the list of runs that it asks for.
+-- @module gls.experiment.options
+local argparse = require "argparse"
+local check = require "gls.options"
+local record = require "gls.experiment.record"
+
+local options = {}
+
+-- ---- optimizers ----
+
+--- The names that --optimizers knows: which class makes one, and what its settings start from.
+options.optimizers = {
+  sgd = { class = "SGD", settings = {} },
+  momentum = { class = "SGD", settings = { momentum = 0.9 } },
+  adam = { class = "Adam", settings = {} },
+  adamw = { class = "AdamW", settings = { weight_decay = 0.01 } },
+  gls = { class = "GLS", settings = { learning_rate = "auto" } },
+  ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1 } },
+  ["gls-graft"] = { class = "GLS", settings = { graft = "sgd" } },
+}
+-- In the order of tables and legends.
+local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls" }
+
+--- Settings of a trial that are not the optimizer's own.
+options.around = { schedule = true, warmup = true, initialisation = true, model = true, loss = true }
+
+-- ---- errors of use ----
+
+local usage_error = { __tostring = function(self) return self.message end }
+
+-- An error whose message is all: no traceback helps who mistyped an option.
+local function misuse(format, ...) error(setmetatable({ message = format:format(...) }, usage_error), 0) end
+
+-- ---- values of options ----
+
+local function split(text, separator)
+  local parts = {}
+  for part in (text .. separator):gmatch("(.-)%" .. separator) do
+    part = part:match "^%s*(.-)%s*$"
+    if part ~= "" then parts[#parts + 1] = part end
+  end
+  return parts
+end
+
+local function whole(name, least)
+  return function(text)
+    local value = math.tointeger(tonumber(text))
+    if not value or value < least then
+      return nil, ("option --%s: %q: expected a whole number, at least %d"):format(name, text, least)
+    end
+    return value
+  end
+end
+
+local function numbers(name)
+  return function(text)
+    local list = {}
+    for i, part in ipairs(split(text, ",")) do
+      local value = math.tointeger(tonumber(part))
+      if not value or value < 0 then
+        return nil, ("option --%s: %q: expected whole numbers joined by commas, as 1,2,3"):format(name, text)
+      end
+      list[i] = value
+    end
+    if #list == 0 then return nil, ("option --%s: at least one number expected"):format(name) end
+    return list
+  end
+end
+
+local function one_of(name, known)
+  return function(text)
+    local list, seen = {}, {}
+    for _, part in ipairs(split(text, ",")) do
+      if not known[part] then
+        return nil, ("option --%s: unknown name %q%s"):format(name, part, check.suggestion(part, known))
+      end
+      if not seen[part] then list[#list + 1] = part end
+      seen[part] = true
+    end
+    if #list == 0 then return nil, ("option --%s: at least one name expected"):format(name) end
+    return list
+  end
+end
+
+-- "0.1", "auto", "true" as the value that a script would write.
+local function value_of(text)
+  if text == "true" or text == "false" then return text == "true" end
+  return tonumber(text) or text
+end
+
+-- "adam=1e-3:3e-4" and "gls.damping=0.1:1" as { optimizer, setting, values }.
+local function override(option, text)
+  local left, right = text:match "^(.-)=(.+)$"
+  local optimizer, setting = left, "learning_rate"
+  if left and option == "set" then optimizer, setting = left:match "^(.-)%.([%w_]+)$" end
+  if not optimizer then
+    return nil, ("option --%s: %q: expected %s"):format(option, text,
+      option == "set" and "OPTIMIZER.SETTING=VALUE:VALUE, as gls.damping=0.01:0.1"
+      or "OPTIMIZER=RATE:RATE, as adam=1e-3:3e-4")
+  end
+  if not options.optimizers[optimizer] then
+    return nil, ("option --%s: unknown optimizer %q%s"):format(option, optimizer,
+      check.suggestion(optimizer, options.optimizers))
+  end
+  local values = {}
+  for i, part in ipairs(split(right, ":")) do
+    values[i] = value_of(part)
+    if setting == "learning_rate" and values[i] ~= "auto" and not (type(values[i]) == "number" and values[i] > 0) then
+      return nil, ("option --%s: %q: a learning rate is a number above 0, or auto"):format(option, part)
+    end
+  end
+  if #values == 0 then return nil, ("option --%s: %q has no value"):format(option, text) end
+  return { optimizer = optimizer, setting = setting, values = values }
+end
+
+-- ---- the command line ----
+
+local SCHEDULES = { constant = true, cosine = true, linear = true }
+
+local function parser_of(spec)
+  local parser = argparse(spec.script or ("glsrun experiments/" .. spec.name .. ".lua"), spec.title .. ".")
+  parser:add_help(false)
+  parser:help_max_width(100)
+  local default = spec.defaults
+  local function option(text, description, convert, argument)
+    local made = parser:option(text, description)
+    if convert then made:convert(convert) end
+    if argument then made:argname(argument) end
+    return made
+  end
+  parser:flag("-h --help", "Show this help and end.")
+  option("--data", "cifar10, fashion-mnist, folder:PATH (a tree of class folders) or auto (default: cifar10 if it is "
+    .. "there, else fashion-mnist).", nil, "NAME")
+  option("--data-dir", "Where data lies (default: GLS_DATA, else ~/.cache/glsrun).", nil, "DIR")
+  option("--samples", ("Training images used (default %d; 0: all)."):format(default.samples), whole("samples", 0), "N")
+  option("--validation", ("Test images used for validation (default %d; 0: all)."):format(default.validation),
+    whole("validation", 0), "N")
+  option("--epochs", ("Epochs of each run (default %d)."):format(default.epochs), whole("epochs", 1), "N")
+  option("--seconds", "End a run at the end of the epoch in which it has trained for so many seconds.", function(text)
+    local value = tonumber(text)
+    if value and value > 0 then return value end
+    return nil, ("option --seconds: %q: expected a number above 0"):format(text)
+  end, "S")
+  option("--batch", ("Images in a batch (default %d)."):format(default.batch), whole("batch", 1), "N")
+  option("--optimizers", ("What to compare, joined by commas (default %s). Known here: %s.")
+    :format(table.concat(default.optimizers, ","), table.concat(options.known(spec), ", ")),
+    one_of("optimizers", spec.trials), "LIST")
+  option("--lr", "Learning rates of an optimizer in place of its own: adam=1e-3:3e-4. Repeatable.",
+    function(text) return override("lr", text) end, "NAME=V1:V2"):count "*"
+  option("--set", "Any other setting: gls.damping=0.01:0.1, adam.initialisation=he. Repeatable.",
+    function(text) return override("set", text) end, "NAME.SETTING=V1:V2"):count "*"
+  option("--schedule", "Schedules of the learning rate in place of the experiment's own: constant,cosine,linear.",
+    one_of("schedule", SCHEDULES), "LIST")
+  option("--seeds", ("Seeds (default %s). Every setting runs with the first, the best of each optimizer with all.")
+    :format(table.concat(default.seeds, ",")), numbers "seeds", "LIST")
+  parser:flag("--all-seeds", "Run every setting with every seed, and choose the best by the medians.")
+  option("--select", ("What makes a setting the best: train (final training loss) or valid (best validation loss) "
+    .. "(default %s)."):format(default.select), function(text)
+    if text == "train" or text == "valid" then return text end
+    return nil, ("option --select: %q: expected train or valid"):format(text)
+  end, "WHAT")
+  option("--threads", "Threads (default: the number of cores).", whole("threads", 1), "N")
+  option("--out", ("Where results go (default runs/%s/DATE-TIME)."):format(spec.name), nil, "DIR")
+  parser:flag("--quiet", "Say nothing but the path of the summary.")
+  option("--resume", "Go on with what was begun in DIR (default: --out, else the latest of this experiment); "
+    .. "finished runs stay.", nil, "DIR"):args "?"
+  return parser
+end
+
+--- The names of optimizers that an experiment has trials for, in the order of tables.
+-- @tparam table spec
+-- @treturn table list of names
+function options.known(spec)
+  local list = {}
+  for _, name in ipairs(ORDER) do
+    if spec.trials[name] then list[#list + 1] = name end
+  end
+  return list
+end
+
+-- What a resumed job must not change, for its runs would not be comparable.
+local FIXED = { "data", "samples", "validation", "epochs", "batch", "seconds" }
+local KEPT = { "optimizers", "lr", "set", "schedule", "seeds", "all_seeds", "select", "data_dir", "threads" }
+
+-- The latest of an experiment's own directories; names are dates, so the last in order.
+local function latest(name)
+  local lfs = require "lfs"
+  local parent, last = "runs/" .. name, nil
+  if lfs.attributes(parent, "mode") == "directory" then
+    for entry in lfs.dir(parent) do
+      if record.read(parent .. "/" .. entry .. "/config.json") and (not last or entry > last) then last = entry end
+    end
+  end
+  if not last then misuse("--resume: there is no job of %s to go on with in %s; name its directory", name, parent) end
+  return parent .. "/" .. last
+end
+
+--- Reads a command line.
+-- @tparam table spec the experiment
+-- @tparam table arguments list of strings
+-- @treturn table|nil the choices, with the defaults filled in; nil when only help was asked for
+-- @treturn string help
+-- @raise an object whose tostring is the message, on anything not understood
+function options.parse(spec, arguments)
+  local parser = parser_of(spec)
+  for _, argument in ipairs(arguments) do
+    if argument == "-h" or argument == "--help" then return nil, parser:get_help() end
+  end
+  local good, given = parser:pparse(arguments)
+  if not good then misuse("%s\n%s", given, parser:get_usage()) end
+  if #given.lr == 0 then given.lr = nil end
+  if #given.set == 0 then given.set = nil end
+
+  local chosen = { resume = given.resume ~= nil, quiet = given.quiet or false, out = given.out }
+  local recorded = {}
+  if given.resume then
+    local directory = given.resume[1] or given.out or latest(spec.name)
+    if given.out and given.resume[1] and given.out ~= given.resume[1] then
+      misuse("--resume %s and --out %s name two directories; give one", given.resume[1], given.out)
+    end
+    local text, message = record.read(directory .. "/config.json")
+    if not text then misuse("--resume: %s is no directory of results: %s", directory, message) end
+    local config
+    config, message = record.decode(text)
+    if type(config) ~= "table" or type(config.options) ~= "table" then
+      misuse("--resume: %s/config.json is not what an experiment writes: %s", directory, message or "no options in it")
+    end
+    if config.experiment ~= spec.name then
+      misuse("--resume: %s holds results of the experiment %s, not of %s", directory, tostring(config.experiment),
+        spec.name)
+    end
+    recorded = config.options
+    chosen.out = directory
+    for _, name in ipairs(FIXED) do
+      if given[name] ~= nil and given[name] ~= recorded[name] then
+        misuse("--resume: --%s %s is not what %s was begun with (%s); begin a new job for it", name,
+          tostring(given[name]), directory, tostring(recorded[name]))
+      end
+    end
+  end
+  local function choose(name)
+    local value = given[name]
+    if value == nil then value = recorded[name] end
+    if value == nil then value = spec.defaults[name] end
+    chosen[name] = value
+  end
+  for _, name in ipairs(FIXED) do choose(name) end
+  for _, name in ipairs(KEPT) do choose(name) end
+  chosen.lr, chosen.set = chosen.lr or {}, chosen.set or {}
+  for _, list in ipairs { chosen.lr, chosen.set } do
+    for _, entry in ipairs(list) do
+      local asked = false
+      for _, name in ipairs(chosen.optimizers) do asked = asked or name == entry.optimizer end
+      if not asked then
+        misuse("settings are given for %s, but it is not among --optimizers %s", entry.optimizer,
+          table.concat(chosen.optimizers, ","))
+      end
+    end
+  end
+  chosen.out = chosen.out or ("runs/%s/%s"):format(spec.name, os.date "%Y%m%d-%H%M%S")
+  chosen.out = #chosen.out > 1 and chosen.out:gsub("/+$", "") or chosen.out
+  return chosen
+end
+
+-- ---- trials ----
+
+--- Every combination of the listed values: `grid{ learning_rate = {1e-3, 1e-4}, schedule = "cosine" }` gives two
+-- settings.
+-- @tparam table settings name → value or list of values
+-- @treturn table list of settings tables
+function options.grid(settings)
+  local names = {}
+  for name in pairs(settings) do names[#names + 1] = name end
+  table.sort(names)
+  local result = { {} }
+  for _, name in ipairs(names) do
+    local values, longer = settings[name], {}
+    if type(values) ~= "table" or #values == 0 then values = { values } end
+    for _, base in ipairs(result) do
+      for _, value in ipairs(values) do
+        local copy = {}
+        for key, kept in pairs(base) do copy[key] = kept end
+        copy[name] = value
+        longer[#longer + 1] = copy
+      end
+    end
+    result = longer
+  end
+  return result
+end
+
+-- The trials with one setting replaced by each of the values; what becomes equal is kept once.
+local function replace(trials, setting, values)
+  local result, seen = {}, {}
+  for _, value in ipairs(values) do
+    for _, trial in ipairs(trials) do
+      local copy = {}
+      for key, kept in pairs(trial) do copy[key] = kept end
+      copy[setting] = value
+      local key = record.encode(copy)
+      if not seen[key] then result[#result + 1] = copy end
+      seen[key] = true
+    end
+  end
+  return result
+end
+
+--- The trials of one optimizer: the experiment's own, changed by --schedule, --lr and --set.
+-- @tparam table spec
+-- @tparam table chosen what options.parse gave
+-- @tparam string name of the optimizer
+-- @treturn table list of settings tables
+function options.trials(spec, chosen, name)
+  local trials = {}
+  for i, trial in ipairs(spec.trials[name]) do
+    trials[i] = { schedule = "constant" }
+    for key, value in pairs(options.optimizers[name].settings) do trials[i][key] = value end
+    for key, value in pairs(trial) do trials[i][key] = value end
+  end
+  if chosen.schedule then trials = replace(trials, "schedule", chosen.schedule) end
+  local given_rate = false
+  for _, list in ipairs { chosen.lr, chosen.set } do
+    for _, entry in ipairs(list) do
+      if entry.optimizer == name then
+        trials = replace(trials, entry.setting, entry.values)
+        given_rate = given_rate or entry.setting == "learning_rate"
+      end
+    end
+  end
+  -- SGD's own step size, whichever that is.
+  if name == "gls-graft" and not given_rate then
+    for _, entry in ipairs(chosen.lr) do
+      if entry.optimizer == "sgd" then trials = replace(trials, "learning_rate", entry.values) end
+    end
+  end
+  for _, trial in ipairs(trials) do
+    if trial.schedule and not SCHEDULES[trial.schedule] then
+      misuse("%s: unknown schedule %q%s", name, tostring(trial.schedule), check.suggestion(trial.schedule, SCHEDULES))
+    end
+    if trial.learning_rate == "auto" and options.optimizers[name].class ~= "GLS" then
+      misuse("%s: a learning rate of auto is for gls alone; give a number", name)
+    end
+  end
+  return trials
+end
+
+--- What names a run: equal for equal optimizer and settings.
+-- @tparam string optimizer
+-- @tparam table settings
+-- @treturn string
+function options.key(optimizer, settings) return optimizer .. " " .. record.encode(settings) end
+
+--- The trials of all optimizers, first of each, then second of each, …: what is cut short has seen all of them.
+-- @tparam table spec
+-- @tparam table chosen
+-- @treturn table list of `{ optimizer =, settings =, key = }`
+-- @treturn table name → number of trials
+function options.plan(spec, chosen)
+  local lists, counts, longest, plan = {}, {}, 0, {}
+  for _, name in ipairs(chosen.optimizers) do
+    lists[name] = options.trials(spec, chosen, name)
+    counts[name] = #lists[name]
+    longest = math.max(longest, counts[name])
+  end
+  for i = 1, longest do
+    for _, name in ipairs(chosen.optimizers) do
+      local settings = lists[name][i]
+      if settings then
+        plan[#plan + 1] = { optimizer = name, settings = settings, key = options.key(name, settings) }
+      end
+    end
+  end
+  return plan, counts
+end
+
+-- 0.001 as people write it.
+local function short(value)
+  if type(value) ~= "number" then return tostring(value) end
+  local text = ("%g"):format(value)
+  if math.abs(value) < 0.01 and value ~= 0 then text = ("%.3g"):format(value) end
+  if math.abs(value) < 0.01 and value ~= 0 and not text:find "e" then
+    local exponent = math.floor(math.log(math.abs(value), 10) + 1e-9)
+    text = ("%ge%d"):format(value / 10.0 ^ exponent, exponent)
+  end
+  return (text:gsub("e([+-])0*(%d)", function(sign, digit) return "e" .. (sign == "-" and "-" or "") .. digit end))
+end
+
+--- Settings in words: `1e-3, cosine, orthogonal, damping 0.01`. What every trial of the optimizer has is left out
+-- when it is among `same`.
+-- @tparam table settings
+-- @tparam[opt] table same name → true for settings not to be named
+-- @treturn string
+function options.describe(settings, same)
+  same = same or {}
+  local parts = {}
+  if settings.learning_rate ~= nil and not same.learning_rate then parts[1] = short(settings.learning_rate) end
+  for _, name in ipairs { "schedule", "initialisation" } do
+    if settings[name] and not same[name] then parts[#parts + 1] = tostring(settings[name]) end
+  end
+  local names = {}
+  for name in pairs(settings) do
+    if name ~= "learning_rate" and name ~= "schedule" and name ~= "initialisation" and not same[name] then
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    local value = settings[name]
+    if type(value) == "table" then
+      parts[#parts + 1] = options.describe(value)
+    else
+      parts[#parts + 1] = (name:gsub("_", " ")) .. " " .. short(value)
+    end
+  end
+  return #parts > 0 and table.concat(parts, ", ") or "as it is"
+end
+
+return options

@@ -1,0 +1,142 @@
+--- Runner: one run of an experiment, from the seed to the last epoch's line of results.
+-- @module gls.experiment.runner
+local gls = require "gls"
+local data = require "gls.data"
+local optim = require "gls.optim"
+local train = require "gls.train"
+local options = require "gls.experiment.options"
+
+local runner = {}
+
+local EVALUATION_BATCH = 500
+local EVALUATED_AT_MOST = 10000
+
+local function finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
+
+-- ---- data ----
+
+local function loader_options(spec, changes)
+  local result = {}
+  for name, value in pairs(spec.data) do result[name] = value end
+  for name, value in pairs(changes) do result[name] = value end
+  return result
+end
+
+--- Opens the images that the choices name.
+-- @tparam table chosen
+-- @treturn table `train`, `valid` (sets), `evaluated` (the part of the training set that losses are taken on)
+function runner.open(chosen)
+  local function part(split, samples)
+    return data.open(chosen.data, {
+      split = split, dir = chosen.data_dir, samples = samples > 0 and samples or nil,
+    })
+  end
+  local sets = { train = part("train", chosen.samples), valid = part("test", chosen.validation) }
+  sets.evaluated = #sets.train > EVALUATED_AT_MOST and sets.train:narrow(1, EVALUATED_AT_MOST) or sets.train
+  if chosen.batch > #sets.train then
+    error(("option --batch: %d is more than the %d training images"):format(chosen.batch, #sets.train), 0)
+  end
+  return sets
+end
+
+-- ---- losses on a whole set ----
+
+--- Mean loss over a set, in evaluation mode, without gradients.
+-- @tparam table spec
+-- @tparam table model
+-- @param set
+-- @tparam table mean the training set, whose mean centres every set
+-- @treturn number loss
+-- @treturn number|nil accuracy, 0 to 1, when the experiment classifies
+function runner.evaluate(spec, model, set, mean)
+  model:eval()
+  local no_grad <close> = gls.no_grad() -- luacheck: ignore 211
+  local sum, right, count = 0, 0, 0
+  local loader = data.loader(set, loader_options(spec, { batch = EVALUATION_BATCH, shuffle = false, mean = mean }))
+  for batch in loader do
+    local scope <close> = gls.scope() -- luacheck: ignore 211
+    local output = model(batch.x)
+    local samples = batch.x:size(1)
+    sum = sum + spec.loss(output, batch):item() * samples
+    if spec.classify then right = right + output:argmax(2):eq(batch.y):sum():item() end
+    count = count + samples
+  end
+  return sum / count, spec.classify and right / count or nil
+end
+
+-- ---- one run ----
+
+--- The optimizer of a trial.
+-- @tparam table trial `optimizer` (name) and `settings`
+-- @param parameters of the model
+-- @tparam integer steps of the whole run, for the schedule
+-- @return optimizer
+function runner.optimizer(trial, parameters, steps)
+  local given = {}
+  for name, value in pairs(trial.settings) do
+    if not options.around[name] then given[name] = value end
+  end
+  local schedule = trial.settings.schedule
+  if schedule and schedule ~= "constant" then
+    given.schedule = optim.schedule[schedule] { steps = steps, warmup = trial.settings.warmup }
+  end
+  return optim[options.optimizers[trial.optimizer].class](parameters, given)
+end
+
+-- The numbers among what an optimizer reports: counters of guards, the last step.
+local function counters(optimizer)
+  if not optimizer.report then return nil end
+  local result = {}
+  for name, value in pairs(optimizer:report() or {}) do
+    if type(value) == "number" and finite(value) then result[name] = value end
+  end
+  return next(result) and result or nil
+end
+
+--- Trains one setting with one seed.
+-- @tparam table spec
+-- @tparam table chosen
+-- @tparam table sets what open gave
+-- @tparam table trial `optimizer`, `settings`
+-- @tparam integer seed
+-- @tparam function on_row called with each epoch's row as it is measured
+-- @tparam function on_step called with train.fit's state and the number of steps of the run
+function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
+  gls.collect()
+  gls.reset_peak()
+  gls.seed(seed)
+  local model = spec.model(sets.train, trial.settings)
+  local steps = chosen.epochs * math.ceil(#sets.train / chosen.batch)
+  local optimizer = runner.optimizer(trial, model:parameters(), steps)
+  local function row(state)
+    return {
+      experiment = spec.name, optimizer = trial.optimizer, settings = trial.settings, seed = seed,
+      epoch = state.epoch, step = state.step, seconds = state.seconds, batch_loss = state.loss,
+      peak_bytes = gls.memory().peak, counters = counters(optimizer),
+    }
+  end
+  local diverged = false
+  local state = train.fit {
+    model = model, optimizer = optimizer, epochs = chosen.epochs, seconds = chosen.seconds,
+    data = data.loader(sets.train, loader_options(spec, { batch = chosen.batch, shuffle = true, mean = sets.train })),
+    loss = function(network, batch) return spec.loss(network(batch.x), batch, trial.settings.loss) end,
+    on_step = function(now) on_step(now, steps) end,
+    on_epoch = function(now)
+      local line = row(now)
+      line.train_loss = runner.evaluate(spec, model, sets.evaluated, sets.train)
+      line.valid_loss, line.valid_accuracy = runner.evaluate(spec, model, sets.valid, sets.train)
+      diverged = not finite(line.train_loss)
+      local last = now.epoch == chosen.epochs or now.status == "out of time"
+      line.status = diverged and "diverged" or last and "finished" or "running"
+      on_row(line)
+      return not diverged
+    end,
+  }
+  if state.status == "diverged" and not diverged then
+    local line = row(state)
+    line.status = "diverged"
+    on_row(line)
+  end
+end
+
+return runner

@@ -1,0 +1,104 @@
+--- Train: the loop around a model, a loss and an optimizer, with checkpoints.
+-- @module gls.train
+local gls = require "gls"
+local log = require "gls.log"
+local options = require "gls.options"
+
+local train = {}
+
+local function finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
+
+local function save(path, state)
+  gls.save(path, {
+    epoch = state.epoch, step = state.step, seconds = state.seconds,
+    model = state.model:state_dict(), optimizer = state.optimizer:state_dict(),
+    random = gls.random_state(),
+  })
+end
+
+local function load(path, state)
+  local kept = gls.load(path)
+  if type(kept) ~= "table" or not (kept.model and kept.optimizer and kept.epoch and kept.step) then
+    error(("train.fit: %s is not a checkpoint of train.fit"):format(path), 3)
+  end
+  state.model:load_state_dict(kept.model)
+  state.optimizer:load_state_dict(kept.optimizer)
+  state.epoch, state.step, state.seconds = kept.epoch, kept.step, kept.seconds
+  if kept.random then gls.random_state(kept.random) end
+end
+
+local function exists(path)
+  local file = io.open(path, "rb")
+  if file then file:close() end
+  return file ~= nil
+end
+
+--- Trains a model. A step: loss of a batch, its gradients, `optimizer:step()`; whatever a step made and nobody kept
+-- is released with it.
+-- @tparam table settings
+-- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element; `data`, iterated anew
+-- in every epoch (a loader); `epochs` (default 1); `seconds` (ends after the epoch in which training has taken so
+-- long); `on_step = function(state)`; `on_epoch = function(state)`, which may return false to end; `checkpoint` (a
+-- file written whole after every epoch); `resume = true` (goes on from the checkpoint when there is one)
+-- @treturn table the state: `epoch`, `step`, `seconds` (of training alone, without on_epoch and on_step), `loss`
+-- (mean of the last epoch's batches), `status` ("finished", "stopped", "out of time", or "diverged": a loss was not
+-- finite, and training ended at once), `model`, `optimizer`
+function train.fit(settings)
+  settings = options.check("train.fit", settings, {
+    model = options.required, optimizer = options.required, loss = options.required, data = options.required,
+    epochs = 1, seconds = options.none, on_step = options.none, on_epoch = options.none,
+    checkpoint = options.none, resume = false,
+  })
+  local model, optimizer = settings.model, settings.optimizer
+  local state = { model = model, optimizer = optimizer, epoch = 0, step = 0, seconds = 0, status = "finished" }
+  if settings.resume then
+    if not settings.checkpoint then error("train.fit: resume needs a checkpoint to go on from", 2) end
+    if exists(settings.checkpoint) then load(settings.checkpoint, state) end
+  end
+
+  -- One step; gives the loss of the batch before it, and how many samples that is the mean of.
+  local function step(batch)
+    local _ <close> = gls.scope()
+    local loss = settings.loss(model, batch)
+    local value = loss:item()
+    if finite(value) then
+      loss:backward()
+      optimizer:step()
+    end
+    return value, batch.x and batch.x:size(1) or 1
+  end
+
+  for epoch = state.epoch + 1, settings.epochs do
+    state.epoch = epoch
+    model:train(true)
+    local sum, count = 0, 0
+    local started = log.clock()
+    for batch in settings.data do
+      local value, samples = step(batch)
+      sum, count = sum + value * samples, count + samples
+      state.step = state.step + 1
+      state.loss, state.batch_loss = sum / count, value
+      if not finite(value) then
+        state.status = "diverged"
+        break
+      end
+      if settings.on_step then
+        local paused = log.clock()
+        settings.on_step(state)
+        started = started + (log.clock() - paused)
+      end
+    end
+    state.seconds = state.seconds + (log.clock() - started)
+    if count == 0 then error("train.fit: the data gave no batch in epoch " .. epoch, 2) end
+    if state.status == "diverged" then return state end
+    if settings.seconds and state.seconds >= settings.seconds and epoch < settings.epochs then
+      state.status = "out of time"
+    end
+    if settings.checkpoint then save(settings.checkpoint, state) end
+    if settings.on_epoch and settings.on_epoch(state) == false then state.status = "stopped" end
+    if state.status ~= "finished" then return state end
+  end
+  return state
+end
+
+return train
