@@ -1,5 +1,6 @@
 /* Factors: from what backward left at a leaf to its dense gradient. */
 #include "../base/memory.h"
+#include "../base/vector.h"
 #include "tape.h"
 
 /* Aᵀ G (or the sum of G's rows for a bias) of one use of the leaf. */
@@ -51,10 +52,7 @@ static int scale_tensor(struct tensor **slot, real scale) {
   if (!*slot) return STATUS_OK;
   struct tensor *scaled = tensor_copy(*slot); /* others may share the buffer */
   if (!scaled) return STATUS_ERROR;
-  real *value = tensor_real(scaled);
-  int64_t count = tensor_count(scaled);
-#pragma omp parallel for simd schedule(static) if (count > 1 << 16)
-  for (int64_t i = 0; i < count; i++) value[i] *= scale;
+  vector_combine(tensor_real(scaled), 0, tensor_real(scaled), scale, tensor_count(scaled));
   tensor_release(*slot);
   *slot = scaled;
   return STATUS_OK;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/vector.h"
 #include "tape.h"
 
 /* ---- a block of rows ---- */
@@ -183,14 +184,8 @@ static bool sums(const struct op_call *call) {
 
 static int dot(struct tensor *a, struct tensor *b, double *result) {
   struct tensor *x = tensor_contiguous(a), *y = tensor_contiguous(b);
-  if (x && y) {
-    const real *p = tensor_real(x), *q = tensor_real(y);
-    int64_t count = tensor_count(x);
-    double sum = 0;
-    for (int64_t i = 0; i < count; i++) sum += (double)p[i] * (double)q[i];
-    *result = sum;
-  }
   int status = x && y ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK) *result = vector_dot(tensor_real(x), tensor_real(y), tensor_count(x));
   tensor_release(x);
   tensor_release(y);
   return status;

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/vector.h"
 #include "op.h"
 
 static void forget_results(struct op_call *call) {
@@ -45,7 +46,9 @@ static struct tensor *run_by_name(const char *name, int count, struct tensor *co
   return NULL;
 }
 
-struct tensor *op_run1(const char *name, struct tensor *x) { return run_by_name(name, 1, &x); }
+struct tensor *op_run1(const char *name, struct tensor *x) {
+  return run_by_name(name, 1, &x);
+}
 
 struct tensor *op_run2(const char *name, struct tensor *x, struct tensor *y) {
   return run_by_name(name, 2, (struct tensor *[]){x, y});
@@ -74,12 +77,8 @@ int op_accumulate(struct tensor *a, struct tensor *b) {
   struct tensor *flat = other ? tensor_contiguous(other) : NULL;
   tensor_release(other);
   if (!flat) return STATUS_ERROR;
-  real *to = tensor_real(a);
-  const real *from = tensor_real(flat);
-  int64_t count = tensor_count(a);
   tensor_modified(a);
-#pragma omp parallel for simd schedule(static) if (count > 1 << 16)
-  for (int64_t i = 0; i < count; i++) to[i] += from[i];
+  vector_combine(tensor_real(a), 1, tensor_real(flat), 1, tensor_count(a));
   tensor_release(flat);
   return STATUS_OK;
 }

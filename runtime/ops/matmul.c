@@ -353,7 +353,7 @@ const struct op matmul_ops[] = {
      .parameter = {{.name = "x", .kind = OP_TENSOR},
                    {.name = "weight", .kind = OP_TENSOR},
                    {.name = "bias", .kind = OP_OPTIONAL_TENSOR}},
-     .flags = OP_SAVES_INPUTS | OP_ROWWISE,
+     .flags = OP_SAVES_INPUTS | OP_ROWWISE | OP_DIRECT_FACTORS,
      .batch_inputs = 1,
      .shape = linear_shape,
      .forward = linear_forward,

@@ -143,4 +143,9 @@ void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
 void matmul_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                        int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
 
+/* ---- gram.c ---- */
+/* Lower triangle of c (n×n) = alpha · A Aᵀ, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the diagonal
+   within a block of rows is written too. */
+void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real *c, int64_t ldc);
+
 #endif

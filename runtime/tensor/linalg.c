@@ -1,18 +1,20 @@
 /* Linear algebra on contiguous matrices, from LAPACK. LAPACK is column-major: a symmetric matrix reads the same
    either way, and our lower triangle is its upper one. */
-#include <string.h>
+#include <cblas.h>
 
 #include "../base/memory.h"
+#include "../base/parallel.h"
 #include "tensor.h"
 
 #ifdef GLS_DOUBLE
 #define POTRF dpotrf_
 #define SYEVD dsyevd_
+#define TRSM cblas_dtrsm
 #else
 #define POTRF spotrf_
 #define SYEVD ssyevd_
+#define TRSM cblas_strsm
 #endif
-#include <cblas.h>
 
 void POTRF(const char *uplo, const int *n, real *a, const int *lda, int *info);
 void SYEVD(const char *jobz, const char *uplo, const int *n, real *a, const int *lda, real *w, real *work,
@@ -32,13 +34,16 @@ int linalg_cholesky(real *a, int64_t n, bool *failed) {
 
 int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m) {
   if (n == 0 || m == 0) return STATUS_OK;
-#ifdef GLS_DOUBLE
-#define TRSM cblas_dtrsm
-#else
-#define TRSM cblas_strsm
-#endif
-  TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, (int)n, (int)m, 1, factor, (int)n, b, (int)m);
-  TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, (int)n, (int)m, 1, factor, (int)n, b, (int)m);
+  /* Columns of b are independent: each thread takes a run of them. */
+  int64_t threads = omp_in_parallel() ? 1 : parallel_threads();
+  int64_t piece = ((m + threads - 1) / threads + 15) / 16 * 16;
+#pragma omp parallel for schedule(static) if (threads > 1 && n * n * m > 65536)
+  for (int64_t start = 0; start < m; start += piece) {
+    int columns = (int)parallel_minimum(piece, m - start), rows = (int)n, width = (int)m;
+    real *part = b + start;
+    TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, rows, columns, 1, factor, rows, part, width);
+    TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, rows, columns, 1, factor, rows, part, width);
+  }
   return STATUS_OK;
 }
 

@@ -1,0 +1,15 @@
+/* Gram matrices: the lower triangle of A Aᵀ or Aᵀ A, in blocks of rows that threads share. */
+#include "../base/parallel.h"
+#include "op.h"
+
+void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real *c, int64_t ldc) {
+  int64_t block = n > 512 ? 128 : 64;
+  int64_t blocks = (n + block - 1) / block;
+#pragma omp parallel for schedule(dynamic) if (!omp_in_parallel() && n * n * k > 65536)
+  for (int64_t i = 0; i < blocks; i++) {
+    int64_t start = (blocks - 1 - i) * block; /* the longest rows first */
+    int64_t size = parallel_minimum(block, n - start);
+    const real *rows = a + (transpose ? start : start * lda);
+    matmul_gemm(transpose, !transpose, size, start + size, k, alpha, rows, lda, a, lda, 0, c + start * ldc, ldc);
+  }
+}

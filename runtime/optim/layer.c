@@ -1,0 +1,413 @@
+/* Layer: the dual and the primal system of one affine layer. */
+#include "layer.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/vector.h"
+
+enum { CHOLESKY_TRIES = 12 };
+
+void layer_close(struct gls_system *system) {
+  struct tensor **owned[] = {&system->a, &system->g, &system->alpha, &system->product, &system->gradient, &system->u};
+  for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
+    tensor_release(*owned[i]);
+    *owned[i] = NULL;
+  }
+}
+
+static const struct factor *next_use(const struct gls_system *system, int *i) {
+  const struct gradient *gradient = system->weight->gradient;
+  while (*i < gradient->factor_count) {
+    const struct factor *factor = &gradient->factor[(*i)++];
+    if (factor->input == 1 && !factor->node->released) return factor;
+  }
+  return NULL;
+}
+
+static struct tensor *bias_of_call(const struct op_call *call) { return call->input_count > 2 ? call->input[2] : NULL; }
+
+int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
+               bool *is_layer) {
+  *is_layer = false;
+  system->weight = weight;
+  if (!weight->gradient) return STATUS_OK;
+  int i = 0, uses = 0, bias_uses = 0;
+  const struct factor *use;
+  struct tensor *bias = NULL;
+  bool one_bias = true;
+  while ((use = next_use(system, &i))) {
+    struct tensor *here = bias_of_call(&use->node->call);
+    if (uses > 0 && here != bias) one_bias = false;
+    bias = here;
+    uses++;
+  }
+  if (uses == 0) return STATUS_OK;
+  bool listed = false;
+  for (int k = 0; k < count && bias; k++) listed = listed || parameter[k] == bias;
+  if (bias && bias->gradient)
+    for (int k = 0; k < bias->gradient->factor_count; k++) bias_uses += bias->gradient->factor[k].input == 2;
+  /* A bias is stepped with its weight when it serves the same uses and nothing else. */
+  if (one_bias && listed && bias->gradient && bias_uses == uses && !bias->gradient->dense) system->bias = bias;
+  *is_layer = true;
+  return STATUS_OK;
+}
+
+/* ---- gathering A and G ---- */
+
+static bool all_direct(const struct gls_system *system) {
+  int i = 0;
+  const struct factor *use;
+  while ((use = next_use(system, &i)))
+    if (!(use->node->call.op->flags & OP_DIRECT_FACTORS)) return false;
+  return true;
+}
+
+/* Factors of one use; of patches only about limit rows, those of a random block of samples. */
+static int factors_of_use(const struct factor *use, int64_t limit, struct factors *f, double *scale) {
+  const struct op_call *call = &use->node->call;
+  *scale = 1;
+  int64_t batch = call->output->shape.rank > 0 ? call->output->shape.size[0] : 0;
+  int64_t rows = call->output->shape.rank > 1 ? tensor_count(call->output) : 0; /* × outputs: cut down below */
+  int64_t outputs = call->input[1]->shape.size[0];
+  rows = outputs > 0 ? rows / outputs : 0;
+  if (call->op->flags & OP_DIRECT_FACTORS || limit <= 0 || rows <= limit || batch < 2)
+    return call->op->factors(call, use->gradient, f);
+  int64_t samples = (limit * batch + rows - 1) / rows;
+  if (samples >= batch) return call->op->factors(call, use->gradient, f);
+  uint32_t word[4];
+  random_block(random_next_stream(), 0, word);
+  struct row_block block = {batch, (int64_t)(word[0] % (uint64_t)(batch - samples + 1)), samples};
+  struct op_call narrowed;
+  if (!node_narrow(use->node, block, &narrowed)) return call->op->factors(call, use->gradient, f);
+  struct tensor *g = tensor_narrow(use->gradient, 0, block.start, block.count, 1);
+  int status = g ? call->op->factors(&narrowed, g, f) : STATUS_ERROR;
+  tensor_release(g);
+  node_narrow_release(use->node, &narrowed);
+  *scale = (double)batch / (double)samples;
+  return status;
+}
+
+static struct tensor *stack(struct tensor *top, struct tensor *below) {
+  struct shape shape = shape_of(2, top->shape.size[0] + below->shape.size[0], top->shape.size[1]);
+  struct tensor *both = tensor_new(TYPE_REAL, &shape);
+  if (!both) return NULL;
+  int64_t first = tensor_count(top);
+  memcpy(tensor_real(both), tensor_real(top), (size_t)first * sizeof(real));
+  memcpy(tensor_real(both) + first, tensor_real(below), (size_t)tensor_count(below) * sizeof(real));
+  return both;
+}
+
+/* *slot := *slot over more; takes over more. */
+static int append(struct tensor **slot, struct tensor *more) {
+  struct tensor *both = *slot ? stack(*slot, more) : tensor_retain(more);
+  tensor_release(*slot);
+  tensor_release(more);
+  *slot = both;
+  return both ? STATUS_OK : STATUS_ERROR;
+}
+
+/* All uses stacked: A and G, and by how much AᵀA has to be multiplied to stand for all rows. */
+static int gather(struct gls_system *system, const struct gls_options *options, double *scale) {
+  int i = 0;
+  const struct factor *use;
+  double used = 0, total = 0;
+  while ((use = next_use(system, &i))) {
+    struct factors f = {0};
+    double this_scale;
+    STATUS_TRY(factors_of_use(use, options->statistics_rows, &f, &this_scale));
+    int64_t rows = f.rows;
+    system->inputs = f.inputs;
+    system->outputs = f.outputs;
+    int status = append(&system->a, f.a);
+    if (status == STATUS_OK)
+      status = append(&system->g, f.g);
+    else
+      tensor_release(f.g);
+    STATUS_TRY(status);
+    used += (double)rows;
+    total += (double)rows * this_scale;
+  }
+  system->rows = (int64_t)(total + 0.5);
+  system->extended = system->inputs + (system->bias ? 1 : 0);
+  *scale = used > 0 ? total / used : 1;
+  return STATUS_OK;
+}
+
+/* ---- solving ---- */
+
+static struct tensor *matrix(int64_t rows, int64_t columns) {
+  struct shape shape = shape_of(2, rows, columns);
+  return tensor_new(TYPE_REAL, &shape);
+}
+
+static double trace_of(const real *a, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += (double)a[i * n + i];
+  return sum;
+}
+
+/* factor := Cholesky of (a + λ I); λ is raised tenfold while that fails. *failed when it never works. */
+static int damped_cholesky(const struct tensor *a, struct tensor *factor, double *lambda, struct gls_report *report,
+                           bool *failed) {
+  int64_t n = a->shape.size[0];
+  real *out = tensor_real(factor);
+  *failed = true;
+  if (!isfinite(*lambda)) return STATUS_OK;
+  if (!(*lambda > 0)) *lambda = 1e-30; /* A is zero: any damping gives U = 0 */
+  for (int attempt = 0; attempt < CHOLESKY_TRIES && *failed; attempt++) {
+    if (attempt > 0) {
+      *lambda *= 10;
+      report->cholesky_retries++;
+    }
+    memcpy(out, tensor_real(a), (size_t)(n * n) * sizeof(real));
+    for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)*lambda;
+    STATUS_TRY(linalg_cholesky(out, n, failed));
+  }
+  return STATUS_OK;
+}
+
+static double dot(const struct tensor *a, const struct tensor *b) {
+  return vector_dot(tensor_real(a), tensor_real(b), tensor_count(a));
+}
+
+/* K = (A Aᵀ + 1 1ᵀ) / n, the ones where there is a bias. */
+static struct tensor *dual_matrix(const struct gls_system *system) {
+  int64_t rows = system->rows;
+  struct tensor *k = matrix(rows, rows);
+  if (!k) return NULL;
+  real *value = tensor_real(k), scale = (real)(1 / system->samples);
+  matmul_gram(false, rows, system->inputs, scale, tensor_real(system->a), system->inputs, value, rows);
+  if (system->bias)
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
+  return k;
+}
+
+/* ‖AᵀG‖² = n ⟨G, K G⟩ */
+static int dual_gradient_square(struct gls_system *system, struct tensor *k) {
+  int64_t rows = system->rows, columns = system->outputs;
+  struct tensor *product = matrix(rows, columns);
+  if (!product) return STATUS_ERROR;
+  real *value = tensor_real(k);
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = i + 1; j < rows; j++) value[i * rows + j] = value[j * rows + i];
+  matmul_gemm(false, false, rows, columns, rows, 1, value, rows, tensor_real(system->g), columns, 0,
+              tensor_real(product), columns);
+  system->gradient_square = system->samples * dot(system->g, product);
+  tensor_release(product);
+  return STATUS_OK;
+}
+
+/* α, A U and their products; *failed when the result is not finite. */
+static int solve_dual(struct gls_system *system, const struct gls_options *options, double damping,
+                      struct gls_report *report, bool *failed) {
+  struct tensor *k = dual_matrix(system);
+  struct tensor *factor = k ? matrix(system->rows, system->rows) : NULL;
+  system->alpha = factor ? tensor_copy(system->g) : NULL;
+  system->product = system->alpha ? matrix(system->rows, system->outputs) : NULL;
+  int status = system->product ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    int64_t least = system->rows < system->extended ? system->rows : system->extended;
+    system->lambda = damping * trace_of(tensor_real(k), system->rows) / (double)(least > 0 ? least : 1);
+    status = damped_cholesky(k, factor, &system->lambda, report, failed);
+  }
+  if (status == STATUS_OK && !*failed) {
+    status = linalg_cholesky_solve(tensor_real(factor), system->rows, tensor_real(system->alpha), system->outputs);
+    int64_t count = tensor_count(system->alpha);
+    real n = (real)system->samples;
+    vector_combine(tensor_real(system->product), 0, tensor_real(system->g), n, count);
+    vector_combine(tensor_real(system->product), 1, tensor_real(system->alpha),
+                   (real)(-system->samples * system->lambda), count);
+    system->gradient_dot_u = dot(system->g, system->product);
+    system->u_square = dot(system->alpha, system->product);
+    *failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
+    if (status == STATUS_OK && options->graft == GRAFT_SGD) status = dual_gradient_square(system, k);
+  }
+  tensor_release(k);
+  tensor_release(factor);
+  return status;
+}
+
+/* S = scale · [A 1]ᵀ[A 1] / n, lower triangle. */
+static struct tensor *primal_matrix(const struct gls_system *system, double scale) {
+  int64_t rows = system->a->shape.size[0], d = system->inputs, size = system->extended;
+  struct tensor *s = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {size, size}});
+  if (!s) return NULL;
+  real *value = tensor_real(s), factor = (real)(scale / system->samples);
+  const real *a = tensor_real(system->a);
+  matmul_gram(true, d, rows, factor, a, d, value, size);
+  if (system->bias) {
+    real *last = value + d * size;
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < d; j++) last[j] += a[i * d + j];
+    for (int64_t j = 0; j < d; j++) last[j] *= factor;
+    last[d] = (real)rows * factor;
+  }
+  return s;
+}
+
+int layer_form_gradient(struct gls_system *system) {
+  if (system->gradient) return STATUS_OK;
+  struct tensor *weight, *bias = NULL;
+  STATUS_TRY(gradient_dense(system->weight, &weight));
+  if (system->bias) STATUS_TRY(gradient_dense(system->bias, &bias));
+  int64_t d = system->inputs, m = system->outputs;
+  system->gradient = matrix(system->extended, m);
+  if (!system->gradient) return STATUS_ERROR;
+  real *value = tensor_real(system->gradient);
+  if (tensor_count(weight) != d * m)
+    return status_error("gls: a weight of %s does not match its factors, %lld × %lld", shape_text(&weight->shape),
+                        (long long)d, (long long)m);
+  if (weight->shape.rank == 2) {
+    vector_combine(value, 0, tensor_real(weight), 1, d * m);
+  } else { /* a convolution's weight is outputs × inputs */
+    struct tensor *flat = tensor_view_shape(weight, &(struct shape){.rank = 2, .size = {m, d}});
+    struct tensor *turned = flat ? tensor_transpose(flat, 0, 1) : NULL;
+    struct tensor *top = turned ? tensor_narrow(system->gradient, 0, 0, d, 1) : NULL;
+    int status = top ? tensor_assign(top, turned) : STATUS_ERROR;
+    tensor_release(flat);
+    tensor_release(turned);
+    tensor_release(top);
+    STATUS_TRY(status);
+  }
+  if (system->bias) memcpy(value + d * m, tensor_real(bias), (size_t)m * sizeof(real));
+  return STATUS_OK;
+}
+
+static int solve_primal(struct gls_system *system, const struct gls_options *options, double damping, double scale,
+                        struct gls_report *report, bool *failed) {
+  struct gls_layer *layer = system->layer;
+  bool moving = options->statistics == STATISTICS_MOVING;
+  STATUS_TRY(layer_form_gradient(system));
+  int64_t size = system->extended;
+  struct tensor *s = primal_matrix(system, scale), *factor = NULL;
+  if (!s) return STATUS_ERROR;
+  if (moving && layer->covariance) { /* the average starts as a plain mean, so that it needs no correction */
+    double t = (double)layer->updates, keep = t / (t + 1) < options->decay ? t / (t + 1) : options->decay;
+    vector_combine(tensor_real(layer->covariance), (real)keep, tensor_real(s), (real)(1 - keep), size * size);
+    tensor_release(s);
+    s = tensor_retain(layer->covariance);
+  } else if (moving) {
+    layer->covariance = tensor_retain(s);
+  }
+  int status = STATUS_OK;
+  *failed = false;
+  bool stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
+  if (stale) {
+    int64_t least = !moving && system->rows < size ? system->rows : size;
+    system->lambda = damping * trace_of(tensor_real(s), size) / (double)(least > 0 ? least : 1);
+    factor = matrix(size, size);
+    status = factor ? damped_cholesky(s, factor, &system->lambda, report, failed) : STATUS_ERROR;
+    if (status == STATUS_OK && moving && !*failed) {
+      tensor_release(layer->cholesky);
+      layer->cholesky = tensor_retain(factor);
+    }
+  } else {
+    factor = tensor_retain(layer->cholesky);
+  }
+  if (moving) layer->updates++;
+  tensor_release(s);
+  if (status == STATUS_OK && !*failed) {
+    const struct tensor *from = system->gradient;
+    if (moving && options->momentum > 0) { /* moving statistics: momentum is on the gradient */
+      int64_t count = tensor_count(system->gradient);
+      if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
+      if (layer->velocity)
+        vector_combine(tensor_real(layer->velocity), (real)options->momentum, tensor_real(system->gradient),
+                       (real)(1 - options->momentum), count);
+      from = layer->velocity;
+    }
+    system->u = from ? tensor_copy(from) : NULL;
+    status = system->u ? linalg_cholesky_solve(tensor_real(factor), size, tensor_real(system->u), system->outputs)
+                       : STATUS_ERROR;
+    if (status == STATUS_OK) {
+      system->gradient_dot_u = dot(system->gradient, system->u);
+      system->u_square = dot(system->u, system->u);
+      system->gradient_square = dot(system->gradient, system->gradient);
+      *failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
+    }
+  }
+  tensor_release(factor);
+  return status;
+}
+
+/* SGD's direction on this layer, on the scale of a direction damped by the mean eigenvalue. */
+static int fall_back(struct gls_system *system, struct gls_report *report) {
+  report->direction_fallbacks++;
+  tensor_release(system->alpha);
+  tensor_release(system->product);
+  tensor_release(system->u);
+  system->alpha = system->product = system->u = NULL;
+  STATUS_TRY(layer_form_gradient(system));
+  double square = dot(system->a, system->a) / system->samples;
+  double mean = square / (double)(system->extended > 0 ? system->extended : 1);
+  real scale = isfinite(mean) && mean > 0 ? (real)(1 / mean) : 1;
+  system->u = tensor_copy(system->gradient);
+  if (!system->u) return STATUS_ERROR;
+  vector_combine(tensor_real(system->u), 0, tensor_real(system->gradient), scale, tensor_count(system->u));
+  system->gradient_dot_u = dot(system->gradient, system->u);
+  system->u_square = dot(system->u, system->u);
+  system->gradient_square = dot(system->gradient, system->gradient);
+  return STATUS_OK;
+}
+
+int layer_solve(struct gls_system *system, const struct gls_options *options, double damping, double samples,
+                struct gls_report *report) {
+  double scale;
+  STATUS_TRY(gather(system, options, &scale));
+  system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
+  if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
+  bool failed = false, dual = options->statistics == STATISTICS_BATCH && system->rows <= system->extended &&
+                              !system->weight->gradient->dense && all_direct(system);
+  if (dual)
+    STATUS_TRY(solve_dual(system, options, damping, report, &failed));
+  else
+    STATUS_TRY(solve_primal(system, options, damping, scale, report, &failed));
+  return failed ? fall_back(system, report) : STATUS_OK;
+}
+
+/* ---- using the direction ---- */
+
+/* out (extended × m) = beta · out + scale · [Aᵀα; 1ᵀα] */
+static void dual_product(const struct gls_system *system, double scale, real *weight, real *bias) {
+  int64_t d = system->inputs, m = system->outputs;
+  matmul_gemm(true, false, d, m, system->rows, (real)scale, tensor_real(system->a), d, tensor_real(system->alpha), m, 1,
+              weight, m);
+  if (!bias) return;
+  const real *alpha = tensor_real(system->alpha);
+  for (int64_t i = 0; i < system->rows; i++)
+    for (int64_t j = 0; j < m; j++) bias[j] += (real)scale * alpha[i * m + j];
+}
+
+int layer_form_direction(struct gls_system *system) {
+  if (system->u) return STATUS_OK;
+  system->u = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {system->extended, system->outputs}});
+  if (!system->u) return STATUS_ERROR;
+  real *u = tensor_real(system->u);
+  dual_product(system, 1, u, system->bias ? u + system->inputs * system->outputs : NULL);
+  return STATUS_OK;
+}
+
+int layer_apply(struct gls_system *system, double step, double keep) {
+  struct tensor *weight = system->weight;
+  int64_t d = system->inputs, m = system->outputs;
+  real *w = tensor_real(weight), *b = system->bias ? tensor_real(system->bias) : NULL;
+  int status = STATUS_OK;
+  if (keep != 1) vector_combine(w, (real)keep, w, 0, d * m);
+  if (!system->u) {
+    dual_product(system, -step, w, b);
+  } else if (weight->shape.rank == 2) {
+    vector_combine(w, 1, tensor_real(system->u), (real)-step, d * m);
+    if (b) vector_combine(b, 1, tensor_real(system->u) + d * m, (real)-step, m);
+  } else { /* a convolution's weight: outputs × inputs */
+    const real *u = tensor_real(system->u);
+    for (int64_t j = 0; j < m; j++)
+      for (int64_t i = 0; i < d; i++) w[j * d + i] -= (real)step * u[i * m + j];
+    if (b) vector_combine(b, 1, u + d * m, (real)-step, m);
+  }
+  tensor_modified(weight);
+  if (b) tensor_modified(system->bias);
+  return status;
+}

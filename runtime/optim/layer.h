@@ -1,0 +1,38 @@
+/* One layer's part of a GLS step: the linear system of its direction U. Equations: see gls.c. */
+#ifndef GLS_OPTIM_LAYER_H
+#define GLS_OPTIM_LAYER_H
+
+#include "optim.h"
+
+struct gls_system {
+  struct tensor *weight, *bias; /* borrowed leaves; bias NULL when there is none to step */
+  struct gls_layer *layer;      /* borrowed state */
+  int64_t inputs, extended;     /* d, and d + 1 with a bias */
+  int64_t outputs;              /* m */
+  int64_t rows;                 /* of A, all uses stacked */
+  double samples;               /* n */
+  double lambda;
+  struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m) */
+  struct tensor *alpha;    /* dual: (K + λI)⁻¹ G */
+  struct tensor *product;  /* dual: A U = n (G − λ α) */
+  struct tensor *gradient; /* [AᵀG; 1ᵀG], extended × m, where it was needed */
+  struct tensor *u;        /* the direction, extended × m; NULL while dual and not asked for */
+  double gradient_dot_u, u_square, gradient_square; /* ⟨g, U⟩, ‖U‖², ‖g‖² */
+  double step;                                      /* this layer's η, set by gls.c */
+};
+
+/* Finds the factors that backward left at a weight. *is_layer is false when there are none. bias_of(context, leaf)
+   says whether a bias may be stepped with its weight. */
+int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
+               bool *is_layer);
+/* U and its products. damping is ρ with all that guards have put on it. */
+int layer_solve(struct gls_system *system, const struct gls_options *options, double damping, double samples,
+                struct gls_report *report);
+/* Makes u (from α), and gradient. */
+int layer_form_direction(struct gls_system *system);
+int layer_form_gradient(struct gls_system *system);
+/* w = keep · w − step · U, bias too (without decay). */
+int layer_apply(struct gls_system *system, double step, double keep);
+void layer_close(struct gls_system *system);
+
+#endif

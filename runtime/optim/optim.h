@@ -1,0 +1,96 @@
+/* Optimizers: one step over one parameter list.
+   tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
+   gls.c     the GLS step        layer.c   its linear systems, layer by layer
+   Settings come from the caller at every step (so that schedules need no state here), state stays in tensors that
+   the caller owns and may save. Parameters are contiguous leaves of reals. */
+#ifndef GLS_OPTIM_OPTIM_H
+#define GLS_OPTIM_OPTIM_H
+
+#include "../grad/tape.h"
+
+/* ---- tiles.c ---- */
+/* Calls update(context, offset, count, gradient) for pieces that together cover the leaf, from several threads;
+   gradient holds count elements, of the leaf's elements offset …. The gradient of an affine weight is formed piece
+   by piece in cache and never as a whole, unless something asked for the whole before. *any is false when the leaf
+   has no gradient. */
+typedef void tile_update(void *context, int64_t offset, int64_t count, const real *gradient);
+int gradient_tiles(struct tensor *leaf, tile_update *update, void *context, bool *any);
+
+/* ---- clip.c ---- */
+/* *norm: Euclidean norm of all gradients together. When it is above maximum (> 0) they are scaled down to it. */
+int clip_gradients(struct tensor *const *parameter, int count, double maximum, double *norm);
+
+/* ---- sgd.c ---- */
+struct sgd_options {
+  double learning_rate, momentum, weight_decay; /* decay is decoupled: w -= learning_rate · weight_decay · w */
+  bool nesterov;
+};
+/* v = momentum · v + g; w -= learning_rate · (nesterov ? g + momentum · v : v). Sutskever et al., ICML 2013.
+   velocity[i] is made (zeros) when momentum ≠ 0 and it is NULL. Parameters without gradient stay. */
+int sgd_step(struct tensor *const *parameter, struct tensor **velocity, int count, const struct sgd_options *options);
+
+/* ---- adam.c ---- */
+struct adam_options {
+  double learning_rate, beta1, beta2, epsilon, weight_decay;
+  bool decoupled; /* AdamW (Loshchilov and Hutter, ICLR 2019); else decay · w joins the gradient */
+  int64_t step;   /* from 1: for the bias corrections */
+};
+/* Kingma and Ba, ICLR 2015, algorithm 1. first[i], second[i] are made (zeros) when NULL. */
+int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int count,
+              const struct adam_options *options);
+
+/* ---- gls.c ---- */
+enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };
+enum gls_statistics { STATISTICS_BATCH, STATISTICS_MOVING };
+
+struct gls_options {
+  double damping;          /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
+  bool automatic;          /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
+  double learning_rate;    /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
+  double delta;            /* of the automatic step */
+  double rows;             /* fraction of the batch's rows for the curvature, 0 to 1 */
+  double momentum;         /* β */
+  bool automatic_momentum; /* η and μ together */
+  enum gls_graft graft;
+  bool per_layer; /* GRAFT_SGD layer by layer */
+  enum gls_statistics statistics;
+  double decay;            /* of the moving statistics */
+  int refresh;             /* steps between their factorisations */
+  double weight_decay;     /* decoupled; times learning_rate (automatic: times its factor alone) */
+  double trust;            /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
+  int64_t statistics_rows; /* patches of convolutions: about how many rows the statistics are made from */
+};
+
+/* What the guards did, and the last step. */
+struct gls_report {
+  int64_t steps, cholesky_retries, direction_fallbacks, trust_limits, skipped_steps, undone_steps;
+  double learning_rate, momentum; /* η and μ of the last step */
+  double damping_scale;           /* raised by undone steps */
+};
+
+/* One affine layer: a weight, maybe a bias, and the state. All tensors are NULL until needed. */
+struct gls_layer {
+  struct tensor *weight, *bias; /* borrowed from the parameter list while a step runs */
+  struct tensor *velocity;      /* (d or d + 1) × m: V, or the last step under automatic momentum */
+  struct tensor *covariance;    /* moving S, (d or d + 1)² */
+  struct tensor *cholesky;      /* factor of S + λI */
+  int64_t updates;              /* of the moving statistics */
+};
+
+struct gls {
+  int count;               /* of parameters, and of the arrays below */
+  struct gls_layer *layer; /* layer[i] belongs to parameter i when that is a weight with factors */
+  bool *handled;           /* parameter i was stepped by GLS in the last step */
+  struct gls_report report;
+};
+
+struct gls *gls_new(int count);
+void gls_delete(struct gls *gls);
+/* One step. Parameters that no affine op used (or that have no gradient) are left, handled[i] = false: theirs is the
+   caller's fallback. */
+int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_options *options);
+/* After a step that made the loss non-finite and was undone by the caller: λ is raised tenfold for the steps to come,
+   and falls back slowly. */
+void gls_undone(struct gls *gls);
+
+#endif
