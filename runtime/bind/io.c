@@ -1,0 +1,444 @@
+/* Io: files and loaders. Arrays and images are functions of the module itself; what lua/gls/data.lua and
+   lua/gls/checkpoint.lua are made of is in its table io. */
+#include "bind.h"
+
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../base/memory.h"
+#include "../base/random.h"
+#include "../io/io.h"
+
+/* What the core has handed out, until Lua has taken it over: released with the userdata when an error comes between. */
+struct holder {
+  struct tensor *tensor[2];
+  struct folder folder;
+  struct checkpoint checkpoint;
+  char **name;
+  int name_count;
+};
+
+#define HOLDER "gls.io.holder"
+#define LOADER "gls.io.loader"
+#define EPOCH "gls.io.epoch"
+
+static int holder_release(lua_State *L) {
+  struct holder *holder = luaL_checkudata(L, 1, HOLDER);
+  for (int i = 0; i < 2; i++) tensor_release(holder->tensor[i]);
+  folder_clear(&holder->folder);
+  checkpoint_clear(&holder->checkpoint);
+  folder_delete_names(holder->name, holder->name_count);
+  memset(holder, 0, sizeof *holder);
+  return 0;
+}
+
+static struct holder *push_holder(lua_State *L) {
+  struct holder *holder = lua_newuserdatauv(L, sizeof *holder, 0);
+  memset(holder, 0, sizeof *holder);
+  luaL_setmetatable(L, HOLDER);
+  return holder;
+}
+
+/* Pushes *slot, which is Lua's from here on. */
+static void push_taken(lua_State *L, struct tensor **slot) {
+  struct tensor *tensor = *slot;
+  *slot = NULL;
+  bind_push_tensor(L, tensor);
+}
+
+static void push_names(lua_State *L, char *const *name, int count) {
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    lua_pushstring(L, name[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+}
+
+/* Strings of the list at argument i as a NULL-ended array that lives as long as the userdata it pushes. */
+static const char **check_strings(lua_State *L, int i, int *count) {
+  luaL_checktype(L, i, LUA_TTABLE);
+  lua_Unsigned length = lua_rawlen(L, i);
+  luaL_argcheck(L, length < 1 << 20, i, "the list is too long");
+  const char **text = lua_newuserdatauv(L, (length + 1) * sizeof *text, 0);
+  for (lua_Unsigned k = 0; k < length; k++) {
+    lua_rawgeti(L, i, (lua_Integer)k + 1);
+    luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, i, "a list of strings expected");
+    text[k] = lua_tostring(L, -1); /* the list keeps it alive */
+    lua_pop(L, 1);
+  }
+  text[length] = NULL;
+  *count = (int)length;
+  return text;
+}
+
+static int64_t integer_field(lua_State *L, int i, const char *name, int64_t absent) {
+  int whole = 1;
+  int64_t value = absent;
+  if (lua_getfield(L, i, name) != LUA_TNIL) value = lua_tointegerx(L, -1, &whole);
+  if (!whole) luaL_error(L, "%s: a whole number expected", name);
+  lua_pop(L, 1);
+  return value;
+}
+
+static bool flag_field(lua_State *L, int i, const char *name) {
+  lua_getfield(L, i, name);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+/* ---- arrays and images ---- */
+
+static int load_npy(lua_State *L) {
+  bind_push_tensor(L, npy_read(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+static int save_npy(lua_State *L) {
+  bind_check(L, npy_write(luaL_checkstring(L, 1), bind_tensor(L, 2)));
+  return 0;
+}
+
+static int load_image(lua_State *L) {
+  bind_push_tensor(L, image_read(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+static int save_image(lua_State *L) {
+  enum { GAP = 2 };
+  const char *path = luaL_checkstring(L, 1);
+  struct tensor *images = bind_tensor(L, 2);
+  int64_t columns = 0, gap = GAP;
+  if (!lua_isnoneornil(L, 3)) {
+    luaL_checktype(L, 3, LUA_TTABLE);
+    for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
+      const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
+      if (strcmp(key, "columns") != 0 && strcmp(key, "gap") != 0)
+        return luaL_error(L, "save_image: unknown option \"%s\"; known: columns, gap", key);
+    }
+    columns = integer_field(L, 3, "columns", 0);
+    gap = integer_field(L, 3, "gap", GAP);
+  }
+  bind_check(L, image_write(path, images, columns, gap));
+  return 0;
+}
+
+static const struct bind_function file_functions[] = {
+    {"load_npy", load_npy,
+     "load_npy(path) -> tensor\nReads NumPy's .npy: f4 and f8 as reals, i4 and i8 (values that fit) as int32, u1 and "
+     "b1 as uint8.\n"
+     "An error names the file and what is wrong with it."},
+    {"save_npy", save_npy,
+     "save_npy(path, x)\nWrites x as .npy (f4, i4 or u1). The file is replaced in one moment, when it is complete."},
+    {"load_image", load_image,
+     "load_image(path) -> uint8 (C, H, W)\nReads a PNG or JPEG; C is 1 for grey, 3 for colour."},
+    {"save_image", save_image,
+     "save_image(path, x, { columns =, gap = 2 })\nWrites a PNG. x is uint8, or reals in [0, 1] (values outside are "
+     "clamped): (H, W), (C, H, W) with C 1 or 3, or\n"
+     "(N, C, H, W), drawn as a grid of columns (default: as square as it goes), gap white pixels apart."},
+    {NULL, NULL, NULL}};
+
+/* ---- data sets ---- */
+
+static int read_idx(lua_State *L) {
+  bind_push_tensor(L, idx_read(luaL_checkstring(L, 1)));
+  return 1;
+}
+
+static int read_cifar(lua_State *L) {
+  int count;
+  const char **path = check_strings(L, 1, &count);
+  struct holder *holder = push_holder(L);
+  bind_check(L, cifar_read(&holder->tensor[0], &holder->tensor[1], path, count));
+  push_taken(L, &holder->tensor[0]);
+  push_taken(L, &holder->tensor[1]);
+  return 2;
+}
+
+static int read_folder(lua_State *L) {
+  const char *root = luaL_checkstring(L, 1), *label = luaL_checkstring(L, 3);
+  int count;
+  const char **cache_folder = check_strings(L, 2, &count);
+  struct holder *holder = push_holder(L);
+  bind_check(L, folder_read(&holder->folder, root, cache_folder, label));
+  push_taken(L, &holder->folder.images);
+  push_taken(L, &holder->folder.labels);
+  push_names(L, holder->folder.class_name, holder->folder.class_count);
+  lua_createtable(L, 0, 2);
+  lua_pushboolean(L, holder->folder.lossy);
+  lua_setfield(L, -2, "lossy");
+  lua_pushboolean(L, holder->folder.cached);
+  lua_setfield(L, -2, "cached");
+  return 4;
+}
+
+static int list_folders(lua_State *L) {
+  const char *root = luaL_checkstring(L, 1);
+  struct holder *holder = push_holder(L);
+  bind_check(L, folder_list(&holder->name, &holder->name_count, root));
+  push_names(L, holder->name, holder->name_count);
+  return 1;
+}
+
+static int path_kind(lua_State *L) {
+  struct stat status;
+  if (stat(luaL_checkstring(L, 1), &status) != 0)
+    lua_pushnil(L);
+  else
+    lua_pushstring(L, S_ISDIR(status.st_mode) ? "folder" : S_ISREG(status.st_mode) ? "file" : "other");
+  return 1;
+}
+
+static int make_folders(lua_State *L) {
+  bind_check(L, file_make_folders(luaL_checkstring(L, 1)));
+  return 0;
+}
+
+static int take_rows(lua_State *L) {
+  struct tensor *source = bind_tensor(L, 1), *index = bind_tensor(L, 2);
+  luaL_argcheck(L, index->type == TYPE_INT32 && index->shape.rank == 1, 2, "a list of int32 expected");
+  int64_t count = tensor_count(index);
+  int32_t *row = lua_newuserdatauv(L, (size_t)(count > 0 ? count : 1) * sizeof *row, 0);
+  for (int64_t i = 0; i < count; i++) row[i] = (int32_t)tensor_get(index, &i) - 1;
+  bind_push_tensor(L, dataset_take(source, row, count));
+  return 1;
+}
+
+static int permutation(lua_State *L) {
+  lua_Integer count = luaL_checkinteger(L, 1);
+  struct random_stream stream = {(uint64_t)luaL_checkinteger(L, 2), 0};
+  luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 1, "from 0 to 2147483647");
+  struct shape shape = shape_of(1, (int64_t)count);
+  bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
+  int32_t *order = tensor_int32(bind_tensor(L, -1));
+  random_permutation(stream, order, count);
+  for (int64_t i = 0; i < count; i++) order[i]++;
+  return 1;
+}
+
+static int fresh_seed(lua_State *L) {
+  uint32_t word[4];
+  random_block(random_next_stream(), 0, word);
+  lua_pushinteger(L, (lua_Integer)((uint64_t)word[0] << 32 | word[1]));
+  return 1;
+}
+
+static int mean_of(lua_State *L) {
+  struct tensor *images = bind_tensor(L, 1);
+  int64_t channels = images->shape.rank >= 2 ? images->shape.size[1] : 1;
+  double *mean = lua_newuserdatauv(L, (size_t)(channels > 0 ? channels : 1) * sizeof *mean, 0);
+  bind_check(L, dataset_mean(mean, images));
+  lua_createtable(L, (int)channels, 0);
+  for (int64_t c = 0; c < channels; c++) {
+    lua_pushnumber(L, mean[c]);
+    lua_rawseti(L, -2, c + 1);
+  }
+  return 1;
+}
+
+static int checksum_of(lua_State *L) {
+  uint32_t checksum = 0;
+  int top = lua_gettop(L);
+  for (int i = 1; i <= top; i++) bind_check(L, dataset_checksum(&checksum, bind_tensor(L, i)));
+  lua_pushinteger(L, checksum);
+  return 1;
+}
+
+static int find_nonfinite(lua_State *L) {
+  struct tensor *tensor = bind_tensor(L, 1);
+  luaL_argcheck(L, tensor->type == TYPE_REAL, 1, "reals expected");
+  int64_t row;
+  double value = 0;
+  bind_check(L, dataset_find_nonfinite(&row, &value, tensor));
+  if (row < 0) return 0;
+  lua_pushinteger(L, row + 1);
+  lua_pushnumber(L, value);
+  return 2;
+}
+
+static int find_outside(lua_State *L) {
+  struct tensor *tensor = bind_tensor(L, 1);
+  luaL_argcheck(L, tensor->type == TYPE_INT32, 1, "int32 expected");
+  int64_t row;
+  int32_t value = 0;
+  bind_check(L, dataset_find_outside(&row, &value, tensor, (int32_t)luaL_checkinteger(L, 2),
+                                     (int32_t)luaL_checkinteger(L, 3)));
+  if (row < 0) return 0;
+  lua_pushinteger(L, row + 1);
+  lua_pushinteger(L, value);
+  return 2;
+}
+
+/* ---- checkpoints ---- */
+
+static int write_checkpoint(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  int count;
+  const char **name = check_strings(L, 2, &count);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  struct tensor **tensor = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof(struct tensor *), 0);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 3, i + 1);
+    tensor[i] = bind_tensor(L, -1); /* the list keeps it alive */
+    lua_pop(L, 1);
+  }
+  size_t bytes;
+  const char *structure = luaL_checklstring(L, 4, &bytes);
+  bind_check(L, checkpoint_write(path, count, name, tensor, structure, bytes));
+  return 0;
+}
+
+static int read_checkpoint(lua_State *L) {
+  const char *path = luaL_checkstring(L, 1);
+  struct holder *holder = push_holder(L);
+  bind_check(L, checkpoint_read(&holder->checkpoint, path));
+  struct checkpoint *checkpoint = &holder->checkpoint;
+  push_names(L, checkpoint->name, checkpoint->count);
+  lua_createtable(L, checkpoint->count, 0);
+  for (int i = 0; i < checkpoint->count; i++) {
+    push_taken(L, &checkpoint->tensor[i]);
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushlstring(L, checkpoint->structure, checkpoint->structure_bytes);
+  return 3;
+}
+
+/* ---- loaders ---- */
+
+static int loader_make(lua_State *L) {
+  struct tensor *x = bind_tensor(L, 1), *y = bind_optional_tensor(L, 2);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  struct loader **slot = lua_newuserdatauv(L, sizeof *slot, 0);
+  *slot = NULL;
+  luaL_setmetatable(L, LOADER);
+  struct loader_settings settings = {
+      .batch = integer_field(L, 3, "batch", 1),
+      .shuffle = flag_field(L, 3, "shuffle"),
+      .drop_last = flag_field(L, 3, "drop_last"),
+      .flatten = flag_field(L, 3, "flatten"),
+      .flip = flag_field(L, 3, "flip"),
+      .prefetch = flag_field(L, 3, "prefetch"),
+      .crop = integer_field(L, 3, "crop", 0),
+      .seed = (uint64_t)integer_field(L, 3, "seed", 0),
+      .scale = 1,
+  };
+  if (lua_getfield(L, 3, "scale") != LUA_TNIL) settings.scale = lua_tonumber(L, -1);
+  if (lua_getfield(L, 3, "mean") == LUA_TTABLE) {
+    settings.mean_count = (int64_t)lua_rawlen(L, -1);
+    double *mean = lua_newuserdatauv(L, (size_t)(settings.mean_count + 1) * sizeof *mean, 0);
+    for (int64_t i = 0; i < settings.mean_count; i++) {
+      int number;
+      lua_rawgeti(L, -2, i + 1);
+      mean[i] = lua_tonumberx(L, -1, &number);
+      if (!number) return luaL_error(L, "mean: a list of numbers expected");
+      lua_pop(L, 1);
+    }
+    settings.mean = mean;
+  }
+  *slot = loader_new(x, y, &settings);
+  if (!*slot) return bind_error(L);
+  lua_pushvalue(L, 4);
+  return 1;
+}
+
+static struct loader *check_loader(lua_State *L) {
+  struct loader **slot = luaL_checkudata(L, 1, LOADER);
+  luaL_argcheck(L, *slot, 1, "this loader has been released");
+  return *slot;
+}
+
+static int loader_release_slot(lua_State *L) {
+  struct loader **slot = luaL_checkudata(L, 1, LOADER);
+  struct loader *loader = *slot;
+  *slot = NULL;
+  loader_release(loader);
+  return 0;
+}
+
+static int loader_count(lua_State *L) {
+  lua_pushinteger(L, loader_batches(check_loader(L)));
+  return 1;
+}
+
+struct epoch {
+  struct loader_epoch *epoch;
+  struct batch batch; /* on its way to Lua */
+};
+
+static int loader_start_epoch(lua_State *L) {
+  struct loader *loader = check_loader(L);
+  lua_Integer number = luaL_checkinteger(L, 2);
+  struct epoch *epoch = lua_newuserdatauv(L, sizeof *epoch, 0);
+  memset(epoch, 0, sizeof *epoch);
+  luaL_setmetatable(L, EPOCH);
+  epoch->epoch = loader_start(loader, (uint64_t)number);
+  return epoch->epoch ? 1 : bind_error(L);
+}
+
+static int epoch_stop(lua_State *L) {
+  struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
+  struct loader_epoch *running = epoch->epoch;
+  epoch->epoch = NULL;
+  loader_stop(running);
+  batch_clear(&epoch->batch);
+  return 0;
+}
+
+/* x, y, index of the next batch; nothing after the last one, or after a stop. */
+static int epoch_next(lua_State *L) {
+  struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
+  if (!epoch->epoch) return 0;
+  batch_clear(&epoch->batch);
+  bind_check(L, loader_next(epoch->epoch, &epoch->batch));
+  if (!epoch->batch.x) return 0;
+  push_taken(L, &epoch->batch.x);
+  if (epoch->batch.y)
+    push_taken(L, &epoch->batch.y);
+  else
+    lua_pushnil(L);
+  push_taken(L, &epoch->batch.index);
+  return 3;
+}
+
+static const struct bind_function io_functions[] = {{"read_idx", read_idx, NULL},
+                                                    {"read_cifar", read_cifar, NULL},
+                                                    {"read_folder", read_folder, NULL},
+                                                    {"list_folders", list_folders, NULL},
+                                                    {"kind", path_kind, NULL},
+                                                    {"make_folders", make_folders, NULL},
+                                                    {"take_rows", take_rows, NULL},
+                                                    {"permutation", permutation, NULL},
+                                                    {"fresh_seed", fresh_seed, NULL},
+                                                    {"mean", mean_of, NULL},
+                                                    {"checksum", checksum_of, NULL},
+                                                    {"find_nonfinite", find_nonfinite, NULL},
+                                                    {"find_outside", find_outside, NULL},
+                                                    {"write_checkpoint", write_checkpoint, NULL},
+                                                    {"read_checkpoint", read_checkpoint, NULL},
+                                                    {"loader", loader_make, NULL},
+                                                    {NULL, NULL, NULL}};
+
+static const luaL_Reg holder_methods[] = {{"__gc", holder_release}, {"__close", holder_release}, {NULL, NULL}};
+static const luaL_Reg loader_methods[] = {{"__gc", loader_release_slot},    {"__close", loader_release_slot},
+                                          {"release", loader_release_slot}, {"batches", loader_count},
+                                          {"start", loader_start_epoch},    {NULL, NULL}};
+static const luaL_Reg epoch_methods[] = {
+    {"__gc", epoch_stop}, {"__close", epoch_stop}, {"stop", epoch_stop}, {"next", epoch_next}, {NULL, NULL}};
+
+static void make_class(lua_State *L, const char *name, const luaL_Reg *methods) {
+  luaL_newmetatable(L, name);
+  luaL_setfuncs(L, methods, 0);
+  lua_pushvalue(L, -1);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+}
+
+void bind_open_io(lua_State *L) {
+  make_class(L, HOLDER, holder_methods);
+  make_class(L, LOADER, loader_methods);
+  make_class(L, EPOCH, epoch_methods);
+  bind_functions(L, file_functions);
+  lua_newtable(L);
+  bind_functions(L, io_functions);
+  lua_setfield(L, -2, "io");
+}

@@ -1,0 +1,179 @@
+/* File: checked reading of files, and files that replace others atomically. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include "../base/memory.h"
+#include "io.h"
+
+/* Pieces of a checksum: computed side by side, then joined. */
+enum { CHECKSUM_PIECE = 1 << 20, CHECKSUM_PIECES = 64 };
+
+static size_t piece_length(size_t bytes, int piece) {
+  size_t start = (size_t)piece * CHECKSUM_PIECE;
+  return bytes - start < CHECKSUM_PIECE ? bytes - start : CHECKSUM_PIECE;
+}
+
+uint32_t file_checksum(uint32_t checksum, const void *data, size_t bytes) {
+  const unsigned char *at = data;
+  while (bytes > CHECKSUM_PIECE) {
+    size_t pieces = (bytes + CHECKSUM_PIECE - 1) / CHECKSUM_PIECE;
+    int count = pieces < CHECKSUM_PIECES ? (int)pieces : CHECKSUM_PIECES;
+    uint32_t part[CHECKSUM_PIECES];
+#pragma omp parallel for
+    for (int i = 0; i < count; i++)
+      part[i] = (uint32_t)crc32(0, at + (size_t)i * CHECKSUM_PIECE, (uInt)piece_length(bytes, i));
+    size_t done = 0;
+    for (int i = 0; i < count; i++) {
+      checksum = (uint32_t)crc32_combine(checksum, part[i], (z_off_t)piece_length(bytes, i));
+      done += piece_length(bytes, i);
+    }
+    at += done;
+    bytes -= done;
+  }
+  return (uint32_t)crc32(checksum, at, (uInt)bytes);
+}
+
+int file_open(struct file_reader *reader, const char *path) {
+  memset(reader, 0, sizeof *reader);
+  reader->path = path;
+  struct stat status;
+  /* Asked before opening: opening a pipe that nobody writes to would wait. */
+  if (stat(path, &status) != 0) return status_error("%s: %s", path, strerror(errno));
+  if (S_ISDIR(status.st_mode)) return status_error("%s: is a folder, expected a file", path);
+  if (!S_ISREG(status.st_mode)) return status_error("%s: is not a regular file", path);
+  reader->stream = fopen(path, "rbe");
+  if (!reader->stream) return status_error("%s: %s", path, strerror(errno));
+  reader->size = reader->remaining = (uint64_t)status.st_size;
+  return STATUS_OK;
+}
+
+int file_read(struct file_reader *reader, void *data, size_t bytes) {
+  if (bytes > reader->remaining)
+    return status_error("%s: truncated: %zu bytes expected at offset %" PRIu64 ", but the file ends %" PRIu64
+                        " bytes after it",
+                        reader->path, bytes, reader->size - reader->remaining, reader->remaining);
+  if (bytes > 0 && fread(data, 1, bytes, reader->stream) != bytes) {
+    if (ferror(reader->stream)) return status_error("%s: %s", reader->path, strerror(errno));
+    return status_error("%s: the file became shorter while it was read", reader->path);
+  }
+  reader->remaining -= bytes;
+  reader->checksum = file_checksum(reader->checksum, data, bytes);
+  return STATUS_OK;
+}
+
+void file_close(struct file_reader *reader) {
+  if (reader->stream) fclose(reader->stream);
+  reader->stream = NULL;
+}
+
+int file_read_all(void **data, size_t *bytes, const char *path, size_t limit) {
+  struct file_reader reader;
+  STATUS_TRY(file_open(&reader, path));
+  int status = STATUS_OK;
+  *data = NULL;
+  if (reader.size > limit)
+    status = status_error("%s: %" PRIu64 " bytes, more than the %zu that are accepted", path, reader.size, limit);
+  if (status == STATUS_OK) {
+    *bytes = (size_t)reader.size;
+    *data = memory_acquire(*bytes);
+    if (!*data) status = STATUS_ERROR;
+  }
+  if (status == STATUS_OK) status = file_read(&reader, *data, *bytes);
+  file_close(&reader);
+  if (status != STATUS_OK && *data) {
+    memory_release(*data);
+    *data = NULL;
+  }
+  return status;
+}
+
+static void file_writer_free(struct file_writer *writer) {
+  memory_delete(writer->path);
+  memory_delete(writer->temporary);
+  memset(writer, 0, sizeof *writer);
+}
+
+int file_create(struct file_writer *writer, const char *path) {
+  memset(writer, 0, sizeof *writer);
+  struct stat status;
+  if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+    return status_error("%s: %s, and is not replaced", path,
+                        S_ISDIR(status.st_mode) ? "is a folder" : "is not a regular file");
+  size_t length = strlen(path);
+  writer->path = memory_new(length + 1, 1);
+  writer->temporary = memory_new(length + 48, 1);
+  if (!writer->path || !writer->temporary) {
+    file_writer_free(writer);
+    return STATUS_ERROR;
+  }
+  memcpy(writer->path, path, length + 1);
+  int descriptor = -1;
+  for (int attempt = 0; attempt < 1000 && descriptor < 0; attempt++) {
+    snprintf(writer->temporary, length + 48, "%s.%ld.%d.part", path, (long)getpid(), attempt);
+    descriptor = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor < 0 && errno != EEXIST) break;
+  }
+  if (descriptor >= 0) writer->stream = fdopen(descriptor, "wb");
+  if (!writer->stream) {
+    int failure = errno;
+    if (descriptor >= 0) {
+      close(descriptor);
+      unlink(writer->temporary);
+    }
+    file_writer_free(writer);
+    return status_error("%s: cannot be written: %s", path, strerror(failure));
+  }
+  return STATUS_OK;
+}
+
+int file_write(struct file_writer *writer, const void *data, size_t bytes) {
+  if (bytes > 0 && fwrite(data, 1, bytes, writer->stream) != bytes)
+    return status_error("%s: cannot be written: %s", writer->path, strerror(errno));
+  writer->written += bytes;
+  writer->checksum = file_checksum(writer->checksum, data, bytes);
+  return STATUS_OK;
+}
+
+int file_commit(struct file_writer *writer) {
+  int status = STATUS_OK;
+  if (fflush(writer->stream) != 0 || fsync(fileno(writer->stream)) != 0)
+    status = status_error("%s: cannot be written: %s", writer->path, strerror(errno));
+  if (fclose(writer->stream) != 0 && status == STATUS_OK)
+    status = status_error("%s: cannot be written: %s", writer->path, strerror(errno));
+  writer->stream = NULL;
+  if (status == STATUS_OK && rename(writer->temporary, writer->path) != 0)
+    status = status_error("%s: cannot be replaced: %s", writer->path, strerror(errno));
+  if (status != STATUS_OK) unlink(writer->temporary);
+  file_writer_free(writer);
+  return status;
+}
+
+void file_abandon(struct file_writer *writer) {
+  if (writer->stream) fclose(writer->stream);
+  if (writer->temporary) unlink(writer->temporary);
+  file_writer_free(writer);
+}
+
+int file_make_folders(const char *path) {
+  size_t length = strlen(path);
+  char *partial = memory_new(length + 1, 1);
+  if (!partial) return STATUS_ERROR;
+  memcpy(partial, path, length + 1);
+  int failure = 0;
+  for (size_t i = 1; i <= length && failure == 0; i++) {
+    if (partial[i] != '/' && partial[i] != '\0') continue;
+    char separator = partial[i];
+    partial[i] = '\0';
+    if (mkdir(partial, 0777) != 0 && errno != EEXIST) failure = errno;
+    partial[i] = separator;
+  }
+  struct stat status;
+  if (failure == 0 && (stat(path, &status) != 0 || !S_ISDIR(status.st_mode))) failure = ENOTDIR;
+  memory_delete(partial);
+  return failure == 0 ? STATUS_OK : status_error("%s: the folder cannot be made: %s", path, strerror(failure));
+}

@@ -1,0 +1,147 @@
+/* Io: bytes on disk to and from tensors, and the assembly of batches.
+   file.c    checked reading, atomic replacement     idx.c        IDX (MNIST's format), gzipped or not
+   cifar.c   CIFAR-10 binary batches                 image.c      one PNG or JPEG in, grids of images out as PNG
+   folder.c  trees of class folders, and their cache npy.c        NumPy arrays
+   loader.c  batches, shuffled and prefetched        checkpoint.c several named tensors in one file
+   dataset.c rows, means and checksums of a set
+   Messages begin with the path of the file they are about. Labels in tensors start at 1. */
+#ifndef GLS_IO_IO_H
+#define GLS_IO_IO_H
+
+#include <stdio.h>
+
+#include "../tensor/tensor.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the file formats are little-endian and written as they lie in memory"
+#endif
+
+/* ---- file.c ---- */
+struct file_reader {
+  const char *path; /* borrowed */
+  FILE *stream;
+  uint64_t size, remaining;
+  uint32_t checksum; /* crc32 of what was read */
+};
+/* Opens a regular file; STATUS_ERROR with message, and nothing to close, otherwise. */
+int file_open(struct file_reader *reader, const char *path);
+/* Exactly bytes, or an error that says where the file ends. */
+int file_read(struct file_reader *reader, void *data, size_t bytes);
+void file_close(struct file_reader *reader);
+/* The whole of a regular file of at most limit bytes: *data from memory_acquire. */
+int file_read_all(void **data, size_t *bytes, const char *path, size_t limit);
+
+/* A file that replaces another in one moment: it is written beside it, flushed to disk, and renamed. */
+struct file_writer {
+  char *path, *temporary;
+  FILE *stream;
+  uint64_t written;
+  uint32_t checksum;
+};
+int file_create(struct file_writer *writer, const char *path);
+int file_write(struct file_writer *writer, const void *data, size_t bytes);
+int file_commit(struct file_writer *writer);   /* releases the writer in every case */
+void file_abandon(struct file_writer *writer); /* removes what was written; harmless after a commit */
+/* Makes a folder and those above it that are missing. */
+int file_make_folders(const char *path);
+/* crc32, continuing from checksum (0 at the start). */
+uint32_t file_checksum(uint32_t checksum, const void *data, size_t bytes);
+
+/* ---- idx.c ---- */
+/* uint8 stays, int8, int16 and int32 become int32, float32 and float64 become real. */
+struct tensor *idx_read(const char *path);
+
+/* ---- cifar.c ---- */
+/* All records of several files: images uint8 (N, 3, 32, 32), labels int32 (N) from 1 to 10. */
+int cifar_read(struct tensor **images, struct tensor **labels, const char *const *path, int count);
+
+/* ---- image.c ---- */
+enum { IMAGE_MAX_SIDE = 8192 };
+struct image_size {
+  int channels, height, width; /* channels: 1 grey, 3 colour; transparency is dropped */
+};
+/* Size of an encoded image from its header. */
+int image_measure(struct image_size *size, const char *path, const void *data, size_t bytes);
+/* Decodes into pixels (channels, height, width), as size says; the image must be of that height and width. */
+int image_decode(uint8_t *pixels, const struct image_size *size, const char *path, const void *data, size_t bytes);
+/* One image file as uint8 (C, H, W). */
+struct tensor *image_read(const char *path);
+/* (H, W), (C, H, W) or (N, C, H, W), C 1 or 3, uint8 or real in [0, 1] (clamped), as one PNG: N images in a grid of
+   columns (0: as square as it goes), gap white pixels apart. */
+int image_write(const char *path, const struct tensor *images, int64_t columns, int64_t gap);
+
+/* ---- folder.c ---- */
+struct folder {
+  struct tensor *images, *labels; /* uint8 (N, C, H, W), int32 (N) */
+  int class_count;
+  char **class_name; /* sorted; label i is class_name[i - 1] */
+  bool lossy;        /* some image is a JPEG */
+  bool cached;       /* came from a cache file */
+};
+/* Reads root/<class>/<image>, ordered by class and file name. cache_folder: NULL-ended list of folders where a cache
+   file named after label may be; the first that can be written gets one. A cache that does not fit is rebuilt. */
+int folder_read(struct folder *folder, const char *root, const char *const *cache_folder, const char *label);
+void folder_clear(struct folder *folder);
+/* Names of the folders in root that are not hidden, sorted: *name from memory_new, freed by folder_delete_names. */
+int folder_list(char ***name, int *count, const char *root);
+void folder_delete_names(char **name, int count);
+
+/* ---- npy.c ---- */
+/* float32, float64 → real; int32, int64 (that fits) → int32; uint8, bool → uint8; either byte and index order. */
+struct tensor *npy_read(const char *path);
+int npy_write(const char *path, const struct tensor *tensor);
+
+/* ---- checkpoint.c ---- */
+struct checkpoint {
+  int count;
+  char **name;
+  struct tensor **tensor;
+  char *structure; /* bytes of the writer's own, e.g. how the tensors were nested */
+  size_t structure_bytes;
+};
+int checkpoint_write(const char *path, int count, const char *const *name, struct tensor *const *tensor,
+                     const char *structure, size_t structure_bytes);
+int checkpoint_read(struct checkpoint *checkpoint, const char *path);
+void checkpoint_clear(struct checkpoint *checkpoint);
+
+/* ---- dataset.c ---- */
+/* Rows (first dimension) of a tensor of any type, by index from 0: contiguous copy. */
+struct tensor *dataset_take(const struct tensor *source, const int32_t *index, int64_t count);
+/* Mean of uint8 (N, C, …) per channel, in [0, 1]: mean[C]. Exact sums: the same for any number of threads. */
+int dataset_mean(double *mean, const struct tensor *images);
+/* crc32 of a tensor's contiguous bytes, continuing from checksum. */
+int dataset_checksum(uint32_t *checksum, const struct tensor *tensor);
+/* First row of a real tensor that holds NaN or an infinity, or -1; *value is what it holds. */
+int dataset_find_nonfinite(int64_t *row, double *value, const struct tensor *source);
+/* First row of an int32 tensor with a value outside low..high, or -1. */
+int dataset_find_outside(int64_t *row, int32_t *value, const struct tensor *labels, int32_t low, int32_t high);
+
+/* ---- loader.c ---- */
+struct loader_settings {
+  int64_t batch;
+  bool shuffle, drop_last, flatten, flip, prefetch;
+  int64_t crop;
+  uint64_t seed;
+  int64_t mean_count; /* 0: nothing is subtracted; 1; or one for each channel (second dimension) */
+  const double *mean; /* of uint8: in [0, 1] */
+  double scale;       /* x = (value - mean) / scale */
+};
+struct batch {
+  struct tensor *x, *y, *index; /* real, as the set has it (or NULL), int32 from 1 */
+};
+struct loader;
+struct loader_epoch;
+
+/* x: uint8 or real, N first; y: any type, N first, or NULL. Both are kept, and must not change while epochs run. */
+struct loader *loader_new(struct tensor *x, struct tensor *y, const struct loader_settings *settings);
+void loader_release(struct loader *loader);
+int64_t loader_batches(const struct loader *loader);
+/* One pass: its order and augmentation depend on the seed and the number of the epoch alone. */
+struct loader_epoch *loader_start(struct loader *loader, uint64_t epoch);
+/* The next batch, owned by the caller; all NULL after the last. */
+int loader_next(struct loader_epoch *epoch, struct batch *batch);
+/* Stops the worker, wherever it is, and releases what it had ready. */
+void loader_stop(struct loader_epoch *epoch);
+void batch_clear(struct batch *batch);
+
+#endif
