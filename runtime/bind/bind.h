@@ -1,6 +1,7 @@
 /* Bind: the core as the Lua module gls.core. The only folder (with cli) that includes lua.h.
    module.c  luaopen_gls_core, joins the domains     tensor.c  tensor userdata: creation, indexing, operators
    ops.c     every row of the op table as function and method, help     grad.c  tape: backward, jvp, fn
+   create.c  tensors from numbers, lists and chance     index.c  x[key] and x[key] = value     scope.c  gls.scope
    optim.c   optimizers      io.c  loaders and files     linalg.c  Cholesky, eigenproblem    memory.c  seeds, threads, bytes
 
    The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
@@ -33,12 +34,18 @@ int bind_error(lua_State *L);
 struct tensor **bind_new_tensor(lua_State *L);
 /* Pushes a tensor, taking over its reference; NULL raises the core's message. Tells the collector of the bytes. */
 void bind_push_tensor(lua_State *L, struct tensor *tensor);
+/* Tells the collector of a tensor just put into a userdata: its bytes count towards the next collection. */
+void bind_made(lua_State *L, const struct tensor *tensor);
 /* Tensor at argument i, borrowed; a Lua error names what stands there instead. A released one is an error. */
 struct tensor *bind_tensor(lua_State *L, int i);
 /* The same or NULL for nil / none. */
 struct tensor *bind_optional_tensor(lua_State *L, int i);
 /* NULL when the value at i is not a tensor. */
 struct tensor *bind_test_tensor(lua_State *L, int i);
+/* Raises an error when a write into the tensor in place would go past the tape, that has recorded how it was made. */
+void bind_check_writable(lua_State *L, const struct tensor *tensor, const char *what);
+/* Element type by its name at argument i. */
+enum element_type bind_type(lua_State *L, int i);
 /* Sizes from arguments first..top (2, 3) or one list ({2, 3}). */
 void bind_sizes(lua_State *L, int first, struct shape *shape);
 
@@ -51,8 +58,28 @@ void bind_functions(lua_State *L, const struct bind_function *functions);
    back to the buffer cache before the next step starts. */
 void bind_collect(lua_State *L);
 
+/* ---- scope.c: gls.scope ---- */
+extern int bind_open_scopes;           /* how many scopes are open */
+void bind_note_in_scope(lua_State *L); /* the tensor userdata at the top of the stack goes with the innermost one */
+void bind_open_scope(lua_State *L);
+
+/* ---- index.c ---- */
+/* x[key] for a number or a list; x[key] = value. */
+int bind_index_read(lua_State *L);
+void bind_index_write(lua_State *L);
+
+/* ---- ops.c ---- */
+struct op;
+struct op_value;
+/* Runs an op through the tape and pushes its output; the message of a failure is raised. */
+void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
+              const struct op_value *values);
+/* "; did you mean …?" (or "") pushed as a string, from a NULL-ended array of names. */
+void bind_push_suggestion(lua_State *L, const char *given, const char *const *names);
+
 /* Each domain adds its functions to the module table at the top of the stack. */
 void bind_open_tensor(lua_State *L);
+void bind_open_create(lua_State *L);
 void bind_open_ops(lua_State *L);
 void bind_open_grad(lua_State *L);
 void bind_open_optim(lua_State *L);

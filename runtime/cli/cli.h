@@ -7,7 +7,7 @@
 #include <lualib.h>
 #include <stdbool.h>
 
-#define GLSRUN_VERSION "0.1.0"
+#include "../base/version.h"
 
 /* Calls the function below its arguments at the top of the stack, with a traceback on errors. While it runs Ctrl-C
    raises "interrupted!" in the script, which may catch it. With patient a second Ctrl-C does the same again, else

@@ -121,4 +121,9 @@ int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m);
 /* a (n×n symmetric) becomes its eigenvectors, one a row; values ascend. */
 int linalg_eigen(real *a, int64_t n, real *values);
 
+/* ---- orthogonal.c ---- */
+/* a (m×n, row-major) becomes the Q of its QR factorisation (m >= n: orthonormal columns; else of aᵀ's: orthonormal
+   rows), signs such that R's diagonal is positive. */
+int linalg_orthogonal(real *a, int64_t m, int64_t n);
+
 #endif

@@ -1,0 +1,57 @@
+--- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the core's
+-- functions; nn, optim, data, train, plot, log and experiment are loaded when they are first asked for.
+-- @module gls
+local core = require "gls.core"
+local options = require "gls.options"
+
+local gls = {}
+
+for name, value in pairs(core) do gls[name] = value end
+gls.core = core
+
+local submodules = {
+  nn = true, optim = true, data = true, train = true, plot = true, log = true, experiment = true, options = true,
+}
+
+--- The help text of a function, tensor method or op: the call, what it gives, and shapes it is checked with.
+-- @tparam string name "conv2d", "zeros", "item" …
+-- @treturn string
+-- @raise when there is none, with the nearest name
+function gls.documentation(name)
+  local doc = core.docs[name]
+  if doc then return doc end
+  error(('help: there is nothing named "%s"%s'):format(tostring(name), options.suggestion(tostring(name), core.docs)), 2)
+end
+
+--- Prints the help of one name, or a list of all.
+-- @tparam[opt] string name
+function gls.help(name)
+  if name ~= nil then
+    if type(name) == "function" then
+      for known, value in pairs(gls) do
+        if value == name then name = known break end
+      end
+    end
+    print(gls.documentation(name))
+    return
+  end
+  local names, width = {}, 0
+  for known in pairs(core.docs) do
+    names[#names + 1] = known
+    width = math.max(width, #known)
+  end
+  table.sort(names)
+  for _, known in ipairs(names) do
+    local call, rest = core.docs[known]:match("^([^\n]*)\n?([^\n]*)")
+    print(("%-" .. width .. "s  %s"):format(known, rest ~= "" and rest or call))
+  end
+end
+
+return setmetatable(gls, {
+  __index = function(self, name)
+    if not submodules[name] then return nil end
+    local module = require("gls." .. name)
+    rawset(self, name, module)
+    return module
+  end,
+})

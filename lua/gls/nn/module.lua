@@ -1,0 +1,365 @@
+--- Module: what every layer and model is: an object with `forward`, whose parameters, buffers and child modules are
+-- found by walking its fields.
+-- @module gls.nn.module
+local gls = require "gls"
+local options = require "gls.options"
+
+local Module = { __name = "Module" }
+Module.__index = Module
+
+local function is_module(value)
+  local class = type(value) == "table" and getmetatable(value)
+  return class and rawget(class, "is_gls_module") == true
+end
+
+-- ---- classes ----
+
+-- The fields in the order of their first assignment are parameters' order.
+local function remember_field(self, name, value)
+  rawset(self, name, value)
+  local order = rawget(self, "field_order")
+  if not order.known[name] then
+    order.known[name] = true
+    order[#order + 1] = name
+  end
+end
+
+local function construct(class, ...)
+  local self = setmetatable({ training = true, field_order = { known = {} }, buffer_names = {} }, class)
+  if self.init then self:init(...) end
+  return self
+end
+
+--- A new class of modules.
+-- Calling it makes an object and runs its `init` with the arguments; calling the object runs `forward`.
+-- @tparam string name shown in print and in errors
+-- @tparam[opt=Module] table parent a class whose methods it takes over
+-- @treturn table the class, to which init, forward and other methods are added
+-- @usage local Block = nn.class("Block")
+-- function Block:init(width) self.linear = nn.Linear(width, width) end
+-- function Block:forward(x) return x + self.linear(x):relu() end
+function Module.class(name, parent)
+  if type(name) ~= "string" then error("nn.class: the name of the class expected, a string", 2) end
+  if parent ~= nil and not (type(parent) == "table" and rawget(parent, "is_gls_module")) then
+    error(("nn.class: parent of %s must be a class of modules"):format(name), 2)
+  end
+  parent = parent or Module
+  local class = { __name = name, name = name, parent = parent, is_gls_module = true, __newindex = remember_field }
+  class.__index = class
+  class.__call = parent.__call
+  class.__tostring = parent.__tostring
+  return setmetatable(class, { __index = parent, __call = construct, __name = "class " .. name })
+end
+
+Module.is_gls_module = true
+Module.__newindex = remember_field
+
+-- ---- walking ----
+
+-- Fields of a module or plain table in order: a module's as they were first set; a table's list part, then its
+-- string keys sorted.
+local function ordered_keys(value, module)
+  local keys = {}
+  if module then
+    for _, name in ipairs(value.field_order) do keys[#keys + 1] = name end
+    return keys
+  end
+  for i = 1, #value do keys[i] = i end
+  local names = {}
+  for name in pairs(value) do
+    if type(name) == "string" then names[#names + 1] = name end
+  end
+  table.sort(names)
+  table.move(names, 1, #names, #keys + 1, keys)
+  return keys
+end
+
+-- Visits every module below owner, itself first, and every tensor in their fields: visit(value, name, owner). Each
+-- is visited once, under its first name.
+local function walk(value, name, owner, seen, visit)
+  if gls.is_tensor(value) then
+    if not seen[value] then
+      seen[value] = true
+      visit(value, name, owner)
+    end
+    return
+  end
+  if type(value) ~= "table" or seen[value] then return end
+  local module = is_module(value)
+  if not module and getmetatable(value) ~= nil then return end
+  seen[value] = true
+  if module then
+    owner = value
+    visit(value, name, owner)
+  end
+  for _, key in ipairs(ordered_keys(value, module)) do
+    local child = rawget(value, key)
+    if child ~= nil then walk(child, name == "" and tostring(key) or name .. "." .. tostring(key), owner, seen, visit) end
+  end
+end
+
+local function last_name(name) return name:match("[^.]*$") end
+
+local function is_buffer(owner, name) return owner.buffer_names[last_name(name)] == true end
+
+--- The tensors that are trained, in a stable order.
+-- @treturn table list of tensors, with the parallel lists `names` (dotted: "encoder.1.weight") and `owners` (the
+-- module that holds each)
+function Module:parameters()
+  local list = { names = {}, owners = {} }
+  walk(self, "", self, {}, function(value, name, owner)
+    if type(value) == "userdata" and value:requires_grad() and value:is_leaf() and not is_buffer(owner, name) then
+      list[#list + 1] = value
+      list.names[#list] = name
+      list.owners[#list] = owner
+    end
+  end)
+  return list
+end
+
+--- The parameters by name: `for name, parameter in model:named_parameters() do`.
+function Module:named_parameters()
+  local list, i = self:parameters(), 0
+  return function()
+    i = i + 1
+    if list[i] then return list.names[i], list[i] end
+  end
+end
+
+--- The tensors that belong to the model's state but are not trained, in a stable order.
+-- @treturn table list of tensors, with the parallel lists `names` and `owners`
+function Module:buffers()
+  local list = { names = {}, owners = {} }
+  walk(self, "", self, {}, function(value, name, owner)
+    if type(value) == "userdata" and is_buffer(owner, name) then
+      list[#list + 1] = value
+      list.names[#list] = name
+      list.owners[#list] = owner
+    end
+  end)
+  return list
+end
+
+--- Adds a buffer: a tensor that is saved with the model but not trained.
+-- @tparam string name the field it is kept in
+-- @param tensor
+function Module:buffer(name, tensor)
+  if type(name) ~= "string" then error("buffer: a name expected", 2) end
+  if not gls.is_tensor(tensor) then error(('buffer "%s": a tensor expected, got %s'):format(name, type(tensor)), 2) end
+  if tensor:requires_grad() then error(('buffer "%s": a buffer must not require gradient'):format(name), 2) end
+  self[name] = tensor
+  self.buffer_names[name] = true
+  return tensor
+end
+
+--- All modules of the tree, itself first: `for name, module in model:modules() do`; the root's name is "".
+function Module:modules()
+  local names, modules, i = {}, {}, 0
+  walk(self, "", self, {}, function(value, name)
+    if type(value) == "table" then
+      modules[#modules + 1] = value
+      names[#modules] = name
+    end
+  end)
+  return function()
+    i = i + 1
+    if modules[i] then return names[i], modules[i] end
+  end
+end
+
+--- The number of trained values.
+function Module:parameter_count()
+  local count = 0
+  for _, parameter in ipairs(self:parameters()) do count = count + parameter:numel() end
+  return count
+end
+
+-- ---- state ----
+
+--- Sets training mode (dropout drops, batch normalisation uses the batch) in the whole tree.
+-- @tparam[opt=true] boolean flag
+-- @treturn table the module
+function Module:train(flag)
+  for _, module in self:modules() do module.training = flag ~= false end
+  return self
+end
+
+--- Sets evaluation mode in the whole tree.
+function Module:eval() return self:train(false) end
+
+--- Forgets all gradients.
+function Module:zero_grad()
+  for _, parameter in ipairs(self:parameters()) do parameter:zero_grad() end
+end
+
+local function state_tensors(self)
+  local state = {}
+  for _, list in ipairs { self:parameters(), self:buffers() } do
+    for i, tensor in ipairs(list) do state[list.names[i]] = tensor end
+  end
+  return state
+end
+
+--- Parameters and buffers by name.
+-- @tparam[opt] table settings { copy = true }: false gives the model's own memory, which training goes on changing
+-- @treturn table name → tensor
+function Module:state_dict(settings)
+  local set = options.check("state_dict", settings, { copy = true })
+  local state = {}
+  for name, tensor in pairs(state_tensors(self)) do
+    state[name] = set.copy and gls.tensor(tensor) or tensor:detach()
+  end
+  return state
+end
+
+local function shape_text(tensor) return "(" .. table.concat(tensor.shape, "×") .. ")" end
+
+local function same_shape(a, b)
+  if a:dim() ~= b:dim() or a.type ~= b.type then return false end
+  for i, size in ipairs(a.shape) do
+    if b.shape[i] ~= size then return false end
+  end
+  return true
+end
+
+--- Sets parameters and buffers from a table as state_dict gives it. Nothing is changed when a name is missing or
+-- unknown or a shape differs: the error names all of them.
+-- @tparam table state name → tensor
+-- @treturn table the module
+function Module:load_state_dict(state)
+  if type(state) ~= "table" then error("load_state_dict: a table of tensors by name expected, got " .. type(state), 2) end
+  local own, wrong = state_tensors(self), {}
+  for name, tensor in pairs(own) do
+    local given = state[name]
+    if given == nil then
+      wrong[#wrong + 1] = ("missing: %s %s"):format(name, shape_text(tensor))
+    elseif not gls.is_tensor(given) then
+      wrong[#wrong + 1] = ("not a tensor: %s is %s"):format(name, type(given))
+    elseif not same_shape(tensor, given) then
+      wrong[#wrong + 1] = ("differs: %s is %s %s in the model, %s %s in the state"):format(
+        name, tensor.type, shape_text(tensor), given.type, shape_text(given))
+    end
+  end
+  for name in pairs(state) do
+    if own[name] == nil then wrong[#wrong + 1] = ("unknown: %s"):format(tostring(name)) end
+  end
+  if #wrong > 0 then
+    table.sort(wrong)
+    error(("load_state_dict: the state does not fit this %s:\n  %s"):format(self.name, table.concat(wrong, "\n  ")), 2)
+  end
+  for name, tensor in pairs(own) do tensor:copy(state[name]) end
+  return self
+end
+
+-- ---- calling ----
+-- The modules whose forward runs are kept, outermost first, so that an error can say where it came from.
+
+local running, running_in
+
+-- Name of a module below its parent, "" when it is not there.
+local function name_below(parent, module)
+  local found = ""
+  walk(parent, "", parent, {}, function(value, name)
+    if rawequal(value, module) and found == "" then found = name end
+  end)
+  return found
+end
+
+-- Puts the path before the message of an error: `encoder.3 (Linear): linear: …`.
+local function explain(message)
+  if type(message) ~= "string" then return message end
+  local names, parent = {}, running[1]
+  for i = 2, #running do
+    local name = name_below(parent, running[i])
+    if name ~= "" then
+      names[#names + 1] = name
+      parent = running[i]
+    end
+  end
+  local last = running[#running]
+  message = message:gsub("^[^\n:]*gls/nn/[%w_]+%.lua:%d+: ", "")
+  if #names == 0 then return ("%s: %s"):format(last.name, message) end
+  return ("%s (%s): %s"):format(table.concat(names, "."), last.name, message)
+end
+
+local function leave(level, ...)
+  for i = #running, level, -1 do running[i] = nil end
+  return ...
+end
+
+local function finish(before, before_in, ok, ...)
+  running, running_in = before, before_in
+  if ok then return ... end
+  local message = ...
+  error(message, 2)
+end
+
+function Module:__call(...)
+  local thread = coroutine.running()
+  if running and running_in == thread then
+    local level = #running + 1
+    running[level] = self
+    return leave(level, self:forward(...))
+  end
+  local before, before_in = running, running_in
+  running, running_in = { self }, thread
+  return finish(before, before_in, xpcall(self.forward, explain, self, ...))
+end
+
+--- What the module computes; every class has its own.
+function Module:forward() error(("class %s has no forward"):format(self.name), 2) end
+
+-- ---- printing ----
+
+local function with_separators(number)
+  local text = ("%d"):format(number)
+  return (text:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
+end
+
+--- Settings shown in print, "" for none: "3 → 16, kernel 3×3".
+function Module:describe() return "" end
+
+local function tree_lines(module, name, depth, lines, seen)
+  seen[module] = true
+  local text = ("  "):rep(depth) .. (name ~= "" and name .. ": " or "") .. module.name
+  local described = module:describe()
+  if described ~= "" then text = text .. " " .. described end
+  local own, children = {}, {}
+  local function look(value, key)
+    if gls.is_tensor(value) then
+      if value:requires_grad() or module.buffer_names[key] then own[#own + 1] = key .. " " .. shape_text(value) end
+    elseif is_module(value) then
+      children[#children + 1] = { key, value }
+    elseif type(value) == "table" and getmetatable(value) == nil then
+      for _, inner in ipairs(ordered_keys(value, false)) do look(value[inner], key .. "." .. tostring(inner)) end
+    end
+  end
+  for _, key in ipairs(module.field_order) do look(rawget(module, key), tostring(key)) end
+  local count = 0
+  for i, key in ipairs(module.field_order) do
+    local value = rawget(module, key)
+    if gls.is_tensor(value) and value:requires_grad() and i > 0 then count = count + value:numel() end
+  end
+  if #own > 0 then text = text .. "  " .. table.concat(own, ", ") end
+  if count > 0 then text = text .. "  [" .. with_separators(count) .. "]" end
+  lines[#lines + 1] = text
+  for _, child in ipairs(children) do
+    if seen[child[2]] then
+      lines[#lines + 1] = ("%s%s: %s, shared"):format(("  "):rep(depth + 1), child[1], child[2].name)
+    else
+      tree_lines(child[2], child[1], depth + 1, lines, seen)
+    end
+  end
+end
+
+function Module:__tostring()
+  local lines = {}
+  tree_lines(self, "", 0, lines, {})
+  lines[#lines + 1] = with_separators(self:parameter_count()) .. " parameters"
+  return table.concat(lines, "\n")
+end
+
+Module.name = "Module"
+Module.is_module = is_module
+
+return Module

@@ -1,0 +1,95 @@
+/* Linalg: Cholesky factor and solve, symmetric eigenproblem, orthogonal matrices. Their results are not recorded. */
+#include "bind.h"
+
+#include <cblas.h>
+#include <string.h>
+
+#include "../base/memory.h"
+
+/* A contiguous copy of the square real matrix at argument i, pushed. */
+static struct tensor *push_square(lua_State *L, int i, const char *name) {
+  struct tensor *x = bind_tensor(L, i);
+  if (x->type != TYPE_REAL || x->shape.rank != 2 || x->shape.size[0] != x->shape.size[1])
+    luaL_error(L, "%s: a square matrix of type %s expected, got %s of shape %s", name, type_name(TYPE_REAL),
+               type_name(x->type), shape_text(&x->shape));
+  bind_push_tensor(L, tensor_copy(x));
+  return bind_tensor(L, -1);
+}
+
+static int cholesky(lua_State *L) {
+  struct tensor *factor = push_square(L, 1, "cholesky");
+  int64_t n = factor->shape.size[0];
+  real *a = tensor_real(factor);
+  bool failed;
+  bind_check(L, linalg_cholesky(a, n, &failed));
+  if (failed)
+    return luaL_error(L,
+                      "cholesky: the %s matrix is not positive definite; adding a multiple of gls.eye to it may help",
+                      shape_text(&factor->shape));
+  for (int64_t i = 0; i < n; i++) memset(a + i * n + i + 1, 0, (size_t)(n - i - 1) * sizeof *a);
+  return 1;
+}
+
+static int cholesky_solve(lua_State *L) {
+  struct tensor *factor = push_square(L, 1, "cholesky_solve");
+  struct tensor *b = bind_tensor(L, 2);
+  int64_t n = factor->shape.size[0];
+  if (b->type != TYPE_REAL || b->shape.rank < 1 || b->shape.rank > 2 || b->shape.size[0] != n)
+    return luaL_error(L,
+                      "cholesky_solve: for a factor of shape %s a right-hand side with %d rows expected, got shape %s",
+                      shape_text(&factor->shape), (int)n, shape_text(&b->shape));
+  bind_push_tensor(L, tensor_copy(b));
+  b = bind_tensor(L, -1);
+  bind_check(L,
+             linalg_cholesky_solve(tensor_real(factor), n, tensor_real(b), b->shape.rank == 2 ? b->shape.size[1] : 1));
+  return 1;
+}
+
+static int eigh(lua_State *L) {
+  struct tensor *x = push_square(L, 1, "eigh");
+  struct shape row = shape_of(1, x->shape.size[0]);
+  bind_push_tensor(L, tensor_new(TYPE_REAL, &row));
+  bind_check(L, linalg_eigen(tensor_real(x), x->shape.size[0], tensor_real(bind_tensor(L, -1))));
+  struct tensor **vectors = bind_new_tensor(L);
+  struct tensor *view = tensor_transpose(x, 0, 1); /* LAPACK leaves one a row */
+  if (!view) return bind_error(L);
+  *vectors = tensor_contiguous(view);
+  tensor_release(view);
+  return *vectors ? 2 : bind_error(L);
+}
+
+static int orthogonal(lua_State *L) {
+  struct tensor *x = bind_tensor(L, 1);
+  if (x->type != TYPE_REAL || x->shape.rank != 2)
+    return luaL_error(L, "orthogonal: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
+                      type_name(x->type), shape_text(&x->shape));
+  bind_push_tensor(L, tensor_copy(x));
+  struct tensor *q = bind_tensor(L, -1);
+  bind_check(L, linalg_orthogonal(tensor_real(q), q->shape.size[0], q->shape.size[1]));
+  return 1;
+}
+
+static int blas(lua_State *L) {
+  lua_pushfstring(L, "%s, kernels for %s", openblas_get_config(), openblas_get_corename());
+  return 1;
+}
+
+static const struct bind_function functions[] = {
+    {"blas", blas, "blas() -> string\nThe linear algebra library, its version and the processor its kernels are for."},
+    {"cholesky", cholesky,
+     "cholesky(a) -> L\nLower triangular L with L Lᵀ = a, for a symmetric positive definite n×n; reads the lower "
+     "triangle. An\n"
+     "error when a is not positive definite. Not differentiable."},
+    {"cholesky_solve", cholesky_solve,
+     "cholesky_solve(L, b) -> x\nSolves (L Lᵀ) x = b for b of n or n×m, L as cholesky gives it. Not differentiable."},
+    {"eigh", eigh,
+     "eigh(a) -> values, vectors\nEigenvalues (ascending, n) and eigenvectors (columns of an n×n) of the symmetric "
+     "matrix a; reads the\n"
+     "lower triangle. Not differentiable."},
+    {"orthogonal", orthogonal,
+     "orthogonal(a) -> q\nThe Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m "
+     ">= n, else\n"
+     "orthonormal rows. Of a normal random a, uniformly distributed (Mezzadri, 2007). Not differentiable."},
+    {NULL, NULL, NULL}};
+
+void bind_open_linalg(lua_State *L) { bind_functions(L, functions); }

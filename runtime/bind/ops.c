@@ -1,0 +1,529 @@
+/* Ops: every row of the op table as a function and, when its first parameter is a tensor, a method; the arithmetic
+   operators; the docs of all rows. A row's closure carries the row; nothing is looked up by name in a call. */
+#include "bind.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "../grad/tape.h"
+
+void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
+              const struct op_value *values) {
+  struct tensor **slot = bind_new_tensor(L);
+  *slot = tape_run(op, input_count, input, values);
+  if (!*slot) bind_error(L);
+  bind_made(L, *slot);
+}
+
+/* ---- names ---- */
+
+static int minimum(int a, int b) { return a < b ? a : b; }
+
+/* Edit distance (Levenshtein) of short names. */
+static int name_distance(const char *a, const char *b) {
+  enum { LONGEST = 48 };
+  int row[LONGEST + 1], length = (int)strlen(b);
+  if (length > LONGEST) return LONGEST;
+  for (int j = 0; j <= length; j++) row[j] = j;
+  for (int i = 1; *a; a++, i++) {
+    int diagonal = row[0];
+    row[0] = i;
+    for (int j = 1; j <= length; j++) {
+      int above = row[j];
+      row[j] = minimum(minimum(above, row[j - 1]) + 1, diagonal + (*a != b[j - 1]));
+      diagonal = above;
+    }
+  }
+  return row[length];
+}
+
+void bind_push_suggestion(lua_State *L, const char *given, const char *const *names) {
+  const char *nearest = NULL;
+  int least = (int)strlen(given) / 2 + 2;
+  for (; *names; names++) {
+    int distance = name_distance(given, *names);
+    if (distance >= least) continue;
+    least = distance;
+    nearest = *names;
+  }
+  if (nearest)
+    lua_pushfstring(L, "; did you mean \"%s\"?", nearest);
+  else
+    lua_pushliteral(L, "");
+}
+
+/* "narrow(x, dimension, start, count, step=1)": optional tensors in brackets, defaults with their values. */
+static void push_signature(lua_State *L, const struct op *op) {
+  luaL_Buffer text;
+  luaL_buffinit(L, &text);
+  luaL_addstring(&text, op->name);
+  luaL_addchar(&text, '(');
+  const char *separator = "";
+  for (const struct op_parameter *p = op->parameter; p->name; p++) {
+    if (p->kind == OP_RANDOM) continue;
+    luaL_addstring(&text, separator);
+    separator = ", ";
+    if (p->kind == OP_OPTIONAL_TENSOR) luaL_addchar(&text, '[');
+    luaL_addstring(&text, p->name);
+    if (p->kind == OP_OPTIONAL_TENSOR) luaL_addchar(&text, ']');
+    if (!p->has_default || p->kind < OP_NUMBER) continue;
+    char value[48];
+    if (p->kind == OP_FLAG) {
+      snprintf(value, sizeof value, "=%s", p->default_value != 0 ? "true" : "false");
+    } else if (p->kind == OP_DIMENSIONS || p->kind == OP_SIZES) {
+      snprintf(value, sizeof value, "=%s", p->kind == OP_DIMENSIONS ? "all" : "{}");
+    } else {
+      double shown = p->default_value + (p->kind == OP_DIMENSION && p->default_value >= 0);
+      snprintf(value, sizeof value, "=%.9g", shown);
+    }
+    luaL_addstring(&text, value);
+  }
+  luaL_addchar(&text, ')');
+  luaL_pushresult(&text);
+}
+
+/* ---- arguments ---- */
+
+struct arguments {
+  const struct op *op;
+  int positional; /* arguments by position */
+  int named;      /* stack index of the table of named ones; 0: none */
+  int next;       /* the next by position */
+  int value_count;
+};
+
+static int fail(lua_State *L, const struct op *op, const char *message) {
+  push_signature(L, op);
+  return luaL_error(L, "%s: %s; the call is %s", op->name, message, lua_tostring(L, -1));
+}
+
+static bool takes_list(const struct op_parameter *p) {
+  return p->kind == OP_TENSORS || p->kind == OP_DIMENSIONS || p->kind == OP_SIZES || p->kind == OP_PAIR ||
+         p->kind == OP_INDICES;
+}
+
+/* The parameter that argument i fills, or NULL. */
+static const struct op_parameter *parameter_at(const struct op *op, int i) {
+  for (const struct op_parameter *p = op->parameter; p->name; p++)
+    if (p->kind != OP_RANDOM && --i == 0) return p;
+  return NULL;
+}
+
+/* True when the table has names; each of them must be a parameter's that has no argument by position. */
+static bool check_names(lua_State *L, const struct op *op, int table) {
+  bool found = false;
+  lua_pushnil(L);
+  while (lua_next(L, table)) {
+    lua_pop(L, 1);
+    if (lua_type(L, -1) != LUA_TSTRING) continue;
+    found = true;
+    const char *name = lua_tostring(L, -1), *known[OP_MAX_PARAMETERS + 1] = {0};
+    int count = 0, at = 0;
+    for (const struct op_parameter *p = op->parameter; p->name; p++) {
+      if (p->kind == OP_RANDOM) continue;
+      known[count++] = p->name;
+      if (strcmp(p->name, name) == 0) at = count;
+    }
+    if (at == 0) {
+      bind_push_suggestion(L, name, known);
+      const char *message = lua_pushfstring(L, "there is no argument \"%s\"%s", name, lua_tostring(L, -1));
+      fail(L, op, message);
+    }
+    if (at < table && !lua_isnil(L, at))
+      fail(L, op, lua_pushfstring(L, "argument \"%s\" is given twice, by position and by name", name));
+  }
+  return found;
+}
+
+/* Stack index of the next parameter's argument, 0 when it is absent. Pushes what is given by name. */
+static int find_argument(lua_State *L, struct arguments *a, const struct op_parameter *p) {
+  if (a->next <= a->positional) {
+    int at = a->next++;
+    if (!lua_isnil(L, at)) return at;
+  }
+  if (!a->named) return 0;
+  lua_pushstring(L, p->name);
+  if (lua_rawget(L, a->named) != LUA_TNIL) return lua_gettop(L);
+  lua_pop(L, 1);
+  return 0;
+}
+
+static int wrong_value(lua_State *L, const struct op *op, const struct op_parameter *p, int at, const char *expected) {
+  const char *got = lua_type(L, at) == LUA_TNUMBER ? luaL_tolstring(L, at, NULL)
+                    : bind_test_tensor(L, at)      ? "a tensor"
+                                                   : luaL_typename(L, at);
+  return fail(L, op, lua_pushfstring(L, "%s must be %s, got %s", p->name, expected, got));
+}
+
+static struct tensor *take_tensor(lua_State *L, const struct op *op, const struct op_parameter *p, int at) {
+  struct tensor *tensor = bind_test_tensor(L, at);
+  if (tensor) {
+    if (tensor->type == TYPE_REAL || p->kind == OP_ANY_TENSOR) return tensor;
+    if (p->kind == OP_INDICES && tensor->type == TYPE_INT32) return tensor;
+  } else if (p->kind == OP_INDICES && lua_istable(L, at)) {
+    lua_getfield(L, LUA_REGISTRYINDEX, "gls.indices");
+    lua_pushvalue(L, at);
+    lua_call(L, 1, 1);
+    return bind_tensor(L, -1);
+  } else if (lua_type(L, at) == LUA_TNUMBER && p->kind != OP_INDICES) {
+    bind_push_tensor(L, tensor_scalar((real)lua_tonumber(L, at)));
+    return bind_tensor(L, -1);
+  }
+  if (tensor) {
+    const char *type = p->kind == OP_INDICES ? type_name(TYPE_INT32) : type_name(TYPE_REAL);
+    const char *message = lua_pushfstring(L, "%s must be a tensor of type %s, got %s (x:to(\"%s\") converts)", p->name,
+                                          type, type_name(tensor->type), type);
+    fail(L, op, message);
+  }
+  void *slot = luaL_testudata(L, at, BIND_TENSOR);
+  if (slot) fail(L, op, lua_pushfstring(L, "%s is a tensor that has been released", p->name));
+  wrong_value(L, op, p, at,
+              p->kind == OP_INDICES           ? "an int32 tensor or a list of numbers"
+              : p->kind == OP_OPTIONAL_TENSOR ? "a tensor or nil"
+                                              : "a tensor");
+  return NULL;
+}
+
+static int64_t take_integer(lua_State *L, const struct op *op, const struct op_parameter *p, int at,
+                            const char *expected) {
+  int whole = 0;
+  int64_t value = lua_type(L, at) == LUA_TNUMBER ? lua_tointegerx(L, at, &whole) : 0;
+  if (!whole) wrong_value(L, op, p, at, expected);
+  if (p->kind != OP_DIMENSION && p->kind != OP_DIMENSIONS) return value;
+  if (value == 0) fail(L, op, lua_pushfstring(L, "%s: dimensions start at 1 (or at -1, from the end)", p->name));
+  return value > 0 ? value - 1 : value;
+}
+
+/* Later parameters take numbers by position, so this one cannot take more than one. */
+static bool numbers_follow(const struct op_parameter *p) {
+  for (p++; p->name; p++)
+    if (p->kind >= OP_NUMBER && p->kind != OP_FLAG && p->kind != OP_RANDOM) return true;
+  return false;
+}
+
+static void take_list(lua_State *L, struct arguments *a, const struct op_parameter *p, int at, struct op_value *value) {
+  const char *expected = p->kind == OP_PAIR ? "a whole number or a list of two" : "whole numbers or a list of them";
+  int limit = p->kind == OP_PAIR ? 2 : OP_MAX_LIST;
+  if (lua_istable(L, at)) {
+    lua_Integer count = (lua_Integer)lua_rawlen(L, at);
+    if (count > limit || (p->kind == OP_PAIR && count != 2))
+      fail(L, a->op, lua_pushfstring(L, "%s must be %s, got a list of %d", p->name, expected, (int)count));
+    for (int i = 0; i < count; i++) {
+      lua_rawgeti(L, at, i + 1);
+      value->list[i] = take_integer(L, a->op, p, lua_gettop(L), expected);
+      lua_pop(L, 1);
+    }
+    value->count = (int)count;
+    return;
+  }
+  value->list[0] = take_integer(L, a->op, p, at, expected);
+  value->count = 1;
+  if (p->kind == OP_PAIR) {
+    value->list[1] = value->list[0];
+    value->count = 2;
+    return;
+  }
+  if (at > a->positional || numbers_follow(p)) return;
+  while (a->next <= a->positional && lua_type(L, a->next) == LUA_TNUMBER) { /* x:view(2, 3) */
+    if (value->count == limit) fail(L, a->op, lua_pushfstring(L, "%s has more than %d numbers", p->name, limit));
+    value->list[value->count++] = take_integer(L, a->op, p, a->next++, expected);
+  }
+}
+
+static void take_default(lua_State *L, const struct op *op, const struct op_parameter *p, struct op_value *value) {
+  if (!p->has_default) {
+    if (p->kind == OP_DIMENSIONS) return;
+    fail(L, op, lua_pushfstring(L, "argument \"%s\" is missing", p->name));
+  }
+  value->number = p->default_value;
+  if (p->kind == OP_NUMBER || p->kind == OP_DIMENSIONS || p->kind == OP_SIZES) return;
+  value->list[0] = value->list[1] = (int64_t)p->default_value;
+  value->count = p->kind == OP_PAIR ? 2 : 1;
+}
+
+static void take_value(lua_State *L, struct arguments *a, const struct op_parameter *p, struct op_value *value) {
+  if (p->kind == OP_RANDOM) {
+    value->stream = random_next_stream();
+    return;
+  }
+  int at = find_argument(L, a, p);
+  if (at == 0) {
+    take_default(L, a->op, p, value);
+  } else if (p->kind == OP_NUMBER) {
+    if (lua_type(L, at) != LUA_TNUMBER) wrong_value(L, a->op, p, at, "a number");
+    value->number = lua_tonumber(L, at);
+  } else if (p->kind == OP_FLAG) {
+    if (lua_type(L, at) != LUA_TBOOLEAN) wrong_value(L, a->op, p, at, "true or false");
+    value->list[0] = lua_toboolean(L, at);
+    value->count = 1;
+  } else if (p->kind == OP_INTEGER || p->kind == OP_DIMENSION) {
+    value->list[0] = take_integer(L, a->op, p, at, "a whole number");
+    value->count = 1;
+  } else {
+    take_list(L, a, p, at, value);
+  }
+}
+
+/* The list of tensors at stack index at, as an array that the stack keeps. */
+static struct tensor **take_tensors(lua_State *L, const struct op *op, const struct op_parameter *p, int at,
+                                    int *count) {
+  if (at == 0 || !lua_istable(L, at)) {
+    if (at) wrong_value(L, op, p, at, "a list of tensors");
+    fail(L, op, lua_pushfstring(L, "argument \"%s\", a list of tensors, is missing", p->name));
+  }
+  lua_Integer length = (lua_Integer)lua_rawlen(L, at);
+  if (length > INT32_MAX / 64) fail(L, op, "too many tensors in the list");
+  *count = (int)length;
+  struct tensor **input = lua_newuserdatauv(L, (size_t)(length ? length : 1) * sizeof *input, 0);
+  for (int i = 0; i < length; i++) {
+    lua_rawgeti(L, at, i + 1);
+    input[i] = bind_test_tensor(L, -1);
+    if (!input[i] || input[i]->type != TYPE_REAL) {
+      const char *got = input[i] ? type_name(input[i]->type) : luaL_typename(L, -1);
+      fail(L, op,
+           lua_pushfstring(L, "entry %d of %s must be a tensor of type %s, got %s", i + 1, p->name,
+                           type_name(TYPE_REAL), got));
+    }
+    lua_pop(L, 1);
+  }
+  return input;
+}
+
+static int run_op(lua_State *L) {
+  const struct op *op = lua_touserdata(L, lua_upvalueindex(1));
+  struct tensor *input_array[OP_MAX_PARAMETERS], **input = input_array;
+  struct op_value value[OP_MAX_PARAMETERS];
+  memset(value, 0, sizeof value);
+  int input_count = 0, top = lua_gettop(L);
+  struct arguments a = {.op = op, .positional = top, .next = 1};
+  luaL_checkstack(L, 2 * OP_MAX_PARAMETERS + 8, "too many arguments");
+  if (top > 0 && lua_type(L, top) == LUA_TTABLE) {
+    const struct op_parameter *p = parameter_at(op, top);
+    bool list = p && takes_list(p) && !(p->kind == OP_PAIR && lua_rawlen(L, top) == 0);
+    if (check_names(L, op, top)) a.named = top;
+    if (!list || (a.named && lua_rawlen(L, top) == 0)) a.positional = top - 1;
+    if (!a.named && !list && lua_rawlen(L, top) > 0) a.positional = top;
+  }
+  for (const struct op_parameter *p = op->parameter; p->name; p++) {
+    if (p->kind >= OP_NUMBER) {
+      take_value(L, &a, p, &value[a.value_count++]);
+      continue;
+    }
+    int at = find_argument(L, &a, p);
+    if (p->kind == OP_TENSORS) {
+      input = take_tensors(L, op, p, at, &input_count);
+    } else if (at) {
+      input[input_count++] = take_tensor(L, op, p, at);
+    } else if (p->kind == OP_OPTIONAL_TENSOR) {
+      input[input_count++] = NULL;
+    } else {
+      return fail(L, op, lua_pushfstring(L, "argument \"%s\", a tensor, is missing", p->name));
+    }
+  }
+  if (a.next <= a.positional) return fail(L, op, lua_pushfstring(L, "too many arguments (%d)", top));
+  bind_run(L, op, input_count, input, value);
+  return 1;
+}
+
+/* An int32 tensor from the list given, for parameters of indices. */
+static int list_to_indices(lua_State *L) {
+  lua_Integer length = (lua_Integer)lua_rawlen(L, 1);
+  struct shape shape = shape_of(1, (int64_t)length);
+  bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
+  int32_t *index = tensor_int32(bind_tensor(L, -1));
+  for (lua_Integer i = 1; i <= length; i++) {
+    int whole = 0;
+    lua_rawgeti(L, 1, i);
+    lua_Integer value = lua_type(L, -1) == LUA_TNUMBER ? lua_tointegerx(L, -1, &whole) : 0;
+    if (!whole || value < INT32_MIN || value > INT32_MAX)
+      return luaL_error(L, "entry %d of a list of indices must be a whole number, got %s", (int)i,
+                        luaL_tolstring(L, -1, NULL));
+    index[i - 1] = (int32_t)value;
+    lua_pop(L, 1);
+  }
+  return 1;
+}
+
+/* ---- operators ---- */
+
+/* Rows that the operators use; a number beside a tensor goes to the rows made for numbers. */
+static const struct op *row_add, *row_sub, *row_mul, *row_div, *row_pow, *row_affine, *row_power, *row_neg,
+    *row_reciprocal;
+
+static void push_affine(lua_State *L, struct tensor *x, double scale, double shift) {
+  struct op_value value[OP_MAX_PARAMETERS] = {{.number = scale}, {.number = shift}};
+  bind_run(L, row_affine, 1, &x, value);
+}
+
+struct operands {
+  struct tensor *x, *y;
+  double number;    /* the operand that is not a tensor */
+  bool number_left; /* it stands on the left */
+};
+
+/* True for two tensors; else x is the only one. */
+static bool take_operands(lua_State *L, const char *sign, struct operands *o) {
+  *o = (struct operands){.x = bind_test_tensor(L, 1), .y = bind_test_tensor(L, 2)};
+  for (int i = 1; i <= 2; i++) {
+    struct tensor *tensor = i == 1 ? o->x : o->y;
+    if (!tensor && lua_type(L, i) != LUA_TNUMBER)
+      luaL_error(L, "%s operand of %s is %s: a tensor or a number expected", i == 1 ? "left" : "right", sign,
+                 luaL_testudata(L, i, BIND_TENSOR) ? "a released tensor" : luaL_typename(L, i));
+    if (tensor && tensor->type != TYPE_REAL)
+      luaL_error(L, "%s operand of %s is a tensor of type %s: %s expected (x:float() converts)",
+                 i == 1 ? "left" : "right", sign, type_name(tensor->type), type_name(TYPE_REAL));
+  }
+  if (o->x && o->y) return true;
+  o->number_left = !o->x;
+  o->number = lua_tonumber(L, o->x ? 2 : 1);
+  if (!o->x) o->x = o->y;
+  return false;
+}
+
+static void push_two(lua_State *L, const struct op *op, const struct operands *o) {
+  bind_run(L, op, 2, (struct tensor *[]){o->x, o->y}, NULL);
+}
+
+static int operator_add(lua_State *L) {
+  struct operands o;
+  if (take_operands(L, "+", &o))
+    push_two(L, row_add, &o);
+  else
+    push_affine(L, o.x, 1, o.number);
+  return 1;
+}
+
+static int operator_sub(lua_State *L) {
+  struct operands o;
+  if (take_operands(L, "-", &o))
+    push_two(L, row_sub, &o);
+  else
+    push_affine(L, o.x, o.number_left ? -1 : 1, o.number_left ? o.number : -o.number);
+  return 1;
+}
+
+static int operator_mul(lua_State *L) {
+  struct operands o;
+  if (take_operands(L, "*", &o))
+    push_two(L, row_mul, &o);
+  else
+    push_affine(L, o.x, o.number, 0);
+  return 1;
+}
+
+static int operator_div(lua_State *L) {
+  struct operands o;
+  if (take_operands(L, "/", &o)) {
+    push_two(L, row_div, &o);
+  } else if (!o.number_left) {
+    push_affine(L, o.x, 1 / o.number, 0);
+  } else if (o.number == 1) {
+    bind_run(L, row_reciprocal, 1, &o.x, NULL);
+  } else {
+    bind_push_tensor(L, tensor_scalar((real)o.number));
+    bind_run(L, row_div, 2, (struct tensor *[]){bind_tensor(L, -1), o.x}, NULL);
+  }
+  return 1;
+}
+
+static int operator_pow(lua_State *L) {
+  struct operands o;
+  if (take_operands(L, "^", &o)) {
+    push_two(L, row_pow, &o);
+  } else if (!o.number_left) {
+    struct op_value value[OP_MAX_PARAMETERS] = {{.number = o.number}};
+    bind_run(L, row_power, 1, &o.x, value);
+  } else {
+    bind_push_tensor(L, tensor_scalar((real)o.number));
+    bind_run(L, row_pow, 2, (struct tensor *[]){bind_tensor(L, -1), o.x}, NULL);
+  }
+  return 1;
+}
+
+static int operator_unm(lua_State *L) {
+  struct operands o;
+  take_operands(L, "-", &o);
+  bind_run(L, row_neg, 1, &o.x, NULL);
+  return 1;
+}
+
+static const struct bind_function operators[] = {{"__add", operator_add, NULL},
+                                                 {"__sub", operator_sub, NULL},
+                                                 {"__mul", operator_mul, NULL},
+                                                 {"__div", operator_div, NULL},
+                                                 {"__pow", operator_pow, NULL},
+                                                 {"__unm", operator_unm, NULL},
+                                                 {NULL, NULL, NULL}};
+
+/* ---- registration ---- */
+
+static void push_doc(lua_State *L, const struct op *op) {
+  luaL_Buffer text;
+  luaL_buffinit(L, &text);
+  push_signature(L, op);
+  luaL_addvalue(&text);
+  luaL_addstring(&text, " -> tensor\n");
+  luaL_addstring(&text, op->doc ? op->doc : "");
+  if (op->flags & OP_NO_GRADIENT) luaL_addstring(&text, "\nNot differentiable.");
+  if (op->samples && op->samples[0]) {
+    luaL_addstring(&text, "\nIs checked with inputs of shapes: ");
+    for (int i = 0; op->samples[i]; i++) {
+      if (i) luaL_addstring(&text, " | ");
+      luaL_addstring(&text, op->samples[i]);
+    }
+  }
+  luaL_pushresult(&text);
+}
+
+static bool is_method(const struct op *op) {
+  enum op_parameter_kind kind = op->parameter[0].kind;
+  return op->parameter[0].name && (kind == OP_TENSOR || kind == OP_ANY_TENSOR || kind == OP_INDICES);
+}
+
+/* The names of all rows, for lists in tools. */
+static int op_names(lua_State *L) {
+  int count = op_count();
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    lua_pushstring(L, op_at(i)->name);
+    lua_rawseti(L, -2, i + 1);
+  }
+  return 1;
+}
+
+static const struct bind_function functions[] = {
+    {"op_names", op_names, "op_names() -> list\nThe names of all rows of the op table."}, {NULL, NULL, NULL}};
+
+void bind_open_ops(lua_State *L) {
+  row_add = op_find("add");
+  row_sub = op_find("sub");
+  row_mul = op_find("mul");
+  row_div = op_find("div");
+  row_pow = op_find("pow");
+  row_affine = op_find("affine");
+  row_power = op_find("power");
+  row_neg = op_find("neg");
+  row_reciprocal = op_find("reciprocal");
+
+  bind_functions(L, functions);
+  lua_pushcfunction(L, list_to_indices);
+  lua_setfield(L, LUA_REGISTRYINDEX, "gls.indices");
+  luaL_getmetatable(L, BIND_TENSOR);
+  bind_functions(L, operators);
+  lua_getfield(L, -1, "methods");
+  lua_getfield(L, -3, "docs"); /* module, metatable, methods, docs */
+  for (int i = 0, count = op_count(); i < count; i++) {
+    const struct op *op = op_at(i);
+    lua_pushlightuserdata(L, (void *)op);
+    lua_pushcclosure(L, run_op, 1);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -6, op->name);
+    if (is_method(op))
+      lua_setfield(L, -3, op->name);
+    else
+      lua_pop(L, 1);
+    push_doc(L, op);
+    lua_setfield(L, -2, op->name);
+  }
+  lua_pop(L, 3);
+}

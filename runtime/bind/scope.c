@@ -1,0 +1,138 @@
+/* Scope: gls.scope, which releases the tensors made while it was open.
+   A scope is a userdata with two tables: a list of the tensor userdata made in it, by weak references, and the set
+   of those to keep. Open scopes are on a list in the registry, the innermost last. */
+#include "bind.h"
+
+#define BIND_SCOPE "gls.scope"
+
+enum { LIST = 1, KEPT = 2 };
+
+struct scope {
+  lua_Integer count; /* entries of its list */
+  int level;         /* its place among the open scopes, from 1; 0: closed */
+};
+
+int bind_open_scopes;
+
+static const char stack_key; /* its address names the list of open scopes in the registry */
+
+void bind_note_in_scope(lua_State *L) {
+  luaL_checkstack(L, 4, "too many values");
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &stack_key);
+  if (lua_rawgeti(L, -1, bind_open_scopes) == LUA_TUSERDATA) {
+    struct scope *scope = lua_touserdata(L, -1);
+    lua_getiuservalue(L, -1, LIST);
+    lua_pushvalue(L, -4);
+    lua_rawseti(L, -2, ++scope->count);
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+}
+
+static void push_weak_table(lua_State *L, const char *mode) {
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushstring(L, mode);
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+}
+
+static int scope_open(lua_State *L) {
+  struct scope *scope = lua_newuserdatauv(L, sizeof *scope, 2);
+  *scope = (struct scope){0};
+  luaL_setmetatable(L, BIND_SCOPE);
+  push_weak_table(L, "v");
+  lua_setiuservalue(L, -2, LIST);
+  push_weak_table(L, "k");
+  lua_setiuservalue(L, -2, KEPT);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &stack_key);
+  lua_pushvalue(L, -2);
+  lua_rawseti(L, -2, bind_open_scopes + 1);
+  lua_pop(L, 1);
+  scope->level = ++bind_open_scopes;
+  return 1;
+}
+
+/* Releases what the scope at the top of the stack, the innermost open one, does not keep; the kept go to the scope
+   around it. */
+static void close_innermost(lua_State *L) {
+  struct scope *scope = lua_touserdata(L, -1);
+  lua_getiuservalue(L, -1, LIST);
+  lua_getiuservalue(L, -2, KEPT);
+  bind_open_scopes--;
+  for (lua_Integer i = 1; i <= scope->count; i++) {
+    if (lua_rawgeti(L, -2, i) == LUA_TUSERDATA) {
+      struct tensor **slot = lua_touserdata(L, -1);
+      lua_pushvalue(L, -1);
+      bool kept = lua_rawget(L, -3) != LUA_TNIL;
+      lua_pop(L, 1);
+      if (!kept) {
+        struct tensor *tensor = *slot;
+        *slot = NULL;
+        tensor_release(tensor);
+      } else if (bind_open_scopes > 0) {
+        bind_note_in_scope(L);
+      }
+    }
+    lua_pop(L, 1);
+  }
+  lua_pop(L, 2);
+  scope->level = 0;
+  scope->count = 0;
+}
+
+static int scope_close(lua_State *L) {
+  struct scope *scope = luaL_checkudata(L, 1, BIND_SCOPE);
+  if (scope->level == 0) return 0;
+  int level = scope->level;
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &stack_key);
+  while (bind_open_scopes >= level) { /* those inside it first */
+    int innermost = bind_open_scopes;
+    lua_rawgeti(L, -1, innermost);
+    close_innermost(L);
+    lua_pop(L, 1);
+    lua_pushnil(L);
+    lua_rawseti(L, -2, innermost);
+  }
+  return 0;
+}
+
+static int scope_keep(lua_State *L) {
+  luaL_checkudata(L, 1, BIND_SCOPE);
+  int top = lua_gettop(L);
+  lua_getiuservalue(L, 1, KEPT);
+  for (int i = 2; i <= top; i++) {
+    bind_tensor(L, i);
+    lua_pushvalue(L, i);
+    lua_pushboolean(L, true);
+    lua_rawset(L, -3);
+  }
+  lua_settop(L, top);
+  return top - 1;
+}
+
+static const struct bind_function methods[] = {
+    {"keep", scope_keep, "scope:keep(x…) -> x…\nThe tensors given outlive the scope."},
+    {"close", scope_close, "scope:close()\nEnds the scope before its block ends."},
+    {NULL, NULL, NULL}};
+
+static const struct bind_function metamethods[] = {{"__close", scope_close, NULL}, {NULL, NULL, NULL}};
+
+static const struct bind_function functions[] = {{"scope", scope_open,
+                                                  "local scope <close> = scope()\nAt the end of the block releases "
+                                                  "every tensor made in it, but those given to scope:keep(…).\n"
+                                                  "Using a released one is an error."},
+                                                 {NULL, NULL, NULL}};
+
+void bind_open_scope(lua_State *L) {
+  bind_open_scopes = 0;
+  lua_newtable(L);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &stack_key);
+  luaL_newmetatable(L, BIND_SCOPE);
+  bind_functions(L, metamethods);
+  lua_newtable(L);
+  bind_functions(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  bind_functions(L, functions);
+}
