@@ -131,8 +131,8 @@ int op_accumulate(struct tensor *a, struct tensor *b);
 int op_resolve_dimension(int64_t given, int rank, int *dimension);
 
 /* Families; each array is ended by a row without a name. */
-extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], index_ops[],
-    conv_ops[], pool_ops[], norm_ops[], loss_ops[], random_ops[];
+extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], arrange_ops[],
+    index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], random_ops[];
 
 /* ---- matmul.c ---- */
 /* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel: split by us, each

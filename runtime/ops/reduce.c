@@ -1,12 +1,10 @@
 /* Reduce: sums, means, extremes, variances and norms over any dimensions; positions of extremes; running sums.
    The work is done by fold.c. */
-#include "fold.h"
-
 #include <math.h>
-#include <string.h>
 
 #include "../base/parallel.h"
-#include "op.h"
+#include "elementwise.h"
+#include "fold.h"
 
 enum { SPAN = 4096 }; /* elements searched at once for an extreme */
 
@@ -74,59 +72,36 @@ static struct tensor *as_kept(struct tensor *t, const struct fold_plan *plan) {
 
 /* factor · t spread over the reduced dimensions of shape: a view of one number for each result. */
 static struct tensor *spread(struct tensor *t, const struct fold_plan *plan, const struct shape *shape, double factor) {
-  struct tensor *kept = factor == 1 ? as_kept(t, plan) : tensor_new(TYPE_REAL, &plan->kept);
-  if (!kept) return NULL;
-  struct tensor *from = factor == 1 ? NULL : as_kept(t, plan);
-  if (factor != 1 && !from) {
-    tensor_release(kept);
-    return NULL;
-  }
-  for (int64_t i = 0; from && i < tensor_count(kept); i++) tensor_real(kept)[i] = (real)factor * tensor_real(from)[i];
+  struct tensor *from = as_kept(t, plan), *kept = from ? tensor_new(TYPE_REAL, &plan->kept) : NULL;
+  for (int64_t i = 0; kept && i < tensor_count(kept); i++) tensor_real(kept)[i] = (real)factor * tensor_real(from)[i];
+  struct tensor *view = kept ? tensor_expand(kept, shape) : NULL;
   tensor_release(from);
-  struct tensor *view = tensor_expand(kept, shape);
   tensor_release(kept);
   return view;
 }
 
+/* x, y = shift, z = scale; gradient, when it is there, multiplies. */
+static void distance_slope(const struct elements *e) {
+  foreach (i, e) e->result[i] = e->z[i] * (e->x[i] - e->y[i]);
+  if (!e->gradient) return;
+  foreach (i, e) e->result[i] *= e->gradient[i];
+}
+
+static void ties_slope(const struct elements *e) {
+  foreach (i, e) e->result[i] = fold_same(e->x[i], e->y[i]) ? e->z[i] : 0;
+  if (!e->gradient) return;
+  foreach (i, e) e->result[i] *= e->gradient[i];
+}
+
 /* new tensor = scale · (x − shift), or with ties: scale where x = shift, else 0; times multiplier when it is given.
-   scale and shift: one for each result. */
-static struct tensor *slope(bool ties, const struct tensor *x, const struct fold_plan *plan, const struct tensor *shift,
-                            const struct tensor *scale, const struct tensor *multiplier) {
+   scale and shift: one for each result, in the kept shape. */
+static struct tensor *slope(bool ties, struct tensor *x, struct tensor *shift, struct tensor *scale,
+                            struct tensor *multiplier) {
   struct tensor *out = tensor_new(TYPE_REAL, &x->shape);
-  if (!out || tensor_count(out) == 0) return out;
-  int last = x->shape.rank - 1;
-  int64_t columns = last < 0 ? 1 : x->shape.size[last], rows = tensor_count(x) / columns;
-  int64_t chunks = (columns + FOLD_CHUNK - 1) / FOLD_CHUNK;
-#pragma omp parallel for collapse(2) schedule(static) if (rows * columns > PARALLEL_THRESHOLD)
-  for (int64_t row = 0; row < rows; row++) {
-    for (int64_t chunk = 0; chunk < chunks; chunk++) {
-      real scratch[4][FOLD_CHUNK];
-      int64_t start = chunk * FOLD_CHUNK, n = parallel_minimum(FOLD_CHUNK, columns - start);
-      int64_t at_x = 0, at_kept = 0, at_multiplier = 0, rest = row, kept_stride = 1, inner_kept = 0;
-      for (int i = last; i >= 0; i--) {
-        int64_t index = i == last ? start : rest % x->shape.size[i];
-        if (i != last) rest /= x->shape.size[i];
-        at_x += index * x->stride[i];
-        if (multiplier) at_multiplier += index * multiplier->stride[i];
-        if (plan->reduced[i]) continue;
-        if (i == last) inner_kept = 1;
-        at_kept += index * kept_stride;
-        kept_stride *= x->shape.size[i];
-      }
-      const real *values = fold_gather(scratch[0], tensor_real(x) + at_x, last < 0 ? 1 : x->stride[last], n);
-      const real *shifts = fold_gather(scratch[1], tensor_real(shift) + at_kept, inner_kept, n);
-      const real *scales = fold_gather(scratch[2], tensor_real(scale) + at_kept, inner_kept, n);
-      const real *times = NULL;
-      if (multiplier)
-        times = fold_gather(scratch[3], tensor_real(multiplier) + at_multiplier,
-                            last < 0 ? 1 : multiplier->stride[last], n);
-      real *to = tensor_real(out) + row * columns + start;
-      if (ties)
-        for (int64_t j = 0; j < n; j++) to[j] = fold_same(values[j], shifts[j]) ? scales[j] : 0;
-      else
-        for (int64_t j = 0; j < n; j++) to[j] = scales[j] * (values[j] - shifts[j]);
-      for (int64_t j = 0; times && j < n; j++) to[j] *= times[j];
-    }
+  struct tensor *operand[ELEMENTWISE_OPERANDS] = {x, shift, scale, multiplier, NULL};
+  if (out && elementwise_run(ties ? ties_slope : distance_slope, NULL, operand, out) != STATUS_OK) {
+    tensor_release(out);
+    return NULL;
   }
   return out;
 }
@@ -141,7 +116,7 @@ static int slope_vjp(const struct op_call *call, struct tensor *gradient, const 
   STATUS_TRY(make_plan(call, &plan));
   struct tensor *shift = NULL, *scale = NULL;
   if (slope_parts(call, &plan, gradient, &shift, &scale) == STATUS_OK)
-    result[0] = slope(call->op->shape == extreme_shape, call->input[0], &plan, shift, scale, NULL);
+    result[0] = slope(call->op->shape == extreme_shape, call->input[0], shift, scale, NULL);
   tensor_release(shift);
   tensor_release(scale);
   return result[0] ? STATUS_OK : STATUS_ERROR;
@@ -153,7 +128,7 @@ static int slope_jvp(const struct op_call *call, struct tensor *const *tangent, 
   STATUS_TRY(make_plan(call, &plan));
   struct tensor *shift = NULL, *scale = NULL, *change = NULL;
   if (slope_parts(call, &plan, NULL, &shift, &scale) == STATUS_OK)
-    change = slope(call->op->shape == extreme_shape, call->input[0], &plan, shift, scale, tangent[0]);
+    change = slope(call->op->shape == extreme_shape, call->input[0], shift, scale, tangent[0]);
   tensor_release(shift);
   tensor_release(scale);
   if (!change) return STATUS_ERROR;

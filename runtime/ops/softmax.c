@@ -2,19 +2,12 @@
 
    Every kernel sees one row of neighbours; another dimension than the last is moved there first. Rows are shifted
    by their largest element, so that no exponential overflows. Forward, vjp and jvp of an op stand together. */
-#include <math.h>
-
 #include "../base/parallel.h"
+#include "../base/vector_math.h"
 #include "fold.h"
 #include "op.h"
 
 enum { BLOCK = 4096 }; /* reals added as reals; blocks are added in double */
-
-#ifdef GLS_DOUBLE
-static inline real exponential(real x) { return exp(x); }
-#else
-static inline real exponential(real x) { return expf(x); }
-#endif
 
 /* ---- one row ---- */
 
@@ -27,7 +20,7 @@ static double row_sum_exponentials(const real *x, real shift, int64_t n) {
     int64_t end = parallel_minimum(n, start + BLOCK);
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = start; i < end; i++) sum += exponential(x[i] - shift);
+    for (int64_t i = start; i < end; i++) sum += exp(x[i] - shift);
     total += sum;
   }
   return total;
@@ -41,7 +34,7 @@ static double row_exponentials(real *restrict out, const real *restrict x, real 
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = start; i < end; i++) {
-      real e = exponential(x[i] - shift);
+      real e = exp(x[i] - shift);
       out[i] = e;
       sum += e;
     }
@@ -108,7 +101,7 @@ static void log_softmax_vjp_row(real *restrict out, const real *restrict y, cons
   (void)c;
   real sum = (real)row_sum(g, n);
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) out[i] = g[i] - exponential(y[i]) * sum;
+  for (int64_t i = 0; i < n; i++) out[i] = g[i] - exp(y[i]) * sum;
 }
 
 /* jvp: out = t − Σ exp(y) t */
@@ -137,7 +130,7 @@ static void logsumexp_vjp_row(real *restrict out, const real *restrict x, const 
                               const real *restrict g, int64_t n) {
   real shift = finite_shift(y[0]), factor = g[0];
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) out[i] = factor * exponential(x[i] - shift);
+  for (int64_t i = 0; i < n; i++) out[i] = factor * exp(x[i] - shift);
 }
 
 /* jvp: out[0] = Σ exp(x − y[0]) t */
@@ -149,7 +142,7 @@ static void logsumexp_jvp_row(real *restrict out, const real *restrict x, const 
     int64_t end = parallel_minimum(n, start + BLOCK);
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (int64_t i = start; i < end; i++) sum += exponential(x[i] - shift) * t[i];
+    for (int64_t i = start; i < end; i++) sum += exp(x[i] - shift) * t[i];
     total += sum;
   }
   out[0] = (real)total;
