@@ -1,0 +1,53 @@
+/* Convolution of images: its geometry, and the kernels that conv.c puts together.
+   conv.c          the op: shapes, derivatives, factors
+   conv_patches.c  the patches under the kernel as rows of a matrix, and the reference: plain loops
+   conv_direct.c   forward and data gradient          conv_weight.c  gradient of weight and bias */
+#ifndef GLS_OPS_CONV_H
+#define GLS_OPS_CONV_H
+
+#include "op.h"
+
+/* One of the two dimensions of the images. */
+struct conv_axis {
+  int64_t size;   /* of the input */
+  int64_t places; /* of the output */
+  int64_t kernel, stride, padding, dilation;
+};
+
+/* x: images × (groups · channels) × y.size × x.size; weight: (groups · outputs) × channels × y.kernel × x.kernel;
+   output: images × (groups · outputs) × y.places × x.places. All contiguous. */
+struct conv_geometry {
+  int64_t images, groups;
+  int64_t channels, outputs; /* of one group */
+  struct conv_axis y, x;
+};
+
+/* Images zero-padded into a core's cache: every channel becomes rows × pitch, whose first row and column are those
+   of the image at (-top, -left). */
+struct conv_padded {
+  int64_t top, left, rows, pitch;
+  int64_t plane; /* reals from channel to channel: rows · pitch */
+};
+
+/* ---- conv_patches.c ---- */
+/* patches (places × (channels · kernel)): the inputs under the kernel at places first to first + count - 1 of one
+   image of one group, x its channels. */
+void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count);
+/* The reference: output = x * weight + bias; bias may be NULL. */
+void conv_naive_forward(real *output, const real *x, const real *weight, const real *bias,
+                        const struct conv_geometry *geometry);
+/* padded rows first to first + rows − 1 of channels planes of x, the zeros around them included. */
+void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
+              int64_t width, int64_t first, int64_t rows);
+
+/* ---- conv_direct.c: these fail only when there is no memory ---- */
+int conv_forward(real *output, const real *x, const real *weight, const real *bias,
+                 const struct conv_geometry *geometry);
+int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
+
+/* ---- conv_weight.c ---- */
+/* dweight, dbias: either may be NULL. */
+int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+                         const struct conv_geometry *geometry);
+
+#endif

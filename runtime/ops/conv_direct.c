@@ -1,0 +1,391 @@
+/* Convolution without patches: forward, and the gradient of the data, which is the same sum with other offsets.
+
+   One vector holds the same place of VECTOR_LANES output channels. A tile keeps the sums of one or two such
+   vectors at several places in registers; for every input channel and tap of the kernel it takes the weights of
+   its output channels once and one input value per place. The images are padded with zeros into the core's cache
+   first, so that a tap is a constant offset, whatever stride, padding and dilation are.
+
+   With a stride, inputs (of which the gradient is wanted) fall into classes by their remainder: each is reached
+   by taps of its own, and is a convolution of step 1 with those taps. Such a class is a phase. */
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+#include "conv.h"
+#include "conv_vector.h"
+
+/* Output places start, start + step, …, in both dimensions, and the taps that reach them. */
+struct phase {
+  int64_t start_y, start_x;
+  int64_t rows, columns;
+  int64_t first_tap, taps;
+};
+
+/* A sum over channels and taps: from source images to result images. */
+struct direct {
+  int64_t images, groups;
+  int64_t channels, outputs; /* of one group of the source, and of the result */
+  int64_t height, width;     /* of the source */
+  int64_t rows, columns;     /* of the result */
+  int64_t step_y, step_x;    /* from place to place of a phase: in the padded source */
+  int64_t result_step_y, result_step_x;
+  int64_t phase_count, tap_count;
+  struct phase *phase;
+  int64_t *offset; /* of each tap in the padded source */
+  int64_t *tap;    /* its position in the kernel */
+  struct conv_padded padded;
+  int64_t reach;                         /* rows of the padded source that one row of places reads */
+  int64_t padded_outputs;                /* outputs of a group, rounded up to whole vectors */
+  int64_t weight_output, weight_channel; /* distance in the weights from output to output, channel to channel */
+  int64_t weight_group;
+};
+
+/* ---- taps ---- */
+
+/* Whether tap k reaches phase r of this axis, and from which place relative to the phase's first. */
+static bool direct_tap(const struct conv_axis *axis, bool gradient, int64_t r, int64_t k, int64_t *offset) {
+  if (!gradient) {
+    *offset = k * axis->dilation - axis->padding;
+    return true;
+  }
+  int64_t distance = r + axis->padding - k * axis->dilation;
+  if (distance % axis->stride != 0) return false;
+  *offset = distance / axis->stride;
+  return true;
+}
+
+/* Places of phase r of this axis. */
+static int64_t direct_places(const struct conv_axis *axis, bool gradient, int64_t r) {
+  if (!gradient) return axis->places;
+  return r < axis->size ? (axis->size - r + axis->stride - 1) / axis->stride : 0;
+}
+
+/* Zeros before the source, the extent that the taps reach with them, and the reach from one place. */
+static void direct_extent(const struct conv_axis *axis, bool gradient, int64_t *before, int64_t *extent,
+                          int64_t *reach) {
+  int64_t phases = gradient ? axis->stride : 1, step = gradient ? 1 : axis->stride, least = 0, most = 0, far = 0;
+  int64_t offset;
+  for (int64_t r = 0; r < phases; r++)
+    for (int64_t k = 0; k < axis->kernel; k++) {
+      int64_t places = direct_places(axis, gradient, r);
+      if (places == 0 || !direct_tap(axis, gradient, r, k, &offset)) continue;
+      if (offset < least) least = offset;
+      if (offset > far) far = offset;
+      if (offset + (places - 1) * step > most) most = offset + (places - 1) * step;
+    }
+  *before = -least;
+  *extent = most - least + 1;
+  *reach = far - least + 1;
+}
+
+/* Lists phases and taps; plan->phase is released by the caller. */
+static int direct_list_taps(struct direct *plan, const struct conv_axis *y, const struct conv_axis *x, bool gradient) {
+  int64_t phases_y = gradient ? y->stride : 1, phases_x = gradient ? x->stride : 1;
+  int64_t taps = y->kernel * x->kernel;
+  plan->phase =
+      memory_acquire((size_t)(phases_y * phases_x) * sizeof *plan->phase + (size_t)taps * 2 * sizeof(int64_t));
+  if (!plan->phase) return STATUS_ERROR;
+  plan->offset = (int64_t *)(plan->phase + phases_y * phases_x);
+  plan->tap = plan->offset + taps;
+  plan->phase_count = plan->tap_count = 0;
+  for (int64_t r = 0; r < phases_y; r++)
+    for (int64_t s = 0; s < phases_x; s++) {
+      struct phase *phase = &plan->phase[plan->phase_count++];
+      *phase = (struct phase){.start_y = r,
+                              .start_x = s,
+                              .rows = direct_places(y, gradient, r),
+                              .columns = direct_places(x, gradient, s),
+                              .first_tap = plan->tap_count};
+      int64_t offset_y, offset_x;
+      for (int64_t i = 0; i < y->kernel; i++)
+        for (int64_t j = 0; j < x->kernel; j++) {
+          if (!direct_tap(y, gradient, r, i, &offset_y) || !direct_tap(x, gradient, s, j, &offset_x)) continue;
+          plan->offset[plan->tap_count] =
+              (offset_y + plan->padded.top) * plan->padded.pitch + offset_x + plan->padded.left;
+          plan->tap[plan->tap_count++] = i * x->kernel + j;
+          phase->taps++;
+        }
+    }
+  return STATUS_OK;
+}
+
+static int direct_plan(struct direct *plan, const struct conv_geometry *geometry, bool gradient) {
+  const struct conv_axis *y = &geometry->y, *x = &geometry->x;
+  int64_t taps = y->kernel * x->kernel;
+  *plan = (struct direct){.images = geometry->images, .groups = geometry->groups};
+  plan->weight_group = geometry->outputs * geometry->channels * taps;
+  if (gradient) {
+    plan->channels = geometry->outputs, plan->outputs = geometry->channels;
+    plan->height = y->places, plan->width = x->places, plan->rows = y->size, plan->columns = x->size;
+    plan->step_y = plan->step_x = 1, plan->result_step_y = y->stride, plan->result_step_x = x->stride;
+    plan->weight_output = taps, plan->weight_channel = geometry->channels * taps;
+  } else {
+    plan->channels = geometry->channels, plan->outputs = geometry->outputs;
+    plan->height = y->size, plan->width = x->size, plan->rows = y->places, plan->columns = x->places;
+    plan->step_y = y->stride, plan->step_x = x->stride, plan->result_step_y = plan->result_step_x = 1;
+    plan->weight_output = geometry->channels * taps, plan->weight_channel = taps;
+  }
+  plan->padded_outputs = (plan->outputs + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
+  direct_extent(y, gradient, &plan->padded.top, &plan->padded.rows, &plan->reach);
+  int64_t reach;
+  direct_extent(x, gradient, &plan->padded.left, &plan->padded.pitch, &reach);
+  plan->padded.plane = plan->padded.rows * plan->padded.pitch;
+  return direct_list_taps(plan, y, x, gradient);
+}
+
+/* ---- weights, in the order in which tiles read them ---- */
+
+/* The outputs from `first` of a group that one tile holds: two vectors, or what is left. */
+static int direct_block_vectors(const struct direct *plan, int64_t first) {
+  return plan->padded_outputs - first > VECTOR_LANES ? 2 : 1;
+}
+
+/* Where the weights of a block start: [group][phase][block][channel][tap][output]. */
+static int64_t direct_weight_start(const struct direct *plan, int64_t group, const struct phase *phase, int64_t first) {
+  return (group * plan->tap_count + phase->first_tap) * plan->channels * plan->padded_outputs +
+         first * plan->channels * phase->taps;
+}
+
+static void direct_order_weights(real *ordered, const real *weight, const struct direct *plan) {
+  int64_t blocks = (plan->padded_outputs + 2 * VECTOR_LANES - 1) / (2 * VECTOR_LANES);
+  int64_t all = plan->groups * plan->phase_count * blocks * plan->channels;
+#pragma omp parallel for if (all * plan->tap_count > 512)
+  for (int64_t item = 0; item < all; item++) {
+    int64_t c = item % plan->channels, block = item / plan->channels % blocks;
+    int64_t part = item / plan->channels / blocks % plan->phase_count;
+    int64_t group = item / plan->channels / blocks / plan->phase_count;
+    const struct phase *phase = &plan->phase[part];
+    int64_t first = block * 2 * VECTOR_LANES, lanes = direct_block_vectors(plan, first) * VECTOR_LANES;
+    int64_t valid = parallel_minimum(lanes, plan->outputs - first);
+    const real *from = weight + group * plan->weight_group + first * plan->weight_output + c * plan->weight_channel;
+    real *to = ordered + direct_weight_start(plan, group, phase, first) + c * phase->taps * lanes;
+    for (int64_t t = 0; t < phase->taps; t++, to += lanes) {
+      const real *tap = from + plan->tap[phase->first_tap + t];
+      for (int64_t lane = 0; lane < lanes; lane++) to[lane] = lane < valid ? tap[lane * plan->weight_output] : 0;
+    }
+  }
+}
+
+/* ---- tiles ---- */
+
+struct tile {
+  vector *sums; /* of the tile's first place; in vectors from row to row and place to place: */
+  int64_t sums_row, sums_column;
+  const vector *start; /* what to add to: the bias (no distances), or the sums so far */
+  int64_t start_row, start_column;
+  const real *source;
+  int64_t row, step, plane; /* in reals from row to row, place to place, channel to channel */
+  int64_t channels, taps;
+  const int64_t *offset;
+  const vector *weight;
+  int64_t columns; /* of the tile's columns those to store */
+};
+
+VECTOR_INLINE void tile_sum(const struct tile *tile, const int vectors, const int rows, const int columns,
+                            const int64_t step) {
+  const int64_t row = tile->row, plane = tile->plane, taps = tile->taps;
+  const int64_t *offset = tile->offset;
+  const vector *weight = tile->weight;
+  const real *source = tile->source;
+  vector sum[VECTOR_SUMS];
+#pragma GCC unroll 16
+  for (int i = 0; i < rows * columns; i++)
+#pragma GCC unroll 2
+    for (int v = 0; v < vectors; v++)
+      sum[i * vectors + v] = tile->start[i / columns * tile->start_row + i % columns * tile->start_column + v];
+
+  for (int64_t c = tile->channels; c > 0; c--, source += plane)
+    for (int64_t t = 0; t < taps; t++, weight += vectors) {
+      const real *at = source + offset[t];
+#pragma GCC unroll 16
+      for (int i = 0; i < rows * columns; i++)
+#pragma GCC unroll 2
+        for (int v = 0; v < vectors; v++)
+          sum[i * vectors + v] += at[i / columns * row + i % columns * step] * weight[v];
+    }
+
+#pragma GCC unroll 16
+  for (int i = 0; i < rows * columns; i++)
+    if (i % columns < tile->columns) {
+#pragma GCC unroll 2
+      for (int v = 0; v < vectors; v++)
+        tile->sums[i / columns * tile->sums_row + i % columns * tile->sums_column + v] = sum[i * vectors + v];
+    }
+}
+
+/* The usual steps as constants: then all places of a row are one address. */
+VECTOR_INLINE void tile_sum_step(const struct tile *tile, const int vectors, const int rows, const int columns) {
+  if (tile->step == 1)
+    tile_sum(tile, vectors, rows, columns, 1);
+  else if (tile->step == 2)
+    tile_sum(tile, vectors, rows, columns, 2);
+  else
+    tile_sum(tile, vectors, rows, columns, tile->step);
+}
+
+enum { WIDE = VECTOR_SUMS, HALF = VECTOR_SUMS / 2, QUARTER = VECTOR_SUMS / 4 };
+static void tile_one_wide(const struct tile *tile) { tile_sum_step(tile, 1, 1, WIDE); }
+static void tile_one_half(const struct tile *tile) { tile_sum_step(tile, 1, 1, HALF); }
+static void tile_one_half_twice(const struct tile *tile) { tile_sum_step(tile, 1, 2, HALF); }
+static void tile_one_quarter(const struct tile *tile) { tile_sum_step(tile, 1, 1, QUARTER); }
+static void tile_one_quarter_four_times(const struct tile *tile) { tile_sum_step(tile, 1, 4, QUARTER); }
+static void tile_two_half(const struct tile *tile) { tile_sum_step(tile, 2, 1, HALF); }
+static void tile_two_quarter(const struct tile *tile) { tile_sum_step(tile, 2, 1, QUARTER); }
+static void tile_two_quarter_twice(const struct tile *tile) { tile_sum_step(tile, 2, 2, QUARTER); }
+
+struct tile_kind {
+  int vectors, rows, columns;
+  void (*sum)(const struct tile *tile);
+};
+
+/* Widest first; of one width the highest first. The first whose rows fit and half of whose columns are used. */
+static const struct tile_kind tile_kinds[] = {{1, 1, WIDE, tile_one_wide},
+                                              {1, 2, HALF, tile_one_half_twice},
+                                              {1, 1, HALF, tile_one_half},
+                                              {1, 4, QUARTER, tile_one_quarter_four_times},
+                                              {1, 1, QUARTER, tile_one_quarter},
+                                              {2, 1, HALF, tile_two_half},
+                                              {2, 2, QUARTER, tile_two_quarter_twice},
+                                              {2, 1, QUARTER, tile_two_quarter}};
+
+static const struct tile_kind *tile_choose(int vectors, int64_t rows, int64_t columns) {
+  const struct tile_kind *kind = tile_kinds;
+  while (kind->vectors != vectors || kind->rows > rows || (kind->columns / 2 >= columns && kind->columns > QUARTER))
+    kind++;
+  return kind;
+}
+
+/* ---- images ---- */
+
+enum {
+  CHUNK_PLACES = 256,  /* of the result, whose sums of one block stay in the first cache … */
+  CHUNK_WEIGHTS = 4096 /* … beside so many weights */
+};
+
+/* Sums of one block and phase over rows first to last − 1 of the phase. sums holds whole rows of the result, from
+   row first · result_step_y on; source is the padded image from the row that the phase's row first starts at. */
+static void direct_phase(vector *sums, const real *source, const struct direct *plan, const struct phase *phase,
+                         int64_t first, int64_t last, int vectors, const real *weight, const vector *bias) {
+  int64_t per_channel = phase->taps * vectors * VECTOR_LANES;
+  int64_t channels = per_channel ? CHUNK_WEIGHTS / per_channel : plan->channels;
+  channels = channels < 1 ? 1 : parallel_minimum(channels, plan->channels);
+  int64_t sums_row = plan->result_step_y * plan->columns * vectors, sums_column = plan->result_step_x * vectors;
+  last = parallel_minimum(last, phase->rows);
+  for (int64_t c = 0; c < plan->channels; c += channels)
+    for (int64_t x = 0; x < phase->columns;) {
+      int64_t columns = 0;
+      for (int64_t y = first; y < last;) {
+        const struct tile_kind *kind = tile_choose(vectors, last - y, phase->columns - x);
+        columns = kind->columns;
+        vector *at = sums + (phase->start_y + (y - first) * plan->result_step_y) * plan->columns * vectors +
+                     (phase->start_x + x * plan->result_step_x) * vectors;
+        struct tile tile = {.sums = at,
+                            .sums_row = sums_row,
+                            .sums_column = sums_column,
+                            .start = c ? at : bias,
+                            .start_row = c ? sums_row : 0,
+                            .start_column = c ? sums_column : 0,
+                            .source = source + c * plan->padded.plane +
+                                      (y - first) * plan->step_y * plan->padded.pitch + x * plan->step_x,
+                            .row = plan->step_y * plan->padded.pitch,
+                            .step = plan->step_x,
+                            .plane = plan->padded.plane,
+                            .channels = parallel_minimum(channels, plan->channels - c),
+                            .taps = phase->taps,
+                            .offset = plan->offset + phase->first_tap,
+                            .weight = (const vector *)(weight + c * per_channel),
+                            .columns = phase->columns - x};
+        kind->sum(&tile);
+        y += kind->rows;
+      }
+      x += columns ? columns : phase->columns;
+    }
+}
+
+/* Rows of a chunk, counted in rows of a phase. */
+static int64_t direct_chunk_rows(const struct direct *plan) {
+  int64_t row = plan->columns * plan->result_step_y, rows = row ? CHUNK_PLACES / row : 1;
+  rows = rows > 4 ? rows / 4 * 4 : rows;
+  return rows < 1 ? 1 : rows;
+}
+
+/* One chunk of one group of one image: all its outputs. padded: the image's channels, from row first of a phase on. */
+static void direct_chunk(real *result, vector *sums, const real *padded, const struct direct *plan, int64_t group,
+                         int64_t first, int64_t last, const real *ordered, const real *bias) {
+  int64_t area = plan->rows * plan->columns, start = first * plan->result_step_y * plan->columns;
+  int64_t places = parallel_minimum(last * plan->result_step_y, plan->rows) * plan->columns - start;
+  for (int64_t output = 0; output < plan->outputs; output += 2 * VECTOR_LANES) {
+    int vectors = direct_block_vectors(plan, output);
+    int64_t valid = parallel_minimum(vectors * VECTOR_LANES, plan->outputs - output);
+    vector biases[2] = {{0}, {0}};
+    if (bias) memcpy(biases, bias + group * plan->outputs + output, (size_t)valid * sizeof(real));
+    for (int64_t p = 0; p < plan->phase_count; p++)
+      direct_phase(sums, padded, plan, &plan->phase[p], first, last, vectors,
+                   ordered + direct_weight_start(plan, group, &plan->phase[p], output), biases);
+    vector_transpose_matrix(result + output * area + start, area, (const real *)sums, vectors * VECTOR_LANES, places,
+                            valid);
+  }
+}
+
+static int direct_run(real *result, const real *source, const real *weight, const real *bias,
+                      const struct direct *plan) {
+  int64_t chunk = direct_chunk_rows(plan), all_rows = (plan->rows + plan->result_step_y - 1) / plan->result_step_y;
+  int64_t chunks = (all_rows + chunk - 1) / chunk;
+  /* Few images are shared out in parts of several chunks; every part pads the rows that it needs. */
+  int64_t parts = plan->images < 4 * parallel_threads() ? chunks : 1;
+  int64_t chunks_per_part = (chunks + parts - 1) / parts;
+  int64_t channels = plan->channels, planes = plan->height * plan->width, area = plan->rows * plan->columns;
+  /* tiles may read (not use) beyond the last row */
+  int64_t slack = VECTOR_SUMS * plan->step_x + VECTOR_LANES, padded_size = channels * plan->padded.plane + slack;
+  padded_size = (padded_size + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
+  int64_t sums_size = chunk * plan->result_step_y * plan->columns * 2 * VECTOR_LANES;
+  int64_t weights = plan->groups * plan->tap_count * channels * plan->padded_outputs;
+  int threads = parallel_threads();
+  real *ordered = memory_acquire((size_t)weights * sizeof(real));
+  real *scratch = ordered ? memory_acquire((size_t)(threads * (padded_size + sums_size)) * sizeof(real)) : NULL;
+  if (!scratch) {
+    memory_release(ordered);
+    return STATUS_ERROR;
+  }
+  direct_order_weights(ordered, weight, plan);
+  int64_t items = plan->images * plan->groups * parts;
+#pragma omp parallel for schedule(dynamic) num_threads(threads) if (items * area * plan->outputs > PARALLEL_THRESHOLD)
+  for (int64_t item = 0; item < items; item++) {
+    int64_t part = item % parts, plane = item / parts, group = plane % plan->groups;
+    int64_t begin = part * chunks_per_part * chunk;
+    int64_t end = parallel_minimum(begin + chunks_per_part * chunk, all_rows);
+    real *padded = scratch + omp_get_thread_num() * (padded_size + sums_size);
+    vector *sums = (vector *)(padded + padded_size);
+    struct direct local = *plan;
+    int64_t top = begin * plan->step_y;
+    local.padded.rows = parallel_minimum((end - begin - 1) * plan->step_y + plan->reach, plan->padded.rows - top);
+    local.padded.plane = local.padded.rows * plan->padded.pitch;
+    conv_pad(padded, &local.padded, source + plane * channels * planes, channels, plan->height, plan->width, top,
+             local.padded.rows);
+    memset(padded + channels * local.padded.plane, 0, (size_t)slack * sizeof(real));
+    for (int64_t first = begin; first < end; first += chunk)
+      direct_chunk(result + plane * plan->outputs * area, sums,
+                   padded + (first - begin) * plan->step_y * plan->padded.pitch, &local, group, first,
+                   parallel_minimum(first + chunk, end), ordered, bias);
+  }
+  memory_release(scratch);
+  memory_release(ordered);
+  return STATUS_OK;
+}
+
+int conv_forward(real *output, const real *x, const real *weight, const real *bias,
+                 const struct conv_geometry *geometry) {
+  struct direct plan;
+  STATUS_TRY(direct_plan(&plan, geometry, false));
+  int status = direct_run(output, x, weight, bias, &plan);
+  memory_release(plan.phase);
+  return status;
+}
+
+int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry) {
+  struct direct plan;
+  STATUS_TRY(direct_plan(&plan, geometry, true));
+  int status = direct_run(dx, gradient, weight, NULL, &plan);
+  memory_release(plan.phase);
+  return status;
+}

@@ -1,0 +1,67 @@
+/* Convolution, the plain forms: patches as rows of a matrix (the A of an affine layer), zero-padded planes, and the
+   reference that the fast kernels are tested against. */
+#include <string.h>
+
+#include "../base/parallel.h"
+#include "conv.h"
+
+void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count) {
+  const struct conv_axis *y = &geometry->y, *z = &geometry->x;
+  int64_t width = geometry->channels * y->kernel * z->kernel;
+  for (int64_t place = first; place < first + count; place++) {
+    real *row = patches + (place - first) * width;
+    int64_t top = place / z->places * y->stride - y->padding, left = place % z->places * z->stride - z->padding;
+    for (int64_t c = 0; c < geometry->channels; c++)
+      for (int64_t i = 0; i < y->kernel; i++) {
+        int64_t from_y = top + i * y->dilation;
+        const real *line = x + (c * y->size + from_y) * z->size;
+        bool inside = from_y >= 0 && from_y < y->size;
+        for (int64_t j = 0; j < z->kernel; j++) {
+          int64_t from_x = left + j * z->dilation;
+          *row++ = inside && from_x >= 0 && from_x < z->size ? line[from_x] : 0;
+        }
+      }
+  }
+}
+
+void conv_naive_forward(real *output, const real *x, const real *weight, const real *bias,
+                        const struct conv_geometry *geometry) {
+  const struct conv_axis *y = &geometry->y, *z = &geometry->x;
+  int64_t channels = geometry->channels, outputs = geometry->groups * geometry->outputs;
+  for (int64_t n = 0; n < geometry->images; n++)
+    for (int64_t o = 0; o < outputs; o++)
+      for (int64_t i = 0; i < y->places; i++)
+        for (int64_t j = 0; j < z->places; j++) {
+          double sum = bias ? (double)bias[o] : 0;
+          for (int64_t c = 0; c < channels; c++)
+            for (int64_t ky = 0; ky < y->kernel; ky++)
+              for (int64_t kx = 0; kx < z->kernel; kx++) {
+                int64_t from_y = i * y->stride - y->padding + ky * y->dilation;
+                int64_t from_x = j * z->stride - z->padding + kx * z->dilation;
+                if (from_y < 0 || from_y >= y->size || from_x < 0 || from_x >= z->size) continue;
+                int64_t plane = (n * geometry->groups + o / geometry->outputs) * channels + c;
+                sum += (double)x[(plane * y->size + from_y) * z->size + from_x] *
+                       (double)weight[((o * channels + c) * y->kernel + ky) * z->kernel + kx];
+              }
+          output[((n * outputs + o) * y->places + i) * z->places + j] = (real)sum;
+        }
+}
+
+void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
+              int64_t width, int64_t first, int64_t rows) {
+  int64_t inside = parallel_minimum(width, padded->pitch - padded->left);
+  size_t before = (size_t)padded->left * sizeof(real), middle = (size_t)inside * sizeof(real);
+  size_t after = (size_t)(padded->pitch - padded->left - inside) * sizeof(real);
+  for (int64_t c = 0; c < channels; c++, to += padded->plane)
+    for (int64_t i = 0; i < rows; i++) {
+      int64_t from = first + i - padded->top;
+      real *row = to + i * padded->pitch;
+      if (from < 0 || from >= height) {
+        memset(row, 0, (size_t)padded->pitch * sizeof(real));
+        continue;
+      }
+      memset(row, 0, before);
+      memcpy(row + padded->left, x + (c * height + from) * width, middle);
+      memset(row + padded->left + inside, 0, after);
+    }
+}

@@ -1,0 +1,375 @@
+/* Pooling over the two last dimensions of images (N, C, H, W): the largest value, or the mean, of each
+   window. Maxima save where they were found, so that vjp and jvp are a scatter and a gather; means are
+   linear, their windows the product of a list over rows and a list over columns. */
+#include "../base/memory.h"
+#include "../base/parallel.h"
+#include "op.h"
+
+/* ---- geometry ---- */
+
+enum { POOL_KERNEL, POOL_STRIDE, POOL_PADDING, POOL_COUNT_PADDING }; /* places in call->value */
+
+static int pool_check_images(const struct op_call *call) {
+  if (call->input[0]->shape.rank != 4)
+    return status_error("images have four dimensions (N, C, H, W), not %s", shape_text(&call->input[0]->shape));
+  return STATUS_OK;
+}
+
+static int64_t pool_stride(const struct op_call *call, int axis) {
+  int64_t stride = call->value[POOL_STRIDE].list[axis];
+  return stride ? stride : call->value[POOL_KERNEL].list[axis];
+}
+
+static int pool_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  STATUS_TRY(pool_check_images(call));
+  *shape = call->input[0]->shape;
+  for (int axis = 0; axis < 2; axis++) {
+    int64_t kernel = call->value[POOL_KERNEL].list[axis], stride = pool_stride(call, axis),
+            padding = call->value[POOL_PADDING].list[axis], size = shape->size[2 + axis];
+    if (kernel < 1) return status_error("kernel is %lld, it is at least 1", (long long)kernel);
+    if (stride < 1) return status_error("stride is %lld, it is at least 1 (or 0: as the kernel)", (long long)stride);
+    if (padding < 0 || padding > kernel / 2)
+      return status_error("padding is %lld, it lies between 0 and half the kernel (%lld)", (long long)padding,
+                          (long long)(kernel / 2));
+    if (kernel > size + 2 * padding)
+      return status_error("a window of %lld does not fit in images %s with padding %lld", (long long)kernel,
+                          shape_text(&call->input[0]->shape), (long long)padding);
+    shape->size[2 + axis] = (size + 2 * padding - kernel) / stride + 1;
+  }
+  return STATUS_OK;
+}
+
+/* ---- max_pool2d ---- */
+
+/* Windows of 2×2 side by side, the usual case: output row of width columns from input rows top and top + width_in. */
+static void pool_maximum_pairs(real *restrict out, int32_t *restrict index, const real *restrict top, int32_t first,
+                               int64_t width_in, int64_t width) {
+  const real *below = top + width_in;
+  int32_t step = (int32_t)width_in;
+#pragma omp simd
+  for (int64_t j = 0; j < width; j++) {
+    int32_t at = first + 2 * (int32_t)j, place = at;
+    real best = top[2 * j], value = top[2 * j + 1];
+    bool take = value > best || value != value;
+    best = take ? value : best, place = take ? at + 1 : place;
+    value = below[2 * j], take = value > best || value != value;
+    best = take ? value : best, place = take ? at + step : place;
+    value = below[2 * j + 1], take = value > best || value != value;
+    best = take ? value : best, place = take ? at + step + 1 : place;
+    out[j] = best, index[j] = place;
+  }
+}
+
+static int max_pool_forward(struct op_call *call) {
+  const struct shape *in = &call->input[0]->shape, *out = &call->output->shape;
+  int64_t height = in->size[2], width = in->size[3], rows = out->size[2], columns = out->size[3];
+  int64_t planes = in->size[0] * in->size[1];
+  if (height * width > INT32_MAX) return status_error("planes of %s are too large", shape_text(in));
+  int64_t kernel_y = call->value[POOL_KERNEL].list[0], kernel_x = call->value[POOL_KERNEL].list[1];
+  int64_t padding_y = call->value[POOL_PADDING].list[0], padding_x = call->value[POOL_PADDING].list[1];
+  int64_t stride_y = pool_stride(call, 0), stride_x = pool_stride(call, 1);
+  bool pairs = kernel_y == 2 && kernel_x == 2 && stride_y == 2 && stride_x == 2 && padding_y == 0 && padding_x == 0;
+
+  struct tensor *index = tensor_new(TYPE_INT32, out);
+  if (!index) return STATUS_ERROR;
+  struct tensor *x = tensor_contiguous(call->input[0]);
+  if (!x) {
+    tensor_release(index);
+    return STATUS_ERROR;
+  }
+  call->saved[0] = index;
+  const real *from = tensor_real(x);
+  real *to = tensor_real(call->output);
+  int32_t *place = tensor_int32(index);
+#pragma omp parallel for if (planes * height * width > PARALLEL_THRESHOLD)
+  for (int64_t plane = 0; plane < planes; plane++) {
+    const real *source = from + plane * height * width;
+    for (int64_t i = 0; i < rows; i++) {
+      int64_t first = (plane * rows + i) * columns;
+      if (pairs) {
+        pool_maximum_pairs(to + first, place + first, source + 2 * i * width, (int32_t)(2 * i * width), width, columns);
+        continue;
+      }
+      int64_t top = i * stride_y - padding_y, bottom = parallel_minimum(top + kernel_y, height);
+      top = top < 0 ? 0 : top;
+      for (int64_t j = 0; j < columns; j++) {
+        int64_t left = j * stride_x - padding_x, right = parallel_minimum(left + kernel_x, width);
+        left = left < 0 ? 0 : left;
+        int64_t at = top * width + left;
+        real best = source[at];
+        for (int64_t y = top; y < bottom; y++)
+          for (int64_t k = left; k < right; k++) {
+            real value = source[y * width + k];
+            /* the first of equals; a NaN wins, as it must show */
+            if (value > best || value != value) best = value, at = y * width + k;
+          }
+        to[first + j] = best, place[first + j] = (int32_t)at;
+      }
+    }
+  }
+  tensor_release(x);
+  return STATUS_OK;
+}
+
+/* Gradient of one pair of input rows from the row of 2×2 windows over it; every input is in one window. */
+static void pool_scatter_pairs(real *restrict top, const real *restrict gradient, const int32_t *restrict index,
+                               int32_t first, int64_t width_in, int64_t width) {
+  real *restrict below = top + width_in;
+  int32_t step = (int32_t)width_in;
+#pragma omp simd
+  for (int64_t j = 0; j < width; j++) {
+    int32_t place = index[j] - first - 2 * (int32_t)j;
+    top[2 * j] = place == 0 ? gradient[j] : 0;
+    top[2 * j + 1] = place == 1 ? gradient[j] : 0;
+    below[2 * j] = place == step ? gradient[j] : 0;
+    below[2 * j + 1] = place == step + 1 ? gradient[j] : 0;
+  }
+}
+
+static int max_pool_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                        struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  const struct shape *in = &call->input[0]->shape, *out = &gradient->shape;
+  int64_t area = in->size[2] * in->size[3], count = out->size[2] * out->size[3], planes = in->size[0] * in->size[1];
+  bool pairs = call->value[POOL_KERNEL].list[0] == 2 && call->value[POOL_KERNEL].list[1] == 2 &&
+               pool_stride(call, 0) == 2 && pool_stride(call, 1) == 2 && call->value[POOL_PADDING].list[0] == 0 &&
+               call->value[POOL_PADDING].list[1] == 0 && in->size[2] % 2 == 0 && in->size[3] % 2 == 0 &&
+               in->size[3] > 2;
+  struct tensor *g = tensor_contiguous(gradient), *index = tensor_contiguous(call->saved[0]);
+  struct tensor *dx = g && index ? tensor_new(TYPE_REAL, in) : NULL;
+  if (dx) {
+    const real *from = tensor_real(g);
+    const int32_t *place = tensor_int32(index);
+    real *to = tensor_real(dx);
+    int64_t width = in->size[3], columns = out->size[3];
+#pragma omp parallel for if (planes * area > PARALLEL_THRESHOLD)
+    for (int64_t plane = 0; plane < planes; plane++) {
+      real *target = to + plane * area;
+      if (pairs) {
+        for (int64_t i = 0; i < out->size[2]; i++)
+          pool_scatter_pairs(target + 2 * i * width, from + plane * count + i * columns,
+                             place + plane * count + i * columns, (int32_t)(2 * i * width), width, columns);
+        continue;
+      }
+      for (int64_t i = 0; i < area; i++) target[i] = 0;
+      for (int64_t i = plane * count; i < (plane + 1) * count; i++) target[place[i]] += from[i];
+    }
+  }
+  tensor_release(g);
+  tensor_release(index);
+  result[0] = dx;
+  return dx ? STATUS_OK : STATUS_ERROR;
+}
+
+static int max_pool_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  const struct shape *in = &tangent[0]->shape, *out = &call->saved[0]->shape;
+  int64_t area = in->size[2] * in->size[3], count = out->size[2] * out->size[3], planes = in->size[0] * in->size[1];
+  struct tensor *dx = tensor_contiguous(tangent[0]), *index = tensor_contiguous(call->saved[0]);
+  *result = dx && index ? tensor_new(TYPE_REAL, out) : NULL;
+  if (*result) {
+    const real *from = tensor_real(dx);
+    const int32_t *place = tensor_int32(index);
+    real *to = tensor_real(*result);
+#pragma omp parallel for if (planes * count > PARALLEL_THRESHOLD)
+    for (int64_t plane = 0; plane < planes; plane++)
+      for (int64_t i = plane * count; i < (plane + 1) * count; i++) to[i] = from[plane * area + place[i]];
+  }
+  tensor_release(dx);
+  tensor_release(index);
+  return *result ? STATUS_OK : STATUS_ERROR;
+}
+
+/* ---- means: avg_pool2d and adaptive_avg_pool2d ---- */
+
+/* One output coordinate: the mean over inputs first to last - 1, divided by divisor. */
+struct pool_window {
+  int64_t first, last;
+  real divisor;
+};
+
+static void pool_windows(struct pool_window *window, int64_t count, int64_t size, int64_t kernel, int64_t stride,
+                         int64_t padding, bool count_padding) {
+  for (int64_t i = 0; i < count; i++) {
+    int64_t start = i * stride - padding, end = parallel_minimum(start + kernel, size + padding);
+    window[i].first = start < 0 ? 0 : start;
+    window[i].last = parallel_minimum(end, size);
+    window[i].divisor = (real)(count_padding ? end - start : window[i].last - window[i].first);
+  }
+}
+
+/* Windows that share the input out as evenly as may be; they overlap where count does not divide size. */
+static void pool_adaptive_windows(struct pool_window *window, int64_t count, int64_t size) {
+  for (int64_t i = 0; i < count; i++) {
+    window[i].first = i * size / count;
+    window[i].last = ((i + 1) * size + count - 1) / count;
+    window[i].divisor = (real)(window[i].last - window[i].first);
+  }
+}
+
+/* The windows of a call, rows then columns, in one block that the caller deletes; NULL with message. */
+static struct pool_window *pool_mean_windows(const struct op_call *call, const struct shape *out, bool adaptive) {
+  const struct shape *in = &call->input[0]->shape;
+  struct pool_window *window = memory_new((size_t)(out->size[2] + out->size[3]), sizeof *window);
+  if (!window) return NULL;
+  for (int axis = 0; axis < 2; axis++) {
+    struct pool_window *part = window + (axis ? out->size[2] : 0);
+    if (adaptive)
+      pool_adaptive_windows(part, out->size[2 + axis], in->size[2 + axis]);
+    else
+      pool_windows(part, out->size[2 + axis], in->size[2 + axis], call->value[POOL_KERNEL].list[axis],
+                   pool_stride(call, axis), call->value[POOL_PADDING].list[axis],
+                   call->value[POOL_COUNT_PADDING].list[0] != 0);
+  }
+  return window;
+}
+
+static int pool_mean(const struct op_call *call, struct tensor *source, struct tensor *destination, bool adaptive) {
+  const struct shape *in = &source->shape, *out = &destination->shape;
+  int64_t rows = out->size[2], columns = out->size[3], width = in->size[3], area = in->size[2] * width;
+  int64_t planes = in->size[0] * in->size[1];
+  struct pool_window *window = pool_mean_windows(call, out, adaptive);
+  struct tensor *x = window ? tensor_contiguous(source) : NULL;
+  if (x) {
+    const real *from = tensor_real(x);
+    real *to = tensor_real(destination);
+#pragma omp parallel for if (planes * area > PARALLEL_THRESHOLD)
+    for (int64_t plane = 0; plane < planes; plane++)
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) {
+          const struct pool_window *row = &window[i], *column = &window[rows + j];
+          real sum = 0;
+          for (int64_t y = row->first; y < row->last; y++) {
+            const real *line = from + plane * area + y * width;
+#pragma omp simd reduction(+ : sum)
+            for (int64_t k = column->first; k < column->last; k++) sum += line[k];
+          }
+          to[(plane * rows + i) * columns + j] = sum / (row->divisor * column->divisor);
+        }
+  }
+  memory_delete(window);
+  tensor_release(x);
+  return x ? STATUS_OK : STATUS_ERROR;
+}
+
+static int pool_mean_vjp(const struct op_call *call, struct tensor *gradient, struct tensor **result, bool adaptive) {
+  const struct shape *in = &call->input[0]->shape, *out = &gradient->shape;
+  int64_t rows = out->size[2], columns = out->size[3], width = in->size[3], area = in->size[2] * width;
+  int64_t planes = in->size[0] * in->size[1];
+  struct pool_window *window = pool_mean_windows(call, out, adaptive);
+  struct tensor *g = window ? tensor_contiguous(gradient) : NULL;
+  struct tensor *dx = g ? tensor_new(TYPE_REAL, in) : NULL;
+  if (dx) {
+    const real *from = tensor_real(g);
+    real *to = tensor_real(dx);
+#pragma omp parallel for if (planes * area > PARALLEL_THRESHOLD)
+    for (int64_t plane = 0; plane < planes; plane++) {
+      real *target = to + plane * area;
+      for (int64_t i = 0; i < area; i++) target[i] = 0;
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < columns; j++) {
+          const struct pool_window *row = &window[i], *column = &window[rows + j];
+          real share = from[(plane * rows + i) * columns + j] / (row->divisor * column->divisor);
+          for (int64_t y = row->first; y < row->last; y++)
+            for (int64_t k = column->first; k < column->last; k++) target[y * width + k] += share;
+        }
+    }
+  }
+  memory_delete(window);
+  tensor_release(g);
+  result[0] = dx;
+  return dx ? STATUS_OK : STATUS_ERROR;
+}
+
+static int pool_mean_jvp(const struct op_call *call, struct tensor *tangent, struct tensor **result, bool adaptive) {
+  struct shape shape;
+  enum element_type type = TYPE_REAL;
+  STATUS_TRY(call->op->shape(call, &shape, &type));
+  shape.size[0] = tangent->shape.size[0];
+  *result = tensor_new(TYPE_REAL, &shape);
+  if (!*result) return STATUS_ERROR;
+  if (pool_mean(call, tangent, *result, adaptive) == STATUS_OK) return STATUS_OK;
+  tensor_release(*result);
+  *result = NULL;
+  return STATUS_ERROR;
+}
+
+static int average_pool_forward(struct op_call *call) { return pool_mean(call, call->input[0], call->output, false); }
+static int average_pool_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                            struct tensor **result) {
+  return needed[0] ? pool_mean_vjp(call, gradient, result, false) : STATUS_OK;
+}
+static int average_pool_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return pool_mean_jvp(call, tangent[0], result, false);
+}
+
+static int adaptive_pool_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  STATUS_TRY(pool_check_images(call));
+  *shape = call->input[0]->shape;
+  for (int axis = 0; axis < 2; axis++) {
+    int64_t size = call->value[0].list[axis];
+    if (size < 1) return status_error("sizes are at least 1, not %lld", (long long)size);
+    if (shape->size[2 + axis] < 1)
+      return status_error("images %s have no pixels to average", shape_text(&call->input[0]->shape));
+    shape->size[2 + axis] = size;
+  }
+  return STATUS_OK;
+}
+static int adaptive_pool_forward(struct op_call *call) { return pool_mean(call, call->input[0], call->output, true); }
+static int adaptive_pool_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                             struct tensor **result) {
+  return needed[0] ? pool_mean_vjp(call, gradient, result, true) : STATUS_OK;
+}
+static int adaptive_pool_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return pool_mean_jvp(call, tangent[0], result, true);
+}
+
+const struct op pool_ops[] = {
+    {.name = "max_pool2d",
+     .parameter = {{.name = "x", .kind = OP_TENSOR},
+                   {.name = "kernel", .kind = OP_PAIR},
+                   {.name = "stride", .kind = OP_PAIR, .has_default = true, .default_value = 0},
+                   {.name = "padding", .kind = OP_PAIR, .has_default = true, .default_value = 0}},
+     .flags = OP_ROWWISE,
+     .batch_inputs = 1,
+     .shape = pool_shape,
+     .forward = max_pool_forward,
+     .vjp = max_pool_vjp,
+     .jvp = max_pool_jvp,
+     .doc = "largest value of each window of images (N, C, H, W); stride 0 (the default): as the kernel. Of equal "
+            "values the first has the gradient",
+     .samples =
+         (const char *const[]){"distinct:2x3x4x6 kernel=2", "distinct:2x2x5x7 kernel=3,2 stride=2,1",
+                               "distinct:1x2x6x5 kernel=3 stride=2 padding=1", "distinct:2x1x5x5 kernel=2",
+                               "distinct:1x1x1x1 kernel=1", "0x2x4x4 kernel=2", "distinct:2x2x4x2 kernel=2", NULL}},
+    {.name = "avg_pool2d",
+     .parameter = {{.name = "x", .kind = OP_TENSOR},
+                   {.name = "kernel", .kind = OP_PAIR},
+                   {.name = "stride", .kind = OP_PAIR, .has_default = true, .default_value = 0},
+                   {.name = "padding", .kind = OP_PAIR, .has_default = true, .default_value = 0},
+                   {.name = "count_padding", .kind = OP_FLAG, .has_default = true, .default_value = 1}},
+     .flags = OP_ROWWISE,
+     .batch_inputs = 1,
+     .shape = pool_shape,
+     .forward = average_pool_forward,
+     .vjp = average_pool_vjp,
+     .jvp = average_pool_jvp,
+     .doc = "mean of each window of images (N, C, H, W); stride 0 (the default): as the kernel; count_padding: the "
+            "zeros around count as values",
+     .samples = (const char *const[]){"2x3x4x6 kernel=2", "2x2x5x7 kernel=3,2 stride=2,1",
+                                      "1x2x6x5 kernel=3 stride=2 padding=1",
+                                      "2x2x5x4 kernel=3 stride=2 padding=1 count_padding=0", "1x1x1x1 kernel=1",
+                                      "0x2x4x4 kernel=2", NULL}},
+    {.name = "adaptive_avg_pool2d",
+     .parameter = {{.name = "x", .kind = OP_TENSOR}, {.name = "sizes", .kind = OP_PAIR}},
+     .flags = OP_ROWWISE,
+     .batch_inputs = 1,
+     .shape = adaptive_pool_shape,
+     .forward = adaptive_pool_forward,
+     .vjp = adaptive_pool_vjp,
+     .jvp = adaptive_pool_jvp,
+     .doc = "images (N, C, H, W) averaged to the given height and width; 1 is the mean of each plane",
+     .samples = (const char *const[]){"2x3x4x6 sizes=2,3", "2x2x7x5 sizes=3,2", "1x2x3x3 sizes=1", "1x1x2x2 sizes=3",
+                                      "0x2x4x4 sizes=1", NULL}},
+    {.name = NULL}};
