@@ -1,0 +1,221 @@
+--- Base of all optimizers: parameter groups, schedule, clipping, the end of a step, saving.
+-- An optimizer is a class made by `optim.class(name, defaults)` with a method
+-- `update(self, group, settings)` that steps the parameters of one group, or, simpler,
+-- `update_parameter(self, parameter, gradient, state, settings)` that steps one parameter in place; `state` is a table
+-- of the parameter's own, kept under its name.
+-- @module gls.optim.base
+local core = require "gls.core"
+local options = require "gls.options"
+
+local Optimizer = {}
+Optimizer.__index = function(self, key)
+  if key == "learning_rate" then return rawget(self, "groups")[1].settings.learning_rate end
+  return getmetatable(self).class[key]
+end
+Optimizer.__newindex = function(self, key, value)
+  if key == "learning_rate" then
+    for _, group in ipairs(self.groups) do group.settings.learning_rate = value end
+  else
+    rawset(self, key, value)
+  end
+end
+
+local base = {}
+base.__index = base
+
+-- Settings that every optimizer has: schedule, a function of the step; clip, the greatest common norm of the gradients.
+local common = { schedule = options.none, clip = options.none }
+
+local function merged(defaults)
+  local all = {}
+  for name, value in pairs(defaults) do all[name] = value end
+  for name, value in pairs(common) do all[name] = value end
+  return all
+end
+
+local function names_of(parameters, offset)
+  local names = {}
+  for i = 1, #parameters do names[i] = parameters.names and parameters.names[i] or tostring(offset + i) end
+  return names
+end
+
+-- { tensor, tensor, … } is one group; { { parameters = …, setting = … }, … } are several.
+local function split_groups(name, given, defaults, shared)
+  if type(given) ~= "table" then
+    error(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
+      type(given)), 4)
+  end
+  if #given == 0 then
+    error(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name), 4)
+  end
+  local groups, offset = {}, 0
+  local several = type(given[1]) == "table" and given[1].parameters ~= nil
+  for i, group in ipairs(several and given or { { parameters = given } }) do
+    local own = {}
+    for key, value in pairs(shared or {}) do own[key] = value end
+    for key, value in pairs(group) do if key ~= "parameters" then own[key] = value end end
+    if several and (group.schedule or group.clip) then
+      error(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i), 4)
+    end
+    local list = group.parameters
+    if type(list) ~= "table" or #list == 0 then
+      error(("optim.%s: group %d has no parameters"):format(name, i), 4)
+    end
+    groups[i] = { parameters = list, names = names_of(list, offset), states = {},
+      settings = options.check("optim." .. name, own, defaults) }
+    offset = offset + #list
+  end
+  return groups
+end
+
+--- A new class of optimizers.
+-- @tparam string name for messages
+-- @tparam table defaults setting → default; `learning_rate` is among them
+-- @treturn table a class; call it as `Class(parameters, settings)`
+function base.class(name, defaults)
+  local class = setmetatable({ name = name, defaults = merged(defaults) }, { __index = base,
+    __call = function(class, parameters, settings)
+      local groups = split_groups(name, parameters, class.defaults, settings)
+      local self = setmetatable({ groups = groups, steps = 0 },
+        { class = class, __index = Optimizer.__index, __newindex = Optimizer.__newindex, __name = "optim." .. name,
+          __tostring = function(o) return o:describe() end })
+      local first = groups[1].settings
+      rawset(self, "schedule", first.schedule)
+      rawset(self, "clip", first.clip)
+      if class.prepare then class.prepare(self) end
+      return self
+    end })
+  return class
+end
+
+--- The settings of a group with the schedule's factor in the learning rate.
+function base:current(group)
+  local settings = {}
+  for key, value in pairs(group.settings) do settings[key] = value end
+  local factor = self.schedule and self.schedule(self.steps) or 1
+  if type(settings.learning_rate) == "number" then settings.learning_rate = settings.learning_rate * factor end
+  settings.factor = factor
+  return settings
+end
+
+--- Every parameter of every group.
+function base:all_parameters()
+  if not rawget(self, "flat") then
+    local flat = {}
+    for _, group in ipairs(self.groups) do
+      for _, parameter in ipairs(group.parameters) do flat[#flat + 1] = parameter end
+    end
+    rawset(self, "flat", flat)
+  end
+  return rawget(self, "flat")
+end
+
+--- One group in Lua: `update_parameter` for each parameter that has a gradient.
+function base:update(group, settings)
+  for i, parameter in ipairs(group.parameters) do
+    local gradient = parameter.grad
+    if gradient then
+      local name = group.names[i]
+      group.states[name] = group.states[name] or {}
+      self:update_parameter(parameter, gradient, group.states[name], settings)
+    end
+  end
+end
+
+--- Steps all parameters by their gradients, forgets the gradients, releases the tape.
+-- The tape's intermediate tensors go back to the buffer cache; tensors that the script holds keep their values.
+function base:step()
+  local _ <close> = core.no_grad()
+  if self.clip then self.gradient_norm = core.clip_gradients(self:all_parameters(), self.clip) end
+  for _, group in ipairs(self.groups) do self:update(group, self:current(group)) end
+  rawset(self, "steps", self.steps + 1)
+  self:finish()
+end
+
+--- The end of a training step.
+function base:finish()
+  for _, parameter in ipairs(self:all_parameters()) do parameter:zero_grad() end
+  core.tape_release()
+  core.collect()
+end
+
+--- Forgets all gradients without a step.
+function base:zero_grad()
+  for _, parameter in ipairs(self:all_parameters()) do parameter:zero_grad() end
+end
+
+--- What guards counted and the last step size; empty for optimizers that count nothing.
+function base:report() return {} end -- luacheck: ignore self
+
+--- All state: `tensors` by name ("velocity.encoder.1.weight"), `values` numbers by name.
+function base:state_dict()
+  local tensors = {}
+  for _, group in ipairs(self.groups) do
+    for name, state in pairs(group.states) do
+      for key, value in pairs(state) do tensors[key .. "." .. name] = value end
+    end
+  end
+  return { tensors = tensors, values = { steps = self.steps } }
+end
+
+--- Puts back what `state_dict` gave, onto the same parameters. An entry that fits no parameter is an error.
+function base:load_state_dict(saved)
+  for entry, tensor in pairs(saved.tensors) do
+    local found = false
+    for _, group in ipairs(self.groups) do
+      for i, name in ipairs(group.names) do
+        local slot = #entry > #name + 1 and entry:sub(-#name - 1) == "." .. name and entry:sub(1, -#name - 2) or nil
+        if slot and not slot:find(".", 1, true) then
+          self:load_state(group, i, slot, tensor)
+          found = true
+        end
+      end
+    end
+    if not found then error(("the optimizer has no parameter for the saved state %q"):format(entry), 2) end
+  end
+  rawset(self, "steps", saved.values.steps)
+end
+
+--- Puts one state tensor back.
+function base:load_state(group, i, slot, tensor) -- luacheck: ignore self
+  local name = group.names[i]
+  group.states[name] = group.states[name] or {}
+  group.states[name][slot] = tensor:clone()
+end
+
+--- "GLS(damping=0.01, learning_rate=auto, …)"
+function base:describe()
+  local parts = {}
+  for key, value in pairs(self.groups[1].settings) do
+    if type(value) ~= "function" and type(value) ~= "table" then parts[#parts + 1] = key .. "=" .. tostring(value) end
+  end
+  table.sort(parts)
+  return ("%s(%s)"):format(self.name, table.concat(parts, ", "))
+end
+
+--- For optimizers whose step is in C: one userdata a group.
+function base.prepare_core(self, kind)
+  for _, group in ipairs(self.groups) do group.core = core.optimizer(kind, group.parameters) end
+end
+
+--- Methods of classes whose step is in C.
+base.core_methods = {}
+
+function base.core_methods:finish()
+  for i = 2, #self.groups do self.groups[i].core:clear() end
+  self.groups[1].core:finish()
+end
+
+function base.core_methods:state_dict()
+  local tensors = {}
+  for _, group in ipairs(self.groups) do
+    for _, entry in ipairs(group.core:state()) do tensors[entry[1] .. "." .. group.names[entry[2]]] = entry[3] end
+  end
+  return { tensors = tensors, values = { steps = self.steps } }
+end
+
+function base.core_methods:load_state(group, i, slot, tensor) -- luacheck: ignore self
+  group.core:set_state(slot, i, tensor)
+end
+
+return base

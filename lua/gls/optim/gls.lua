@@ -1,0 +1,163 @@
+--- GLS, gradient least squares: each affine layer's weights move so that the layer's outputs move along their negative
+-- gradient, in damped least squares. Mathematics and sources: runtime/optim/gls.c.
+-- @module gls.optim.gls
+local core = require "gls.core"
+local base = require "gls.optim.base"
+local options = require "gls.options"
+
+--- Settings.
+-- @field learning_rate = "auto": the exact minimiser of the loss's Gauss–Newton model along the direction, fresh at
+--   every step; or a number η (0.1 to 0.3 suits cross-entropy; with `graft` see there)
+-- @field damping = 0.01 ρ, relative: λ = ρ · tr(AᵀA/n) / min(rows, d)
+-- @field delta = 0.3 caution of the automatic step: curvature × (1 + delta)
+-- @field rows = 0.25 fraction of the batch's rows that the curvature is measured on
+-- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
+-- @field graft nil; "sgd": the step has the norm of SGD's at `learning_rate`; "rms": each layer's step has root mean
+--   square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9, damping = 1,
+--   learning_rate = 1e-3 }`
+-- @field per_layer = false with graft "sgd": layer by layer instead of over all layers
+-- @field statistics = "batch"; "moving": AᵀA is averaged over steps (`decay` = 0.95) and factorised every
+--   `refresh` = 5 steps
+-- @field weight_decay = 0 decoupled, times the learning rate (automatic: times the schedule's factor)
+-- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
+-- @field verify = false: `step(closure)` computes the loss again after the step; one that is not finite is undone and λ
+--   raised tenfold
+-- @field statistics_rows = 4096 convolutions: about how many patches the statistics are made from
+-- @field fallback = "adam" for parameters without factors (norms, embeddings), or "sgd"
+-- @field fallback_learning_rate = 1e-3 of the fallback, times the schedule's factor
+local GLS = base.class("GLS", {
+  learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = 0.25, momentum = options.any(0),
+  graft = options.none, per_layer = false, statistics = "batch", decay = 0.95, refresh = 5, weight_decay = 0, trust = 0,
+  verify = false, statistics_rows = 4096, fallback = "adam", fallback_learning_rate = 1e-3,
+})
+
+for method, body in pairs(base.core_methods) do GLS[method] = body end
+
+local function check(settings)
+  local function fail(...) error("optim.GLS: " .. string.format(...), 6) end
+  local rate, momentum = settings.learning_rate, settings.momentum
+  if type(rate) ~= "number" and rate ~= "auto" then
+    fail('learning_rate is a number or "auto", got %s', tostring(rate))
+  end
+  if type(momentum) ~= "number" and momentum ~= "auto" then
+    fail('momentum is a number or "auto", got %s', tostring(momentum))
+  end
+  if type(momentum) == "number" and (momentum < 0 or momentum >= 1) then
+    fail("momentum is at least 0 and below 1, got %g", momentum)
+  end
+  if settings.damping <= 0 or settings.damping ~= settings.damping then
+    fail("damping is above 0 (1e-2 to 1e-1 is a good start), got %g", settings.damping)
+  end
+  if settings.graft and settings.graft ~= "sgd" and settings.graft ~= "rms" then
+    fail('graft is "sgd" or "rms", got "%s"', tostring(settings.graft))
+  end
+  if settings.graft and rate == "auto" then
+    fail('graft = "%s" sets the length of the step by learning_rate, which then is a number', settings.graft)
+  end
+  if momentum == "auto" and rate ~= "auto" then fail('momentum = "auto" goes with learning_rate = "auto"') end
+  if momentum == "auto" and settings.statistics ~= "batch" then
+    fail('momentum = "auto" goes with statistics = "batch"')
+  end
+  if settings.statistics ~= "batch" and settings.statistics ~= "moving" then
+    fail('statistics is "batch" or "moving", got "%s"', tostring(settings.statistics))
+  end
+  if settings.fallback ~= "adam" and settings.fallback ~= "sgd" then
+    fail('fallback is "adam" or "sgd", got "%s"', tostring(settings.fallback))
+  end
+end
+
+local said = {}
+
+-- Parameters whose module is not affine go to the fallback; the user hears of it once.
+local function announce(group)
+  local owners, others = group.parameters.owners, {}
+  if not owners then return end
+  for i, name in ipairs(group.names) do
+    if owners[i] and not owners[i].affine then others[#others + 1] = name end
+  end
+  if #others == 0 then return end
+  local message = ("GLS: no factors for %s: left to %s, learning rate %g\n"):format(table.concat(others, ", "),
+    group.settings.fallback, group.settings.fallback_learning_rate)
+  if not said[message] then io.stderr:write(message) end
+  said[message] = true
+end
+
+function GLS.prepare(self)
+  if #self.groups > 1 then
+    for _, group in ipairs(self.groups) do
+      if group.settings.learning_rate == "auto" then
+        error('optim.GLS: learning_rate = "auto" is one step for all; with several groups give each a number', 4)
+      end
+    end
+  end
+  for _, group in ipairs(self.groups) do
+    check(group.settings)
+    announce(group)
+    group.core = core.optimizer("gls", group.parameters)
+    group.fallback = core.optimizer(group.settings.fallback, group.parameters)
+  end
+end
+
+-- The fallback steps the parameters that GLS left: the others' gradients are gone by then.
+local function step_fallback(self, group, settings)
+  local left = {}
+  for _, i in ipairs(group.core:unhandled()) do left[i] = true end
+  if next(left) == nil then return end
+  for i, parameter in ipairs(group.parameters) do
+    if not left[i] then parameter:zero_grad() end
+  end
+  group.fallback:step {
+    learning_rate = settings.fallback_learning_rate * settings.factor, momentum = 0.9, nesterov = false,
+    beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = settings.weight_decay, decoupled = true,
+    step = self.steps + 1,
+  }
+end
+
+function GLS:update(group, settings)
+  settings.automatic = settings.learning_rate == "auto"
+  if settings.automatic then settings.learning_rate = settings.factor end
+  settings.automatic_momentum = settings.momentum == "auto"
+  if settings.automatic_momentum then settings.momentum = 0 end
+  group.core:step(settings)
+  step_fallback(self, group, settings)
+end
+
+local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge end
+
+--- One step; with `verify` the closure computes the loss of the same batch again.
+-- @tparam[opt] function closure → loss (a tensor of one element)
+function GLS:step(closure)
+  if not self.groups[1].settings.verify then return base.step(self) end
+  if type(closure) ~= "function" then
+    error("optim.GLS: verify needs step(closure), a function that computes the loss of this batch again", 2)
+  end
+  local parameters, before = self:all_parameters(), {}
+  for i, parameter in ipairs(parameters) do before[i] = parameter:detach():clone() end
+  base.step(self)
+  local _ <close> = core.no_grad()
+  if not finite(closure():item()) then
+    for i, parameter in ipairs(parameters) do parameter:detach():copy(before[i]) end
+    for _, group in ipairs(self.groups) do group.core:undone() end
+  end
+end
+
+--- What the guards did (counts: cholesky_retries, direction_fallbacks, trust_limits, skipped_steps, undone_steps) and
+-- the last step's `learning_rate` η and `momentum` μ.
+function GLS:report() return self.groups[1].core:report() end
+
+function GLS:state_dict()
+  local saved = base.core_methods.state_dict(self)
+  for _, group in ipairs(self.groups) do
+    for _, entry in ipairs(group.fallback:state()) do
+      saved.tensors["fallback_" .. entry[1] .. "." .. group.names[entry[2]]] = entry[3]
+    end
+  end
+  return saved
+end
+
+function GLS:load_state(group, i, slot, tensor) -- luacheck: ignore self
+  local fallback = slot:match("^fallback_(.*)")
+  if fallback then group.fallback:set_state(fallback, i, tensor) else group.core:set_state(slot, i, tensor) end
+end
+
+return GLS

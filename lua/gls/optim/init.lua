@@ -1,0 +1,51 @@
+--- Optimizers. `opt:step()` after `loss:backward()` moves the parameters, forgets the gradients and ends the step.
+-- All take `(parameters, settings)`; parameters is `model:parameters()`, or a list of groups
+-- `{ { parameters = …, learning_rate = … }, … }`. All take `schedule` (a function of the step, `optim.schedule`) and
+-- `clip` (the greatest common norm of all gradients).
+-- @module gls.optim
+local core = require "gls.core"
+local base = require "gls.optim.base"
+
+local optim = { schedule = require "gls.optim.schedule", class = base.class, GLS = require "gls.optim.gls" }
+
+local function core_class(kind, name, defaults)
+  local class = base.class(name, defaults)
+  function class.prepare(self) base.prepare_core(self, kind) end
+  for method, body in pairs(base.core_methods) do class[method] = body end
+  return class
+end
+
+--- Stochastic gradient descent (momentum as in Sutskever et al., ICML 2013). Settings: `learning_rate` = 0.1,
+-- `momentum` = 0, `nesterov` = false, `weight_decay` = 0 (decoupled: times the learning rate).
+optim.SGD = core_class("sgd", "SGD", { learning_rate = 0.1, momentum = 0, nesterov = false, weight_decay = 0 })
+
+function optim.SGD:update(group, settings) group.core:step(settings) end -- luacheck: ignore self
+
+-- Adam's step: the bias corrections need the number of the step.
+local function adam_update(self, group, settings)
+  settings.step = self.steps + 1
+  group.core:step(settings)
+end
+
+--- Adam (Kingma and Ba, ICLR 2015). Settings: `learning_rate` = 1e-3, `beta1` = 0.9, `beta2` = 0.999,
+-- `epsilon` = 1e-8, `weight_decay` = 0 (joins the gradient).
+optim.Adam = core_class("adam", "Adam",
+  { learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0 })
+optim.Adam.update = adam_update
+
+--- AdamW (Loshchilov and Hutter, ICLR 2019): Adam with decoupled decay. Settings as Adam's, `weight_decay` = 0.01.
+optim.AdamW = core_class("adam", "AdamW",
+  { learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.01 })
+
+function optim.AdamW:update(group, settings)
+  settings.decoupled = true
+  adam_update(self, group, settings)
+end
+
+--- Scales all gradients so that their common norm is at most `maximum`; gives the norm before.
+function optim.clip_gradients(parameters, maximum) return core.clip_gradients(parameters, maximum) end
+
+--- The factors (A, ∂L/∂Z) that backward left at an affine layer's weight: a list of `{ a =, g = }`, one for each use.
+optim.factors = core.factors
+
+return optim

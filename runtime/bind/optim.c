@@ -1,0 +1,330 @@
+/* Optim: optimizers as userdata. A userdata holds its parameters and their state tensors; settings come as a table
+   of numbers at every step, so that schedules live in Lua. */
+#include "bind.h"
+
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../optim/optim.h"
+
+#define BIND_OPTIMIZER "gls.optimizer"
+
+enum optimizer_kind { KIND_SGD, KIND_ADAM, KIND_GLS };
+enum { SLOT_COUNT = 3 };
+static const char *const kind_name[] = {"sgd", "adam", "gls", NULL};
+static const char *const slot_name[][SLOT_COUNT] = {
+    {"velocity", NULL, NULL}, {"first_moment", "second_moment", NULL}, {"velocity", "covariance", "cholesky"}};
+
+struct optimizer {
+  enum optimizer_kind kind;
+  int count;
+  struct tensor **parameter;
+  struct tensor **state[SLOT_COUNT]; /* of SGD and Adam */
+  struct gls *gls;
+};
+
+static int optimizer_release(lua_State *L) {
+  struct optimizer *o = luaL_checkudata(L, 1, BIND_OPTIMIZER);
+  for (int i = 0; i < o->count; i++) {
+    tensor_release(o->parameter[i]);
+    for (int k = 0; k < SLOT_COUNT; k++)
+      if (o->state[k]) tensor_release(o->state[k][i]);
+  }
+  memory_delete(o->parameter);
+  for (int k = 0; k < SLOT_COUNT; k++) memory_delete(o->state[k]);
+  gls_delete(o->gls);
+  memset(o, 0, sizeof *o);
+  return 0;
+}
+
+static struct optimizer *check_optimizer(lua_State *L) {
+  struct optimizer *o = luaL_checkudata(L, 1, BIND_OPTIMIZER);
+  if (!o->parameter) luaL_error(L, "this optimizer has been released");
+  return o;
+}
+
+/* optimizer(kind, parameters) */
+static int optimizer_new(lua_State *L) {
+  int kind = luaL_checkoption(L, 1, NULL, kind_name);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  int count = (int)luaL_len(L, 2);
+  if (count == 0) return luaL_error(L, "an optimizer needs at least one parameter; the list given is empty");
+  struct optimizer *o = lua_newuserdatauv(L, sizeof *o, 0);
+  memset(o, 0, sizeof *o);
+  luaL_setmetatable(L, BIND_OPTIMIZER);
+  o->kind = (enum optimizer_kind)kind;
+  o->parameter = memory_new((size_t)count, sizeof *o->parameter);
+  if (!o->parameter) return bind_error(L);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 2, i + 1);
+    struct tensor *t = bind_test_tensor(L, -1);
+    if (!t) return luaL_error(L, "parameter %d is a %s, not a tensor", i + 1, luaL_typename(L, -1));
+    if (!t->requires_gradient)
+      return luaL_error(L, "parameter %d does not require a gradient; call x:requires_grad(true) on it first", i + 1);
+    if (!tensor_is_contiguous(t))
+      return luaL_error(L, "parameter %d is a strided view; make it with x:contiguous()", i + 1);
+    for (int k = 0; k < i; k++)
+      if (o->parameter[k] == t) return luaL_error(L, "parameters %d and %d are the same tensor", k + 1, i + 1);
+    o->parameter[i] = tensor_retain(t);
+    o->count = i + 1;
+    lua_pop(L, 1);
+  }
+  for (int k = 0; k < SLOT_COUNT && kind != KIND_GLS; k++) {
+    o->state[k] = memory_new((size_t)count, sizeof *o->state[k]);
+    if (!o->state[k]) return bind_error(L);
+  }
+  if (kind == KIND_GLS && !(o->gls = gls_new(count))) return bind_error(L);
+  return 1;
+}
+
+static double number(lua_State *L, const char *name) {
+  if (lua_getfield(L, 2, name) != LUA_TNUMBER)
+    luaL_error(L, "%s: a number is expected, got %s", name, luaL_typename(L, -1));
+  double value = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static bool flag(lua_State *L, const char *name) {
+  lua_getfield(L, 2, name);
+  bool value = lua_toboolean(L, -1);
+  lua_pop(L, 1);
+  return value;
+}
+
+static int choice(lua_State *L, const char *name, const char *const *choices) {
+  lua_getfield(L, 2, name);
+  int value = 0;
+  if (!lua_isnil(L, -1)) {
+    const char *text = lua_tostring(L, -1);
+    for (value = 0; choices[value] && (!text || strcmp(text, choices[value]) != 0);) value++;
+    if (!choices[value]) return luaL_error(L, "%s: there is no \"%s\"", name, text ? text : luaL_typename(L, -1));
+  }
+  lua_pop(L, 1);
+  return value;
+}
+
+static struct gls_options gls_options_of(lua_State *L) {
+  static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", NULL};
+  return (struct gls_options){.damping = number(L, "damping"),
+                              .automatic = flag(L, "automatic"),
+                              .learning_rate = number(L, "learning_rate"),
+                              .delta = number(L, "delta"),
+                              .rows = number(L, "rows"),
+                              .momentum = number(L, "momentum"),
+                              .automatic_momentum = flag(L, "automatic_momentum"),
+                              .graft = (enum gls_graft)choice(L, "graft", grafts),
+                              .per_layer = flag(L, "per_layer"),
+                              .statistics = (enum gls_statistics)choice(L, "statistics", statistics),
+                              .decay = number(L, "decay"),
+                              .refresh = (int)number(L, "refresh"),
+                              .weight_decay = number(L, "weight_decay"),
+                              .trust = number(L, "trust"),
+                              .statistics_rows = (int64_t)number(L, "statistics_rows")};
+}
+
+/* optimizer:step(settings): applies the gradients; keeps them and the tape. */
+static int optimizer_step(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  luaL_checktype(L, 2, LUA_TTABLE);
+  if (o->kind == KIND_SGD) {
+    struct sgd_options options = {number(L, "learning_rate"), number(L, "momentum"), number(L, "weight_decay"),
+                                  flag(L, "nesterov")};
+    bind_check(L, sgd_step(o->parameter, o->state[0], o->count, &options));
+  } else if (o->kind == KIND_ADAM) {
+    struct adam_options options = {.learning_rate = number(L, "learning_rate"),
+                                   .beta1 = number(L, "beta1"),
+                                   .beta2 = number(L, "beta2"),
+                                   .epsilon = number(L, "epsilon"),
+                                   .weight_decay = number(L, "weight_decay"),
+                                   .decoupled = flag(L, "decoupled"),
+                                   .step = (int64_t)number(L, "step")};
+    bind_check(L, adam_step(o->parameter, o->state[0], o->state[1], o->count, &options));
+  } else {
+    struct gls_options options = gls_options_of(L);
+    bind_check(L, gls_step(o->gls, o->parameter, &options));
+  }
+  return 0;
+}
+
+/* optimizer:unhandled() -> list of the places of parameters that the last GLS step left alone */
+static int optimizer_unhandled(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  lua_newtable(L);
+  lua_Integer n = 0;
+  for (int i = 0; i < o->count && o->gls; i++) {
+    if (o->gls->handled[i]) continue;
+    lua_pushinteger(L, i + 1);
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
+/* optimizer:finish(): the end of a training step: gradients are forgotten, the tape is released, young garbage goes. */
+static int optimizer_finish(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  for (int i = 0; i < o->count; i++) gradient_clear(o->parameter[i]);
+  tape_release();
+  bind_collect(L);
+  return 0;
+}
+
+/* optimizer:clear() */
+static int optimizer_clear(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  for (int i = 0; i < o->count; i++) gradient_clear(o->parameter[i]);
+  return 0;
+}
+
+static struct tensor **slot(struct optimizer *o, int k, int i) {
+  if (o->kind != KIND_GLS) return &o->state[k][i];
+  struct gls_layer *layer = &o->gls->layer[i];
+  return k == 0 ? &layer->velocity : k == 1 ? &layer->covariance : &layer->cholesky;
+}
+
+/* optimizer:state() -> list of { slot, place, tensor } */
+static int optimizer_state(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  lua_newtable(L);
+  lua_Integer n = 0;
+  for (int k = 0; k < SLOT_COUNT && slot_name[o->kind][k]; k++) {
+    for (int i = 0; i < o->count; i++) {
+      struct tensor *t = *slot(o, k, i);
+      if (!t) continue;
+      lua_createtable(L, 3, 0);
+      lua_pushstring(L, slot_name[o->kind][k]);
+      lua_rawseti(L, -2, 1);
+      lua_pushinteger(L, i + 1);
+      lua_rawseti(L, -2, 2);
+      bind_push_tensor(L, tensor_copy(t));
+      lua_rawseti(L, -2, 3);
+      lua_rawseti(L, -2, ++n);
+    }
+  }
+  return 1;
+}
+
+/* optimizer:set_state(slot, place, tensor) */
+static int optimizer_set_state(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  const char *name = luaL_checkstring(L, 2);
+  lua_Integer place = luaL_checkinteger(L, 3);
+  struct tensor *t = bind_tensor(L, 4);
+  luaL_argcheck(L, place >= 1 && place <= o->count, 3, "no such parameter");
+  for (int k = 0; k < SLOT_COUNT && slot_name[o->kind][k]; k++) {
+    if (strcmp(name, slot_name[o->kind][k]) != 0) continue;
+    if (t->type != TYPE_REAL) return luaL_error(L, "state \"%s\" is a tensor of %s", name, type_name(t->type));
+    if (o->kind != KIND_GLS && !shape_equal(&t->shape, &o->parameter[place - 1]->shape))
+      return luaL_error(L, "state \"%s\" of parameter %d has shape %s, the parameter %s", name, (int)place,
+                        shape_text(&t->shape), shape_text(&o->parameter[place - 1]->shape));
+    struct tensor *copy = tensor_copy(t);
+    if (!copy) return bind_error(L);
+    tensor_release(*slot(o, k, (int)place - 1));
+    *slot(o, k, (int)place - 1) = copy;
+    return 0;
+  }
+  return luaL_error(L, "an optimizer of kind %s has no state \"%s\"", kind_name[o->kind], name);
+}
+
+static void set_number(lua_State *L, const char *name, double value) {
+  lua_pushnumber(L, value);
+  lua_setfield(L, -2, name);
+}
+
+static void set_count(lua_State *L, const char *name, int64_t value) {
+  lua_pushinteger(L, (lua_Integer)value);
+  lua_setfield(L, -2, name);
+}
+
+/* optimizer:report() -> what the guards counted, the last η and μ */
+static int optimizer_report(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  lua_newtable(L);
+  if (!o->gls) return 1;
+  const struct gls_report *report = &o->gls->report;
+  set_count(L, "steps", report->steps);
+  set_count(L, "cholesky_retries", report->cholesky_retries);
+  set_count(L, "direction_fallbacks", report->direction_fallbacks);
+  set_count(L, "trust_limits", report->trust_limits);
+  set_count(L, "skipped_steps", report->skipped_steps);
+  set_count(L, "undone_steps", report->undone_steps);
+  set_number(L, "learning_rate", report->learning_rate);
+  set_number(L, "momentum", report->momentum);
+  set_number(L, "damping_scale", report->damping_scale);
+  return 1;
+}
+
+/* optimizer:undone(): the caller has put the parameters back; λ is raised. */
+static int optimizer_undone(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  if (o->gls) gls_undone(o->gls);
+  return 0;
+}
+
+/* clip_gradients(parameters, maximum) -> norm before */
+static int bind_clip(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  double maximum = luaL_checknumber(L, 2), norm = 0;
+  int count = (int)luaL_len(L, 1);
+  struct tensor **parameter = lua_newuserdatauv(L, (size_t)(count ? count : 1) * sizeof *parameter, 0);
+  for (int i = 0; i < count; i++) {
+    lua_rawgeti(L, 1, i + 1);
+    parameter[i] = bind_tensor(L, -1);
+    lua_pop(L, 1); /* the list keeps it */
+  }
+  bind_check(L, clip_gradients(parameter, count, maximum, &norm));
+  lua_pushnumber(L, norm);
+  return 1;
+}
+
+/* factors(parameter) -> list of { a = A, g = G } */
+static int bind_factors(lua_State *L) {
+  struct tensor *leaf = bind_tensor(L, 1);
+  lua_newtable(L);
+  lua_Integer n = 0;
+  for (int i = 0; leaf->gradient && i < leaf->gradient->factor_count; i++) {
+    const struct factor *factor = &leaf->gradient->factor[i];
+    if (factor->input != 1 || factor->node->released) continue;
+    struct factors f = {0};
+    bind_check(L, factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
+    lua_createtable(L, 0, 2);
+    struct tensor **a = bind_new_tensor(L);
+    *a = f.a;
+    lua_setfield(L, -2, "a");
+    struct tensor **g = bind_new_tensor(L);
+    *g = f.g;
+    lua_setfield(L, -2, "g");
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
+static const luaL_Reg methods[] = {{"step", optimizer_step},       {"unhandled", optimizer_unhandled},
+                                   {"finish", optimizer_finish},   {"clear", optimizer_clear},
+                                   {"state", optimizer_state},     {"set_state", optimizer_set_state},
+                                   {"report", optimizer_report},   {"undone", optimizer_undone},
+                                   {"release", optimizer_release}, {NULL, NULL}};
+
+static const struct bind_function functions[] = {
+    {"optimizer", optimizer_new,
+     "optimizer(kind, parameters) -> userdata\nThe C side of gls.optim: kind is \"sgd\", \"adam\" or \"gls\"."},
+    {"clip_gradients", bind_clip,
+     "clip_gradients(parameters, maximum) -> norm\nScales all gradients so that their common Euclidean norm is at most "
+     "maximum; gives the norm before (Pascanu et al., ICML 2013)."},
+    {"factors", bind_factors,
+     "factors(parameter) -> list\nOf an affine layer's weight after backward: for each use { a = inputs (rows × d), g "
+     "= "
+     "∂L/∂outputs (rows × m) }; the gradient is the sum of aᵀg. Empty for other tensors."},
+    {NULL, NULL, NULL}};
+
+void bind_open_optim(lua_State *L) {
+  luaL_newmetatable(L, BIND_OPTIMIZER);
+  lua_pushcfunction(L, optimizer_release);
+  lua_setfield(L, -2, "__gc");
+  lua_pushcfunction(L, optimizer_release);
+  lua_setfield(L, -2, "__close");
+  luaL_newlib(L, methods);
+  lua_setfield(L, -2, "__index");
+  lua_pop(L, 1);
+  bind_functions(L, functions);
+}
