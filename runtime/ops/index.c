@@ -1,0 +1,553 @@
+/* Index: ops that pick or add elements by int32 indices, which start at 1 and are checked before anything is read.
+
+   Around a dimension a contiguous tensor is (outer, n, inner). Where indices repeat, contributions are added in the
+   order of the indices: work is split by destination, never by index, so that sums do not depend on threads. */
+#include <stdio.h>
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+#include "elementwise.h"
+
+static int given(struct tensor *tensor, struct tensor **result) {
+  *result = tensor;
+  return tensor ? STATUS_OK : STATUS_ERROR;
+}
+
+/* ---- indices ---- */
+
+static int check_index_type(const struct tensor *indices) {
+  if (indices->type == TYPE_INT32) return STATUS_OK;
+  return status_error("indices are %s: they must be int32", type_name(indices->type));
+}
+
+/* "(2, 3)": the place, from 1, of element number at. */
+static void place_text(const struct shape *shape, int64_t at, char *text, size_t length) {
+  int64_t place[TENSOR_MAX_RANK] = {0};
+  for (int i = shape->rank - 1; i >= 0; i--) {
+    place[i] = at % shape->size[i] + 1;
+    at /= shape->size[i];
+  }
+  int used = snprintf(text, length, "(");
+  for (int i = 0; i < shape->rank; i++)
+    used += snprintf(text + used, length - (size_t)used, "%s%lld", i ? ", " : "", (long long)place[i]);
+  snprintf(text + used, length - (size_t)used, ")");
+}
+
+/* *result: contiguous indices, all within 1..n. */
+static int take_indices(struct tensor *indices, int64_t n, struct tensor **result) {
+  struct tensor *flat = tensor_contiguous(indices);
+  if (!flat) return STATUS_ERROR;
+  const int32_t *index = tensor_int32(flat);
+  int64_t count = tensor_count(flat);
+  int outside = 0;
+#pragma omp simd reduction(| : outside)
+  for (int64_t i = 0; i < count; i++) outside |= (index[i] < 1) | (index[i] > n);
+  for (int64_t i = 0; outside && i < count; i++) {
+    if (index[i] >= 1 && index[i] <= n) continue;
+    char place[192];
+    place_text(&flat->shape, i, place, sizeof place);
+    status_error(n > 0 ? "index %d at %s is out of range: 1 to %lld"
+                       : "index %d at %s is out of range: there is nothing to choose from (size %lld)",
+                 (int)index[i], place, (long long)n);
+    tensor_release(flat);
+    return STATUS_ERROR;
+  }
+  return given(flat, result);
+}
+
+/* ---- rows: (outer, n, inner) by k indices ---- */
+
+struct rows {
+  int64_t outer, n, inner, k;
+  const int32_t *index;
+};
+
+static struct rows rows_of(const struct shape *x, int dimension, const struct tensor *indices) {
+  struct rows rows = {1, x->size[dimension], 1, tensor_count(indices), tensor_int32(indices)};
+  for (int i = 0; i < dimension; i++) rows.outer *= x->size[i];
+  for (int i = dimension + 1; i < x->rank; i++) rows.inner *= x->size[i];
+  return rows;
+}
+
+/* out (outer, k, inner) = rows of x (outer, n, inner); elements of any type. */
+static void take_rows(const struct rows *rows, char *out, const char *x, size_t element) {
+  size_t row = (size_t)rows->inner * element;
+#pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k * rows->inner > PARALLEL_THRESHOLD)
+  for (int64_t o = 0; o < rows->outer; o++)
+    for (int64_t j = 0; j < rows->k; j++)
+      memcpy(out + (size_t)(o * rows->k + j) * row, x + (size_t)(o * rows->n + rows->index[j] - 1) * row, row);
+}
+
+/* sums (outer, n, inner) += rows of x (outer, k, inner). A piece of work owns a range of the n rows. */
+static void add_rows(const struct rows *rows, real *sums, const real *x) {
+  int64_t pieces = rows->inner >= 32 && rows->outer < 16 ? parallel_minimum(16, rows->n) : 1;
+#pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k * rows->inner > PARALLEL_THRESHOLD)
+  for (int64_t o = 0; o < rows->outer; o++) {
+    for (int64_t p = 0; p < pieces; p++) {
+      int64_t first = rows->n * p / pieces, last = rows->n * (p + 1) / pieces;
+      for (int64_t j = 0; j < rows->k; j++) {
+        int64_t at = rows->index[j] - 1;
+        if (at < first || at >= last) continue;
+        real *to = sums + (o * rows->n + at) * rows->inner;
+        const real *from = x + (o * rows->k + j) * rows->inner;
+        for (int64_t i = 0; i < rows->inner; i++) to[i] += from[i];
+      }
+    }
+  }
+}
+
+/* *result: out, or when it is NULL a new tensor of the shape, with x's rows along the dimension. */
+static int take(struct tensor *x, int dimension, struct tensor *indices, const struct shape *shape, struct tensor *out,
+                struct tensor **result) {
+  struct tensor *from = NULL, *index = NULL, *to = out ? tensor_retain(out) : tensor_new(x->type, shape);
+  if (to) from = tensor_contiguous(x);
+  int status = from ? take_indices(indices, x->shape.size[dimension], &index) : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    size_t element = type_size(x->type);
+    struct rows rows = rows_of(&x->shape, dimension, index);
+    take_rows(&rows, (char *)to->storage->data + (size_t)to->offset * element,
+              (const char *)from->storage->data + (size_t)from->offset * element, element);
+  }
+  tensor_release(from);
+  tensor_release(index);
+  if (status == STATUS_OK && result) return given(to, result);
+  tensor_release(to);
+  return status;
+}
+
+/* *result: zeros of the shape, plus gradient's rows at their places. */
+static int put_back(struct tensor *gradient, int dimension, struct tensor *indices, const struct shape *shape,
+                    struct tensor **result) {
+  struct tensor *from = NULL, *index = NULL, *sums = tensor_zeros(TYPE_REAL, shape);
+  if (sums) from = tensor_contiguous(gradient);
+  int status = from ? take_indices(indices, shape->size[dimension], &index) : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    struct rows rows = rows_of(shape, dimension, index);
+    add_rows(&rows, tensor_real(sums), tensor_real(from));
+  }
+  tensor_release(from);
+  tensor_release(index);
+  if (status == STATUS_OK) return given(sums, result);
+  tensor_release(sums);
+  return STATUS_ERROR;
+}
+
+/* ---- index_select ---- */
+
+static int dimension_of(const struct op_call *call, int *dimension) {
+  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, dimension);
+}
+
+static bool later_dimension(const struct op_call *call) {
+  int dimension;
+  return dimension_of(call, &dimension) == STATUS_OK && dimension != 0;
+}
+
+static int index_select_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  const struct tensor *indices = call->input[1];
+  int dimension;
+  *type = call->input[0]->type;
+  *shape = call->input[0]->shape;
+  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(check_index_type(indices));
+  if (indices->shape.rank != 1)
+    return status_error("indices are a list (1 dimension), not %s", shape_text(&indices->shape));
+  shape->size[dimension] = indices->shape.size[0];
+  return STATUS_OK;
+}
+
+static int index_select_forward(struct op_call *call) {
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  return take(call->input[0], dimension, call->input[1], NULL, call->output, NULL);
+}
+
+static int index_select_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                            struct tensor **result) {
+  int dimension;
+  if (!needed[0]) return STATUS_OK;
+  STATUS_TRY(dimension_of(call, &dimension));
+  return put_back(gradient, dimension, call->input[1], &call->input[0]->shape, &result[0]);
+}
+
+static int index_select_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  int dimension;
+  STATUS_TRY(dimension_of(call, &dimension));
+  return take(tangent[0], dimension, call->input[1], &call->output->shape, NULL, result);
+}
+
+/* ---- embedding ---- */
+
+static int embedding_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  const struct shape *weight = &call->input[0]->shape;
+  *shape = call->input[1]->shape;
+  STATUS_TRY(check_index_type(call->input[1]));
+  if (weight->rank != 2) return status_error("the weight is a matrix, one row an entry, not %s", shape_text(weight));
+  if (shape->rank == TENSOR_MAX_RANK) return status_error("a tensor has at most %d dimensions", TENSOR_MAX_RANK);
+  shape->size[shape->rank++] = weight->size[1];
+  return STATUS_OK;
+}
+
+static int embedding_forward(struct op_call *call) {
+  return take(call->input[0], 0, call->input[1], NULL, call->output, NULL);
+}
+
+static int embedding_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                         struct tensor **result) {
+  return needed[0] ? put_back(gradient, 0, call->input[1], &call->input[0]->shape, &result[0]) : STATUS_OK;
+}
+
+static int embedding_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return take(tangent[0], 0, call->input[1], &call->output->shape, NULL, result);
+}
+
+static bool embedding_rowwise(const struct op_call *call) { return call->input[1]->shape.rank > 0; }
+
+/* ---- gather, scatter_add: x is (outer, n, inner), indices (outer, k, inner) ---- */
+
+/* x and indices differ in the dimension alone. */
+static int gather_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  const struct shape *x = &call->input[0]->shape, *indices = &call->input[1]->shape;
+  int dimension;
+  *type = call->input[0]->type;
+  *shape = *indices;
+  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(check_index_type(call->input[1]));
+  bool fits = x->rank == indices->rank;
+  for (int i = 0; fits && i < x->rank; i++) fits = i == dimension || x->size[i] == indices->size[i];
+  if (fits) return STATUS_OK;
+  return status_error("indices of shape %s do not fit %s: they may differ only in dimension %d", shape_text(indices),
+                      shape_text(x), dimension + 1);
+}
+
+static int scatter_add_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  STATUS_TRY(gather_shape(call, shape, type));
+  if (!shape_equal(shape, &call->input[2]->shape))
+    return status_error("source is %s and indices are %s: they must be of one shape",
+                        shape_text(&call->input[2]->shape), shape_text(shape));
+  *shape = call->input[0]->shape;
+  return STATUS_OK;
+}
+
+enum { COLUMNS = 1024 }; /* of inner, in one piece of work */
+
+/* out[o, j, i] = x[o, index[o, j, i], i], or when adding x[o, index[o, j, i], i] += out[o, j, i]. */
+static void along_indices(const struct rows *rows, bool add, real *out, real *x) {
+  int64_t k = rows->outer * rows->inner > 0 ? rows->k / (rows->outer * rows->inner) : 0;
+  int64_t chunks = (rows->inner + COLUMNS - 1) / COLUMNS;
+#pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
+  for (int64_t o = 0; o < rows->outer; o++) {
+    for (int64_t c = 0; c < chunks; c++) {
+      int64_t end = parallel_minimum(rows->inner, (c + 1) * COLUMNS);
+      for (int64_t j = 0; j < k; j++) {
+        for (int64_t i = c * COLUMNS; i < end; i++) {
+          int64_t at = (o * k + j) * rows->inner + i;
+          int64_t place = (o * rows->n + rows->index[at] - 1) * rows->inner + i;
+          if (add)
+            x[place] += out[at];
+          else
+            out[at] = x[place];
+        }
+      }
+    }
+  }
+}
+
+/* *result: new tensor of the indices' shape, picked from x along the call's dimension. */
+static int pick(const struct op_call *call, struct tensor *x, struct tensor **result) {
+  int dimension;
+  STATUS_TRY(op_resolve_dimension(call->value[0].list[0], x->shape.rank, &dimension));
+  struct tensor *index = NULL, *from = NULL, *out = tensor_new(TYPE_REAL, &call->input[1]->shape);
+  if (out) from = tensor_contiguous(x);
+  int status = from ? take_indices(call->input[1], x->shape.size[dimension], &index) : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    struct rows rows = rows_of(&x->shape, dimension, index);
+    along_indices(&rows, false, tensor_real(out), tensor_real(from));
+  }
+  tensor_release(from);
+  tensor_release(index);
+  if (status == STATUS_OK) return given(out, result);
+  tensor_release(out);
+  return STATUS_ERROR;
+}
+
+/* sums (contiguous) += source at the indices. */
+static int add_at(const struct op_call *call, struct tensor *sums, struct tensor *source) {
+  int dimension;
+  STATUS_TRY(op_resolve_dimension(call->value[0].list[0], sums->shape.rank, &dimension));
+  struct tensor *index = NULL, *from = tensor_contiguous(source);
+  int status = from ? take_indices(call->input[1], sums->shape.size[dimension], &index) : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    struct rows rows = rows_of(&sums->shape, dimension, index);
+    along_indices(&rows, true, tensor_real(from), tensor_real(sums));
+  }
+  tensor_release(from);
+  tensor_release(index);
+  return status;
+}
+
+static int gather_forward(struct op_call *call) {
+  struct tensor *picked = NULL;
+  STATUS_TRY(pick(call, call->input[0], &picked));
+  tensor_release(call->output);
+  call->output = picked;
+  return STATUS_OK;
+}
+
+static int gather_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  STATUS_TRY(given(tensor_zeros(TYPE_REAL, &call->input[0]->shape), &result[0]));
+  return add_at(call, result[0], gradient);
+}
+
+static int gather_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return pick(call, tangent[0], result);
+}
+
+static int scatter_add_forward(struct op_call *call) {
+  STATUS_TRY(tensor_assign(call->output, call->input[0]));
+  return add_at(call, call->output, call->input[2]);
+}
+
+static int scatter_add_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                           struct tensor **result) {
+  if (needed[0]) STATUS_TRY(given(tensor_retain(gradient), &result[0]));
+  return needed[2] ? pick(call, gradient, &result[2]) : STATUS_OK;
+}
+
+static int scatter_add_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  struct tensor *change = tangent[0] ? tensor_copy(tangent[0]) : tensor_zeros(TYPE_REAL, &call->output->shape);
+  if (change && (!tangent[2] || add_at(call, change, tangent[2]) == STATUS_OK)) return given(change, result);
+  tensor_release(change);
+  return STATUS_ERROR;
+}
+
+/* ---- one_hot ---- */
+
+static int one_hot_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  int64_t classes = call->value[0].list[0];
+  *shape = call->input[0]->shape;
+  STATUS_TRY(check_index_type(call->input[0]));
+  if (classes < 0) return status_error("%lld classes: a number of classes is 0 or more", (long long)classes);
+  if (shape->rank == TENSOR_MAX_RANK) return status_error("a tensor has at most %d dimensions", TENSOR_MAX_RANK);
+  shape->size[shape->rank++] = classes;
+  return STATUS_OK;
+}
+
+static int one_hot_forward(struct op_call *call) {
+  int64_t classes = call->value[0].list[0];
+  struct tensor *index = NULL;
+  STATUS_TRY(take_indices(call->input[0], classes, &index));
+  real *out = tensor_real(call->output);
+  memset(out, 0, (size_t)tensor_count(call->output) * sizeof *out);
+  for (int64_t i = 0; i < tensor_count(index); i++) out[i * classes + tensor_int32(index)[i] - 1] = 1;
+  tensor_release(index);
+  return STATUS_OK;
+}
+
+/* ---- masked_fill ---- */
+
+static int masked_fill_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  struct shape both;
+  *shape = call->input[0]->shape;
+  const struct shape *mask = &call->input[1]->shape;
+  if (!shape_broadcast(shape, mask, &both) || !shape_equal(shape, &both))
+    return status_error("a mask of shape %s does not broadcast to %s", shape_text(mask), shape_text(shape));
+  return STATUS_OK;
+}
+
+static void masked_fill_values(const struct elements *e) {
+  real value = e->value ? (real)e->value[0].number : 0;
+  foreach (i, e) e->result[i] = e->y[i] != 0 ? value : e->x[i];
+}
+
+static int masked_fill_forward(struct op_call *call) {
+  struct tensor *operand[ELEMENTWISE_OPERANDS] = {call->input[0], call->input[1]};
+  return elementwise_run(masked_fill_values, call->value, operand, call->output);
+}
+
+/* Changes pass where the mask is 0. */
+static int masked_fill_change(const struct op_call *call, struct tensor *change, struct tensor **result) {
+  struct tensor *operand[ELEMENTWISE_OPERANDS] = {change, call->input[1]};
+  struct tensor *out = tensor_new(TYPE_REAL, &change->shape);
+  if (out && elementwise_run(masked_fill_values, NULL, operand, out) == STATUS_OK) return given(out, result);
+  tensor_release(out);
+  return STATUS_ERROR;
+}
+
+static int masked_fill_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                           struct tensor **result) {
+  return needed[0] ? masked_fill_change(call, gradient, result) : STATUS_OK;
+}
+
+static int masked_fill_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  return masked_fill_change(call, tangent[0], result);
+}
+
+/* ---- sort_indices ---- */
+
+static int sort_indices_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  int dimension;
+  *type = TYPE_INT32;
+  *shape = call->input[0]->shape;
+  STATUS_TRY(dimension_of(call, &dimension));
+  if (shape->size[dimension] > INT32_MAX) return status_error("too many elements to number them with int32");
+  return STATUS_OK;
+}
+
+/* a stands before b: NaN is larger than every number. */
+static bool comes_before(real a, real b, bool descending) {
+  if (a != a || b != b) return descending ? a != a && b == b : a == a && b != b;
+  return descending ? a > b : a < b;
+}
+
+/* order[0..n): positions from 1 of x in order, equals as they stood (merge sort, bottom up). */
+static void sort_row(int32_t *order, int32_t *scratch, const real *x, int64_t n, bool descending) {
+  for (int64_t i = 0; i < n; i++) order[i] = (int32_t)(i + 1);
+  for (int64_t width = 1; width < n; width *= 2) {
+    for (int64_t start = 0; start < n; start += 2 * width) {
+      int64_t middle = parallel_minimum(n, start + width), end = parallel_minimum(n, start + 2 * width);
+      int64_t left = start, right = middle;
+      for (int64_t i = start; i < end; i++) {
+        bool from_right =
+            left == middle || (right < end && comes_before(x[order[right] - 1], x[order[left] - 1], descending));
+        scratch[i] = order[from_right ? right++ : left++];
+      }
+    }
+    memcpy(order, scratch, (size_t)n * sizeof *order);
+  }
+}
+
+static int sort_indices_forward(struct op_call *call) {
+  struct tensor *x = call->input[0];
+  int dimension, last = x->shape.rank - 1;
+  STATUS_TRY(dimension_of(call, &dimension));
+  int64_t n = x->shape.size[dimension], count = tensor_count(x);
+  if (count == 0) return STATUS_OK;
+  bool descending = call->value[1].list[0];
+  struct tensor *view = tensor_transpose(x, dimension, last), *rows = view ? tensor_contiguous(view) : NULL;
+  struct tensor *order = rows ? tensor_new(TYPE_INT32, &rows->shape) : NULL, *back = NULL;
+  int32_t *scratch = order ? memory_acquire((size_t)count * sizeof *scratch) : NULL;
+  if (scratch) {
+#pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD / 8)
+    for (int64_t row = 0; row < count / n; row++)
+      sort_row(tensor_int32(order) + row * n, scratch + row * n, tensor_real(rows) + row * n, n, descending);
+    back = tensor_transpose(order, dimension, last);
+  }
+  int status = back ? tensor_assign(call->output, back) : STATUS_ERROR;
+  if (scratch) memory_release(scratch);
+  tensor_release(view);
+  tensor_release(rows);
+  tensor_release(order);
+  tensor_release(back);
+  return status;
+}
+
+/* ---- rows ---- */
+
+static const char *const index_select_samples[] = {"5x3 labels5:4 dimension=1",
+                                                   "3x5 labels5:7 dimension=2",
+                                                   "2x3x4 labels3:5 dimension=-2",
+                                                   "1 labels1:3 dimension=1",
+                                                   "5x3 labels5:0 dimension=1",
+                                                   "0x3 labels3:2 dimension=2",
+                                                   NULL};
+static const char *const gather_samples[] = {"4x5 labels5:4x1 dimension=2",     "4x5 labels4:3x5 dimension=1",
+                                             "2x3x4 labels3:2x6x4 dimension=2", "1 labels1:3 dimension=1",
+                                             "0x3 labels3:0x2 dimension=2",     NULL};
+static const char *const scatter_add_samples[] = {
+    "4x5 labels5:4x2 4x2 dimension=2", "4x5 labels4:6x5 6x5 dimension=1", "2x3x4 labels3:2x5x4 2x5x4 dimension=-2",
+    "1 labels1:3 3 dimension=1",       "0x3 labels3:0x2 0x2 dimension=2", NULL};
+static const char *const embedding_samples[] = {"5x3 labels5:4", "5x3 labels5:2x7", "1x4 labels1:3", "5x3 labels5:0",
+                                                NULL};
+static const char *const one_hot_samples[] = {"labels5:4 classes=5", "labels3:2x3 classes=4", "labels3:0 classes=3",
+                                              NULL};
+static const char *const masked_fill_samples[] = {"4x5 mask:4x5 value=2",   "4x5 mask:5 value=-1",
+                                                  "2x3x4 mask:3x1 value=0", "1 mask:1 value=3",
+                                                  "0x3 mask:3 value=1",     NULL};
+static const char *const sort_indices_samples[] = {
+    "4x5", "4x5 dimension=1 descending=1", "2x3x4 dimension=2", "1", "0x3", NULL};
+
+const struct op index_ops[] = {
+    {.name = "index_select",
+     .parameter = {{"x", OP_ANY_TENSOR, false, 0},
+                   {"dimension", OP_DIMENSION, false, 0},
+                   {"indices", OP_INDICES, false, 0}},
+     .flags = OP_SAVES_INPUTS,
+     .batch_inputs = 1,
+     .rowwise = later_dimension,
+     .shape = index_select_shape,
+     .forward = index_select_forward,
+     .vjp = index_select_vjp,
+     .jvp = index_select_jvp,
+     .doc = "the places of a dimension that a list of indices names, in its order; they may repeat",
+     .samples = index_select_samples},
+    {.name = "gather",
+     .parameter = {{"x", OP_TENSOR, false, 0},
+                   {"dimension", OP_DIMENSION, false, 0},
+                   {"indices", OP_INDICES, false, 0}},
+     .flags = OP_SAVES_INPUTS,
+     .batch_inputs = 3,
+     .rowwise = later_dimension,
+     .shape = gather_shape,
+     .forward = gather_forward,
+     .vjp = gather_vjp,
+     .jvp = gather_jvp,
+     .doc = "one element for each index: dimension 2 of a matrix gives y[i][j] = x[i][indices[i][j]]",
+     .samples = gather_samples},
+    {.name = "scatter_add",
+     .parameter = {{"x", OP_TENSOR, false, 0},
+                   {"dimension", OP_DIMENSION, false, 0},
+                   {"indices", OP_INDICES, false, 0},
+                   {"source", OP_TENSOR, false, 0}},
+     .flags = OP_SAVES_INPUTS,
+     .batch_inputs = 7,
+     .rowwise = later_dimension,
+     .shape = scatter_add_shape,
+     .forward = scatter_add_forward,
+     .vjp = scatter_add_vjp,
+     .jvp = scatter_add_jvp,
+     .doc = "x plus source at the indices: dimension 2 of a matrix adds source[i][j] to y[i][indices[i][j]]",
+     .samples = scatter_add_samples},
+    {.name = "embedding",
+     .parameter = {{"weight", OP_TENSOR, false, 0}, {"indices", OP_INDICES, false, 0}},
+     .flags = OP_SAVES_INPUTS,
+     .batch_inputs = 2,
+     .rowwise = embedding_rowwise,
+     .shape = embedding_shape,
+     .forward = embedding_forward,
+     .vjp = embedding_vjp,
+     .jvp = embedding_jvp,
+     .doc = "rows of the weight (entries × d) for indices of any shape: (…) to (…, d)",
+     .samples = embedding_samples},
+    {.name = "one_hot",
+     .parameter = {{"indices", OP_INDICES, false, 0}, {"classes", OP_INTEGER, false, 0}},
+     .flags = OP_NO_GRADIENT,
+     .shape = one_hot_shape,
+     .forward = one_hot_forward,
+     .doc = "1 at the index, 0 elsewhere: (…) to (…, classes)",
+     .samples = one_hot_samples},
+    {.name = "masked_fill",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"mask", OP_ANY_TENSOR, false, 0}, {"value", OP_NUMBER, false, 0}},
+     .flags = OP_SAVES_INPUTS | OP_ROWWISE,
+     .batch_inputs = 3,
+     .shape = masked_fill_shape,
+     .forward = masked_fill_forward,
+     .vjp = masked_fill_vjp,
+     .jvp = masked_fill_jvp,
+     .doc = "value where the mask (broadcast to x) is not 0, x elsewhere",
+     .samples = masked_fill_samples},
+    {.name = "sort_indices",
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}, {"descending", OP_FLAG, true, 0}},
+     .flags = OP_NO_GRADIENT,
+     .shape = sort_indices_shape,
+     .forward = sort_indices_forward,
+     .doc =
+         "int32 positions (from 1) that put x in order along a dimension, equals as they stood; NaN counts as largest",
+     .samples = sort_indices_samples},
+    {0},
+};
