@@ -1,6 +1,7 @@
 --- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the core's
 -- functions; nn, optim, data, train, plot, log and experiment are loaded when they are first asked for.
 -- @module gls
+local checkpoint = require "gls.checkpoint"
 local core = require "gls.core"
 local options = require "gls.options"
 
@@ -8,9 +9,11 @@ local gls = {}
 
 for name, value in pairs(core) do gls[name] = value end
 gls.core = core
+gls.save, gls.load = checkpoint.save, checkpoint.load
 
 local submodules = {
-  nn = true, optim = true, data = true, train = true, plot = true, log = true, experiment = true, options = true,
+  nn = true, optim = true, data = true, train = true, plot = true, log = true, experiment = true,
+  options = true,
 }
 
 --- The help text of a function, tensor method or op: the call, what it gives, and shapes it is checked with.
@@ -20,7 +23,8 @@ local submodules = {
 function gls.documentation(name)
   local doc = core.docs[name]
   if doc then return doc end
-  error(('help: there is nothing named "%s"%s'):format(tostring(name), options.suggestion(tostring(name), core.docs)), 2)
+  local suggestion = options.suggestion(tostring(name), core.docs)
+  error(('help: there is nothing named "%s"%s'):format(tostring(name), suggestion), 2)
 end
 
 --- Prints the help of one name, or a list of all.

@@ -145,6 +145,11 @@ static int read_idx(lua_State *L) {
   return 1;
 }
 
+static int read_labels(lua_State *L) {
+  bind_push_tensor(L, idx_read_labels(luaL_checkstring(L, 1), (int)luaL_checkinteger(L, 2)));
+  return 1;
+}
+
 static int read_cifar(lua_State *L) {
   int count;
   const char **path = check_strings(L, 1, &count);
@@ -306,6 +311,7 @@ static int read_checkpoint(lua_State *L) {
 /* ---- loaders ---- */
 
 static int loader_make(lua_State *L) {
+  lua_settop(L, 3);
   struct tensor *x = bind_tensor(L, 1), *y = bind_optional_tensor(L, 2);
   luaL_checktype(L, 3, LUA_TTABLE);
   struct loader **slot = lua_newuserdatauv(L, sizeof *slot, 0);
@@ -401,6 +407,7 @@ static int epoch_next(lua_State *L) {
 }
 
 static const struct bind_function io_functions[] = {{"read_idx", read_idx, NULL},
+                                                    {"read_labels", read_labels, NULL},
                                                     {"read_cifar", read_cifar, NULL},
                                                     {"read_folder", read_folder, NULL},
                                                     {"list_folders", list_folders, NULL},

@@ -176,3 +176,25 @@ struct tensor *idx_read(const char *path) {
   gzclose_r(file);
   return tensor;
 }
+
+struct tensor *idx_read_labels(const char *path, int classes) {
+  struct tensor *raw = idx_read(path);
+  if (!raw) return NULL;
+  struct tensor *labels = NULL;
+  if (raw->type == TYPE_REAL || raw->shape.rank != 1)
+    status_error("%s: %s of shape %s, expected a list of labels", path, type_name(raw->type), shape_text(&raw->shape));
+  else
+    labels = tensor_convert(raw, TYPE_INT32);
+  for (int64_t i = 0; labels && i < raw->shape.size[0]; i++) {
+    int32_t *label = &tensor_int32(labels)[i];
+    if (*label < 0 || *label >= classes) {
+      status_error("%s: record %" PRId64 ": label %d, expected 0 to %d", path, i + 1, *label, classes - 1);
+      tensor_release(labels);
+      labels = NULL;
+    } else {
+      *label += 1;
+    }
+  }
+  tensor_release(raw);
+  return labels;
+}

@@ -50,6 +50,8 @@ uint32_t file_checksum(uint32_t checksum, const void *data, size_t bytes);
 /* ---- idx.c ---- */
 /* uint8 stays, int8, int16 and int32 become int32, float32 and float64 become real. */
 struct tensor *idx_read(const char *path);
+/* Labels of an IDX file: uint8 or integers from 0 to classes - 1, as int32 (N) from 1. */
+struct tensor *idx_read_labels(const char *path, int classes);
 
 /* ---- cifar.c ---- */
 /* All records of several files: images uint8 (N, 3, 32, 32), labels int32 (N) from 1 to 10. */
