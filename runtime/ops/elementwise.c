@@ -454,13 +454,14 @@ static const char *const gelu_samples[] = {"4x5", "4x5 tanh=1", "3x70", "1", "1 
       .values = values_kernel, .derivative = { by_x }                                                                  \
     }                                                                                                                  \
   }
-#define BINARY(word, saves, values_kernel, by_x, by_y, is_linear, tried, text)                                \
-  {                                                                                                           \
-    .name = word, .parameter = {TENSOR_PARAMETER("x"), TENSOR_PARAMETER("y")}, .flags = OP_ROWWISE | (saves), \
-    .batch_inputs = 3, .shape = elementwise_shape, .forward = elementwise_forward, .vjp = elementwise_vjp,    \
-    .jvp = elementwise_jvp, .doc = text, .samples = tried, .family = &(const struct elementwise_rule) {       \
-      .values = values_kernel, .derivative = {by_x, by_y}, .linear = is_linear                                \
-    }                                                                                                         \
+#define BINARY(word, saves, values_kernel, by_x, by_y, is_linear, tried, text)                                     \
+  {                                                                                                                \
+    .name = word, .parameter = {TENSOR_PARAMETER("x"), TENSOR_PARAMETER("y")}, .flags = OP_ROWWISE | (saves),      \
+    .batch_inputs = 3, .rowwise = elementwise_rowwise, .shape = elementwise_shape, .forward = elementwise_forward, \
+    .vjp = elementwise_vjp, .jvp = elementwise_jvp, .doc = text, .samples = tried,                                 \
+    .family = &(const struct elementwise_rule) {                                                                   \
+      .values = values_kernel, .derivative = {by_x, by_y}, .linear = is_linear                                     \
+    }                                                                                                              \
   }
 #define STEPS(word, values_kernel, text)                                                                      \
   {                                                                                                           \

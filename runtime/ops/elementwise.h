@@ -39,6 +39,7 @@ int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, st
 
 /* What the rows point to. */
 int elementwise_shape(const struct op_call *call, struct shape *shape, enum element_type *type);
+bool elementwise_rowwise(const struct op_call *call);
 int elementwise_forward(struct op_call *call);
 int elementwise_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
 int elementwise_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);

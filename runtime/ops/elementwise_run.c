@@ -178,6 +178,19 @@ int elementwise_shape(const struct op_call *call, struct shape *shape, enum elem
   return STATUS_OK;
 }
 
+/* Where an input's first size is the batch's but its first dimension is another of the output's, or where a leaf has
+   the batch, blocks of rows cannot be told from the whole. */
+bool elementwise_rowwise(const struct op_call *call) {
+  const struct shape *output = &call->output->shape;
+  if (output->rank == 0) return false;
+  for (int i = 0; i < call->input_count; i++) {
+    const struct tensor *input = call->input[i];
+    if (input->shape.rank == 0 || input->shape.size[0] != output->size[0]) continue;
+    if (input->shape.rank != output->rank || input->requires_gradient) return false;
+  }
+  return true;
+}
+
 int elementwise_forward(struct op_call *call) {
   const struct elementwise_rule *rule = call->op->family;
   struct tensor *operand[ELEMENTWISE_OPERANDS] = {0};
