@@ -138,8 +138,8 @@ function Progress:update(fraction, text)
     self:write(("  %3.0f %%  %s\n"):format(100 * fraction, text))
     return
   end
-  local columns = math.max(10, math.min(24, self.width // 4))
-  self:write("\r" .. cut(("%s %3.0f %%  %s"):format(bar_text(fraction, columns), 100 * fraction, text), self.width - 1)
+  local columns = math.max(8, math.min(24, self.width // 7))
+  self:write("\r" .. cut(("%s %3.0f %%  %s"):format(bar_text(fraction, columns), 100 * fraction, text), self.width - 3)
     .. "\27[K")
   self.drawn = true
 end

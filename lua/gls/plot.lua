@@ -328,7 +328,7 @@ local function character_commands(settings, prepared, logarithmic)
     ("set title %s noenhanced"):format(quote(settings.title)),
     ("set xlabel %s noenhanced"):format(quote(settings.x)),
     ("set ylabel %s noenhanced norotate offset 1,0"):format(quote(settings.y)),
-    "set key outside right top noenhanced width -2",
+    "set key outside right top noenhanced reverse Left",
     ("set xrange [%.9g:%.9g]; set yrange [%.9g:%.9g]"):format(x_low, x_high, y_low, y_high),
     "set tics nomirror",
   }

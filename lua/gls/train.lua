@@ -8,15 +8,16 @@ local train = {}
 
 local function finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
 
-local function save(path, state)
+local function save(path, state, source)
   gls.save(path, {
+    data_epochs = type(source) == "table" and source.epochs or nil,
     epoch = state.epoch, step = state.step, seconds = state.seconds,
     model = state.model:state_dict(), optimizer = state.optimizer:state_dict(),
     random = gls.random_state(),
   })
 end
 
-local function load(path, state)
+local function load(path, state, source)
   local kept = gls.load(path)
   if type(kept) ~= "table" or not (kept.model and kept.optimizer and kept.epoch and kept.step) then
     error(("train.fit: %s is not a checkpoint of train.fit"):format(path), 3)
@@ -24,7 +25,9 @@ local function load(path, state)
   state.model:load_state_dict(kept.model)
   state.optimizer:load_state_dict(kept.optimizer)
   state.epoch, state.step, state.seconds = kept.epoch, kept.step, kept.seconds
-  if kept.random then gls.random_state(kept.random) end
+  gls.random_state(kept.random)
+  -- A loader's order depends on its seed and the number of the epoch.
+  if kept.data_epochs and type(source) == "table" then source.epochs = kept.data_epochs end
 end
 
 local function exists(path)
@@ -53,7 +56,7 @@ function train.fit(settings)
   local state = { model = model, optimizer = optimizer, epoch = 0, step = 0, seconds = 0, status = "finished" }
   if settings.resume then
     if not settings.checkpoint then error("train.fit: resume needs a checkpoint to go on from", 2) end
-    if exists(settings.checkpoint) then load(settings.checkpoint, state) end
+    if exists(settings.checkpoint) then load(settings.checkpoint, state, settings.data) end
   end
 
   -- One step; gives the loss of the batch before it, and how many samples that is the mean of.
@@ -94,7 +97,7 @@ function train.fit(settings)
     if settings.seconds and state.seconds >= settings.seconds and epoch < settings.epochs then
       state.status = "out of time"
     end
-    if settings.checkpoint then save(settings.checkpoint, state) end
+    if settings.checkpoint then save(settings.checkpoint, state, settings.data) end
     if settings.on_epoch and settings.on_epoch(state) == false then state.status = "stopped" end
     if state.status ~= "finished" then return state end
   end

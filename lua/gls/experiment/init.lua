@@ -115,10 +115,10 @@ local function finished_rows(rows)
   return kept, ended
 end
 
-local function run_line(place, total, trial, seed, last, spec)
+local function run_line(place, total, trial, seed, last, spec, shared)
   local parts = {
     ("%s/%d"):format(log.pad(tostring(place), -#tostring(total)), total), log.pad(trial.optimizer, 11),
-    log.pad(options.describe(trial.settings), 34), "seed " .. seed,
+    log.pad(options.brief(trial, shared), 30), "seed " .. seed,
   }
   if not last then
     parts[#parts + 1] = "done before"
@@ -135,12 +135,12 @@ end
 
 local function run_all(spec, chosen, sets, plan, results, ended, progress)
   local total = chosen.all_seeds and #plan * #chosen.seeds or #plan + (#chosen.seeds - 1) * #chosen.optimizers
-  local place, done, began = 0, 0, log.clock()
+  local place, done, began, shared = 0, 0, log.clock(), options.shared(plan)
 
   local function run(trial, seed)
     place = place + 1
     if ended[trial.key .. " " .. tostring(seed)] then
-      progress:line(run_line(place, total, trial, seed, nil, spec))
+      progress:line(run_line(place, total, trial, seed, nil, spec, shared))
       return
     end
     local started, last = log.clock(), nil
@@ -155,12 +155,12 @@ local function run_all(spec, chosen, sets, plan, results, ended, progress)
       local own = (now - started) / part * (1 - part)
       local all = (now - began) / (done + part) * (to_do - done - part)
       progress:update((place - 1 + part) / total,
-        ("run %d of %d · %s %s · epoch %d of %d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
+        ("run %d/%d %s %s · epoch %d/%d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
           options.describe { learning_rate = trial.settings.learning_rate }, state.epoch, chosen.epochs,
           log.number(state.loss), log.duration(own), log.duration(all)))
     end)
     done = done + 1
-    progress:line(run_line(place, total, trial, seed, last, spec))
+    progress:line(run_line(place, total, trial, seed, last, spec, shared))
   end
 
   for _, trial in ipairs(plan) do
@@ -233,23 +233,25 @@ function experiment.run(given, arguments)
   local plan, counts = options.plan(spec, chosen)
   if chosen.threads then gls.threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet }
-  record.make_directory(chosen.out)
   local results_path = chosen.out .. "/results.jsonl"
-  local before = record.rows(results_path)
+  local before = options.attempt(record.rows, results_path)
   if #before > 0 and not chosen.resume then
-    error(("%s holds results already; go on with them by --resume %s, or choose another --out")
-      :format(chosen.out, chosen.out), 0)
+    options.misuse("%s holds results already; go on with them by --resume %s, or choose another --out", chosen.out,
+      chosen.out)
   end
-  local sets = runner.open(chosen)
+  local sets = options.attempt(runner.open, chosen)
   local config = new_config(spec, chosen, arguments, sets, counts)
   if chosen.resume then
     local old = record.decode(record.read(chosen.out .. "/config.json") or "") or {}
     if old.data and old.data.fingerprint ~= config.data.fingerprint then
-      error(("--resume: the data differs from what %s was begun with (%s)"):format(chosen.out, old.data.note), 0)
+      options.misuse("--resume: the data differs from what %s was begun with (%s)", chosen.out, old.data.note)
     end
     config.command, config.began = old.command or config.command, old.began or config.began
   end
-  report.write_config(config, chosen.out)
+  options.attempt(record.make_directory, chosen.out)
+  options.attempt(report.write_config, config, chosen.out)
+  local kept, ended = finished_rows(before)
+  local results = options.attempt(record.results, results_path, kept)
 
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
@@ -259,8 +261,6 @@ function experiment.run(given, arguments)
   progress:line("results  " .. chosen.out)
   progress:line ""
 
-  local kept, ended = finished_rows(before)
-  local results = record.results(results_path, kept)
   local good, problem = xpcall(run_all, with_traceback, spec, chosen, sets, plan, results, ended, progress)
   progress:finish()
   results:close()

@@ -28,8 +28,24 @@ options.around = { schedule = true, warmup = true, initialisation = true, model 
 
 local usage_error = { __tostring = function(self) return self.message end }
 
--- An error whose message is all: no traceback helps who mistyped an option.
-local function misuse(format, ...) error(setmetatable({ message = format:format(...) }, usage_error), 0) end
+--- Raises an error whose message is all: no traceback helps who mistyped an option.
+-- @tparam string format
+-- @param ... its values
+function options.misuse(format, ...) error(setmetatable({ message = format:format(...) }, usage_error), 0) end
+local misuse = options.misuse
+
+--- Calls a function whose failures are the user's to mend (a directory, a file of data): they come as a message
+-- without traceback.
+-- @tparam function f
+-- @param ... its arguments
+-- @return its results
+function options.attempt(f, ...)
+  local results = table.pack(pcall(f, ...))
+  if results[1] then return table.unpack(results, 2, results.n) end
+  local problem = results[2]
+  if type(problem) ~= "string" or problem:find("interrupted!", 1, true) then error(problem, 0) end
+  misuse("%s", (problem:gsub("^[^%s:]+%.lua:%d+: ", "")))
+end
 
 -- ---- values of options ----
 
@@ -207,7 +223,7 @@ function options.parse(spec, arguments)
     if argument == "-h" or argument == "--help" then return nil, parser:get_help() end
   end
   local good, given = parser:pparse(arguments)
-  if not good then misuse("%s\n%s", given, parser:get_usage()) end
+  if not good then misuse("%s (--help lists the options)", given) end
   if #given.lr == 0 then given.lr = nil end
   if #given.set == 0 then given.set = nil end
 
@@ -413,6 +429,36 @@ function options.describe(settings, same)
     end
   end
   return #parts > 0 and table.concat(parts, ", ") or "as it is"
+end
+
+--- The settings in which trials differ, in few words: without what all trials share and what the optimizer's name
+-- implies.
+-- @tparam table trial `optimizer`, `settings`
+-- @tparam table shared name → value that all trials have
+-- @treturn string
+function options.brief(trial, shared)
+  local same = {}
+  for name, value in pairs(options.optimizers[trial.optimizer].settings) do
+    same[name] = name ~= "learning_rate" and trial.settings[name] == value
+  end
+  for name in pairs(shared) do same[name] = true end
+  return options.describe(trial.settings, same)
+end
+
+--- Settings that all trials of all optimizers share (the learning rate is always told).
+-- @tparam table trials list of `{ settings = … }`
+-- @treturn table name → value
+function options.shared(trials)
+  local shared = {}
+  for name, value in pairs(trials[1].settings) do
+    if name ~= "learning_rate" and type(value) ~= "table" then shared[name] = value end
+  end
+  for _, trial in ipairs(trials) do
+    for name, value in pairs(shared) do
+      if trial.settings[name] ~= value then shared[name] = nil end
+    end
+  end
+  return shared
 end
 
 return options

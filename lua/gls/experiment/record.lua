@@ -19,6 +19,7 @@ end
 -- @treturn string
 function record.encode(value, first)
   if type(value) == "number" and (value ~= value or value == math.huge or value == -math.huge) then return "null" end
+  if type(value) == "string" then return (cjson.encode(value):gsub("\\/", "/")) end
   if type(value) ~= "table" then return cjson.encode(value) end
   local parts = {}
   if is_list(value) then
@@ -33,15 +34,16 @@ function record.encode(value, first)
     if x ~= y then return x < y end
     return tostring(a) < tostring(b)
   end)
-  for i, key in ipairs(keys) do parts[i] = cjson.encode(tostring(key)) .. ": " .. record.encode(value[key]) end
+  for i, key in ipairs(keys) do parts[i] = record.encode(tostring(key)) .. ": " .. record.encode(value[key]) end
   return "{" .. table.concat(parts, ", ") .. "}"
 end
 
--- cjson gives null as a light userdata; here it is nil.
-local function without_null(value)
-  if type(value) ~= "table" then return value end
-  for key, element in pairs(value) do
-    if element == cjson.null then value[key] = nil else without_null(element) end
+-- cjson gives null as a light userdata and every number as a float; here they are nil and, where whole, an integer.
+local function plain(value)
+  if value == cjson.null then return nil end
+  if type(value) == "number" then return math.tointeger(value) or value end
+  if type(value) == "table" then
+    for key, element in pairs(value) do value[key] = plain(element) end
   end
   return value
 end
@@ -52,7 +54,7 @@ end
 function record.decode(text)
   local good, value = pcall(cjson.decode, text)
   if not good then return nil, value end
-  return without_null(value)
+  return plain(value)
 end
 
 --- Makes a directory and those above it.

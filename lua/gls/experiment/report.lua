@@ -169,7 +169,7 @@ local function plain(head, rows)
   for _, row in ipairs { head, table.unpack(rows) } do
     local padded = {}
     for i, text in ipairs(row) do padded[i] = log.pad(text, i <= 2 and widths[i] or -widths[i]) end
-    lines[#lines + 1] = "  " .. table.concat(padded, "   "):gsub("%s+$", "")
+    lines[#lines + 1] = "  " .. table.concat(padded, "  "):gsub("%s+$", "")
   end
   return table.concat(lines, "\n")
 end
@@ -189,20 +189,6 @@ local function optimizers_of(trials, order)
     if present[name] then list[#list + 1] = name end
   end
   return list
-end
-
--- Settings that all trials of all optimizers share, not worth repeating in each line.
-local function shared_settings(trials)
-  local shared = {}
-  for name, value in pairs(trials[1].settings) do
-    if name ~= "learning_rate" and type(value) ~= "table" then shared[name] = value end
-  end
-  for _, trial in ipairs(trials) do
-    for name, value in pairs(shared) do
-      if trial.settings[name] ~= value then shared[name] = nil end
-    end
-  end
-  return shared
 end
 
 -- GLS held to SGD's step size, rate by rate: in how many epochs after the second its training loss is the lower.
@@ -229,7 +215,8 @@ local function grafted(trials)
         end
         local shown = { learning_rate = a.learning_rate, schedule = a.schedule, initialisation = a.initialisation }
         rows[#rows + 1] = {
-          options.describe(shown), spread(its, "final_train"), spread(own, "final_train"), ("%d of %d"):format(below, counted),
+          options.describe(shown), spread(its, "final_train"), spread(own, "final_train"),
+          ("%d of %d"):format(below, counted),
         }
       end
     end
@@ -243,16 +230,16 @@ end
 local function best_tables(spec, config, trials)
   local choices = config.options
   local names = optimizers_of(trials, choices.optimizers)
-  local shared = shared_settings(trials)
+  local shared = options.shared(trials)
   local adam = report.best(trials, "adam", choices)
   local head = { "optimizer", "best setting", "final training loss", "best training loss", "best validation loss" }
-  local short_head = { "optimizer", "best setting", "training loss", "validation loss" }
+  local short_head = { "optimizer", "best setting", "train loss", "valid loss" }
   if spec.classify then
     head[#head + 1] = "best validation accuracy"
     short_head[#short_head + 1] = "accuracy"
   end
   for _, text in ipairs { "seconds an epoch", "loss / Adam's", "time / Adam's" } do head[#head + 1] = text end
-  for _, text in ipairs { "s/epoch", "loss/Adam's", "time/Adam's" } do short_head[#short_head + 1] = text end
+  for _, text in ipairs { "s/epoch", "loss/Adam", "time/Adam" } do short_head[#short_head + 1] = text end
   local rows, short_rows = {}, {}
   for i, name in ipairs(names) do
     local best = report.best(trials, name, choices)
@@ -261,7 +248,8 @@ local function best_tables(spec, config, trials)
       name, setting, spread(best, "final_train"), with_epoch(best, "best_train"), with_epoch(best, "best_valid"),
     }
     local short = {
-      name, setting, log.number(median(collect(best, "final_train"))), log.number(median(collect(best, "best_valid"))),
+      name, options.brief(best, shared), log.number(median(collect(best, "final_train"))),
+      log.number(median(collect(best, "best_valid"))),
     }
     if spec.classify then
       row[#row + 1] = with_epoch(best, "best_accuracy", percent)
@@ -301,7 +289,7 @@ local function all_trials(spec, config, trials)
   if spec.classify then head[#head + 1] = "best validation accuracy" end
   head[#head + 1] = "seconds an epoch"
   head[#head + 1] = "ended"
-  local shared, rows = shared_settings(trials), {}
+  local shared, rows = options.shared(trials), {}
   for _, name in ipairs(optimizers_of(trials, config.options.optimizers)) do
     for _, trial in ipairs(trials) do
       if trial.optimizer == name then
@@ -389,7 +377,7 @@ function report.summary(spec, config, rows)
     return table.concat(parts, "\n\n") .. "\n", "  no epoch was finished"
   end
   local best, terminal = best_tables(spec, config, trials)
-  local shared = shared_settings(trials)
+  local shared = options.shared(trials)
   parts[#parts + 1] = "## The best setting of each optimizer"
   parts[#parts + 1] = best
   local several = #choices.seeds > 1

@@ -1,0 +1,32 @@
+--- A four-layer perceptron that gives back its images: SGD, Adam and GLS over their own settings.
+--   glsrun experiments/autoencoder.lua --data cifar10 --samples 1000 --epochs 50 --batch 250
+local experiment = require "gls.experiment"
+local nn = require "gls.nn"
+local autoencoder = require "models.autoencoder"
+
+local grid = experiment.grid
+
+experiment.run {
+  name = "autoencoder",
+  title = "Autoencoder MLP",
+  loss_name = "half mean of squares",
+  data = { flatten = true, center = true },
+  model = function(set, settings)
+    local given = { inputs = set.images[1]:numel(), initialisation = settings.initialisation }
+    for name, value in pairs(settings.model or {}) do given[name] = value end
+    return autoencoder(given)
+  end,
+  loss = function(output, batch) return nn.mse(output, batch.x) * 0.5 end,
+  trials = {
+    sgd = grid { learning_rate = { 30, 100, 300 }, initialisation = "orthogonal-small" },
+    momentum = grid { learning_rate = { 3, 10, 30 }, initialisation = "orthogonal-small" },
+    adam = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    adamw = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    gls = grid { damping = { 3e-4, 1e-3, 1e-2 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    ["gls-matched"] = grid {
+      learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01, schedule = "cosine", initialisation = "orthogonal-small",
+    },
+    ["gls-graft"] = grid { learning_rate = { 30, 100, 300 }, damping = 1e-3, initialisation = "orthogonal-small" },
+  },
+  defaults = { samples = 1000, validation = 1000, epochs = 20, batch = 250, optimizers = { "sgd", "adam", "gls" } },
+}

@@ -1,0 +1,110 @@
+-- Figures: what a reader of them sees is checked in the SVG's text, and that a failure keeps the data.
+local plot = require "gls.plot"
+
+local function read(path)
+  local file = assert(io.open(path, "rb"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+describe("plot.lines", function()
+  local directory
+  before_each(function()
+    directory = os.tmpname()
+    os.remove(directory)
+    assert(os.execute("mkdir '" .. directory .. "'"))
+  end)
+  after_each(function() os.execute("rm -r '" .. directory .. "'") end)
+
+  local series = {
+    { name = "adam", x = { 1, 2, 3 }, y = { 1, 0.1, 0.01 }, low = { 0.9, 0.08, 0.005 }, high = { 1.1, 0.2, 0.02 } },
+    { name = "gls", x = { 1, 2, 3 }, y = { 0.5, 1e-3, 1e-5 } },
+    { name = "gls", x = { 1, 2, 3 }, y = { 0.6, 0.5, 0.7 }, dashed = true },
+  }
+
+  it("writes an SVG with title, axes and each solid line's name once, in its colour", function()
+    local file = plot.lines {
+      title = "Loss & co. it's", x = "epoch", y = "cross-entropy", log = "y", series = series,
+      file = directory .. "/figure.svg",
+    }
+    local text = read(file)
+    assert.truthy(text:find("Loss &amp; co. it's", 1, true))
+    assert.truthy(text:find("cross-entropy", 1, true))
+    local _, names = text:gsub(">gls<", "")
+    assert.equal(1, names)
+    assert.truthy(text:find(plot.colors.adam:lower(), 1, true) or text:find(plot.colors.adam, 1, true)
+      or text:find("rgb%(%s*0,%s*114,%s*178%)"))
+    assert.truthy(text:find "dasharray")
+    assert.is_nil(io.open(directory .. "/figure.gnuplot"))
+  end)
+
+  it("writes a PNG", function()
+    local file = plot.lines { series = series, log = "y", file = directory .. "/figure.png" }
+    assert.equal("\137PNG", read(file):sub(1, 4))
+  end)
+
+  it("draws in characters", function()
+    local text = plot.lines { title = "sketch", series = series, log = "y", print = false, columns = 70, rows = 20 }
+    assert.truthy(text:find("sketch", 1, true))
+    assert.truthy(text:find("adam", 1, true))
+  end)
+
+  it("leaves out what cannot be drawn, and says when nothing is left", function()
+    plot.lines {
+      log = "y", file = directory .. "/holes.svg",
+      series = { { name = "a", x = { 1, 2, 3, 4 }, y = { 1, 0 / 0, -1, 1 / 0 } } },
+    }
+    assert.error_matches(function()
+      plot.lines { log = "y", file = directory .. "/none.svg", series = { { name = "a", x = { 1 }, y = { 0 } } } }
+    end, "no series has a point")
+  end)
+
+  it("names a wrong option and a wrong kind of file", function()
+    assert.error_matches(function() plot.lines { titel = "x", series = series } end, 'did you mean "title"')
+    assert.error_matches(function() plot.lines { series = series, file = "a.gif" } end, "%.svg or %.png")
+  end)
+
+  it("keeps the data and names the package when gnuplot is missing", function()
+    local script = ([[
+      package.path = %q
+      local plot = require "gls.plot"
+      local good, message = pcall(plot.lines, {
+        series = { { name = "a", x = { 1, 2 }, y = { 3, 4 } } }, file = %q })
+      io.write(tostring(good), message)
+    ]]):format(package.path, directory .. "/figure.svg")
+    local path = directory .. "/script.lua"
+    local file = assert(io.open(path, "w"))
+    file:write(script)
+    file:close()
+    -- A PATH with nothing in it but sh, which Lua's own os.execute finds by its absolute name.
+    local pipe = assert(io.popen("PATH=/nonexistent /usr/bin/lua5.4 '" .. path .. "'"))
+    local output = pipe:read "a"
+    pipe:close()
+    assert.truthy(output:find("^false"))
+    assert.truthy(output:find("gnuplot%-nox"))
+    assert.truthy(output:find(directory .. "/figure.gnuplot", 1, true))
+    assert.truthy(read(directory .. "/figure.gnuplot"):find("1 3 3 3", 1, true))
+  end)
+end)
+
+describe("plot.heat", function()
+  it("writes each cell's number, and a word where there is none", function()
+    local file = os.tmpname() .. ".svg"
+    plot.heat {
+      title = "map", x = "learning rate", y = "damping", columns = { "0.1", "1" }, rows = { "1e-3", "1e-2" },
+      values = { { 0.25, 1 / 0 }, { 100, 0.0075 } }, log = true, file = file,
+    }
+    local text = read(file)
+    for _, shown in ipairs { ">0.25<", ">1e+2<", ">0.0075<", ">diverged<", ">learning rate<" } do
+      assert.truthy(text:find(shown, 1, true), shown)
+    end
+    os.remove(file)
+  end)
+
+  it("counts rows", function()
+    assert.error_matches(function()
+      plot.heat { columns = { "a" }, rows = { "b", "c" }, values = { { 1 } }, file = "x.svg" }
+    end, "2 names of rows")
+  end)
+end)
