@@ -1,8 +1,10 @@
-/* GEMM: one matrix product, cut over threads by ourselves; every piece is one single-threaded BLAS call. */
+/* GEMM: one matrix product: on the matrix unit where it can be (gemm_tiles.c), else cut over threads by ourselves,
+   every piece one single-threaded BLAS call. */
 #include <cblas.h>
 
+#include "../base/memory.h"
 #include "../base/parallel.h"
-#include "op.h"
+#include "gemm_tiles.h"
 
 #ifdef GLS_DOUBLE
 #define GEMM cblas_dgemm
@@ -19,6 +21,20 @@ static void gemm_piece(bool transpose_a, bool transpose_b, int64_t m, int64_t n,
 void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                  int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
   if (m == 0 || n == 0) return;
+  const struct gemm_product product = {.transpose_a = transpose_a,
+                                       .transpose_b = transpose_b,
+                                       .m = m,
+                                       .n = n,
+                                       .k = k,
+                                       .alpha = alpha,
+                                       .a = a,
+                                       .lda = lda,
+                                       .b = b,
+                                       .ldb = ldb,
+                                       .beta = beta,
+                                       .c = c,
+                                       .ldc = ldc};
+  if (gemm_tiles(&product)) return;
   int threads = omp_in_parallel() ? 1 : parallel_threads();
   if (threads == 1 || (double)m * (double)n * (double)k < 65536) {
     gemm_piece(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -39,6 +55,42 @@ void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
       gemm_piece(transpose_a, transpose_b, size, n, k, alpha, a + (transpose_a ? start : start * lda), lda, b, ldb,
                  beta, c + start * ldc, ldc);
   }
+}
+
+/* Pieces of whole rows that fit the cache, one thread each. */
+int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
+                     int64_t lda, const real *b, int64_t ldb, matmul_take *take, void *context) {
+  if (m == 0 || n == 0) return STATUS_OK;
+  const struct gemm_product product = {.transpose_a = transpose_a,
+                                       .transpose_b = transpose_b,
+                                       .m = m,
+                                       .n = n,
+                                       .k = k,
+                                       .alpha = alpha,
+                                       .a = a,
+                                       .lda = lda,
+                                       .b = b,
+                                       .ldb = ldb,
+                                       .take = take,
+                                       .context = context};
+  if (gemm_tiles(&product)) return STATUS_OK;
+  enum { PIECE = 1 << 17, ROWS_LEAST = 32 };
+  int64_t rows = PIECE / n < ROWS_LEAST ? ROWS_LEAST : parallel_minimum(PIECE / n, m);
+  int64_t pieces = (m + rows - 1) / rows;
+  int threads = omp_in_parallel() ? 1 : (int)parallel_minimum(parallel_threads(), pieces);
+  size_t size = (size_t)rows * (size_t)n;
+  real *scratch = memory_acquire((size_t)threads * size * sizeof(real));
+  if (!scratch) return STATUS_ERROR;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+  for (int64_t piece = 0; piece < pieces; piece++) {
+    int64_t start = piece * rows, count = parallel_minimum(rows, m - start);
+    real *values = scratch + (size_t)omp_get_thread_num() * size;
+    gemm_piece(transpose_a, transpose_b, count, n, k, alpha, a + (transpose_a ? start : start * lda), lda, b, ldb, 0,
+               values, n);
+    for (int64_t i = 0; i < count; i++) take(context, start + i, 0, n, values + i * n);
+  }
+  memory_release(scratch);
+  return STATUS_OK;
 }
 
 void matmul_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,

@@ -134,14 +134,20 @@ int op_resolve_dimension(int64_t given, int rank, int *dimension);
 extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], arrange_ops[],
     index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], random_ops[];
 
-/* ---- matmul.c ---- */
-/* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel: split by us, each
-   thread calling single-threaded BLAS. */
+/* ---- gemm.c ---- */
+/* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel, split by us: on the matrix
+   unit where there is one (gemm_tiles.h), else each thread calls single-threaded BLAS. With beta = 0 c is not read. */
 void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                  int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
 /* The reference: three loops. */
 void matmul_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                        int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
+
+/* alpha · op(a) op(b) (m×n) that is never stored: pieces of its rows, values[0..count) from (row, column) on, are
+   handed to take from several threads while they are in cache. */
+typedef void matmul_take(void *context, int64_t row, int64_t column, int64_t count, const real *values);
+int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
+                     int64_t lda, const real *b, int64_t ldb, matmul_take *take, void *context);
 
 /* ---- gram.c ---- */
 /* Lower triangle of c (n×n) = alpha · A Aᵀ, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the diagonal

@@ -1,0 +1,492 @@
+/* Gemm tiles: see gemm_tiles.h for what is computed; here is how.
+
+   One operand, the one with fewer rows or columns, is packed for all threads (shared), a block of up to SHARED_BYTES;
+   the other is streamed: threads take strips of it in turn, pack a strip into their own cache and multiply it with
+   the whole shared block. Sums over k are cut by k alone, so a result does not depend on the threads.
+
+   A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
+   high, middle and low, each 16 lines of 16 pairs of bf16; the pair at p joins k = p and k = p + 16, on both sides.
+   Left: a line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns. */
+#include "gemm_tiles.h"
+
+#if defined(__x86_64__) && !defined(GLS_DOUBLE)
+
+#include <cblas.h>
+#include <cpuid.h>
+#include <immintrin.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")))
+
+enum {
+  SIDE = 16,  /* rows and columns of a tile of results */
+  BLOCK = 32, /* rows and columns that one call of the kernel makes: 2 × 2 tiles */
+  STEP = 32,  /* of k */
+  PARTS = 3,
+  TILE_BYTES = 1024,
+  STEP_BYTES = PARTS * TILE_BYTES,
+  DEPTH_MOST = 512,       /* of k between two visits to c */
+  DEPTH_TAKE_MOST = 1024, /* the same where all of k must come in one visit */
+  SHARED_BYTES = 3 << 19, /* shared block and strip leave room for each other in a 2 MB cache */
+  STRIP_BYTES = 3 << 17,
+  LENGTH_LEAST = 24, /* of m and n: narrower ones waste the tiles */
+  WORK_LEAST = 1 << 19
+};
+
+/* ---- the processor ---- */
+
+static bool ask(void) {
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  unsigned tile_and_bf16 = (1u << 24) | (1u << 22);
+  if ((d & tile_and_bf16) != tile_and_bf16) return false;
+  unsigned avx512 = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31); /* F, DQ, BW, VL */
+  if ((b & avx512) != avx512) return false;
+  if (!__builtin_cpu_supports("avx512f")) return false; /* the system saves its registers */
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+bool gemm_tiles_available(void) {
+  static int answer = -1; /* two threads that ask at once get the same one */
+  int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
+  if (known < 0) {
+    known = ask();
+    __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
+  }
+  return known;
+}
+
+static bool is_allowed = true;
+
+bool gemm_tiles_allow(bool allowed) {
+  bool before = is_allowed;
+  is_allowed = allowed;
+  return before;
+}
+
+/* As the processor wants it: all eight tile registers of 16 lines of 64 bytes. */
+TARGET static void tiles_configure(void) {
+  struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t line_bytes[16];
+    uint8_t lines[16];
+  } layout;
+  memset(&layout, 0, sizeof layout);
+  layout.palette = 1;
+  for (int i = 0; i < 8; i++) {
+    layout.line_bytes[i] = 64;
+    layout.lines[i] = SIDE;
+  }
+  _tile_loadconfig(&layout);
+}
+
+TARGET static void tiles_release(void) { _tile_release(); }
+
+/* ---- packing ---- */
+
+/* outer: the rows of the left operand, the columns of the right one. One of the strides is 1. */
+struct operand {
+  const float *data;
+  int64_t outer, outer_stride, inner_stride; /* inner is k */
+};
+
+/* The first count of 16 lanes. */
+static inline __mmask16 lanes(int64_t count) {
+  return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
+}
+
+/* Writes one line of each part: pairs of the bf16 parts of x0 (lower half) and x1. Rounding to nearest is done by
+   adding half of what is cut off; what is left after two parts has 8 bits, so that the third is exact. A NaN stays
+   one in low, and an infinity makes one there. */
+TARGET static inline void split(__m512 x0, __m512 x1, char *line) {
+  const __m512i upper = _mm512_set1_epi32((int)0xffff0000), half = _mm512_set1_epi32(0x8000);
+  __m512i high0 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x0), half), upper);
+  __m512i high1 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x1), half), upper);
+  __m512 rest0 = _mm512_sub_ps(x0, _mm512_castsi512_ps(high0));
+  __m512 rest1 = _mm512_sub_ps(x1, _mm512_castsi512_ps(high1));
+  __m512i middle0 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(rest0), half), upper);
+  __m512i middle1 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(rest1), half), upper);
+  __m512i low0 = _mm512_castps_si512(_mm512_sub_ps(rest0, _mm512_castsi512_ps(middle0)));
+  __m512i low1 = _mm512_castps_si512(_mm512_sub_ps(rest1, _mm512_castsi512_ps(middle1)));
+  enum { A_AND_B_OR_C = 0xea };
+  _mm512_store_si512(line, _mm512_or_si512(high1, _mm512_srli_epi32(high0, 16)));
+  _mm512_store_si512(line + TILE_BYTES, _mm512_or_si512(middle1, _mm512_srli_epi32(middle0, 16)));
+  _mm512_store_si512(line + 2 * TILE_BYTES,
+                     _mm512_ternarylogic_epi32(upper, low1, _mm512_srli_epi32(low0, 16), A_AND_B_OR_C));
+}
+
+/* out (16×16) = inᵀ; in has rows × columns, zeros beyond */
+TARGET static void transpose(float out[16][16], const float *in, int64_t stride, int64_t rows, int64_t columns) {
+  __m512 r[16], t[16];
+  for (int i = 0; i < 16; i++)
+    r[i] = i < rows ? _mm512_maskz_loadu_ps(lanes(columns), in + i * stride) : _mm512_setzero_ps();
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 1]);
+    __m512d c = _mm512_castps_pd(t[i + 2]), d = _mm512_castps_pd(t[i + 3]);
+    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+  enum { EVEN = 0x88, ODD = 0xdd }; /* quarters */
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], EVEN);
+    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], ODD);
+    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], EVEN);
+    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], ODD);
+  }
+  for (int i = 0; i < 8; i++) {
+    _mm512_store_ps(out[i], _mm512_shuffle_f32x4(t[i], t[i + 8], EVEN));
+    _mm512_store_ps(out[i + 8], _mm512_shuffle_f32x4(t[i], t[i + 8], ODD));
+  }
+}
+
+static inline void prefetch(const float *address) { __builtin_prefetch(address, 0, 3); }
+
+/* One step of one panel, the contiguous direction of the operand lying across the lines' one. */
+TARGET static void pack_turned(char *step, bool is_left, const struct operand *operand, int64_t outer, int64_t rows,
+                               int64_t inner, int64_t depth) {
+  float turned[2][16][16] __attribute__((aligned(64)));
+  for (int half = 0; half < 2; half++, inner += SIDE, depth -= SIDE) {
+    int64_t left_here = depth < 0 ? 0 : parallel_minimum(depth, SIDE);
+    const float *from = operand->data + outer * operand->outer_stride + inner * operand->inner_stride;
+    if (is_left) {
+      transpose(turned[half], from, operand->inner_stride, left_here, rows);
+    } else {
+      for (int64_t i = 0; i < rows; i++) prefetch(from + i * operand->outer_stride + 2 * STEP);
+      transpose(turned[half], from, operand->outer_stride, rows, left_here);
+    }
+  }
+  for (int i = 0; i < SIDE; i++) split(_mm512_load_ps(turned[0][i]), _mm512_load_ps(turned[1][i]), step + 64 * i);
+}
+
+/* Panels of 16 from outer on (count rows or columns), k from inner on (depth). */
+TARGET static void pack(char *out, bool is_left, const struct operand *operand, int64_t outer, int64_t count,
+                        int64_t inner, int64_t depth) {
+  int64_t steps = (depth + STEP - 1) / STEP, panels = (count + SIDE - 1) / SIDE;
+  bool straight = is_left == (operand->inner_stride == 1);
+  for (int64_t s = 0; s < steps; s++) {
+    int64_t k = inner + s * STEP, here = parallel_minimum(STEP, depth - s * STEP);
+    if (!straight || is_left) {
+      for (int64_t p = 0; p < panels; p++) {
+        char *step = out + (p * steps + s) * STEP_BYTES;
+        int64_t rows = parallel_minimum(SIDE, count - p * SIDE);
+        if (!straight) {
+          pack_turned(step, is_left, operand, outer + p * SIDE, rows, k, here);
+          continue;
+        }
+        const float *from = operand->data + (outer + p * SIDE) * operand->outer_stride + k;
+        for (int i = 0; i < SIDE; i++, from += operand->outer_stride) {
+          __m512 x0 = _mm512_setzero_ps(), x1 = x0;
+          if (i < rows) {
+            x0 = _mm512_maskz_loadu_ps(lanes(here), from);
+            x1 = _mm512_maskz_loadu_ps(lanes(here - SIDE), from + SIDE);
+            prefetch(from + 2 * STEP);
+            prefetch(from + 2 * STEP + SIDE);
+          }
+          split(x0, x1, step + 64 * i);
+        }
+      }
+      continue;
+    }
+    /* All panels line by line: long pieces of the rows of a right operand. */
+    for (int i = 0; i < SIDE; i++) {
+      const float *from0 = operand->data + (k + i) * operand->inner_stride + outer;
+      const float *from1 = from0 + SIDE * operand->inner_stride;
+      int64_t ahead = 2 * STEP * operand->inner_stride;
+      for (int64_t p = 0; p < panels; p++) {
+        __mmask16 columns = lanes(count - p * SIDE);
+        __m512 x0 = _mm512_maskz_loadu_ps(i < here ? columns : 0, from0 + p * SIDE);
+        __m512 x1 = _mm512_maskz_loadu_ps(i + SIDE < here ? columns : 0, from1 + p * SIDE);
+        prefetch(from0 + p * SIDE + ahead);
+        prefetch(from1 + p * SIDE + ahead);
+        split(x0, x1, out + (p * steps + s) * STEP_BYTES + 64 * i);
+      }
+    }
+  }
+}
+
+/* ---- multiplying ---- */
+
+/* Tile registers: 0 to 3 sums (2 × 2), 4 and 5 left, 6 and 7 right. Loads stand where the register is read last, two
+   products before they are needed. */
+#define SUM_00 0
+#define SUM_01 1
+#define SUM_10 2
+#define SUM_11 3
+#define LEFT_0 4
+#define LEFT_1 5
+#define RIGHT_0 6
+#define RIGHT_1 7
+#define LEFT(i, part) ({ _tile_loadd(LEFT_##i, left##i + (part)*TILE_BYTES, 64); })
+#define RIGHT(i, part) ({ _tile_loadd(RIGHT_##i, right##i + (part)*TILE_BYTES, 64); })
+#define ADD(i, j) ({ _tile_dpbf16ps(SUM_##i##j, LEFT_##i, RIGHT_##j); })
+
+enum { HIGH, MIDDLE, LOW };
+
+TARGET static void kernel_2x2(float *out, const char *left0, const char *left1, const char *right0, const char *right1,
+                              int64_t steps) {
+  LEFT(0, LOW), RIGHT(0, HIGH), RIGHT(1, HIGH), LEFT(1, LOW);
+  for (int64_t s = 0; s < steps; s++) {
+    ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
+    ADD(0, 0), ADD(0, 1), LEFT(0, MIDDLE), ADD(1, 0), ADD(1, 1), LEFT(1, MIDDLE);
+    ADD(0, 0), ADD(1, 0), RIGHT(0, MIDDLE), ADD(0, 1), ADD(1, 1), RIGHT(1, MIDDLE);
+    ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
+    ADD(0, 0), ADD(1, 0), RIGHT(0, LOW), ADD(0, 1), ADD(1, 1), RIGHT(1, LOW);
+    int64_t next = s + 1 < steps ? STEP_BYTES : 0;
+    left0 += next, left1 += next, right0 += next, right1 += next;
+    ADD(0, 0), ADD(0, 1), LEFT(0, LOW), ADD(1, 0), RIGHT(0, HIGH), ADD(1, 1), LEFT(1, LOW), RIGHT(1, HIGH);
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+  _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
+  _tile_stored(SUM_10, out + SIDE * BLOCK, BLOCK * sizeof(float));
+  _tile_stored(SUM_11, out + SIDE * BLOCK + SIDE, BLOCK * sizeof(float));
+}
+
+TARGET static void kernel_1x2(float *out, const char *left0, const char *right0, const char *right1, int64_t steps) {
+  for (int64_t s = 0; s < steps; s++) {
+    LEFT(0, HIGH), RIGHT(0, HIGH), RIGHT(1, HIGH), ADD(0, 0), ADD(0, 1);
+    LEFT(0, MIDDLE), ADD(0, 0), ADD(0, 1), LEFT(0, LOW), ADD(0, 0), ADD(0, 1);
+    LEFT(0, MIDDLE), RIGHT(0, MIDDLE), RIGHT(1, MIDDLE), ADD(0, 0), ADD(0, 1);
+    LEFT(0, HIGH), ADD(0, 0), ADD(0, 1), RIGHT(0, LOW), RIGHT(1, LOW), ADD(0, 0), ADD(0, 1);
+    left0 += STEP_BYTES, right0 += STEP_BYTES, right1 += STEP_BYTES;
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+  _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
+}
+
+TARGET static void kernel_2x1(float *out, const char *left0, const char *left1, const char *right0, int64_t steps) {
+  for (int64_t s = 0; s < steps; s++) {
+    RIGHT(0, HIGH), LEFT(0, HIGH), LEFT(1, HIGH), ADD(0, 0), ADD(1, 0);
+    RIGHT(0, MIDDLE), ADD(0, 0), ADD(1, 0), RIGHT(0, LOW), ADD(0, 0), ADD(1, 0);
+    RIGHT(0, MIDDLE), LEFT(0, MIDDLE), LEFT(1, MIDDLE), ADD(0, 0), ADD(1, 0);
+    RIGHT(0, HIGH), ADD(0, 0), ADD(1, 0), LEFT(0, LOW), LEFT(1, LOW), ADD(0, 0), ADD(1, 0);
+    left0 += STEP_BYTES, left1 += STEP_BYTES, right0 += STEP_BYTES;
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+  _tile_stored(SUM_10, out + SIDE * BLOCK, BLOCK * sizeof(float));
+}
+
+TARGET static void kernel_1x1(float *out, const char *left0, const char *right0, int64_t steps) {
+  for (int64_t s = 0; s < steps; s++) {
+    LEFT(0, HIGH), RIGHT(0, HIGH), ADD(0, 0), RIGHT(0, MIDDLE), ADD(0, 0), RIGHT(0, LOW), ADD(0, 0);
+    LEFT(0, MIDDLE), RIGHT(0, MIDDLE), ADD(0, 0), RIGHT(0, HIGH), ADD(0, 0), LEFT(0, LOW), ADD(0, 0);
+    left0 += STEP_BYTES, right0 += STEP_BYTES;
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+}
+
+/* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right */
+TARGET static void multiply(float *out, const char *left, const char *right, int64_t steps, int64_t rows,
+                            int64_t columns) {
+  size_t panel = (size_t)steps * STEP_BYTES;
+  _tile_zero(SUM_00);
+  _tile_zero(SUM_01);
+  _tile_zero(SUM_10);
+  _tile_zero(SUM_11);
+  __asm__ volatile("" ::: "memory"); /* the panels are written before tiles are loaded from them */
+  if (rows > SIDE && columns > SIDE)
+    kernel_2x2(out, left, left + panel, right, right + panel, steps);
+  else if (columns > SIDE)
+    kernel_1x2(out, left, right, right + panel, steps);
+  else if (rows > SIDE)
+    kernel_2x1(out, left, left + panel, right, steps);
+  else
+    kernel_1x1(out, left, right, steps);
+}
+
+/* ---- results ---- */
+
+TARGET static bool all_finite(const float *block, int64_t rows, int64_t columns) {
+  enum { NAN_OR_INFINITY = 0x99 };
+  __mmask16 bad = 0, first = lanes(columns), second = lanes(columns - SIDE);
+  for (int64_t i = 0; i < rows; i++, block += BLOCK) {
+    bad |= _mm512_mask_fpclass_ps_mask(first, _mm512_load_ps(block), NAN_OR_INFINITY);
+    bad |= _mm512_mask_fpclass_ps_mask(second, _mm512_load_ps(block + SIDE), NAN_OR_INFINITY);
+  }
+  return bad == 0;
+}
+
+/* c = alpha · block + beta · c */
+TARGET static void put(float *c, int64_t ldc, const float *block, int64_t rows, int64_t columns, float alpha,
+                       float beta) {
+  __mmask16 first = lanes(columns), second = lanes(columns - SIDE);
+  __m512 scale = _mm512_set1_ps(alpha), keep = _mm512_set1_ps(beta);
+  for (int64_t i = 0; i < rows; i++, c += ldc, block += BLOCK) {
+    __m512 x = _mm512_mul_ps(scale, _mm512_load_ps(block));
+    __m512 y = _mm512_mul_ps(scale, _mm512_load_ps(block + SIDE));
+    if (beta != 0) {
+      x = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(first, c), x);
+      y = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(second, c + SIDE), y);
+    }
+    _mm512_mask_storeu_ps(c, first, x);
+    _mm512_mask_storeu_ps(c + SIDE, second, y);
+  }
+}
+
+/* ---- one product ---- */
+
+struct plan {
+  const struct gemm_product *product;
+  struct operand left, right;
+  bool left_is_shared;
+  int64_t depth;  /* of k at a time */
+  int64_t shared; /* rows or columns of the shared operand at a time */
+  int64_t strip;  /* of the streamed one */
+  size_t shared_bytes, thread_bytes;
+  char *buffer; /* the shared block, then each thread's strip and rows to hand out */
+};
+
+static int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
+static int64_t at_least(int64_t value, int64_t least) { return value < least ? least : value; }
+
+static size_t panel_bytes(int64_t outer, int64_t depth) {
+  return (size_t)(round_up(outer, SIDE) / SIDE * (round_up(depth, STEP) / STEP)) * STEP_BYTES;
+}
+
+static bool plan_make(struct plan *plan, const struct gemm_product *product, int threads) {
+  const struct gemm_product *p = product;
+  plan->product = p;
+  plan->left = (struct operand){p->a, p->m, p->transpose_a ? 1 : p->lda, p->transpose_a ? p->lda : 1};
+  plan->right = (struct operand){p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
+  plan->left_is_shared = p->m <= p->n;
+  int64_t shared_length = plan->left_is_shared ? p->m : p->n, streamed_length = plan->left_is_shared ? p->n : p->m;
+  if (p->take) {
+    if (p->k > DEPTH_TAKE_MOST) return false;
+    plan->depth = p->k;
+  } else {
+    int64_t room = SHARED_BYTES / (2 * PARTS) / at_least(parallel_minimum(shared_length, 1024), 1);
+    int64_t most = parallel_minimum(at_least(room / STEP * STEP, 256), DEPTH_MOST);
+    plan->depth = round_up((p->k + (p->k + most - 1) / most - 1) / ((p->k + most - 1) / most), STEP);
+  }
+  int64_t line = (int64_t)panel_bytes(SIDE, plan->depth) / SIDE;
+  plan->shared = parallel_minimum(round_up(shared_length, BLOCK), at_least(SHARED_BYTES / line / BLOCK * BLOCK, BLOCK));
+  int64_t strip = at_least(STRIP_BYTES / line / BLOCK * BLOCK, BLOCK);
+  int64_t fair = round_up((streamed_length + 2 * threads - 1) / (2 * threads), BLOCK);
+  plan->strip = parallel_minimum(strip, fair);
+  plan->shared_bytes = panel_bytes(plan->shared, plan->depth);
+  plan->thread_bytes = panel_bytes(plan->strip, plan->depth);
+  if (p->take) plan->thread_bytes += (size_t)BLOCK * (size_t)at_least(plan->shared, plan->strip) * sizeof(float);
+  plan->buffer = memory_acquire(plan->shared_bytes + (size_t)threads * plan->thread_bytes);
+  return plan->buffer != NULL;
+}
+
+/* The 32 × 32 block of results at (row, column) over k from inner on, wherever its infinities come from. */
+static void block_of(float *block, const struct plan *plan, const char *left, const char *right, int64_t row,
+                     int64_t column, int64_t rows, int64_t columns, int64_t inner, int64_t depth) {
+  multiply(block, left, right, round_up(depth, STEP) / STEP, rows, columns);
+  if (all_finite(block, rows, columns)) return;
+  /* An infinity less itself is what the parts made of it: let sgemm say what is really there. */
+  const struct operand *a = &plan->left, *b = &plan->right;
+  const struct gemm_product *p = plan->product;
+  cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans,
+              (int)rows, (int)columns, (int)depth, 1, a->data + row * a->outer_stride + inner * a->inner_stride,
+              (int)p->lda, b->data + column * b->outer_stride + inner * b->inner_stride, (int)p->ldb, 0, block, BLOCK);
+}
+
+/* A packed strip (from streamed on, count) times the shared block (from shared on, shared_count). */
+static void strip_times_shared(const struct plan *plan, const char *strip, float *taken, int64_t streamed,
+                               int64_t count, int64_t shared, int64_t shared_count, int64_t inner, int64_t depth) {
+  float block[BLOCK * BLOCK] __attribute__((aligned(64)));
+  const struct gemm_product *p = plan->product;
+  bool left_is_shared = plan->left_is_shared;
+  /* Rows are the outer loop where whole pieces of them are handed out; else the strip is, to stay in the first
+     cache. */
+  bool shared_is_outer = p->take && left_is_shared;
+  int64_t outer_count = shared_is_outer ? shared_count : count, inner_count = shared_is_outer ? count : shared_count;
+  float beta = inner == 0 ? p->beta : 1;
+  for (int64_t i = 0; i < outer_count; i += BLOCK) {
+    for (int64_t j = 0; j < inner_count; j += BLOCK) {
+      int64_t in_shared = shared_is_outer ? i : j, in_strip = shared_is_outer ? j : i;
+      const char *shared_panel = plan->buffer + panel_bytes(in_shared, depth);
+      const char *strip_panel = strip + panel_bytes(in_strip, depth);
+      int64_t shared_here = parallel_minimum(BLOCK, shared_count - in_shared);
+      int64_t strip_here = parallel_minimum(BLOCK, count - in_strip);
+      int64_t row = left_is_shared ? shared + in_shared : streamed + in_strip;
+      int64_t column = left_is_shared ? streamed + in_strip : shared + in_shared;
+      int64_t rows = left_is_shared ? shared_here : strip_here, columns = left_is_shared ? strip_here : shared_here;
+      if (p->lower && column > row + rows - 1) continue;
+      float *to = p->take ? taken + j : p->c + row * p->ldc + column;
+      if (!p->take) {
+        for (int64_t r = 0; r < rows; r++) {
+          __builtin_prefetch(to + r * p->ldc, 1, 3);
+          __builtin_prefetch(to + r * p->ldc + SIDE, 1, 3);
+        }
+      }
+      block_of(block, plan, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
+               row, column, rows, columns, inner, depth);
+      put(to, p->take ? inner_count : p->ldc, block, rows, columns, p->alpha, p->take ? 0 : beta);
+    }
+    if (p->take) {
+      int64_t row = (left_is_shared ? shared : streamed) + i, column = left_is_shared ? streamed : shared;
+      int64_t rows = parallel_minimum(BLOCK, outer_count - i);
+      for (int64_t r = 0; r < rows; r++) p->take(p->context, row + r, column, inner_count, taken + r * inner_count);
+    }
+  }
+}
+
+/* What one thread of a team does; all go through the same blocks. */
+static void plan_run(const struct plan *plan) {
+  const struct operand *shared = plan->left_is_shared ? &plan->left : &plan->right;
+  const struct operand *streamed = plan->left_is_shared ? &plan->right : &plan->left;
+  int64_t k = plan->product->k;
+  char *strip = plan->buffer + plan->shared_bytes + (size_t)omp_get_thread_num() * plan->thread_bytes;
+  float *taken = (float *)(strip + panel_bytes(plan->strip, plan->depth));
+  tiles_configure();
+  for (int64_t start = 0; start < shared->outer; start += plan->shared) {
+    int64_t count = parallel_minimum(plan->shared, shared->outer - start);
+    for (int64_t inner = 0; inner < k; inner += plan->depth) {
+      int64_t depth = parallel_minimum(plan->depth, k - inner);
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < count; i += BLOCK)
+        pack(plan->buffer + panel_bytes(i, depth), plan->left_is_shared, shared, start + i,
+             parallel_minimum(BLOCK, count - i), inner, depth);
+#pragma omp for schedule(dynamic)
+      for (int64_t i = 0; i < streamed->outer; i += plan->strip) {
+        int64_t here = parallel_minimum(plan->strip, streamed->outer - i);
+        pack(strip, !plan->left_is_shared, streamed, i, here, inner, depth);
+        strip_times_shared(plan, strip, taken, i, here, start, count, inner, depth);
+      }
+    }
+  }
+  tiles_release();
+}
+
+bool gemm_tiles(const struct gemm_product *product) {
+  const struct gemm_product *p = product;
+  if (!is_allowed || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < SIDE || p->alpha == 0) return false;
+  if ((double)p->m * (double)p->n * (double)p->k < WORK_LEAST || !gemm_tiles_available()) return false;
+  int threads = omp_in_parallel() ? 1 : parallel_threads();
+  struct plan plan;
+  if (!plan_make(&plan, product, threads)) return false;
+#pragma omp parallel num_threads(threads)
+  plan_run(&plan);
+  memory_release(plan.buffer);
+  return true;
+}
+
+#else
+
+bool gemm_tiles(const struct gemm_product *product) {
+  (void)product;
+  return false;
+}
+
+bool gemm_tiles_allow(bool allowed) {
+  (void)allowed;
+  return false;
+}
+
+bool gemm_tiles_available(void) { return false; }
+
+#endif

@@ -1,0 +1,230 @@
+/* Matrix products: matmul_gemm, matmul_gemm_take and matmul_gram against three loops in double, on every path that
+   this processor has; accuracy, infinities and NaN, leading dimensions, reruns to the last bit. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../runtime/base/memory.h"
+#include "../../runtime/base/parallel.h"
+#include "../../runtime/ops/gemm_tiles.h"
+#include "check.h"
+
+struct matrices {
+  int64_t lda, ldb, ldc;
+  size_t count_a, count_b, count_c;
+  real *a, *b, *c, *reference;
+};
+
+static real *filled(size_t count) {
+  real *values = memory_acquire(count * sizeof(real));
+  random_fill_normal(random_next_stream(), values, (int64_t)count);
+  return values;
+}
+
+/* Leading dimensions are pad longer than needed. */
+static struct matrices matrices_new(bool ta, bool tb, int64_t m, int64_t n, int64_t k, int64_t pad) {
+  struct matrices x;
+  x.lda = (ta ? m : k) + pad, x.ldb = (tb ? k : n) + pad, x.ldc = n + pad;
+  x.count_a = (size_t)(x.lda * (ta ? k : m)), x.count_b = (size_t)(x.ldb * (tb ? n : k));
+  x.count_c = (size_t)(x.ldc * m);
+  x.a = filled(x.count_a), x.b = filled(x.count_b), x.c = filled(x.count_c);
+  x.reference = memory_acquire(x.count_c * sizeof(real));
+  memcpy(x.reference, x.c, x.count_c * sizeof(real));
+  return x;
+}
+
+static void matrices_delete(struct matrices *x) {
+  memory_release(x->a);
+  memory_release(x->b);
+  memory_release(x->c);
+  memory_release(x->reference);
+}
+
+/* The largest difference over all of c and its padding, in units of what k additions, one after the other, may do to
+   sums of products of normal numbers; infinite when c has a NaN. */
+static double difference(const struct matrices *x, int64_t k) {
+  double worst = 0, rounding = CHECK_IS_DOUBLE ? 0x1p-53 : 0x1p-24;
+  for (size_t i = 0; i < x->count_c; i++) {
+    double here = fabs((double)x->c[i] - (double)x->reference[i]);
+    if (!(here <= worst)) worst = isnan(here) ? INFINITY : here;
+  }
+  return worst / (rounding * (128 + 4 * (double)k));
+}
+
+static void shapes(void) {
+  static const int64_t sizes[][3] = {{0, 5, 3},      {5, 0, 3},      {4, 3, 0},      {1, 1, 1},      {1, 300, 64},
+                                     {300, 1, 64},   {7, 9, 11},     {24, 24, 1000}, {100, 77, 333}, {33, 257, 129},
+                                     {257, 33, 700}, {129, 130, 31}, {49, 700, 97},  {250, 10, 256}, {31, 1100, 40},
+                                     {1100, 47, 45}, {64, 64, 1300}};
+  static const real scales[][2] = {{1, 0}, {1, 1}, {(real)-0.5, (real)0.25}, {0, 2}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    for (int choice = 0; choice < 4; choice++) {
+      bool ta = choice & 1, tb = choice & 2;
+      int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+      real alpha = scales[(s + (size_t)choice) % 4][0], beta = scales[(s + (size_t)choice) % 4][1];
+      struct matrices x = matrices_new(ta, tb, m, n, k, choice == 3 ? 5 : 1);
+      matmul_gemm(ta, tb, m, n, k, alpha, x.a, x.lda, x.b, x.ldb, beta, x.c, x.ldc);
+      matmul_gemm_naive(ta, tb, m, n, k, alpha, x.a, x.lda, x.b, x.ldb, beta, x.reference, x.ldc);
+      CHECK(difference(&x, k) <= 1, "%d%d %dx%dx%d alpha %g beta %g: off by %g times the bound", ta, tb, (int)m, (int)n,
+            (int)k, (double)alpha, (double)beta, difference(&x, k));
+      matrices_delete(&x);
+    }
+  }
+}
+
+/* With beta = 0 whatever is in c is gone. */
+static void unread(void) {
+  struct matrices x = matrices_new(false, false, 70, 80, 300, 0);
+  for (size_t i = 0; i < x.count_c; i++) x.c[i] = (real)NAN;
+  matmul_gemm(false, false, 70, 80, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+  matmul_gemm_naive(false, false, 70, 80, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+  CHECK(difference(&x, 300) <= 1, "NaN in c came through beta = 0");
+  matrices_delete(&x);
+}
+
+/* Numbers of very different size, and sums that nearly cancel: every element is good to float32 relative to the sum
+   of the sizes of its products. */
+static void accuracy(void) {
+  enum { M = 65, N = 50, K = 513 };
+  struct matrices x = matrices_new(false, false, M, N, K, 0);
+  for (size_t i = 0; i < x.count_a; i++) x.a[i] = ldexp(x.a[i], (int)(i * 7 % 41) - 20);
+  for (size_t i = 0; i < x.count_b; i++) x.b[i] = ldexp(x.b[i], (int)(i * 11 % 41) - 20);
+  matmul_gemm(false, false, M, N, K, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+  double worst = 0;
+  for (int i = 0; i < M; i++) {
+    for (int j = 0; j < N; j++) {
+      double sum = 0, size = 0;
+      for (int l = 0; l < K; l++) {
+        double product = (double)x.a[i * K + l] * (double)x.b[l * N + j];
+        sum += product;
+        size += fabs(product);
+      }
+      worst = fmax(worst, fabs((double)x.c[i * N + j] - sum) / size);
+    }
+  }
+  double rounding = CHECK_IS_DOUBLE ? 0x1p-53 : 0x1p-24;
+  CHECK(worst <= 16 * rounding, "relative to the sum of sizes off by %g roundings", worst / rounding);
+  matrices_delete(&x);
+}
+
+/* Infinities, NaN and the largest numbers come out as three loops of real have them. */
+static void not_finite(void) {
+  enum { M = 70, N = 90, K = 100 };
+  struct matrices x = matrices_new(false, false, M, N, K, 0);
+  real huge = CHECK_IS_DOUBLE ? (real)1e308 : (real)3.4e38;
+  x.a[3 * K + 5] = (real)INFINITY;
+  x.a[10 * K + 7] = (real)NAN;
+  x.a[20 * K + 1] = (real)INFINITY, x.a[20 * K + 2] = (real)-INFINITY;
+  x.b[5 * N + 0] = 1, x.b[5 * N + 1] = 0, x.b[5 * N + 2] = -1; /* ∞ · 1, ∞ · 0, ∞ · -1 */
+  x.b[99 * N + 60] = (real)-INFINITY;
+  for (int l = 0; l < K; l++) x.a[40 * K + l] = 0;
+  x.a[40 * K + 9] = huge; /* rounds up to infinity in eight bits */
+  matmul_gemm(false, false, M, N, K, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+  int wrong = 0;
+  for (int i = 0; i < M; i++) {
+    for (int j = 0; j < N; j++) {
+      real sum = 0;
+      for (int l = 0; l < K; l++) sum += x.a[i * K + l] * x.b[l * N + j];
+      real got = x.c[i * N + j];
+      bool same = isnan(sum) ? isnan(got) : isinf(sum) ? got == sum : isfinite(got);
+      if (!same) wrong++;
+    }
+  }
+  CHECK(wrong == 0, "%d elements", wrong);
+  matrices_delete(&x);
+}
+
+/* The same to the last bit again, and on any number of threads. */
+static void repeatable(void) {
+  static const int64_t sizes[][3] = {{250, 500, 700}, {600, 130, 300}, {50, 1000, 64}};
+  int threads = parallel_threads();
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+    struct matrices x = matrices_new(true, false, m, n, k, 0);
+    matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+    for (int again = 0; again < 4; again++) {
+      memset(x.c, 0, x.count_c * sizeof(real));
+      matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+      CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs in a rerun", (int)m, (int)n,
+            (int)k);
+    }
+    if (gemm_tiles_available() && gemm_tiles_allow(true)) {
+      for (int other = 1; other <= 3; other++) {
+        parallel_set_threads(other);
+        matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+        CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs on %d threads", (int)m, (int)n,
+              (int)k, other);
+      }
+      parallel_set_threads(threads);
+    }
+    matrices_delete(&x);
+  }
+}
+
+struct taken {
+  real *values;
+  unsigned char *times;
+  int64_t n;
+};
+
+static void take_piece(void *context, int64_t row, int64_t column, int64_t count, const real *values) {
+  struct taken *taken = context;
+  for (int64_t i = 0; i < count; i++) {
+    taken->values[row * taken->n + column + i] = values[i];
+    taken->times[row * taken->n + column + i]++;
+  }
+}
+
+/* Every element is handed out once, and is right. */
+static void taken_in_pieces(void) {
+  static const int64_t sizes[][3] = {{300, 130, 250}, {130, 300, 250}, {1000, 70, 50},
+                                     {40, 50, 1500},  {5, 3, 2},       {0, 3, 2}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+    struct matrices x = matrices_new(true, false, m, n, k, 0);
+    struct taken taken = {x.c, memory_new((size_t)(m * n + 1), 1), n};
+    int status = matmul_gemm_take(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, take_piece, &taken);
+    matmul_gemm_naive(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+    int64_t wrong = 0;
+    for (int64_t i = 0; i < m * n; i++) wrong += taken.times[i] != 1;
+    CHECK(status == STATUS_OK && wrong == 0, "%dx%dx%d: %d elements not handed out once", (int)m, (int)n, (int)k,
+          (int)wrong);
+    CHECK(difference(&x, k) <= 1, "%dx%dx%d: off by %g times the bound", (int)m, (int)n, (int)k, difference(&x, k));
+    memory_delete(taken.times);
+    matrices_delete(&x);
+  }
+}
+
+static void gram(void) {
+  static const int64_t sizes[][2] = {{250, 700}, {65, 3000}, {600, 100}, {10, 5}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    for (int transpose = 0; transpose < 2; transpose++) {
+      int64_t n = sizes[s][0], k = sizes[s][1];
+      struct matrices x = matrices_new(transpose, !transpose, n, n, k, 0);
+      matmul_gram(transpose, n, k, (real)0.25, x.a, x.lda, x.c, x.ldc);
+      matmul_gemm_naive(transpose, !transpose, n, n, k, (real)0.25, x.a, x.lda, x.a, x.lda, 0, x.reference, x.ldc);
+      for (int64_t i = 0; i < n; i++)
+        for (int64_t j = i + 1; j < n; j++) x.c[i * n + j] = x.reference[i * n + j] = 0;
+      /* The diagonal sums squares, which do not cancel. */
+      CHECK(difference(&x, k) <= 8, "%dx%d, transpose %d: off by %g times the bound", (int)n, (int)k, transpose,
+            difference(&x, k));
+      matrices_delete(&x);
+    }
+  }
+}
+
+void test_gemm(void) {
+  bool before = gemm_tiles_allow(true);
+  for (int path = 0; path < 2; path++) {
+    gemm_tiles_allow(path == 0);
+    shapes();
+    unread();
+    accuracy();
+    not_finite();
+    repeatable();
+    taken_in_pieces();
+    gram();
+  }
+  gemm_tiles_allow(before);
+}
