@@ -1,0 +1,257 @@
+-- The program glsrun as a user meets it: options, scripts, standard input, exit codes, interrupts and the prompt.
+-- GLSRUN names the program to try.
+local glsrun = os.getenv "GLSRUN" or "build/glsrun"
+
+local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+local function write(path, text)
+  local file = assert(io.open(path, "w"))
+  file:write(text)
+  file:close()
+end
+
+-- A program built with the sanitizers brings its own library; the one set for this Lua is not for its children.
+local function shell(command)
+  local pipe = assert(io.popen("unset LD_PRELOAD; " .. command .. "; echo \":$?\""))
+  local text = pipe:read "a"
+  pipe:close()
+  local output, code = text:match "^(.*):(%d+)\n$"
+  return output, tonumber(code)
+end
+
+describe("glsrun", function()
+  local folder, home
+
+  setup(function()
+    folder = os.tmpname()
+    os.remove(folder)
+    assert(os.execute("mkdir " .. quote(folder)))
+    home = "HOME=" .. quote(folder) .. " XDG_STATE_HOME= TERM=vt100 "
+  end)
+  teardown(function() os.execute("rm -rf " .. quote(folder)) end)
+
+  -- Standard output and errors together, and the exit code. Arguments as the shell reads them.
+  local function run(arguments, input)
+    local command = home .. quote(glsrun) .. " " .. arguments .. " 2>&1"
+    if input then
+      write(folder .. "/input", input)
+      return shell(command .. " < " .. quote(folder .. "/input"))
+    end
+    return shell(command .. " < /dev/null")
+  end
+
+  local function script(text)
+    local path = folder .. "/script.lua"
+    write(path, text)
+    return quote(path)
+  end
+
+  describe("options", function()
+    it("-e runs code, several in their order", function()
+      local output, code = run [[-e 'x = 1' -e 'print(x + 1)']]
+      assert.equal("2\n", output)
+      assert.equal(0, code)
+    end)
+
+    it("-l requires a library into a global, also under another name", function()
+      assert.equal("table\ttable\n", (run [[-l gls -l g=gls -e 'print(type(gls), type(g)) assert(gls == g)']]))
+    end)
+
+    it("loads Debian's Lua packages, C modules among them", function()
+      assert.equal('[1,2]\n', (run [[-e 'print(require("cjson").encode{1, 2}) require "argparse"']]))
+    end)
+
+    it("-v tells the versions of the program, Lua and OpenBLAS, and does not open the prompt", function()
+      local output, code = run("-v", "print(1)")
+      assert.matches("^glsrun %d+%.%d+%.%d+, Lua 5%.4%.%d+\nOpenBLAS %d", output)
+      assert.not_matches("\n1\n", output)
+      assert.equal(0, code)
+    end)
+
+    it("--help names every option", function()
+      local output, code = run "--help"
+      for _, option in ipairs { "%-e", "%-l", "%-i", "%-v", "%-W", "%-%-help" } do assert.matches(option, output) end
+      assert.equal(0, code)
+    end)
+
+    it("refuses what it does not know, and options that lack their argument", function()
+      local output, code = run "--colour"
+      assert.matches("unknown option '%-%-colour'", output)
+      assert.equal(1, code)
+      output, code = run "-e"
+      assert.matches("option '%-e' needs an argument", output)
+      assert.equal(1, code)
+    end)
+
+    it("-W turns warnings on", function()
+      assert.equal("", (run [[-e 'warn "careful"']]))
+      assert.matches("careful", (run [[-W -e 'warn "careful"']]))
+    end)
+  end)
+
+  describe("a script", function()
+    it("gets its arguments in arg and in ...", function()
+      local path = script [[print(arg[0] == debug.getinfo(1, "S").source:sub(2), arg[1], arg[2], #arg, ...)]]
+      assert.equal("true\t-e\ttwo words\t2\t-e\ttwo words\n", (run(path .. " -e 'two words'")))
+    end)
+
+    it("finds gls and the models from any working directory", function()
+      local path = script [[print(require("gls").zeros(2, 3):numel(), type(require "models.mlp"))]]
+      local from = glsrun:sub(1, 1) == "/" and glsrun or io.popen("pwd"):read "l" .. "/" .. glsrun
+      local output = shell("cd / && " .. home .. quote(from) .. " " .. path .. " 2>&1")
+      assert.matches("^6\t%a+\n$", output)
+    end)
+
+    it("comes from standard input, with - or where that is no terminal", function()
+      assert.equal("7\n", (run("", "print(3 + 4)")))
+      assert.equal("7 x\n", (run("- x", "print(3 + 4 .. ' ' .. ...)")))
+    end)
+
+    it("may have a name that looks like an option, after --", function()
+      write(folder .. "/-odd.lua", "print 'odd'")
+      local from = glsrun:sub(1, 1) == "/" and glsrun or io.popen("pwd"):read "l" .. "/" .. glsrun
+      assert.equal("odd\n", (shell("cd " .. quote(folder) .. " && " .. quote(from) .. " -- -odd.lua 2>&1")))
+    end)
+  end)
+
+  describe("errors", function()
+    it("end the program with a traceback and exit code 1", function()
+      local output, code = run(script "local function inner() error 'boo' end\ninner()\n")
+      assert.matches("script%.lua:1: boo\nstack traceback:.*in upvalue 'inner'.*script%.lua:2: in main chunk",
+        (output:gsub("in local 'inner'", "in upvalue 'inner'")))
+      assert.equal(1, code)
+    end)
+
+    it("of syntax, missing files and missing libraries do too", function()
+      assert.equal(1, select(2, run [[-e 'x =']]))
+      local output, code = run "nowhere.lua"
+      assert.matches("cannot open nowhere%.lua", output)
+      assert.equal(1, code)
+      output, code = run "-l gls.nothing"
+      assert.matches("module 'gls%.nothing' not found", output)
+      assert.equal(1, code)
+      assert.equal(1, select(2, run("", "error 'boo'")))
+    end)
+
+    it("may be any value", function()
+      assert.matches("error object is a table value", (run [[-e 'error {}']]))
+      local path = script "error(setmetatable({}, { __tostring = function() return 'polite' end }))"
+      assert.matches(": polite\n$", (run(path)))
+    end)
+
+    it("of the core name the operation, and no C file", function()
+      local output, code = run [[-e 'local gls = require "gls"; return gls.zeros(2, 3):matmul(gls.zeros(4, 5))']]
+      assert.matches("matmul", output)
+      assert.not_matches("%.c:%d", output)
+      assert.equal(1, code)
+    end)
+
+    it("leave os.exit its code", function() assert.equal(7, select(2, run [[-e 'os.exit(7)']])) end)
+  end)
+
+  -- The shell that popen starts is a child of the program, whose Ctrl-C it sends.
+  local interrupt = [[io.popen("kill -INT $PPID"):close() for _ = 1, math.huge do end]]
+
+  describe("Ctrl-C", function()
+    it("ends a script with an error", function()
+      local output, code = run(script(interrupt))
+      assert.matches("interrupted!\nstack traceback:", output)
+      assert.equal(1, code)
+    end)
+
+    it("can be caught by the script, which goes on", function()
+      local path = script("local ok, message = pcall(function() " .. interrupt .. " end)\nprint(ok, message)")
+      local output, code = run(path)
+      assert.matches("^false\t.*interrupted!\n$", output)
+      assert.equal(0, code)
+    end)
+
+    it("a second time ends it without asking", function()
+      local path = script("pcall(function() " .. interrupt .. " end)\n" .. interrupt)
+      assert.equal(130, select(2, run(path)))
+    end)
+
+    it("returns to the prompt, every time", function()
+      local output, code = run("-i", interrupt .. "\n" .. interrupt .. "\n'still ' .. 'here'\n")
+      assert.equal(2, select(2, output:gsub("interrupted!", "")))
+      assert.matches("still here", output)
+      assert.equal(0, code)
+    end)
+  end)
+
+  describe("the prompt", function()
+    it("opens after the script with -i, and has its globals, and gls, nn, optim and data", function()
+      local output, code = run("-i " .. script "answer = 42", "answer\ntype(gls), type(nn), type(optim), type(data)\n")
+      assert.matches("> 42\n", output)
+      assert.matches("table\ntable\ntable\ntable\n", output)
+      assert.equal(0, code)
+    end)
+
+    it("leaves a script's own global of such a name alone", function()
+      assert.matches("> mine\n", (run([[-i -e 'data = "mine"']], "data\n")))
+    end)
+
+    it("prints the values of expressions, reads chunks over several lines, and survives errors", function()
+      local output = run("-i", "1 + 1, nil\nfor i = 1, 2 do\nprint('line ' .. i)\nend\nerror 'boo'\nx =\n3\nx\n")
+      assert.matches("> 2\nnil\n", output)
+      assert.matches("line 1\nline 2\n", output)
+      assert.matches("prompt:1: boo\nstack traceback:", output)
+      assert.matches("> 3\n", output)
+    end)
+
+    it("shows a tensor's shape and a table one level deep", function()
+      local output = run("-i", "gls.zeros(2, 3)\n{ 1, 'two', key = {} }\n")
+      assert.matches("2.3", output)
+      assert.matches('{ 1, "two", key = {} }\n', output)
+    end)
+
+    -- Types keys on a terminal, each lot after the screen shows what it has to wait for.
+    local function type_keys(steps)
+      local log, keys = folder .. "/screen", folder .. "/keys"
+      assert(os.execute("rm -f " .. quote(log) .. "; mkfifo " .. quote(keys)))
+      local command = "timeout 60 script -qfec " .. quote(glsrun) .. " " .. quote(log)
+      assert(os.execute("unset LD_PRELOAD; " .. home .. command .. " < " .. quote(keys) .. " > /dev/null 2>&1 &"))
+      local terminal = assert(io.open(keys, "w"))
+      terminal:setvbuf "no"
+      local function screen()
+        local file = io.open(log)
+        local text = file and file:read "a" or ""
+        if file then file:close() end
+        return (text:gsub("\r", ""))
+      end
+      local seen = 1
+      for _, step in ipairs(steps) do
+        local from, to
+        for _ = 1, 600 do
+          from, to = screen():find(step.after, seen, true)
+          if from then break end
+          os.execute "sleep 0.05"
+        end
+        assert(from, ("the screen does not show %q:\n%s"):format(step.after, screen()))
+        seen = to + 1
+        if step.keys then terminal:write(step.keys) end
+      end
+      terminal:close()
+      return screen()
+    end
+
+    it("on a terminal edits lines, completes names, drops a line at Ctrl-C, keeps its history in a file", function()
+      type_keys {
+        { after = "> ", keys = "6 * 9\1(1 + \5)\n" },
+        { after = "\n55\n", keys = "string.rev\t('olleh')\n" },
+        { after = "\nhello\n", keys = "half of a line" },
+        { after = "line", keys = "\3'after ' .. 'it'\n" },
+        { after = "\nafter it\n", keys = "repeat until false\n" },
+        { after = "repeat until false\n", keys = "\3" },
+        { after = "interrupted!", keys = "'and on'\n" },
+        { after = "\nand on\n", keys = "\4" },
+        { after = 'COMMAND_EXIT_CODE="0"' },
+      }
+      local file = assert(io.open(folder .. "/.local/state/glsrun/history"))
+      local history = file:read "a"
+      file:close()
+      assert.matches("olleh", history)
+      assert.not_matches("half", history)
+    end)
+  end)
+end)
