@@ -354,9 +354,9 @@ static int masked_fill_shape(const struct op_call *call, struct shape *shape, en
   (void)type;
   struct shape both;
   *shape = call->input[0]->shape;
-  const struct shape *mask = &call->input[1]->shape;
-  if (!shape_broadcast(shape, mask, &both) || !shape_equal(shape, &both))
-    return status_error("a mask of shape %s does not broadcast to %s", shape_text(mask), shape_text(shape));
+  const struct shape *condition = &call->input[1]->shape;
+  if (!shape_broadcast(shape, condition, &both) || !shape_equal(shape, &both))
+    return status_error("a condition of shape %s does not broadcast to %s", shape_text(condition), shape_text(shape));
   return STATUS_OK;
 }
 
@@ -370,18 +370,20 @@ static int masked_fill_forward(struct op_call *call) {
   return elementwise_run(masked_fill_values, call->value, operand, call->output);
 }
 
-/* Changes pass where the mask is 0. */
+/* Changes pass where the condition is 0; its own change does nothing. */
 static int masked_fill_change(const struct op_call *call, struct tensor *change, struct tensor **result) {
   struct tensor *operand[ELEMENTWISE_OPERANDS] = {change, call->input[1]};
-  struct tensor *out = tensor_new(TYPE_REAL, &change->shape);
-  if (out && elementwise_run(masked_fill_values, NULL, operand, out) == STATUS_OK) return given(out, result);
+  struct tensor *out = tensor_zeros(TYPE_REAL, &call->input[0]->shape);
+  if (out && (!change || elementwise_run(masked_fill_values, NULL, operand, out) == STATUS_OK))
+    return given(out, result);
   tensor_release(out);
   return STATUS_ERROR;
 }
 
 static int masked_fill_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                            struct tensor **result) {
-  return needed[0] ? masked_fill_change(call, gradient, result) : STATUS_OK;
+  if (needed[0]) STATUS_TRY(masked_fill_change(call, gradient, &result[0]));
+  return needed[1] ? given(tensor_zeros(TYPE_REAL, &call->input[1]->shape), &result[1]) : STATUS_OK;
 }
 
 static int masked_fill_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
@@ -464,8 +466,8 @@ static const char *const scatter_add_samples[] = {
     "1 labels1:3 3 dimension=1",       "0x3 labels3:0x2 0x2 dimension=2", NULL};
 static const char *const embedding_samples[] = {"5x3 labels5:4", "5x3 labels5:2x7", "1x4 labels1:3", "5x3 labels5:0",
                                                 NULL};
-static const char *const one_hot_samples[] = {"labels5:4 classes=5", "labels3:2x3 classes=4", "labels3:0 classes=3",
-                                              NULL};
+static const char *const one_hot_samples[] = {"labels5:4 classes=5", "labels3:2x3 classes=4", "labels3:1 classes=3",
+                                              "labels3:0 classes=3", NULL};
 static const char *const masked_fill_samples[] = {"4x5 mask:4x5 value=2",   "4x5 mask:5 value=-1",
                                                   "2x3x4 mask:3x1 value=0", "1 mask:1 value=3",
                                                   "0x3 mask:3 value=1",     NULL};
@@ -532,14 +534,14 @@ const struct op index_ops[] = {
      .doc = "1 at the index, 0 elsewhere: (…) to (…, classes)",
      .samples = one_hot_samples},
     {.name = "masked_fill",
-     .parameter = {{"x", OP_TENSOR, false, 0}, {"mask", OP_ANY_TENSOR, false, 0}, {"value", OP_NUMBER, false, 0}},
+     .parameter = {{"x", OP_TENSOR, false, 0}, {"condition", OP_ANY_TENSOR, false, 0}, {"value", OP_NUMBER, false, 0}},
      .flags = OP_SAVES_INPUTS | OP_ROWWISE,
      .batch_inputs = 3,
      .shape = masked_fill_shape,
      .forward = masked_fill_forward,
      .vjp = masked_fill_vjp,
      .jvp = masked_fill_jvp,
-     .doc = "value where the mask (broadcast to x) is not 0, x elsewhere",
+     .doc = "value where the condition (broadcast to x) is not 0, x elsewhere",
      .samples = masked_fill_samples},
     {.name = "sort_indices",
      .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}, {"descending", OP_FLAG, true, 0}},

@@ -326,8 +326,8 @@ static bool later_dimension(const struct op_call *call) {
 
 static const char *const reshape_samples[] = {"4x6 sizes=3,8", "4x6 sizes=-1",  "2x3x4 sizes=2,-1",
                                               "1 sizes=1,1",   "0x3 sizes=3,0", NULL};
-static const char *const view_samples[] = {"4x6 sizes=4,6", "4x6 sizes=4,2,3", "2x3x4 sizes=2,3,-1", "1 sizes=1,1",
-                                           NULL};
+static const char *const view_samples[] = {"4x6 sizes=4,6", "4x6 sizes=4,2,3", "2x3x4 sizes=2,3,-1",
+                                           "1 sizes=1,1",   "0x3 sizes=3,0",   NULL};
 static const char *const flatten_samples[] = {"2x3x4",  "2x3x4 first=2", "2x3x4 first=1 last=2",
                                               "scalar", "0x3 first=2",   NULL};
 static const char *const squeeze_samples[] = {"2x1x3", "2x1x3x1 dims=2", "2x3 dims=1", "1", "1x0", NULL};
@@ -339,14 +339,27 @@ static const char *const permute_samples[] = {"2x3 dims=2,1", "2x3x4 dims=3,1,2"
 static const char *const transpose_samples[] = {"2x3", "2x3x4 dim1=1 dim2=3", "2x3x4 dim1=2 dim2=-1", "1x1", "0x3",
                                                 NULL};
 static const char *const t_samples[] = {"2x3", "1x4", "0x3", NULL};
-static const char *const expand_samples[] = {"1x3 sizes=4,3",    "3 sizes=2,4,3", "2x1x3 sizes=-1,4,-1",
-                                             "scalar sizes=2,3", "1x3 sizes=0,3", NULL};
-static const char *const narrow_samples[] = {
-    "4x5 dimension=2 start=2 count=3", "7x2 dimension=1 start=2 count=3 step=2", "2x3x4 dimension=-1 start=1 count=1",
-    "4x5 dimension=1 start=5 count=0", "0x3 dimension=2 start=2 count=2",        NULL};
-static const char *const select_samples[] = {"4x5 dimension=1 index=2",   "4x5 dimension=2 index=-1",
-                                             "2x3x4 dimension=2 index=3", "3 dimension=1 index=1",
-                                             "0x3 dimension=2 index=1",   NULL};
+static const char *const expand_samples[] = {"1x3 sizes=4,3",
+                                             "3 sizes=2,4,3",
+                                             "2x1x3 sizes=-1,4,-1",
+                                             "scalar sizes=2,3",
+                                             "1x3 sizes=0,3",
+                                             "0x3 sizes=2,0,3",
+                                             NULL};
+static const char *const narrow_samples[] = {"4x5 dimension=2 start=2 count=3",
+                                             "7x2 dimension=1 start=2 count=3 step=2",
+                                             "2x3x4 dimension=-1 start=1 count=1",
+                                             "4x5 dimension=1 start=5 count=0",
+                                             "1x3 dimension=1 start=-1 count=1",
+                                             "0x3 dimension=2 start=2 count=2",
+                                             NULL};
+static const char *const select_samples[] = {"4x5 dimension=1 index=2",
+                                             "4x5 dimension=2 index=-1",
+                                             "2x3x4 dimension=2 index=3",
+                                             "3 dimension=1 index=1",
+                                             "1x3 dimension=1 index=1",
+                                             "0x3 dimension=2 index=1",
+                                             NULL};
 
 const struct op move_ops[] = {
     {.name = "view",

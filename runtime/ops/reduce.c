@@ -369,6 +369,8 @@ static const char *const sum_samples[] = {"4x5",
                                           "0x3 dims=2",
                                           "2x3x4x2 dims=2,4 keep=1",
                                           NULL};
+static const char *const mean_samples[] = {"4x5",    "4x5 dims=1", "4x5 dims=2 keep=1", "2x3x4 dims=1,3",
+                                           "scalar", "1x5 dims=1", "0x3 dims=2",        NULL};
 static const char *const extreme_samples[] = {"distinct:4x5",
                                               "distinct:4x5 dims=1",
                                               "distinct:4x5 dims=2 keep=1",
@@ -417,7 +419,7 @@ const struct op reduce_ops[] = {
      .vjp = mean_vjp,
      .jvp = linear_jvp,
      .doc = "mean over dims (all when none are given); NaN over no elements",
-     .samples = sum_samples},
+     .samples = mean_samples},
     {.name = "max",
      .parameter = {{"x", OP_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}, {"keep", OP_FLAG, true, 0}},
      .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,

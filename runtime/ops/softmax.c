@@ -333,8 +333,8 @@ static int logsumexp_jvp(const struct op_call *call, struct tensor *const *tange
 
 static const char *const softmax_samples[] = {"5",   "4x5", "4x5 dimension=1", "2x3x4 dimension=2", "4x1", "0x3",
                                               "3x0", NULL};
-static const char *const logsumexp_samples[] = {
-    "5", "4x5", "4x5 dimension=1", "2x3x4 dimension=2 keep=1", "4x1", "0x3", "3x0", NULL};
+static const char *const logsumexp_samples[] = {"5",   "4x5", "4x5 dimension=1", "2x3x4 dimension=2 keep=1",
+                                                "4x1", "0x3", "3x0 dimension=1", NULL};
 
 const struct op softmax_ops[] = {
     {.name = "softmax",
