@@ -29,6 +29,8 @@ struct bind_function {
 void bind_check(lua_State *L, int status);
 /* Raises the core's message. */
 int bind_error(lua_State *L);
+/* Raises a message with the position of the innermost line of Lua that is not the library's own. */
+int bind_raise(lua_State *L, const char *message);
 
 /* Pushes an empty tensor userdata; *slot is set to the returned tensor by the caller. */
 struct tensor **bind_new_tensor(lua_State *L);

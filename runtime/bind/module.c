@@ -1,12 +1,32 @@
 /* Module: luaopen_gls_core joins the domains into one table, and the means they share: errors, registration, docs. */
 #include "bind.h"
 
+#include <string.h>
+
 #include "../base/status.h"
 #include "../base/version.h"
 
 static const char docs_key; /* its address names the table of docs in the registry */
 
-int bind_error(lua_State *L) { return luaL_error(L, "%s", status_message()); }
+/* True for a function of the library's own Lua files. */
+static bool is_library(const lua_Debug *frame) {
+  return frame->source[0] == '@' && strstr(frame->source, "lua/gls/") != NULL;
+}
+
+int bind_raise(lua_State *L, const char *message) {
+  lua_Debug frame;
+  luaL_checkstack(L, 4, "no room for a message");
+  for (int level = 1; lua_getstack(L, level, &frame); level++) {
+    lua_getinfo(L, "Sl", &frame);
+    if (frame.currentline <= 0 || is_library(&frame)) continue;
+    lua_pushfstring(L, "%s:%d: %s", frame.short_src, frame.currentline, message);
+    return lua_error(L);
+  }
+  lua_pushstring(L, message);
+  return lua_error(L);
+}
+
+int bind_error(lua_State *L) { return bind_raise(L, status_message()); }
 
 void bind_check(lua_State *L, int status) {
   if (status != STATUS_OK) bind_error(L);

@@ -73,8 +73,7 @@ static void push_signature(lua_State *L, const struct op *op) {
     } else if (p->kind == OP_DIMENSIONS || p->kind == OP_SIZES) {
       snprintf(value, sizeof value, "=%s", p->kind == OP_DIMENSIONS ? "all" : "{}");
     } else {
-      double shown = p->default_value + (p->kind == OP_DIMENSION && p->default_value >= 0);
-      snprintf(value, sizeof value, "=%.9g", shown);
+      snprintf(value, sizeof value, "=%.9g", p->default_value);
     }
     luaL_addstring(&text, value);
   }
@@ -94,7 +93,7 @@ struct arguments {
 
 static int fail(lua_State *L, const struct op *op, const char *message) {
   push_signature(L, op);
-  return luaL_error(L, "%s: %s; the call is %s", op->name, message, lua_tostring(L, -1));
+  return bind_raise(L, lua_pushfstring(L, "%s: %s; the call is %s", op->name, message, lua_tostring(L, -1)));
 }
 
 static bool takes_list(const struct op_parameter *p) {
@@ -158,7 +157,7 @@ static int wrong_value(lua_State *L, const struct op *op, const struct op_parame
 static struct tensor *take_tensor(lua_State *L, const struct op *op, const struct op_parameter *p, int at) {
   struct tensor *tensor = bind_test_tensor(L, at);
   if (tensor) {
-    if (tensor->type == TYPE_REAL || p->kind == OP_ANY_TENSOR) return tensor;
+    if (tensor->type == TYPE_REAL ? p->kind != OP_INDICES : p->kind == OP_ANY_TENSOR) return tensor;
     if (p->kind == OP_INDICES && tensor->type == TYPE_INT32) return tensor;
   } else if (p->kind == OP_INDICES && lua_istable(L, at)) {
     lua_getfield(L, LUA_REGISTRYINDEX, "gls.indices");
@@ -237,7 +236,9 @@ static void take_default(lua_State *L, const struct op *op, const struct op_para
   }
   value->number = p->default_value;
   if (p->kind == OP_NUMBER || p->kind == OP_DIMENSIONS || p->kind == OP_SIZES) return;
-  value->list[0] = value->list[1] = (int64_t)p->default_value;
+  int64_t given = (int64_t)p->default_value;
+  if (p->kind == OP_DIMENSION && given > 0) given--; /* written as a user would, from 1 */
+  value->list[0] = value->list[1] = given;
   value->count = p->kind == OP_PAIR ? 2 : 1;
 }
 

@@ -24,10 +24,20 @@ local function remember_field(self, name, value)
   end
 end
 
+-- A message without the position inside this library that it may begin with; true when it had one.
+local function without_position(message)
+  local text, count = message:gsub("^[^\n:]*gls/nn/[%w_]+%.lua:%d+: ", "")
+  return text, count > 0
+end
+
 local function construct(class, ...)
   local self = setmetatable({ training = true, field_order = { known = {} }, buffer_names = {} }, class)
-  if self.init then self:init(...) end
-  return self
+  if not self.init then return self end
+  local ok, message = pcall(self.init, self, ...)
+  if ok then return self end
+  if type(message) ~= "string" then error(message, 0) end
+  local text, ours = without_position(message)
+  error(text, ours and 2 or 0) -- the mistake is where the layer was asked for
 end
 
 --- A new class of modules.
@@ -94,7 +104,10 @@ local function walk(value, name, owner, seen, visit)
   end
   for _, key in ipairs(ordered_keys(value, module)) do
     local child = rawget(value, key)
-    if child ~= nil then walk(child, name == "" and tostring(key) or name .. "." .. tostring(key), owner, seen, visit) end
+    if child ~= nil then
+      local child_name = name == "" and tostring(key) or name .. "." .. tostring(key)
+      walk(child, child_name, owner, seen, visit)
+    end
   end
 end
 
@@ -227,7 +240,9 @@ end
 -- @tparam table state name → tensor
 -- @treturn table the module
 function Module:load_state_dict(state)
-  if type(state) ~= "table" then error("load_state_dict: a table of tensors by name expected, got " .. type(state), 2) end
+  if type(state) ~= "table" then
+    error("load_state_dict: a table of tensors by name expected, got " .. type(state), 2)
+  end
   local own, wrong = state_tensors(self), {}
   for name, tensor in pairs(own) do
     local given = state[name]
@@ -265,7 +280,7 @@ local function name_below(parent, module)
   return found
 end
 
--- Puts the path before the message of an error: `encoder.3 (Linear): linear: …`.
+-- Puts the path before the message of an error, after its position: `train.lua:7: encoder.3 (Linear): linear: …`.
 local function explain(message)
   if type(message) ~= "string" then return message end
   local names, parent = {}, running[1]
@@ -276,10 +291,11 @@ local function explain(message)
       parent = running[i]
     end
   end
-  local last = running[#running]
-  message = message:gsub("^[^\n:]*gls/nn/[%w_]+%.lua:%d+: ", "")
-  if #names == 0 then return ("%s: %s"):format(last.name, message) end
-  return ("%s (%s): %s"):format(table.concat(names, "."), last.name, message)
+  local last = running[#running].name
+  local position, text = without_position(message):match("^([^\n:]+:%d+: )(.*)")
+  if not position then position, text = "", (without_position(message)) end
+  if #names == 0 then return ("%s%s: %s"):format(position, last, text) end
+  return ("%s%s (%s): %s"):format(position, table.concat(names, "."), last, text)
 end
 
 local function leave(level, ...)
@@ -291,7 +307,8 @@ local function finish(before, before_in, ok, ...)
   running, running_in = before, before_in
   if ok then return ... end
   local message = ...
-  error(message, 2)
+  local has_position = type(message) == "string" and message:find("^[^\n:]+:%d+: ")
+  error(message, has_position and 0 or 2)
 end
 
 function Module:__call(...)
@@ -317,17 +334,19 @@ local function with_separators(number)
 end
 
 --- Settings shown in print, "" for none: "3 → 16, kernel 3×3".
-function Module:describe() return "" end
+function Module.describe() return "" end
 
 local function tree_lines(module, name, depth, lines, seen)
   seen[module] = true
   local text = ("  "):rep(depth) .. (name ~= "" and name .. ": " or "") .. module.name
   local described = module:describe()
   if described ~= "" then text = text .. " " .. described end
-  local own, children = {}, {}
+  local own, children, count = {}, {}, 0
   local function look(value, key)
     if gls.is_tensor(value) then
-      if value:requires_grad() or module.buffer_names[key] then own[#own + 1] = key .. " " .. shape_text(value) end
+      local trained = value:requires_grad()
+      if trained then count = count + value:numel() end
+      if trained or module.buffer_names[key] then own[#own + 1] = key .. " " .. shape_text(value) end
     elseif is_module(value) then
       children[#children + 1] = { key, value }
     elseif type(value) == "table" and getmetatable(value) == nil then
@@ -335,11 +354,6 @@ local function tree_lines(module, name, depth, lines, seen)
     end
   end
   for _, key in ipairs(module.field_order) do look(rawget(module, key), tostring(key)) end
-  local count = 0
-  for i, key in ipairs(module.field_order) do
-    local value = rawget(module, key)
-    if gls.is_tensor(value) and value:requires_grad() and i > 0 then count = count + value:numel() end
-  end
   if #own > 0 then text = text .. "  " .. table.concat(own, ", ") end
   if count > 0 then text = text .. "  [" .. with_separators(count) .. "]" end
   lines[#lines + 1] = text

@@ -1,0 +1,41 @@
+--- nn: neural networks: modules, layers, losses and first values of weights.
+-- @module gls.nn
+local options = require "gls.options"
+local Module = require "gls.nn.module"
+local init = require "gls.nn.init"
+
+local nn = {
+  Module = Module,
+  class = Module.class,
+  is_module = Module.is_module,
+  init = init,
+  Linear = require "gls.nn.linear",
+  Conv2d = require "gls.nn.conv",
+  Embedding = require "gls.nn.embedding",
+}
+
+for _, name in ipairs { "activation", "container", "loss", "norm", "pool" } do
+  for key, value in pairs(require("gls.nn." .. name)) do nn[key] = value end
+end
+
+--- Begins all affine layers of a model anew.
+-- @tparam table model
+-- @tparam string|function how a name of nn.init ("orthogonal", "he_normal", …) or a function(tensor, gain)
+-- @tparam[opt] table settings { gain = the initialisation's own, last_gain = 1: a further factor for the last layer }
+-- @treturn table the model
+function nn.initialize(model, how, settings)
+  if not Module.is_module(model) then error("nn.initialize: a module expected, got " .. type(model), 2) end
+  local set = options.check("nn.initialize", settings, { gain = options.none, last_gain = 1 })
+  local layers = {}
+  for _, module in model:modules() do
+    if module.affine then layers[#layers + 1] = module end
+  end
+  for _, layer in ipairs(layers) do layer:initialize(how, set.gain) end
+  if set.last_gain ~= 1 and #layers > 0 then
+    local weight = layers[#layers].weight
+    weight:copy(weight:detach() * set.last_gain)
+  end
+  return model
+end
+
+return nn
