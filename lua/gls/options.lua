@@ -83,6 +83,17 @@ function options.suggestion(given, names)
   return "; known: " .. table.concat(list, ", ")
 end
 
+-- In the order of names, so that of several errors the same one is told every time.
+local function sorted_pairs(named)
+  local names, i = {}, 0
+  for name in pairs(named) do names[#names + 1] = name end
+  table.sort(names)
+  return function()
+    i = i + 1
+    return names[i], named[names[i]]
+  end
+end
+
 --- Checks a table of options and fills in defaults.
 -- @tparam string where the function the options are for, named in errors ("data.loader")
 -- @tparam table|nil given what the user gave; nil counts as {}
@@ -108,7 +119,7 @@ function options.check(where, given, allowed)
     end
     error(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)), 3)
   end
-  for name, default in pairs(allowed) do
+  for name, default in sorted_pairs(allowed) do
     local value = given[name]
     if value ~= nil then
       local kind = type(default)

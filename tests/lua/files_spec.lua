@@ -1,0 +1,344 @@
+-- Files: arrays, images and checkpoints, well formed, cut short at every length, and lying about their size.
+local gls = require "gls"
+local files = gls.core.io
+
+local folder
+
+local function path(name) return folder .. "/" .. name end
+
+local function write(name, text)
+  local file = assert(io.open(path(name), "wb"))
+  file:write(text)
+  file:close()
+  return path(name)
+end
+
+local function read(name)
+  local file = assert(io.open(path(name), "rb"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- The message of a failing call; it names the file, and no C source.
+local function failure(f, file, ...)
+  local good, message = pcall(f, file, ...)
+  assert.is_false(good, "accepted: " .. file)
+  assert.is_string(message)
+  assert.truthy(message:find(file, 1, true), message)
+  assert.falsy(message:find("%.c:%d"), message)
+  return message
+end
+
+-- Every proper prefix of a good file is refused.
+local function refuses_prefixes(f, text, name)
+  for length = 0, #text - 1 do failure(f, write(name, text:sub(1, length))) end
+end
+
+local function names_in(directory)
+  local pipe = assert(io.popen("ls -A '" .. directory .. "'"))
+  local text = pipe:read "a"
+  pipe:close()
+  return text
+end
+
+before_each(function()
+  folder = os.tmpname()
+  os.remove(folder)
+  assert(os.execute("mkdir '" .. folder .. "'"))
+end)
+after_each(function() os.execute("rm -rf '" .. folder .. "'") end)
+
+-- ---- npy ----
+
+-- Written by NumPy 2.4.6 (numpy.save).
+local function numpy(descr, fortran, shape, elements)
+  local header = ("{'descr': '%s', 'fortran_order': %s, 'shape': %s, }"):format(descr, fortran, shape)
+  return "\x93NUMPY\1\0\x76\0" .. header .. (" "):rep(117 - #header) .. "\n" .. elements
+end
+local FLOATS = numpy("<f4", "False", "(2, 3)",
+  "\0\0\xc0\x3f\0\0\0\xc0\0\0\x40\x40\0\0\x80\x40\0\0\xa0\x40\0\0\xc8\x40")
+
+describe("gls.load_npy", function()
+  it("reads what NumPy writes, in either byte and index order", function()
+    local x = gls.load_npy(write("a.npy", FLOATS))
+    assert.equal("float32", x.type)
+    assert.same({ { 1.5, -2, 3 }, { 4, 5, 6.25 } }, x:tolist())
+
+    local columns = numpy("<i8", "True", "(2, 3)", string.pack("<i8i8i8i8i8i8", 1, 4, 2, 5, 3, 6))
+    x = gls.load_npy(write("b.npy", columns))
+    assert.equal("int32", x.type)
+    assert.same({ { 1, 2, 3 }, { 4, 5, 6 } }, x:tolist())
+
+    x = gls.load_npy(write("c.npy", numpy(">f8", "False", "(2,)", "\x3f\xf0\0\0\0\0\0\0\xbf\xe0\0\0\0\0\0\0")))
+    assert.same({ 1, -0.5 }, x:tolist())
+    x = gls.load_npy(write("d.npy", numpy("|b1", "False", "(2,)", "\1\0")))
+    assert.equal("uint8", x.type)
+    assert.same({ 1, 0 }, x:tolist())
+    x = gls.load_npy(write("e.npy", numpy("<i4", "False", "()", "\7\0\0\0")))
+    assert.equal(0, x:dim())
+    assert.equal(7, x:item())
+  end)
+
+  it("refuses what is cut short, goes on too long, or is something else", function()
+    refuses_prefixes(gls.load_npy, FLOATS, "a.npy")
+    assert.truthy(failure(gls.load_npy, write("long.npy", FLOATS .. "\0")):find("25 follow", 1, true))
+    assert.truthy(failure(gls.load_npy, write("png.npy", "\x89PNG\r\n\x1a\n" .. ("x"):rep(100))):find "not an npy file")
+    assert.truthy(failure(gls.load_npy, write("v9.npy", "\x93NUMPY\9\0" .. FLOATS:sub(9))):find "version 9")
+    failure(gls.load_npy, path "absent.npy")
+    assert.truthy(failure(gls.load_npy, folder):find "is a folder")
+  end)
+
+  it("refuses sizes that are too large, negative or too many, before asking for memory", function()
+    for _, shape in ipairs { "(4294967296, 4294967296)", "(1000000000000,)", "(99999999999999999999,)", "(-1,)",
+      "(1,1,1,1,1,1,1,1,1)", "(2, 3", "2", "" } do
+      failure(gls.load_npy, write("a.npy", numpy("<f4", "False", shape, ("\0"):rep(24))))
+    end
+  end)
+
+  it("names element types it does not know, and integers that do not fit", function()
+    assert.truthy(failure(gls.load_npy, write("a.npy", numpy("<c8", "False", "(1,)", ("\0"):rep(8)))):find "'<c8'")
+    failure(gls.load_npy, write("r.npy", numpy("'), ('x", "False", "(1,)", ("\0"):rep(8))))
+    local message = failure(gls.load_npy,
+      write("b.npy", numpy("<i8", "False", "(2,)", string.pack("<i8i8", 1, 1 << 40))))
+    assert.truthy(message:find("element 2 is 1099511627776", 1, true))
+  end)
+end)
+
+describe("gls.save_npy", function()
+  it("writes NumPy's own bytes", function()
+    gls.save_npy(path "a.npy", gls.tensor { { 1.5, -2, 3 }, { 4, 5, 6.25 } })
+    assert.equal(FLOATS, read "a.npy")
+  end)
+
+  it("brings back every type, views and empty tensors", function()
+    local whole = gls.arange(24):view(2, 3, 4)
+    for _, x in ipairs { whole, whole:transpose(1, 3), whole:narrow(2, 2, 2), gls.tensor({ 1, -2 }, { type = "int32" }),
+      gls.tensor({ 0, 255 }, { type = "uint8" }), gls.zeros(0, 5), gls.tensor(3) } do
+      gls.save_npy(path "x.npy", x)
+      local back = gls.load_npy(path "x.npy")
+      assert.equal(x.type, back.type)
+      assert.same(x.shape, back.shape)
+      assert.same(x:tolist(), back:tolist())
+    end
+  end)
+
+  it("leaves the old file, and nothing else, when it fails", function()
+    gls.save_npy(path "a.npy", gls.zeros(2))
+    failure(gls.save_npy, path "no/such/folder.npy", gls.zeros(2))
+    failure(gls.save_npy, folder, gls.zeros(2))
+    failure(gls.save_npy, "/dev/null", gls.zeros(2))
+    assert.equal("a.npy\n", names_in(folder))
+    assert.equal("other", files.kind "/dev/null")
+  end)
+end)
+
+-- ---- IDX ----
+
+local function big(n) return string.pack(">I4", n) end
+
+local function idx(code, sizes, elements)
+  local text = "\0\0" .. string.char(code, #sizes)
+  for _, size in ipairs(sizes) do text = text .. big(size) end
+  return text .. elements
+end
+
+local function gzip(name)
+  assert(os.execute("gzip -n '" .. path(name) .. "'"))
+  return path(name .. ".gz")
+end
+
+describe("IDX files", function()
+  local BYTES = idx(0x08, { 2, 3 }, "\0\1\2\3\4\255")
+
+  it("are read plain and gzipped, in all element types", function()
+    assert.same({ { 0, 1, 2 }, { 3, 4, 255 } }, files.read_idx(write("a", BYTES)):tolist())
+    local x = files.read_idx(gzip "a")
+    assert.equal("uint8", x.type)
+    assert.same({ { 0, 1, 2 }, { 3, 4, 255 } }, x:tolist())
+    assert.same({ -1, 2 }, files.read_idx(write("b", idx(0x09, { 2 }, "\xff\2"))):tolist())
+    assert.same({ -2, 258 }, files.read_idx(write("c", idx(0x0B, { 2 }, "\xff\xfe\1\2"))):tolist())
+    local wide = files.read_idx(write("d", idx(0x0C, { 2 }, string.pack(">i4i4", -1000000, 1))))
+    assert.same({ -1000000, 1 }, wide:tolist())
+    assert.same({ 1.5, -2 }, files.read_idx(write("e", idx(0x0D, { 2 }, string.pack(">ff", 1.5, -2)))):tolist())
+    assert.same({ 1.5, -2 }, files.read_idx(write("f", idx(0x0E, { 2 }, string.pack(">dd", 1.5, -2)))):tolist())
+  end)
+
+  it("are refused when cut short anywhere, plain or gzipped", function()
+    refuses_prefixes(files.read_idx, BYTES, "a")
+    write("z", idx(0x08, { 40 }, ("ab"):rep(20)))
+    refuses_prefixes(files.read_idx, (function() gzip "z" return read "z.gz" end)(), "cut.gz")
+  end)
+
+  it("are refused when damaged, too long, foreign, or claiming more than they hold", function()
+    write("z", idx(0x08, { 64 }, ("abcdefgh"):rep(8)))
+    gzip "z"
+    local text = read "z.gz"
+    failure(files.read_idx, write("crc.gz", text:sub(1, -6) .. string.char(text:byte(-5) ~ 1) .. text:sub(-4)))
+    assert.truthy(failure(files.read_idx, write("long", BYTES .. "x")):find "1 bytes too many")
+    write("l", BYTES .. "x")
+    assert.truthy(failure(files.read_idx, gzip "l"):find "bytes follow")
+    assert.truthy(failure(files.read_idx, write("foreign", "\x93NUMPY\1\0")):find "not an IDX file")
+    failure(files.read_idx, write("type", idx(0x0A, { 1 }, "x")))
+    failure(files.read_idx, write("rank0", "\0\0\8\0"))
+    failure(files.read_idx, write("rank9", "\0\0\8\9" .. big(1):rep(9) .. "x"))
+    local huge = idx(0x0E, { 0xffffffff, 0xffffffff, 0xffffffff }, "x")
+    failure(files.read_idx, write("huge", huge))
+    failure(files.read_idx, write("large", idx(0x08, { 0xffffffff, 1000 }, "x")))
+    write("h", idx(0x08, { 0xffffffff, 1000 }, "x"))
+    assert.truthy(failure(files.read_idx, gzip "h"):find "more than the file can hold")
+  end)
+
+  it("give labels from 1, checked against the number of classes", function()
+    assert.same({ 1, 10 }, files.read_labels(write("a", idx(0x08, { 2 }, "\0\9")), 10):tolist())
+    local message = failure(files.read_labels, write("b", idx(0x08, { 3 }, "\0\1\10")), 10)
+    assert.truthy(message:find("record 3: label 10, expected 0 to 9", 1, true))
+    failure(files.read_labels, write("c", BYTES), 10)
+  end)
+end)
+
+-- ---- images ----
+
+describe("gls.save_image and gls.load_image", function()
+  it("bring back bytes, grey and in colour", function()
+    local grey = gls.tensor({ { 0, 128, 255 }, { 1, 2, 3 } }, { type = "uint8" })
+    gls.save_image(path "g.png", grey)
+    local back = gls.load_image(path "g.png")
+    assert.same({ 1, 2, 3 }, back.shape)
+    assert.same({ grey:tolist() }, back:tolist())
+    local colour = gls.arange(18):view(3, 2, 3):to "uint8"
+    gls.save_image(path "c.png", colour)
+    assert.same(colour:tolist(), gls.load_image(path "c.png"):tolist())
+  end)
+
+  it("take reals from 0 to 1, and clamp", function()
+    gls.save_image(path "r.png", gls.tensor { { 0, 0.5, 1, -3, 7, math.huge } })
+    assert.same({ { { 0, 128, 255, 0, 255, 255 } } }, gls.load_image(path "r.png"):tolist())
+    local message = failure(gls.save_image, path "n.png", gls.tensor { { 0, 0 / 0 } })
+    assert.truthy(message:find "image 1 holds NaN at channel 1, row 1, column 2")
+    assert.is_nil(files.kind(path "n.png"))
+  end)
+
+  it("lay several out as a grid, with white between", function()
+    local images = gls.zeros(3, 1, 2, 2)
+    gls.save_image(path "grid.png", images, { columns = 2, gap = 1 })
+    assert.same({ {
+      { 0, 0, 255, 0, 0 }, { 0, 0, 255, 0, 0 }, { 255, 255, 255, 255, 255 },
+      { 0, 0, 255, 255, 255 }, { 0, 0, 255, 255, 255 } } }, gls.load_image(path "grid.png"):tolist())
+  end)
+
+  it("refuse shapes that are no images, and unknown options", function()
+    failure(gls.save_image, path "x.png", gls.zeros(4))
+    failure(gls.save_image, path "x.png", gls.zeros(2, 4, 4))
+    failure(gls.save_image, path "x.png", gls.zeros(0, 1, 4, 4))
+    failure(gls.save_image, path "x.png", gls.tensor({ { 1 } }, { type = "int32" }))
+    assert.has_error(function() gls.save_image(path "x.png", gls.zeros(2, 2), { cols = 1 }) end)
+    assert.equal("", names_in(folder))
+  end)
+
+  it("refuse images cut short, foreign, or of a size that cannot be meant", function()
+    gls.save_image(path "a.png", gls.arange(64):view(8, 8):to "uint8")
+    local text = read "a.png"
+    -- The decoder is done before the closing chunk (12 bytes) and the data's two checksums (4 bytes each).
+    for length = 0, #text - 24 do failure(gls.load_image, write("cut.png", text:sub(1, length))) end
+    failure(gls.load_image, write("b.png", "GIF89a"))
+    -- The header's width, and nothing that could fill it.
+    for _, width in ipairs { 0, 100000, 0x7fffffff, 0xffffffff } do
+      failure(gls.load_image, write("bomb.png", text:sub(1, 16) .. big(width) .. text:sub(21)))
+    end
+  end)
+end)
+
+-- ---- checkpoints ----
+
+describe("gls.save and gls.load", function()
+  local value = {
+    epoch = 3, rate = 1e-3, name = "a\0b", done = false, list = { 1, 2.5, "three" }, [1] = "one", [2.5] = "x",
+    big = math.maxinteger, infinite = math.huge, exact = 0.1, empty = {},
+  }
+
+  it("bring back nested tables, with tensors, to the last bit", function()
+    local weight = gls.randn(3, 4)
+    gls.save(path "c", {
+      value = value, again = weight,
+      model = {
+        weight = weight, turned = weight:t(), labels = gls.tensor({ 1, 2 }, { type = "int32" }),
+        bytes = gls.tensor({ 7 }, { type = "uint8" }),
+      },
+    })
+    local back = gls.load(path "c")
+    assert.same(value, back.value)
+    assert.equal("integer", math.type(back.value.epoch))
+    assert.same(weight:tolist(), back.model.weight:tolist())
+    assert.same(weight:t():tolist(), back.model.turned:tolist())
+    assert.equal("int32", back.model.labels.type)
+    assert.equal("uint8", back.model.bytes.type)
+    assert.equal(back.model.weight, back.again)
+  end)
+
+  it("bring back a single value of any kind", function()
+    for _, single in ipairs { 1, "x", true } do
+      gls.save(path "c", single)
+      assert.equal(single, gls.load(path "c"))
+    end
+    gls.save(path "c", nil)
+    assert.is_nil(gls.load(path "c"))
+    gls.save(path "c", gls.full(2, 5))
+    assert.same({ 5, 5 }, gls.load(path "c"):tolist())
+  end)
+
+  it("write the same bytes for the same value", function()
+    gls.save(path "a", { value, x = gls.ones(2) })
+    gls.save(path "b", { value, x = gls.ones(2) })
+    assert.equal(read "a", read "b")
+  end)
+
+  it("refuse what a file cannot hold, by its path in the table, and keep the old file", function()
+    gls.save(path "c", "old")
+    local good, message = pcall(gls.save, path "c", { model = { f = print } })
+    assert.is_false(good)
+    assert.truthy(message:find("model.f is a function", 1, true), message)
+    local loop = {}
+    loop.self = loop
+    assert.has_error(function() gls.save(path "c", loop) end)
+    assert.has_error(function() gls.save(path "c", { [print] = 1 }) end)
+    local released = gls.ones(2)
+    released:release()
+    assert.has_error(function() gls.save(path "c", { released }) end)
+    failure(gls.save, path "absent/c", 1)
+    assert.equal("old", gls.load(path "c"))
+    assert.equal("c\n", names_in(folder))
+  end)
+
+  it("notice a file cut short anywhere, and a change of any byte", function()
+    gls.save(path "c", { a = gls.ones(2), n = 5 })
+    local text = read "c"
+    refuses_prefixes(gls.load, text, "cut")
+    for i = 1, #text do
+      for _, mask in ipairs { 1, 0x80, 0xff } do
+        failure(gls.load, write("changed", text:sub(1, i - 1) .. string.char(text:byte(i) ~ mask) .. text:sub(i + 1)))
+      end
+    end
+    failure(gls.load, write("long", text .. "x"))
+    assert.truthy(failure(gls.load, write("foreign", ("x"):rep(100))):find "not a checkpoint of glsrun")
+    assert.truthy(failure(gls.load, write("cut", text:sub(1, -2))):find "truncated")
+    failure(gls.load, path "absent")
+    failure(gls.load, folder)
+  end)
+
+  it("say that the disk is full, and keep the old file", function()
+    -- A limit on the size of files stands for a full disk: what was written before stays.
+    gls.save(path "c", "old")
+    local script = write("fill.lua", ([[
+      local gls = require "gls"
+      local good, message = pcall(gls.save, %q, { x = gls.zeros(1000000) })
+      io.stdout:write(tostring(good), " ", tostring(message))
+    ]]):format(path "c"))
+    local pipe = assert(io.popen("unset LD_PRELOAD; trap '' XFSZ; ulimit -f 100; lua5.4 '" .. script .. "' 2>&1"))
+    local output = pipe:read "a"
+    pipe:close()
+    assert.truthy(output:find("^false .*" .. path("c"):gsub("%p", "%%%0") .. ": cannot be written"), output)
+    assert.equal("old", gls.load(path "c"))
+    assert.equal("c\nfill.lua\n", names_in(folder))
+  end)
+end)
