@@ -23,11 +23,18 @@ struct conv_geometry {
 };
 
 /* Images zero-padded into a core's cache: every channel becomes rows × pitch, whose first row and column are those
-   of the image at (-top, -left). */
+   of the image at (-top, -left). With split > 1 a row is cut up by columns' remainder by split, into parts, so that
+   every split-th column lies side by side. */
 struct conv_padded {
   int64_t top, left, rows, pitch;
-  int64_t plane; /* reals from channel to channel: rows · pitch */
+  int64_t split, part; /* pitch = split · part */
+  int64_t plane;       /* reals from channel to channel: rows · pitch */
 };
+
+/* Where a row keeps its column, counted with the zeros on the left. */
+static inline int64_t conv_padded_column(const struct conv_padded *padded, int64_t column) {
+  return column % padded->split * padded->part + column / padded->split;
+}
 
 /* ---- conv_patches.c ---- */
 /* patches (places × (channels · kernel)): the inputs under the kernel at places first to first + count - 1 of one
@@ -36,7 +43,7 @@ void conv_patches(real *patches, const real *x, const struct conv_geometry *geom
 /* The reference: output = x * weight + bias; bias may be NULL. */
 void conv_naive_forward(real *output, const real *x, const real *weight, const real *bias,
                         const struct conv_geometry *geometry);
-/* padded rows first to first + rows − 1 of channels planes of x, the zeros around them included. */
+/* to = rows first to first + rows − 1 of the padded planes of x; the zeros around the images are already there. */
 void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
               int64_t width, int64_t first, int64_t rows);
 

@@ -1,9 +1,11 @@
 /* Convolution without patches: forward, and the gradient of the data, which is the same sum with other offsets.
 
-   One vector holds the same place of VECTOR_LANES output channels. A tile keeps the sums of one or two such
-   vectors at several places in registers; for every input channel and tap of the kernel it takes the weights of
-   its output channels once and one input value per place. The images are padded with zeros into the core's cache
-   first, so that a tap is a constant offset, whatever stride, padding and dilation are.
+   The images are padded with zeros into the core's cache first, so that a tap (a position of the kernel) is a
+   constant offset, whatever stride, padding and dilation are. Sums stay in registers over all channels and taps:
+   - strips: one vector holds VECTOR_LANES neighbouring places of one output channel; a strip sums several output
+     channels at several rows. Nothing is rearranged after; for rows long enough to fill vectors.
+   - tiles: one vector holds VECTOR_LANES output channels at one place; a tile sums one or two vectors at several
+     places. What they leave is transposed.
 
    With a stride, inputs (of which the gradient is wanted) fall into classes by their remainder: each is reached
    by taps of its own, and is a convolution of step 1 with those taps. Such a class is a phase. */
@@ -29,13 +31,14 @@ struct direct {
   int64_t rows, columns;     /* of the result */
   int64_t step_y, step_x;    /* from place to place of a phase: in the padded source */
   int64_t result_step_y, result_step_x;
+  bool strips;
   int64_t phase_count, tap_count;
   struct phase *phase;
   int64_t *offset; /* of each tap in the padded source */
   int64_t *tap;    /* its position in the kernel */
   struct conv_padded padded;
   int64_t reach;                         /* rows of the padded source that one row of places reads */
-  int64_t padded_outputs;                /* outputs of a group, rounded up to whole vectors */
+  int64_t padded_outputs;                /* outputs of a group, rounded up to whole blocks */
   int64_t weight_output, weight_channel; /* distance in the weights from output to output, channel to channel */
   int64_t weight_group;
 };
@@ -100,13 +103,34 @@ static int direct_list_taps(struct direct *plan, const struct conv_axis *y, cons
       for (int64_t i = 0; i < y->kernel; i++)
         for (int64_t j = 0; j < x->kernel; j++) {
           if (!direct_tap(y, gradient, r, i, &offset_y) || !direct_tap(x, gradient, s, j, &offset_x)) continue;
-          plan->offset[plan->tap_count] =
-              (offset_y + plan->padded.top) * plan->padded.pitch + offset_x + plan->padded.left;
+          plan->offset[plan->tap_count] = (offset_y + plan->padded.top) * plan->padded.pitch +
+                                          conv_padded_column(&plan->padded, offset_x + plan->padded.left);
           plan->tap[plan->tap_count++] = i * x->kernel + j;
           phase->taps++;
         }
     }
   return STATUS_OK;
+}
+
+/* Blocks of outputs whose sums are held at once: as many as a strip has, or two vectors of a tile, or what is left. */
+static int direct_block(const struct direct *plan, int64_t first) {
+  int64_t left = plan->outputs - first;
+  if (plan->strips) return left > VECTOR_SUMS / 4 ? VECTOR_SUMS / 2 : left > 1 ? VECTOR_SUMS / 4 : 1;
+  return left > VECTOR_LANES ? 2 * VECTOR_LANES : VECTOR_LANES;
+}
+
+static int64_t direct_padded_outputs(const struct direct *plan) {
+  int64_t first = 0;
+  while (first < plan->outputs) first += direct_block(plan, first);
+  return first;
+}
+
+/* Which of the two fills its vectors better; strips write rows, so not with phases. */
+static bool direct_prefers_strips(const struct direct *plan) {
+  if (plan->result_step_x != 1 || plan->result_step_y != 1) return false;
+  int64_t whole_columns = (plan->columns + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
+  int64_t whole_outputs = (plan->outputs + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
+  return 1.2 * (double)plan->columns * (double)whole_outputs >= (double)plan->outputs * (double)whole_columns;
 }
 
 static int direct_plan(struct direct *plan, const struct conv_geometry *geometry, bool gradient) {
@@ -125,20 +149,20 @@ static int direct_plan(struct direct *plan, const struct conv_geometry *geometry
     plan->step_y = y->stride, plan->step_x = x->stride, plan->result_step_y = plan->result_step_x = 1;
     plan->weight_output = geometry->channels * taps, plan->weight_channel = taps;
   }
-  plan->padded_outputs = (plan->outputs + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
-  direct_extent(y, gradient, &plan->padded.top, &plan->padded.rows, &plan->reach);
+  plan->strips = direct_prefers_strips(plan);
+  plan->padded_outputs = direct_padded_outputs(plan);
   int64_t reach;
+  direct_extent(y, gradient, &plan->padded.top, &plan->padded.rows, &plan->reach);
   direct_extent(x, gradient, &plan->padded.left, &plan->padded.pitch, &reach);
+  plan->padded.split = plan->strips ? plan->step_x : 1;
+  plan->padded.part = (plan->padded.pitch + plan->padded.split - 1) / plan->padded.split;
+  plan->padded.pitch = plan->padded.part * plan->padded.split;
+  if (plan->strips) plan->step_x = 1;
   plan->padded.plane = plan->padded.rows * plan->padded.pitch;
   return direct_list_taps(plan, y, x, gradient);
 }
 
 /* ---- weights, in the order in which tiles read them ---- */
-
-/* The outputs from `first` of a group that one tile holds: two vectors, or what is left. */
-static int direct_block_vectors(const struct direct *plan, int64_t first) {
-  return plan->padded_outputs - first > VECTOR_LANES ? 2 : 1;
-}
 
 /* Where the weights of a block start: [group][phase][block][channel][tap][output]. */
 static int64_t direct_weight_start(const struct direct *plan, int64_t group, const struct phase *phase, int64_t first) {
@@ -147,7 +171,7 @@ static int64_t direct_weight_start(const struct direct *plan, int64_t group, con
 }
 
 static void direct_order_weights(real *ordered, const real *weight, const struct direct *plan) {
-  int64_t blocks = (plan->padded_outputs + 2 * VECTOR_LANES - 1) / (2 * VECTOR_LANES);
+  int64_t width = direct_block(plan, 0), blocks = (plan->padded_outputs + width - 1) / width;
   int64_t all = plan->groups * plan->phase_count * blocks * plan->channels;
 #pragma omp parallel for if (all * plan->tap_count > 512)
   for (int64_t item = 0; item < all; item++) {
@@ -155,7 +179,7 @@ static void direct_order_weights(real *ordered, const real *weight, const struct
     int64_t part = item / plan->channels / blocks % plan->phase_count;
     int64_t group = item / plan->channels / blocks / plan->phase_count;
     const struct phase *phase = &plan->phase[part];
-    int64_t first = block * 2 * VECTOR_LANES, lanes = direct_block_vectors(plan, first) * VECTOR_LANES;
+    int64_t first = block * width, lanes = direct_block(plan, first);
     int64_t valid = parallel_minimum(lanes, plan->outputs - first);
     const real *from = weight + group * plan->weight_group + first * plan->weight_output + c * plan->weight_channel;
     real *to = ordered + direct_weight_start(plan, group, phase, first) + c * phase->taps * lanes;
@@ -171,8 +195,7 @@ static void direct_order_weights(real *ordered, const real *weight, const struct
 struct tile {
   vector *sums; /* of the tile's first place; in vectors from row to row and place to place: */
   int64_t sums_row, sums_column;
-  const vector *start; /* what to add to: the bias (no distances), or the sums so far */
-  int64_t start_row, start_column;
+  const vector *bias;
   const real *source;
   int64_t row, step, plane; /* in reals from row to row, place to place, channel to channel */
   int64_t channels, taps;
@@ -191,8 +214,7 @@ VECTOR_INLINE void tile_sum(const struct tile *tile, const int vectors, const in
 #pragma GCC unroll 16
   for (int i = 0; i < rows * columns; i++)
 #pragma GCC unroll 2
-    for (int v = 0; v < vectors; v++)
-      sum[i * vectors + v] = tile->start[i / columns * tile->start_row + i % columns * tile->start_column + v];
+    for (int v = 0; v < vectors; v++) sum[i * vectors + v] = tile->bias[v];
 
   for (int64_t c = tile->channels; c > 0; c--, source += plane)
     for (int64_t t = 0; t < taps; t++, weight += vectors) {
@@ -255,52 +277,144 @@ static const struct tile_kind *tile_choose(int vectors, int64_t rows, int64_t co
   return kind;
 }
 
-/* ---- images ---- */
+/* ---- strips ---- */
 
-enum {
-  CHUNK_PLACES = 256,  /* of the result, whose sums of one block stay in the first cache … */
-  CHUNK_WEIGHTS = 4096 /* … beside so many weights */
+struct strip {
+  real *result; /* of the first place of the first output; in reals from output to output, row to row: */
+  int64_t result_output, result_row;
+  const real *bias; /* of each output */
+  const real *source;
+  int64_t row, plane; /* in reals from row to row, channel to channel */
+  int64_t channels, taps;
+  const int64_t *offset;
+  const real *weight;
+  int64_t outputs, columns; /* those to store */
 };
 
-/* Sums of one block and phase over rows first to last − 1 of the phase. sums holds whole rows of the result, from
-   row first · result_step_y on; source is the padded image from the row that the phase's row first starts at. */
-static void direct_phase(vector *sums, const real *source, const struct direct *plan, const struct phase *phase,
-                         int64_t first, int64_t last, int vectors, const real *weight, const vector *bias) {
-  int64_t per_channel = phase->taps * vectors * VECTOR_LANES;
-  int64_t channels = per_channel ? CHUNK_WEIGHTS / per_channel : plan->channels;
-  channels = channels < 1 ? 1 : parallel_minimum(channels, plan->channels);
-  int64_t sums_row = plan->result_step_y * plan->columns * vectors, sums_column = plan->result_step_x * vectors;
-  last = parallel_minimum(last, phase->rows);
-  for (int64_t c = 0; c < plan->channels; c += channels)
-    for (int64_t x = 0; x < phase->columns;) {
-      int64_t columns = 0;
-      for (int64_t y = first; y < last;) {
-        const struct tile_kind *kind = tile_choose(vectors, last - y, phase->columns - x);
-        columns = kind->columns;
-        vector *at = sums + (phase->start_y + (y - first) * plan->result_step_y) * plan->columns * vectors +
-                     (phase->start_x + x * plan->result_step_x) * vectors;
-        struct tile tile = {.sums = at,
-                            .sums_row = sums_row,
-                            .sums_column = sums_column,
-                            .start = c ? at : bias,
-                            .start_row = c ? sums_row : 0,
-                            .start_column = c ? sums_column : 0,
-                            .source = source + c * plan->padded.plane +
-                                      (y - first) * plan->step_y * plan->padded.pitch + x * plan->step_x,
-                            .row = plan->step_y * plan->padded.pitch,
-                            .step = plan->step_x,
-                            .plane = plan->padded.plane,
-                            .channels = parallel_minimum(channels, plan->channels - c),
-                            .taps = phase->taps,
-                            .offset = plan->offset + phase->first_tap,
-                            .weight = (const vector *)(weight + c * per_channel),
-                            .columns = phase->columns - x};
-        kind->sum(&tile);
-        y += kind->rows;
+VECTOR_INLINE void strip_sum(const struct strip *strip, const int outputs, const int rows) {
+  const int64_t row = strip->row, plane = strip->plane, taps = strip->taps;
+  const int64_t *offset = strip->offset;
+  const real *weight = strip->weight, *source = strip->source;
+  vector sum[VECTOR_SUMS];
+#pragma GCC unroll 16
+  for (int i = 0; i < outputs * rows; i++) sum[i] = (vector){0} + strip->bias[i / rows];
+
+  for (int64_t c = strip->channels; c > 0; c--, source += plane)
+    for (int64_t t = 0; t < taps; t++, weight += outputs) {
+      const real *at = source + offset[t];
+      vector value[VECTOR_SUMS];
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; r++) value[r] = *(const vector_unaligned *)(at + r * row);
+#pragma GCC unroll 16
+      for (int i = 0; i < outputs * rows; i++) sum[i] += weight[i / rows] * value[i % rows];
+    }
+
+#pragma GCC unroll 16
+  for (int i = 0; i < outputs * rows; i++)
+    if (i / rows < strip->outputs) {
+      real *to = strip->result + i / rows * strip->result_output + i % rows * strip->result_row;
+      if (strip->columns >= VECTOR_LANES) {
+        *(vector_unaligned *)to = sum[i];
+      } else {
+        real lanes[VECTOR_LANES];
+        memcpy(lanes, &sum[i], sizeof lanes);
+        memcpy(to, lanes, (size_t)strip->columns * sizeof(real));
       }
-      x += columns ? columns : phase->columns;
     }
 }
+
+static void strip_half(const struct strip *strip) { strip_sum(strip, HALF, 2); }
+static void strip_half_row(const struct strip *strip) { strip_sum(strip, HALF, 1); }
+static void strip_quarter(const struct strip *strip) { strip_sum(strip, QUARTER, 4); }
+static void strip_quarter_row(const struct strip *strip) { strip_sum(strip, QUARTER, 1); }
+static void strip_one(const struct strip *strip) { strip_sum(strip, 1, 8); }
+static void strip_one_row(const struct strip *strip) { strip_sum(strip, 1, 1); }
+
+struct strip_kind {
+  int outputs, rows;
+  void (*sum)(const struct strip *strip);
+};
+
+static const struct strip_kind strip_kinds[] = {{HALF, 2, strip_half},       {HALF, 1, strip_half_row},
+                                                {QUARTER, 4, strip_quarter}, {QUARTER, 1, strip_quarter_row},
+                                                {1, 8, strip_one},           {1, 1, strip_one_row}};
+
+static const struct strip_kind *strip_choose(int outputs, int64_t rows) {
+  const struct strip_kind *kind = strip_kinds;
+  while (kind->outputs != outputs || kind->rows > rows) kind++;
+  return kind;
+}
+
+/* ---- images ---- */
+
+/* All outputs of one group of one image at rows first to last − 1, by strips. The last strip of a column or row
+   overlaps the one before. padded: the image's channels from row first on. */
+static void direct_strips(real *result, const real *padded, const struct direct *plan, int64_t group, int64_t first,
+                          int64_t last, const real *ordered, const real *bias) {
+  int64_t area = plan->rows * plan->columns, count = last - first;
+  const struct phase *phase = &plan->phase[0];
+  for (int64_t output = 0; output < plan->outputs;) {
+    int block = direct_block(plan, output);
+    const struct strip_kind *kind = strip_choose(block, count);
+    real biases[VECTOR_SUMS] = {0};
+    struct strip strip = {.result_output = area,
+                          .result_row = plan->columns,
+                          .bias = biases,
+                          .row = plan->step_y * plan->padded.pitch,
+                          .plane = plan->padded.plane,
+                          .channels = plan->channels,
+                          .taps = phase->taps,
+                          .offset = plan->offset,
+                          .weight = ordered + direct_weight_start(plan, group, phase, output),
+                          .outputs = parallel_minimum(block, plan->outputs - output),
+                          .columns = plan->columns};
+    for (int64_t o = 0; bias && o < strip.outputs; o++) biases[o] = bias[group * plan->outputs + output + o];
+    for (int64_t x = 0; x < plan->columns; x += VECTOR_LANES) {
+      int64_t column =
+          x + VECTOR_LANES > plan->columns && plan->columns > VECTOR_LANES ? plan->columns - VECTOR_LANES : x;
+      for (int64_t y = 0; y < count; y += kind->rows) {
+        int64_t row = parallel_minimum(y, count - kind->rows);
+        strip.result = result + output * area + (first + row) * plan->columns + column;
+        strip.source = padded + row * strip.row + column;
+        kind->sum(&strip);
+      }
+    }
+    output += block;
+  }
+}
+
+/* Sums of one block and phase over rows first to last − 1 of the phase, by tiles. sums holds whole rows of the result,
+   from row first · result_step_y on; source is the padded image from the row that the phase's row first starts at. */
+static void direct_phase(vector *sums, const real *source, const struct direct *plan, const struct phase *phase,
+                         int64_t first, int64_t last, int vectors, const real *weight, const vector *bias) {
+  last = parallel_minimum(last, phase->rows);
+  struct tile tile = {.sums_row = plan->result_step_y * plan->columns * vectors,
+                      .sums_column = plan->result_step_x * vectors,
+                      .bias = bias,
+                      .row = plan->step_y * plan->padded.pitch,
+                      .step = plan->step_x,
+                      .plane = plan->padded.plane,
+                      .channels = plan->channels,
+                      .taps = phase->taps,
+                      .offset = plan->offset + phase->first_tap,
+                      .weight = (const vector *)weight};
+  for (int64_t x = 0; x < phase->columns;) {
+    int64_t columns = phase->columns;
+    tile.columns = phase->columns - x;
+    for (int64_t y = first; y < last;) {
+      const struct tile_kind *kind = tile_choose(vectors, last - y, tile.columns);
+      columns = kind->columns;
+      tile.sums = sums + (phase->start_y + (y - first) * plan->result_step_y) * plan->columns * vectors +
+                  (phase->start_x + x * plan->result_step_x) * vectors;
+      tile.source = source + (y - first) * tile.row + x * plan->step_x;
+      kind->sum(&tile);
+      y += kind->rows;
+    }
+    x += columns;
+  }
+}
+
+enum { CHUNK_PLACES = 128 }; /* of the result, whose sums of one block stay in the first cache */
 
 /* Rows of a chunk, counted in rows of a phase. */
 static int64_t direct_chunk_rows(const struct direct *plan) {
@@ -309,13 +423,13 @@ static int64_t direct_chunk_rows(const struct direct *plan) {
   return rows < 1 ? 1 : rows;
 }
 
-/* One chunk of one group of one image: all its outputs. padded: the image's channels, from row first of a phase on. */
-static void direct_chunk(real *result, vector *sums, const real *padded, const struct direct *plan, int64_t group,
+/* All outputs of one group of one image at rows first to last − 1 of the phases, by tiles; padded as above. */
+static void direct_tiles(real *result, vector *sums, const real *padded, const struct direct *plan, int64_t group,
                          int64_t first, int64_t last, const real *ordered, const real *bias) {
   int64_t area = plan->rows * plan->columns, start = first * plan->result_step_y * plan->columns;
   int64_t places = parallel_minimum(last * plan->result_step_y, plan->rows) * plan->columns - start;
   for (int64_t output = 0; output < plan->outputs; output += 2 * VECTOR_LANES) {
-    int vectors = direct_block_vectors(plan, output);
+    int vectors = direct_block(plan, output) / VECTOR_LANES;
     int64_t valid = parallel_minimum(vectors * VECTOR_LANES, plan->outputs - output);
     vector biases[2] = {{0}, {0}};
     if (bias) memcpy(biases, bias + group * plan->outputs + output, (size_t)valid * sizeof(real));
@@ -349,24 +463,29 @@ static int direct_run(real *result, const real *source, const real *weight, cons
   }
   direct_order_weights(ordered, weight, plan);
   int64_t items = plan->images * plan->groups * parts;
-#pragma omp parallel for schedule(dynamic) num_threads(threads) if (items * area * plan->outputs > PARALLEL_THRESHOLD)
-  for (int64_t item = 0; item < items; item++) {
-    int64_t part = item % parts, plane = item / parts, group = plane % plan->groups;
-    int64_t begin = part * chunks_per_part * chunk;
-    int64_t end = parallel_minimum(begin + chunks_per_part * chunk, all_rows);
-    real *padded = scratch + omp_get_thread_num() * (padded_size + sums_size);
-    vector *sums = (vector *)(padded + padded_size);
-    struct direct local = *plan;
-    int64_t top = begin * plan->step_y;
-    local.padded.rows = parallel_minimum((end - begin - 1) * plan->step_y + plan->reach, plan->padded.rows - top);
-    local.padded.plane = local.padded.rows * plan->padded.pitch;
-    conv_pad(padded, &local.padded, source + plane * channels * planes, channels, plan->height, plan->width, top,
-             local.padded.rows);
-    memset(padded + channels * local.padded.plane, 0, (size_t)slack * sizeof(real));
-    for (int64_t first = begin; first < end; first += chunk)
-      direct_chunk(result + plane * plan->outputs * area, sums,
-                   padded + (first - begin) * plan->step_y * plan->padded.pitch, &local, group, first,
-                   parallel_minimum(first + chunk, end), ordered, bias);
+#pragma omp parallel num_threads(threads) if (items * area * plan->outputs > PARALLEL_THRESHOLD)
+  {
+    memset(scratch + omp_get_thread_num() * (padded_size + sums_size), 0, (size_t)padded_size * sizeof(real));
+#pragma omp for schedule(dynamic)
+    for (int64_t item = 0; item < items; item++) {
+      int64_t part = item % parts, plane = item / parts, group = plane % plan->groups;
+      int64_t begin = part * chunks_per_part * chunk;
+      int64_t end = parallel_minimum(begin + chunks_per_part * chunk, all_rows);
+      real *padded = scratch + omp_get_thread_num() * (padded_size + sums_size);
+      vector *sums = (vector *)(padded + padded_size);
+      struct direct local = *plan;
+      int64_t top = begin * plan->step_y;
+      local.padded.rows = parallel_minimum((end - begin - 1) * plan->step_y + plan->reach, plan->padded.rows - top);
+      local.padded.plane = local.padded.rows * plan->padded.pitch;
+      if (parts > 1) memset(padded, 0, (size_t)padded_size * sizeof(real)); /* else the same places stay zero */
+      conv_pad(padded, &local.padded, source + plane * channels * planes, channels, plan->height, plan->width, top,
+               local.padded.rows);
+      real *images = result + plane * plan->outputs * area;
+      if (plan->strips) direct_strips(images, padded, &local, group, begin, end, ordered, bias);
+      for (int64_t first = begin; !plan->strips && first < end; first += chunk)
+        direct_tiles(images, sums, padded + (first - begin) * plan->step_y * plan->padded.pitch, &local, group, first,
+                     parallel_minimum(first + chunk, end), ordered, bias);
+    }
   }
   memory_release(scratch);
   memory_release(ordered);

@@ -49,19 +49,22 @@ void conv_naive_forward(real *output, const real *x, const real *weight, const r
 
 void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
               int64_t width, int64_t first, int64_t rows) {
-  int64_t inside = parallel_minimum(width, padded->pitch - padded->left);
-  size_t before = (size_t)padded->left * sizeof(real), middle = (size_t)inside * sizeof(real);
-  size_t after = (size_t)(padded->pitch - padded->left - inside) * sizeof(real);
-  for (int64_t c = 0; c < channels; c++, to += padded->plane)
-    for (int64_t i = 0; i < rows; i++) {
-      int64_t from = first + i - padded->top;
-      real *row = to + i * padded->pitch;
-      if (from < 0 || from >= height) {
-        memset(row, 0, (size_t)padded->pitch * sizeof(real));
-        continue;
+  int64_t pitch = padded->pitch, split = padded->split, inside = parallel_minimum(width, pitch - padded->left);
+  int64_t top = first < padded->top ? padded->top - first : 0, from = top + first - padded->top;
+  int64_t count = parallel_minimum(rows - top, height - from);
+  x += from * width;
+  to += top * pitch;
+  for (int64_t c = 0; c < channels; c++, to += padded->plane, x += height * width)
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t part = 0; part < split; part++) {
+        const real *row = x + i * width + part;
+        real *place = to + i * pitch + conv_padded_column(padded, padded->left + part);
+        if (split == 1) {
+          for (int64_t j = 0; j < inside; j++) place[j] = row[j];
+        } else if (split == 2) {
+          for (int64_t j = 0; 2 * j + part < inside; j++) place[j] = row[2 * j];
+        } else {
+          for (int64_t j = 0; j * split + part < inside; j++) place[j] = row[j * split];
+        }
       }
-      memset(row, 0, before);
-      memcpy(row + padded->left, x + (c * height + from) * width, middle);
-      memset(row + padded->left + inside, 0, after);
-    }
 }

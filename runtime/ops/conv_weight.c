@@ -145,6 +145,7 @@ int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const
                              .taps = channels * vertical->kernel * horizontal->kernel,
                              .outputs = (geometry->outputs + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES,
                              .places = vertical->places * horizontal->places};
+  plan.padded.split = 1, plan.padded.part = plan.padded.pitch;
   plan.padded.plane = plan.padded.rows * plan.padded.pitch;
   plan.padded_taps = (plan.taps + TILE_TAPS - 1) / TILE_TAPS * TILE_TAPS;
 
@@ -171,6 +172,7 @@ int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const
   for (int64_t block = 0; block < blocks; block++) {
     real *padded = scratch + omp_get_thread_num() * scratch_size, *transposed = padded + padded_size;
     memset(sums + block * block_size, 0, (size_t)block_size * sizeof(real));
+    memset(padded, 0, (size_t)padded_size * sizeof(real));
     memset(transposed, 0, (size_t)(plan.places * plan.outputs) * sizeof(real)); /* the lanes beyond the outputs */
     for (int64_t n = block * images / blocks; n < (block + 1) * images / blocks; n++)
       for (int64_t group = 0; group < groups; group++) {
