@@ -1,0 +1,324 @@
+-- Experiments as a user meets them: the command line, the files left behind, what happens when a job is cut short.
+local gls = require "gls"
+local experiment = require "gls.experiment"
+local nn = require "gls.nn"
+local options = require "gls.experiment.options"
+local record = require "gls.experiment.record"
+local report = require "gls.experiment.report"
+
+local directory
+
+-- Two classes of 4×4 images, dark and light, as a tree of class folders.
+setup(function()
+  directory = os.tmpname()
+  os.remove(directory)
+  gls.seed(1)
+  for _, split in ipairs { "train", "test" } do
+    for class, level in pairs { dark = 0.2, light = 0.7 } do
+      local folder = ("%s/data/%s/%s"):format(directory, split, class)
+      assert(os.execute("mkdir -p '" .. folder .. "'"))
+      for i = 1, split == "train" and 20 or 6 do
+        gls.save_image(("%s/%02d.png"):format(folder, i), gls.rand(3, 4, 4) * 0.3 + level - 0.15)
+      end
+    end
+  end
+end)
+teardown(function() os.execute("rm -r '" .. directory .. "'") end)
+
+local function spec(changes)
+  local given = {
+    name = "tiny", title = "A tiny classifier", loss_name = "cross-entropy", classify = true,
+    data = { flatten = true, center = true, scale = 0.25 },
+    model = function(set) return nn.Linear(set.images[1]:numel(), #set.classes) end,
+    loss = function(logits, batch) return nn.cross_entropy(logits, batch.y) end,
+    trials = {
+      sgd = experiment.grid { learning_rate = { 0.001, 0.01 } },
+      adam = experiment.grid { learning_rate = { 1e-3, 1e-2 } },
+      gls = experiment.grid { damping = { 0.01, 0.1 } },
+      ["gls-graft"] = experiment.grid { learning_rate = { 0.001, 0.01 } },
+    },
+    defaults = { epochs = 4, batch = 10, validation = 0, optimizers = { "sgd", "adam", "gls" }, seeds = { 1, 2 } },
+  }
+  for name, value in pairs(changes or {}) do given[name] = value end
+  return given
+end
+
+local function arguments(out, ...)
+  return { "--quiet", "--data", "folder:" .. directory .. "/data", "--out", directory .. "/" .. out, ... }
+end
+
+-- Runs quietly, its standard output in a file.
+local function run(given, list)
+  local path = os.tmpname()
+  local before = io.output()
+  io.output(path)
+  local good, result = pcall(experiment.run, given, list)
+  io.output():close()
+  io.output(before)
+  local printed = assert(record.read(path))
+  os.remove(path)
+  return good, good and result or tostring(result), printed
+end
+
+describe("a job", function()
+  local good, path, printed
+  setup(function() good, path, printed = run(spec(), arguments "whole") end)
+
+  it("prints the path of the summary as its last line", function()
+    assert.is_true(good, path)
+    assert.equal(directory .. "/whole/summary.md", path)
+    assert.equal(path .. "\n", printed)
+  end)
+
+  it("leaves a line for each epoch of each run: all settings once, the best of each with every seed", function()
+    local rows = record.rows(directory .. "/whole/results.jsonl")
+    assert.equal(4 * (6 + 3), #rows)
+    local seeds = {}
+    for _, row in ipairs(rows) do
+      assert.equal("tiny", row.experiment)
+      for _, field in ipairs { "step", "seconds", "train_loss", "batch_loss", "valid_loss", "valid_accuracy",
+        "peak_bytes" } do
+        assert.equal("number", type(row[field]), field)
+      end
+      assert.is_true(row.valid_accuracy >= 0 and row.valid_accuracy <= 1)
+      seeds[row.seed] = (seeds[row.seed] or 0) + 1
+    end
+    assert.same({ 24, 12 }, seeds)
+    assert.equal(4 * 4, rows[4].step)
+    assert.same({ "running", "finished" }, { rows[3].status, rows[4].status })
+  end)
+
+  it("leaves a summary of the best settings, relative to Adam, and figures", function()
+    local text = assert(record.read(path))
+    for _, name in ipairs { "| sgd ", "| adam ", "| gls ", "Each optimizer had 2 trials.", "folder:" } do
+      assert.truthy(text:find(name, 1, true), name)
+    end
+    for _, figure in ipairs { "loss_vs_epoch.svg", "loss_vs_seconds.svg" } do
+      assert.truthy((record.read(directory .. "/whole/" .. figure) or ""):find("^<%?xml"), figure)
+      assert.truthy(text:find("(" .. figure .. ")", 1, true))
+    end
+  end)
+
+  it("notes settings, data and machine", function()
+    local config = assert(record.decode(record.read(directory .. "/whole/config.json")))
+    assert.equal("finished", config.state)
+    assert.equal(40, config.data.train_images)
+    assert.equal(12, config.data.validation_images)
+    assert.truthy(config.data.fingerprint:match "^%x+$")
+    assert.equal(10, config.options.batch)
+    assert.same({ sgd = 2, adam = 2, gls = 2 }, config.trials)
+    assert.equal(gls.threads(), config.machine.threads)
+  end)
+
+  it("gives the same losses to the last bit again", function()
+    assert.is_true((run(spec(), arguments "again")))
+    local a, b = record.rows(directory .. "/whole/results.jsonl"), record.rows(directory .. "/again/results.jsonl")
+    assert.equal(#a, #b)
+    for i, row in ipairs(a) do
+      assert.same({ row.optimizer, row.seed, row.train_loss, row.valid_loss },
+        { b[i].optimizer, b[i].seed, b[i].train_loss, b[i].valid_loss })
+    end
+  end)
+
+  it("is not written over another", function()
+    local fine, message = run(spec(), arguments "whole")
+    assert.is_false(fine)
+    assert.truthy(message:find("holds results already", 1, true))
+  end)
+end)
+
+describe("a job cut short", function()
+  -- A Ctrl-C arrives as this error, in the middle of whatever runs.
+  local function interrupted_after(steps)
+    local made = 0
+    return spec { loss = function(logits, batch)
+      made = made + 1
+      if made > steps then error "interrupted!" end
+      return nn.cross_entropy(logits, batch.y)
+    end }
+  end
+
+  it("keeps what was measured, says so, and goes on where it was", function()
+    assert.is_true((run(spec(), arguments "uncut")))
+    -- Losses of an epoch: 4 batches of training, 1 evaluation on each set.
+    local good, message = run(interrupted_after(6 * 4 * 2 + 9), arguments "cut")
+    assert.is_false(good)
+    assert.truthy(message:find("--resume " .. directory .. "/cut", 1, true))
+    local rows = record.rows(directory .. "/cut/results.jsonl")
+    assert.equal(4 + 4 + 1, #rows)
+    assert.equal("running", rows[9].status)
+    assert.truthy(record.read(directory .. "/cut/summary.md"):find("**Interrupted.**", 1, true))
+
+    assert.is_true((run(spec(), { "--quiet", "--resume", directory .. "/cut" })))
+    local whole, rest = record.rows(directory .. "/uncut/results.jsonl"), record.rows(directory .. "/cut/results.jsonl")
+    assert.equal(#whole, #rest)
+    for i, row in ipairs(whole) do
+      assert.same({ row.optimizer, row.seed, row.epoch, row.train_loss },
+        { rest[i].optimizer, rest[i].seed, rest[i].epoch, rest[i].train_loss })
+    end
+  end)
+
+  it("is resumed only as it was begun", function()
+    local good, message = run(spec(), { "--quiet", "--resume", directory .. "/cut", "--epochs", "7" })
+    assert.is_false(good)
+    assert.truthy(message:find("--epochs 7 is not what", 1, true))
+    good, message = run(spec { name = "other" }, { "--resume", directory .. "/cut" })
+    assert.is_false(good)
+    assert.truthy(message:find("holds results of the experiment tiny", 1, true))
+  end)
+
+  it("passes on an error of the script after writing what there is", function()
+    local given = spec { model = function(_, settings)
+      if settings.learning_rate == 0.01 then return nn.Linear(3, 2) end
+      return nn.Linear(48, 2)
+    end }
+    local good, message = run(given, arguments("broken", "--optimizers", "sgd"))
+    assert.is_false(good)
+    assert.truthy(message:find("48", 1, true) and message:find("3", 1, true), message)
+    assert.equal(4, #record.rows(directory .. "/broken/results.jsonl"))
+    assert.truthy(record.read(directory .. "/broken/summary.md"):find("Ended by an error", 1, true))
+  end)
+end)
+
+describe("a run that diverges", function()
+  it("is recorded and ended, and the others go on", function()
+    local given = spec { trials = { sgd = { { learning_rate = 1e38 }, { learning_rate = 0.001 } } } }
+    local good, path = run(given, arguments("diverged", "--optimizers", "sgd"))
+    assert.is_true(good, path)
+    local rows = record.rows(directory .. "/diverged/results.jsonl")
+    assert.equal("diverged", rows[1].status)
+    assert.is_nil(rows[1].train_loss)
+    local _, trials = report.runs(rows)
+    assert.equal(0.001, report.best(trials, "sgd", { select = "train", seeds = { 1 } }).settings.learning_rate)
+    assert.truthy(record.read(path):find("| diverged", 1, true))
+  end)
+end)
+
+describe("a disk that is full", function()
+  it("is told with the file's name, and what was written before stays", function()
+    local path = directory .. "/rows.jsonl"
+    local results = record.results(path, { { optimizer = "sgd", settings = {}, seed = 1, epoch = 1 } })
+    results.file:close()
+    results.file = assert(io.open("/dev/full", "a"))
+    assert.error_matches(function() results:add { optimizer = "sgd", settings = {}, seed = 1, epoch = 2 } end,
+      "cannot write .*rows%.jsonl: No space left on device")
+    assert.equal(1, #record.rows(path))
+  end)
+
+  it("is told before a run begins when --out cannot be made", function()
+    local list = arguments "x"
+    list[5] = "/proc/nothing/here"
+    local good, message = run(spec(), list)
+    assert.is_false(good)
+    assert.truthy(message:find("cannot make the directory /proc/nothing", 1, true))
+  end)
+end)
+
+describe("results.jsonl", function()
+  it("is read up to a line that a crash cut, but not past a foreign one", function()
+    local path = directory .. "/torn.jsonl"
+    local file = assert(io.open(path, "w"))
+    file:write('{"optimizer": "sgd", "settings": {}, "seed": 1, "epoch": 1}\n{"optimizer": "sg')
+    file:close()
+    assert.equal(1, #record.rows(path))
+    file = assert(io.open(path, "w"))
+    file:write "hello\n{}\n"
+    file:close()
+    assert.error_matches(function() record.rows(path) end, "not a line of results")
+  end)
+end)
+
+describe("the command line", function()
+  local function plan(...)
+    local given = spec()
+    given.defaults.samples, given.defaults.select = 0, "train"
+    local chosen = options.parse(given, { ... })
+    local texts = {}
+    for i, trial in ipairs((options.plan(given, chosen))) do
+      texts[i] = trial.optimizer .. " " .. options.describe(trial.settings)
+    end
+    return texts
+  end
+
+  it("takes the experiment's own trials, one of each optimizer in turn", function()
+    assert.same({ "sgd 1e-3, constant", "adam 1e-3, constant", "sgd 0.01, constant", "adam 0.01, constant" },
+      plan("--optimizers", "sgd,adam"))
+  end)
+
+  it("replaces learning rates, other settings and schedules", function()
+    assert.same({ "adam 0.1, constant", "adam 0.2, constant", "adam 0.3, constant" },
+      plan("--optimizers", "adam", "--lr", "adam=0.1:0.2:0.3"))
+    assert.same({ "gls auto, cosine, damping 1" }, plan("--optimizers", "gls", "--set", "gls.damping=1", "--schedule",
+      "cosine"))
+    assert.equal(4, #plan("--optimizers", "sgd", "--schedule", "constant,cosine"))
+    assert.same({ "gls 0.3, constant, damping 0.01", "gls 0.3, constant, damping 0.1" },
+      plan("--optimizers", "gls", "--lr", "gls=0.3"))
+  end)
+
+  it("gives GLS at SGD's step size the rates that SGD is given", function()
+    assert.same({ "sgd 0.5, constant", "gls-graft 0.5, constant, graft sgd" },
+      plan("--optimizers", "sgd,gls-graft", "--lr", "sgd=0.5"))
+  end)
+
+  it("says what it does not understand", function()
+    for text, pattern in pairs {
+      ["--epoch 3"] = "Did you mean '%-%-epochs'",
+      ["--epochs 0"] = "at least 1",
+      ["--samples many"] = "whole number",
+      ["--optimizers sgd,gsl"] = 'did you mean "gls"',
+      ["--lr adam=fast"] = "learning rate is a number",
+      ["--lr sdg=1"] = 'did you mean "sgd"',
+      ["--lr momentum=1"] = "not among %-%-optimizers",
+      ["--lr adam=auto"] = "for gls alone",
+      ["--set gls=1"] = "OPTIMIZER%.SETTING",
+      ["--seeds 1,x"] = "whole numbers",
+      ["--seconds 0"] = "above 0",
+      ["--select loss"] = "train or valid",
+      ["--data nowhere"] = "nowhere",
+      ["--batch 41"] = "more than the 40 training images",
+    } do
+      local list = arguments "wrong"
+      if text:find "^%-%-data" then list[2], list[3] = "--out", directory .. "/wrong" end
+      for word in text:gmatch "%S+" do list[#list + 1] = word end
+      local good, message = run(spec(), list)
+      assert.is_false(good, text)
+      assert.truthy(message:find(pattern), text .. ": " .. message)
+    end
+    assert.is_nil(record.read(directory .. "/wrong/config.json"))
+  end)
+end)
+
+describe("what a summary is made of", function()
+  local function row(optimizer, rate, seed, epoch, loss, more)
+    local made = {
+      optimizer = optimizer, settings = { learning_rate = rate }, seed = seed, epoch = epoch, seconds = epoch * 2.0,
+      train_loss = loss, valid_loss = loss + 1, status = epoch == 2 and "finished" or "running",
+    }
+    for name, value in pairs(more or {}) do made[name] = value end
+    return made
+  end
+
+  it("chooses by the first seed, or by the medians of all", function()
+    local rows = {}
+    for seed, losses in ipairs { { 0.1, 0.2 }, { 0.5, 0.2 }, { 0.6, 0.2 } } do
+      rows[#rows + 1] = row("sgd", 1, seed, 2, losses[1])
+      rows[#rows + 1] = row("sgd", 2, seed, 2, losses[2])
+    end
+    local _, trials = report.runs(rows)
+    local function rate(all)
+      local choices = { select = "train", seeds = { 1, 2, 3 }, all_seeds = all }
+      return report.best(trials, "sgd", choices).settings.learning_rate
+    end
+    assert.equal(1, rate(false))
+    assert.equal(2, rate(true))
+  end)
+
+  it("takes the best validation loss with its epoch, and the final training loss", function()
+    local runs = report.runs {
+      row("sgd", 1, 1, 2, 0.3, { valid_loss = 5 }), row("sgd", 1, 1, 1, 0.4, { valid_loss = 2, valid_accuracy = 0.5 }),
+    }
+    assert.same({ 0.3, 2, 1, 0.5, 2.0 }, {
+      runs[1].final_train, runs[1].best_valid, runs[1].best_valid_epoch, runs[1].best_accuracy, runs[1].epoch_seconds,
+    })
+  end)
+end)
