@@ -34,6 +34,8 @@ FLAGS = -std=c11 -D_GNU_SOURCE $(OPTIMIZE) $(MACHINE) $(CHECKED) -fopenmp -fPIC 
 LIBRARIES = $(if $(OPENBLAS),-L$(OPENBLAS) -Wl$(comma)-rpath$(comma)$(OPENBLAS)) -lopenblas -lz -lm -lpthread
 LINK = $(CC) -fopenmp $(CHECKED)
 comma = ,
+# Commands are shown by their result alone; V=1 shows them in full.
+quiet = $(if $(V),,@echo '  $@';)
 
 CORE = $(wildcard $(addprefix runtime/,$(addsuffix /*.c,base tensor ops grad optim io)))
 BIND = $(wildcard runtime/bind/*.c)
@@ -63,26 +65,26 @@ help:
 # ---- building ----
 
 $(BUILD)/glsrun: $(core_objects) $(bind_objects) $(program_objects)
-	$(LINK) -Wl,-E -o $@ $^ -llua5.4 -ledit $(LIBRARIES)
+	$(quiet)$(LINK) -Wl,-E -o $@ $^ -llua5.4 -ledit $(LIBRARIES)
 
 # Never unloaded: threads of the core may outlive the Lua state that loaded it.
 $(BUILD)/gls/core.so: $(core_objects) $(bind_objects)
 	@mkdir -p $(@D)
-	$(LINK) -shared -Wl,-z,nodelete -o $@ $^ $(LIBRARIES)
+	$(quiet)$(LINK) -shared -Wl,-z,nodelete -o $@ $^ $(LIBRARIES)
 
 $(BUILD)/test-core-float: $(core_objects) $(float_objects)
-	$(LINK) -o $@ $^ $(LIBRARIES)
+	$(quiet)$(LINK) -o $@ $^ $(LIBRARIES)
 
 $(BUILD)/test-core-double: $(double_objects)
-	$(LINK) -o $@ $^ $(LIBRARIES)
+	$(quiet)$(LINK) -o $@ $^ $(LIBRARIES)
 
 $(BUILD)/objects/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) $(DEFINES) -MMD -MP -c -o $@ $<
+	$(quiet)$(CC) $(FLAGS) $(DEFINES) -MMD -MP -c -o $@ $<
 
 $(BUILD)/double/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(FLAGS) -DGLS_DOUBLE -MMD -MP -c -o $@ $<
+	$(quiet)$(CC) $(FLAGS) -DGLS_DOUBLE -MMD -MP -c -o $@ $<
 
 # Where the program finds the Lua side when nothing lies beside it (a build folder outside the tree).
 $(BUILD)/objects/runtime/cli/%.o: private DEFINES = -DGLSRUN_SOURCE='"$(CURDIR)"'

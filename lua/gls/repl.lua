@@ -33,9 +33,7 @@ local function brief(value)
     return ("{ %d %s }"):format(count, count == 1 and "field" or "fields")
   end
   if kind == "function" then return "function" end
-  local text = tostring(value)
-  local first = text:match "^[^\n]*"
-  return first ~= text and first .. " …" or text
+  return tostring(value):match "^[^\n]*" -- a tensor: its shape, without the values
 end
 
 -- Fields of a table as lines: the list part, then names in order, then the other keys.

@@ -201,7 +201,7 @@ describe("glsrun", function()
 
     it("shows a tensor's shape and a table one level deep", function()
       local output = run("-i", "gls.zeros(2, 3)\n{ 1, 'two', key = {} }\n")
-      assert.matches("2.3", output)
+      assert.matches("2×3", output)
       assert.matches('{ 1, "two", key = {} }\n', output)
     end)
 
