@@ -5,9 +5,6 @@
 #include "../base/parallel.h"
 #include "optim.h"
 
-/* Elements of a piece: half a megabyte of floats. */
-enum { TILE = 1 << 17, TILE_ROWS_LEAST = 32 };
-
 static int dense_tiles(struct tensor *leaf, tile_update *update, void *context, bool *any) {
   struct tensor *gradient;
   STATUS_TRY(gradient_dense(leaf, &gradient));
@@ -28,31 +25,27 @@ static bool one_direct_factor(const struct gradient *gradient) {
   return factor->input == 1 && !factor->node->released && factor->node->call.op->flags & OP_DIRECT_FACTORS;
 }
 
+struct taken {
+  tile_update *update;
+  void *context;
+  int64_t columns;
+};
+
+static void take(void *context, int64_t row, int64_t column, int64_t count, const real *values) {
+  const struct taken *taken = context;
+  taken->update(taken->context, row * taken->columns + column, count, values);
+}
+
 int gradient_tiles(struct tensor *leaf, tile_update *update, void *context, bool *any) {
   if (!one_direct_factor(leaf->gradient)) return dense_tiles(leaf, update, context, any);
   const struct factor *factor = &leaf->gradient->factor[0];
   struct factors f = {0};
   STATUS_TRY(factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
   *any = true;
-  const real *a = tensor_real(f.a), *g = tensor_real(f.g);
-  int64_t rows = f.inputs, columns = f.outputs;
-  int64_t tile_rows = columns ? TILE / columns : 1;
-  if (tile_rows < TILE_ROWS_LEAST) tile_rows = TILE_ROWS_LEAST;
-  int64_t tiles = (rows + tile_rows - 1) / tile_rows;
-  int64_t threads = parallel_minimum(parallel_threads(), tiles > 0 ? tiles : 1);
-  size_t piece = (size_t)(tile_rows * columns + 16);
-  real *scratch = memory_acquire((size_t)threads * piece * sizeof(real));
-  if (scratch) {
-#pragma omp parallel for schedule(dynamic) num_threads((int)threads)
-    for (int64_t t = 0; t < tiles; t++) {
-      int64_t start = t * tile_rows, count = parallel_minimum(tile_rows, rows - start);
-      real *tile = scratch + (size_t)omp_get_thread_num() * piece;
-      matmul_gemm(true, false, count, columns, f.rows, 1, a + start, rows, g, columns, 0, tile, columns);
-      update(context, start * columns, count * columns, tile);
-    }
-  }
-  memory_release(scratch);
+  struct taken taken = {update, context, f.outputs};
+  int status = matmul_gemm_take(true, false, f.inputs, f.outputs, f.rows, 1, tensor_real(f.a), f.inputs,
+                                tensor_real(f.g), f.outputs, take, &taken);
   tensor_release(f.a);
   tensor_release(f.g);
-  return scratch ? STATUS_OK : STATUS_ERROR;
+  return status;
 }
