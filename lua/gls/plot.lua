@@ -194,8 +194,8 @@ local function prepare(settings)
 end
 
 -- Ranges of both axes over all points and bands.
-local function ranges(prepared, logarithmic)
-  local x_low, x_high, y_low, y_high = math.huge, -math.huge, math.huge, -math.huge
+local function ranges(prepared, logarithmic, from)
+  local x_low, x_high, y_low, y_high = from or math.huge, -math.huge, math.huge, -math.huge
   for _, series in ipairs(prepared) do
     for _, point in ipairs(series.points) do
       x_low, x_high = math.min(x_low, point[1]), math.max(x_high, point[1])
@@ -239,13 +239,16 @@ local function note_lines(note, width)
   return lines
 end
 
--- Title and note, from the top of a figure downwards.
+-- Title and note, from the top of a figure downwards, and the text under the x axis: the margin that SVG keeps for an
+-- xlabel is not the one that PNG keeps.
 local function heading(commands, settings, notes, left, width, height)
   commands[#commands + 1] = ("set label 1 %s at screen %.4f,%.4f left noenhanced font ',%d' textcolor rgb %q")
     :format(quote(settings.title), left / width, 1 - 26 / height, math.floor(FONT * 1.2), INK)
+  commands[#commands + 1] = ("set label 2 %s at graph 0.5, screen %.4f center noenhanced textcolor rgb %q")
+    :format(quote(settings.x), 15 / height, INK)
   for i, line in ipairs(notes) do
     commands[#commands + 1] = ("set label %d %s at screen %.4f,%.4f left noenhanced font ',%d' textcolor rgb %q")
-      :format(1 + i, quote(line), left / width, 1 - (32 + 19 * i) / height, math.floor(FONT * 0.85), FAINT)
+      :format(2 + i, quote(line), left / width, 1 - (32 + 19 * i) / height, math.floor(FONT * 0.85), FAINT)
   end
 end
 
@@ -257,7 +260,7 @@ local function has_band(series)
 end
 
 local function line_commands(settings, prepared, logarithmic)
-  local x_low, x_high, y_low, y_high = ranges(prepared, logarithmic)
+  local x_low, x_high, y_low, y_high = ranges(prepared, logarithmic, settings.from)
   local longest = 0
   for _, series in ipairs(prepared) do
     if series.label then longest = math.max(longest, log.width(series.name)) end
@@ -275,7 +278,6 @@ local function line_commands(settings, prepared, logarithmic)
     ("set grid xtics ytics linetype 1 linecolor rgb %q linewidth 1"):format(GRID),
     ("set tics nomirror out scale 0.6 textcolor rgb %q"):format(INK),
     ("set xrange [%.9g:%.9g]; set yrange [%.9g:%.9g]"):format(x_low, x_high, y_low, y_high),
-    ("set xlabel %s textcolor rgb %q noenhanced"):format(quote(settings.x), INK),
     ("set ylabel %s textcolor rgb %q offset 0.5,0 noenhanced"):format(quote(settings.y), INK),
   }
   heading(commands, settings, notes, left, WIDTH, HEIGHT)
@@ -321,7 +323,7 @@ end
 
 -- The same in characters: no bands, no dashed lines, a legend.
 local function character_commands(settings, prepared, logarithmic)
-  local x_low, x_high, y_low, y_high = ranges(prepared, logarithmic)
+  local x_low, x_high, y_low, y_high = ranges(prepared, logarithmic, settings.from)
   local commands = {
     data_blocks(prepared),
     ("set terminal dumb size %d,%d%s"):format(settings.columns, settings.rows, settings.ansi and " ansirgb" or ""),
@@ -350,8 +352,8 @@ end
 
 --- Lines, named at their ends.
 -- @tparam table settings
--- `title`, `x`, `y` (texts of the axes), `note` (a line under the title), `log = "y"` (logarithmic axis; points
--- that are not positive are left out), `series`: a list of `{ name =, x = {…}, y = {…}, low = {…}, high = {…}
+-- `title`, `x`, `y` (texts of the axes), `from` (the x axis begins there or before), `note` (a line under the
+-- title, broken at its " · " when it is long), `log = "y"` (points that are not positive are left out), `series`: a list of `{ name =, x = {…}, y = {…}, low = {…}, high = {…}
 -- (a band), dashed = false, thin = false, color = "#RRGGBB", label = true unless dashed }`; values that are nil or
 -- not finite are left out. `file`: a name ending in .svg or .png; without it the figure is printed in characters,
 -- `columns` × `rows` (default 80 × 24, `ansi = true` with colours).
@@ -359,8 +361,8 @@ end
 -- @raise when gnuplot is missing or fails; its commands and data are then kept beside the file and named
 function plot.lines(settings)
   settings = options.check("plot.lines", settings, {
-    title = "", x = "", y = "", note = options.none, log = options.none, series = options.required,
-    file = options.none, columns = 80, rows = 24, ansi = false, print = true,
+    title = "", x = "", y = "", from = options.none, note = options.none, log = options.none,
+    series = options.required, file = options.none, columns = 80, rows = 24, ansi = false, print = true,
   })
   local prepared, logarithmic = prepare(settings)
   if #prepared == 0 then error("plot.lines: no series has a point that can be drawn", 2) end
@@ -452,7 +454,7 @@ function plot.heat(settings)
     ("set bmargin at screen %.4f; set tmargin at screen %.4f"):format(76 / height, 1 - top / height),
     ("set xrange [0.5:%g]; set yrange [0.5:%g]"):format(column_count + 0.5, row_count + 0.5),
     "set xtics (" .. ticks(settings.columns) .. ") noenhanced; set ytics (" .. ticks(settings.rows) .. ") noenhanced",
-    ("set xlabel %s noenhanced; set ylabel %s noenhanced"):format(quote(settings.x), quote(settings.y)),
+    ("set ylabel %s noenhanced"):format(quote(settings.y)),
     "set palette defined (" .. table.concat(palette, ", ") .. ")",
     ("set cbrange [%.9g:%.9g]; set format cb %q"):format(low, high, settings.log and "10^{%g}" or "%g"),
     ("set cbtics %s"):format(settings.log and high - low >= 2 and math.ceil((high - low) / 8) or "autofreq"),

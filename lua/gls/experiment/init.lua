@@ -152,8 +152,11 @@ local function run_all(spec, chosen, sets, plan, results, ended, progress)
     end, function(state, steps)
       local part = math.min(state.step / steps, 1)
       local now = log.clock()
-      local own = (now - started) / part * (1 - part)
-      local all = (now - began) / (done + part) * (to_do - done - part)
+      local own, all = math.huge, math.huge
+      if state.step > 2 then -- the first step is slower than the others
+        own = (now - started) / part * (1 - part)
+        all = (now - began) / (done + part) * (to_do - done - part)
+      end
       progress:update((place - 1 + part) / total,
         ("run %d/%d %s %s · epoch %d/%d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
           options.describe { learning_rate = trial.settings.learning_rate }, state.epoch, chosen.epochs,

@@ -453,7 +453,7 @@ local function figure_settings(spec, config, trials, x_field)
   local seeds = #config.options.seeds
   return {
     title = spec.title, log = "y", series = series, y = spec.loss_name,
-    x = x_field == "epoch" and "epoch" or "seconds of training",
+    x = x_field == "epoch" and "epoch" or "seconds of training", from = x_field == "seconds" and 0 or nil,
     note = ("%s, %s images, batch %d · solid: training, dashed: validation · best setting of each optimizer%s"):format(
       config.data.name, count_text(config.data.train_images), config.options.batch,
       seeds > 1 and (", median and range of %d seeds"):format(seeds) or ""),
