@@ -1,0 +1,283 @@
+/* Io: no failing allocation of a reader, a writer or a loader crashes, leaks, or leaves a file behind; the worker of a
+   loader can be stopped at any moment; floats of either size come back in either build. */
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../../runtime/base/memory.h"
+#include "../../runtime/io/io.h"
+#include "check.h"
+
+/* More than any of the calls below makes. */
+enum { ALLOCATIONS = 120 };
+
+static char folder[64];
+
+static const char *in_folder(const char *name) {
+  static char path[4][256];
+  static int turn;
+  char *here = path[turn++ % 4];
+  snprintf(here, sizeof path[0], "%s/%s", folder, name);
+  return here;
+}
+
+static void write_bytes(const char *name, const void *data, size_t bytes) {
+  FILE *file = fopen(in_folder(name), "wb");
+  bool good = file && fwrite(data, 1, bytes, file) == bytes;
+  good = file && fclose(file) == 0 && good;
+  CHECK(good, "%s cannot be written", name);
+}
+
+static int files_in(const char *path) {
+  int count = 0;
+  DIR *stream = opendir(path);
+  if (!stream) return -1;
+  for (struct dirent *entry; (entry = readdir(stream));) count += entry->d_name[0] != '.';
+  closedir(stream);
+  return count;
+}
+
+static struct tensor *counting(enum element_type type, int64_t rows, int64_t channels, int64_t height, int64_t width) {
+  struct shape shape = shape_of(4, rows, channels, height, width);
+  struct tensor *tensor = tensor_new(type, &shape);
+  if (!tensor) return NULL;
+  for (int64_t i = 0; i < tensor_count(tensor); i++) {
+    if (type == TYPE_UINT8)
+      tensor_uint8(tensor)[i] = (uint8_t)(i % 251);
+    else if (type == TYPE_INT32)
+      tensor_int32(tensor)[i] = (int32_t)i;
+    else
+      tensor_real(tensor)[i] = (real)i / 8;
+  }
+  return tensor;
+}
+
+/* ---- calls, each from start to end ---- */
+
+static struct tensor *images, *numbers;
+
+static int keep_tensor(struct tensor *tensor) {
+  tensor_release(tensor);
+  return tensor ? STATUS_OK : STATUS_ERROR;
+}
+
+static int call_idx(void) { return keep_tensor(idx_read(in_folder("a.idx"))); }
+static int call_labels(void) { return keep_tensor(idx_read_labels(in_folder("labels.idx"), 10)); }
+static int call_npy_read(void) { return keep_tensor(npy_read(in_folder("fortran.npy"))); }
+static int call_npy_write(void) {
+  struct tensor *turned = tensor_transpose(numbers, 0, 3);
+  int status = turned ? npy_write(in_folder("written.npy"), turned) : STATUS_ERROR;
+  tensor_release(turned);
+  return status;
+}
+static int call_image_read(void) { return keep_tensor(image_read(in_folder("tree/a/1.png"))); }
+static int call_image_write(void) { return image_write(in_folder("written.png"), images, 0, 2); }
+
+static int call_cifar(void) {
+  struct tensor *x, *y;
+  const char *path = in_folder("cifar.bin");
+  int status = cifar_read(&x, &y, &path, 1);
+  tensor_release(x);
+  tensor_release(y);
+  return status;
+}
+
+static int call_folder(void) {
+  struct folder read;
+  const char *cache[] = {in_folder("cache"), NULL};
+  int status = folder_read(&read, in_folder("tree"), cache, "tree");
+  folder_clear(&read);
+  return status;
+}
+
+static int call_folder_uncached(void) {
+  struct folder read;
+  const char *cache[] = {NULL};
+  int status = folder_read(&read, in_folder("tree"), cache, "tree");
+  folder_clear(&read);
+  return status;
+}
+
+static int call_checkpoint_write(void) {
+  struct tensor *turned = tensor_transpose(numbers, 1, 2);
+  struct tensor *list[] = {images, turned};
+  const char *const names[] = {"images", "numbers"};
+  int status = turned ? checkpoint_write(in_folder("written.ckpt"), 2, names, list, "abc", 3) : STATUS_ERROR;
+  tensor_release(turned);
+  return status;
+}
+
+static int call_checkpoint_read(void) {
+  struct checkpoint checkpoint;
+  int status = checkpoint_read(&checkpoint, in_folder("kept.ckpt"));
+  checkpoint_clear(&checkpoint);
+  return status;
+}
+
+static int iterate(bool prefetch) {
+  const double mean[] = {0.5, 0.25, 0.125};
+  struct loader_settings settings = {.batch = 24,
+                                     .shuffle = true,
+                                     .flip = true,
+                                     .crop = 2,
+                                     .prefetch = prefetch,
+                                     .seed = 3,
+                                     .mean_count = 3,
+                                     .mean = mean,
+                                     .scale = 0.5};
+  struct loader *loader = loader_new(images, NULL, &settings);
+  if (!loader) return STATUS_ERROR;
+  struct loader_epoch *epoch = loader_start(loader, 1);
+  int status = epoch ? STATUS_OK : STATUS_ERROR, count = 0;
+  struct batch batch = {0};
+  while (status == STATUS_OK && (status = loader_next(epoch, &batch)) == STATUS_OK && batch.x) {
+    batch_clear(&batch);
+    count++;
+  }
+  if (status == STATUS_OK) CHECK(count == 4, "%d batches of 96 rows by 24", count);
+  loader_stop(epoch);
+  loader_release(loader);
+  return status;
+}
+static int call_loader(void) { return iterate(false); }
+static int call_loader_ahead(void) { return iterate(true); }
+
+/* ---- */
+
+static void fails_cleanly(const char *name, int (*call)(void)) {
+  int whole = call();
+  CHECK(whole == STATUS_OK, "%s: %s", name, status_message());
+  int files = files_in(folder), failures = 0;
+  size_t before = memory_live();
+  for (int n = 1; n <= ALLOCATIONS; n++) {
+    memory_fail_at(n);
+    int status = call();
+    memory_fail_at(0);
+    failures += status != STATUS_OK;
+    if (status != STATUS_OK) CHECK(status_message()[0] != '\0', "%s: no message when allocation %d fails", name, n);
+    if (!CHECK(memory_live() == before, "%s: %zu bytes leak when allocation %d fails", name, memory_live() - before, n))
+      return;
+  }
+  CHECK(failures > 0, "%s: no allocation failed", name);
+  CHECK(files_in(folder) == files, "%s leaves %d files behind", name, files_in(folder) - files);
+}
+
+static void check_stops(void) {
+  struct loader_settings settings = {.batch = 24, .prefetch = true, .scale = 1};
+  size_t before = memory_live();
+  for (int taken = 0; taken <= 6; taken++)
+    for (int pause = 0; pause < 8; pause++) {
+      struct loader *loader = loader_new(images, NULL, &settings);
+      struct loader_epoch *epoch = loader ? loader_start(loader, 1) : NULL;
+      if (!CHECK(epoch != NULL, "%s", status_message())) return;
+      for (int i = 0; i < taken; i++) {
+        struct batch batch;
+        CHECK(loader_next(epoch, &batch) == STATUS_OK, "%s", status_message());
+        CHECK((batch.x != NULL) == (i < 4), "batch %d of 4", i + 1);
+        batch_clear(&batch);
+        usleep((useconds_t)(pause * 40));
+      }
+      loader_release(loader); /* the epoch keeps what it needs */
+      loader_stop(epoch);
+    }
+  CHECK(memory_live() == before, "%zu bytes leak", memory_live() - before);
+}
+
+/* A checkpoint of the other build: its tensor "w" is {1.5, -2} in float64 and in float32. */
+static void check_float_sizes(void) {
+  for (uint32_t type = 1; type <= 2; type++) {
+    unsigned char bytes[128] = "GLSCKPT\x01";
+    size_t at = 8, element = type == 1 ? 4 : 8;
+    uint64_t total = 24 + 12 + 8 + 1 + 2 * element + 4;
+    uint32_t head[2] = {1, 0}, entry[3] = {1, type, 1}, checksum;
+    int64_t size = 2;
+    double wide[2] = {1.5, -2};
+    float single[2] = {1.5f, -2};
+    memcpy(bytes + at, &total, 8), at += 8;
+    memcpy(bytes + at, head, 8), at += 8;
+    memcpy(bytes + at, entry, 12), at += 12;
+    memcpy(bytes + at, &size, 8), at += 8;
+    bytes[at++] = 'w';
+    memcpy(bytes + at, type == 1 ? (void *)single : (void *)wide, 2 * element), at += 2 * element;
+    checksum = file_checksum(0, bytes, at);
+    memcpy(bytes + at, &checksum, 4), at += 4;
+    write_bytes("other.ckpt", bytes, at);
+    struct checkpoint checkpoint;
+    bool good = CHECK(checkpoint_read(&checkpoint, in_folder("other.ckpt")) == STATUS_OK, "%s", status_message());
+    if (!good) continue;
+    const real *value = tensor_real(checkpoint.tensor[0]);
+    CHECK(strcmp(checkpoint.name[0], "w") == 0 && value[0] == (real)1.5 && value[1] == -2,
+          "float%zu came back as %g, %g", 8 * element, (double)value[0], (double)value[1]);
+    checkpoint_clear(&checkpoint);
+  }
+}
+
+/* One checksum, however the bytes are cut. */
+static void check_checksum(void) {
+  size_t bytes = (5 << 20) + 12345;
+  uint8_t *data = memory_acquire(bytes);
+  if (!CHECK(data != NULL, "no memory")) return;
+  for (size_t i = 0; i < bytes; i++) data[i] = (uint8_t)(i * i >> 3);
+  uint32_t whole = file_checksum(0, data, bytes), parts = 0;
+  for (size_t at = 0; at < bytes; at += 99991)
+    parts = file_checksum(parts, data + at, bytes - at < 99991 ? bytes - at : 99991);
+  CHECK(whole == parts, "%08x in one piece, %08x in many", whole, parts);
+  CHECK(file_checksum(0, "123456789", 9) == 0xcbf43926, "not CRC-32"); /* its published check value */
+  memory_release(data);
+}
+
+static void write_files(void) {
+  static const uint8_t idx[] = {0, 0, 0x0B, 2, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 3, 4, 5, 6, 7, 8};
+  static const uint8_t labels[] = {0, 0, 8, 1, 0, 0, 0, 3, 0, 9, 5};
+  static const char npy[] =
+      "\x93NUMPY\x01\0\x36\0{'descr': '<f8', 'fortran_order': True, 'shape': (2,)}"
+      "\0\0\0\0\0\0\xf0\x3f\0\0\0\0\0\0\0\x40";
+  static uint8_t records[2 * 3073];
+  records[3073] = 9;
+  write_bytes("a.idx", idx, sizeof idx);
+  write_bytes("labels.idx", labels, sizeof labels);
+  write_bytes("fortran.npy", npy, sizeof npy - 1);
+  write_bytes("cifar.bin", records, sizeof records);
+  struct tensor *one = tensor_select(images, 0, 0), *grey = one ? tensor_narrow(one, 0, 0, 1, 1) : NULL;
+  bool good = grey && file_make_folders(in_folder("tree/a")) == STATUS_OK &&
+              file_make_folders(in_folder("tree/b")) == STATUS_OK &&
+              image_write(in_folder("tree/a/1.png"), grey, 0, 0) == STATUS_OK &&
+              image_write(in_folder("tree/b/1.png"), one, 0, 0) == STATUS_OK && call_checkpoint_write() == STATUS_OK &&
+              rename(in_folder("written.ckpt"), in_folder("kept.ckpt")) == 0;
+  CHECK(good, "%s", status_message());
+  tensor_release(grey);
+  tensor_release(one);
+}
+
+void test_io(void) {
+  snprintf(folder, sizeof folder, "/tmp/gls-io-XXXXXX");
+  if (!CHECK(mkdtemp(folder) != NULL, "no folder can be made in /tmp")) return;
+  images = counting(TYPE_UINT8, 96, 3, 32, 32);
+  numbers = counting(TYPE_REAL, 2, 3, 4, 5);
+  if (!CHECK(images && numbers, "%s", status_message())) return;
+  write_files();
+  fails_cleanly("idx_read", call_idx);
+  fails_cleanly("idx_read_labels", call_labels);
+  fails_cleanly("npy_read", call_npy_read);
+  fails_cleanly("npy_write", call_npy_write);
+  fails_cleanly("image_read", call_image_read);
+  fails_cleanly("image_write", call_image_write);
+  fails_cleanly("cifar_read", call_cifar);
+  fails_cleanly("folder_read", call_folder_uncached);
+  fails_cleanly("folder_read, cached", call_folder);
+  fails_cleanly("checkpoint_write", call_checkpoint_write);
+  fails_cleanly("checkpoint_read", call_checkpoint_read);
+  fails_cleanly("loader", call_loader);
+  fails_cleanly("loader, ahead", call_loader_ahead);
+  check_stops();
+  check_float_sizes();
+  check_checksum();
+  tensor_release(images);
+  tensor_release(numbers);
+  char command[128];
+  snprintf(command, sizeof command, "rm -rf '%s'", folder);
+  CHECK(system(command) == 0, "%s cannot be removed", folder);
+}
