@@ -21,7 +21,9 @@ void random_set_state(uint64_t seed, uint64_t stream) {
   next_stream = stream;
 }
 
-struct random_stream random_next_stream(void) { return (struct random_stream){current_seed, next_stream++}; }
+struct random_stream random_next_stream(void) {
+  return (struct random_stream){current_seed, next_stream++};
+}
 
 void random_block(struct random_stream stream, uint64_t i, uint32_t word[4]) {
   philox4x32_ctr_t counter = {
@@ -34,7 +36,8 @@ void random_block(struct random_stream stream, uint64_t i, uint32_t word[4]) {
 /* 24 bits: every value is exact in float, and below 1. */
 static real unit_interval(uint32_t word) { return (real)(word >> 8) * (real)0x1p-24; }
 
-static void fill_blocks(struct random_stream stream, real *out, int64_t count, void (*convert)(const uint32_t *, real *)) {
+static void fill_blocks(struct random_stream stream, real *out, int64_t count,
+                        void (*convert)(const uint32_t *, real *)) {
   int64_t blocks = (count + 3) / 4;
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int64_t i = 0; i < blocks; i++) {

@@ -54,7 +54,8 @@ int shape_check(const struct shape *shape) {
   if (shape->rank < 0 || shape->rank > TENSOR_MAX_RANK)
     return status_error("%d dimensions: a tensor has at most %d", shape->rank, TENSOR_MAX_RANK);
   for (int i = 0; i < shape->rank; i++)
-    if (shape->size[i] < 0) return status_error("size %lld of dimension %d is negative", (long long)shape->size[i], i + 1);
+    if (shape->size[i] < 0)
+      return status_error("size %lld of dimension %d is negative", (long long)shape->size[i], i + 1);
   for (int i = 0; i < shape->rank; i++)
     if (!memory_multiply(product, shape->size[i] ? (size_t)shape->size[i] : 1, &product) || product > (size_t)1 << 46)
       return status_error("a tensor of shape %s is too large", shape_text(shape));

@@ -115,8 +115,8 @@ struct tensor *tensor_view_shape(const struct tensor *source, const struct shape
   }
   int64_t stride[TENSOR_MAX_RANK] = {0};
   if (!strides_for(source, shape, stride)) {
-    status_error("a strided tensor of shape %s has no view as %s: use reshape, which copies", shape_text(&source->shape),
-                 shape_text(shape));
+    status_error("a strided tensor of shape %s has no view as %s: use reshape, which copies",
+                 shape_text(&source->shape), shape_text(shape));
     return NULL;
   }
   struct tensor *view = tensor_alias(source);
@@ -216,7 +216,9 @@ struct tensor *tensor_contiguous(struct tensor *source) {
   return tensor_is_contiguous(source) ? tensor_retain(source) : tensor_copy(source);
 }
 
-struct tensor *tensor_copy(const struct tensor *source) { return tensor_convert(source, source->type); }
+struct tensor *tensor_copy(const struct tensor *source) {
+  return tensor_convert(source, source->type);
+}
 
 struct tensor *tensor_convert(const struct tensor *source, enum element_type type) {
   struct tensor *copy = tensor_new(type, &source->shape);
@@ -237,7 +239,7 @@ static void store(void *data, enum element_type type, int64_t i, double value) {
   if (type == TYPE_REAL) {
     ((real *)data)[i] = (real)value;
   } else if (type == TYPE_INT32) {
-    ((int32_t *)data)[i] = isnan(value)              ? 0
+    ((int32_t *)data)[i] = isnan(value)                 ? 0
                            : value >= (double)INT32_MAX ? INT32_MAX
                            : value <= (double)INT32_MIN ? INT32_MIN
                                                         : (int32_t)value;
