@@ -1,5 +1,5 @@
 --- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the core's
--- functions; nn, optim, data, train, plot, log and experiment are loaded when they are first asked for.
+-- functions; nn, optim, data, train, plot, log, experiment, save and load are loaded when they are first asked for.
 -- @module gls
 local checkpoint = require "gls.checkpoint"
 local core = require "gls.core"
@@ -15,6 +15,9 @@ local submodules = {
   nn = true, optim = true, data = true, train = true, plot = true, log = true, experiment = true,
   options = true,
 }
+
+-- Functions that live in a submodule: gls.save is gls.checkpoint's.
+local elsewhere = { save = "gls.checkpoint", load = "gls.checkpoint" }
 
 --- The help text of a function, tensor method or op: the call, what it gives, and shapes it is checked with.
 -- @tparam string name "conv2d", "zeros", "item" …
@@ -53,9 +56,13 @@ end
 
 return setmetatable(gls, {
   __index = function(self, name)
-    if not submodules[name] then return nil end
-    local module = require("gls." .. name)
-    rawset(self, name, module)
-    return module
+    local value
+    if elsewhere[name] then
+      value = require(elsewhere[name])[name]
+    elseif submodules[name] then
+      value = require("gls." .. name)
+    end
+    rawset(self, name, value)
+    return value
   end,
 })

@@ -24,10 +24,14 @@ local function remember_field(self, name, value)
   end
 end
 
--- A message without the position inside this library that it may begin with; true when it had one.
+-- A message without the position inside this library that it may begin with.
 local function without_position(message)
-  local text, count = message:gsub("^[^\n:]*gls/nn/[%w_]+%.lua:%d+: ", "")
-  return text, count > 0
+  return (message:gsub("^[^\n:]*gls/nn/[%w_]+%.lua:%d+: ", ""))
+end
+
+-- The level for error: 0 when the message has its position, else that of the function that asked for us.
+local function level_for(message)
+  return (type(message) ~= "string" or message:find("^[^\n:]+:%d+: ")) and 0 or 2
 end
 
 local function construct(class, ...)
@@ -35,9 +39,8 @@ local function construct(class, ...)
   if not self.init then return self end
   local ok, message = pcall(self.init, self, ...)
   if ok then return self end
-  if type(message) ~= "string" then error(message, 0) end
-  local text, ours = without_position(message)
-  error(text, ours and 2 or 0) -- the mistake is where the layer was asked for
+  if type(message) == "string" then message = without_position(message) end
+  error(message, level_for(message)) -- the mistake is where the layer was asked for
 end
 
 --- A new class of modules.
@@ -293,7 +296,7 @@ local function explain(message)
   end
   local last = running[#running].name
   local position, text = without_position(message):match("^([^\n:]+:%d+: )(.*)")
-  if not position then position, text = "", (without_position(message)) end
+  if not position then position, text = "", without_position(message) end
   if #names == 0 then return ("%s%s: %s"):format(position, last, text) end
   return ("%s%s (%s): %s"):format(position, table.concat(names, "."), last, text)
 end
@@ -307,8 +310,7 @@ local function finish(before, before_in, ok, ...)
   running, running_in = before, before_in
   if ok then return ... end
   local message = ...
-  local has_position = type(message) == "string" and message:find("^[^\n:]+:%d+: ")
-  error(message, has_position and 0 or 2)
+  error(message, level_for(message))
 end
 
 function Module:__call(...)

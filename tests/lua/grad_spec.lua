@@ -1,0 +1,205 @@
+-- Differentiation for scripts: backward, forward mode, no_grad, detach, functions written in Lua.
+local gls = require "gls"
+
+local function fails(pattern, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  assert.matches(pattern, message)
+end
+
+local function leaf(list) return gls.tensor(list, { requires_grad = true }) end
+
+describe("backward", function()
+  after_each(function() gls.tape_release() end)
+
+  it("leaves gradients at leaves", function()
+    local x, y = leaf { 1, 2, 3 }, gls.tensor { 4, 5, 6 }
+    local loss = (x * y + x ^ 2):sum()
+    loss:backward()
+    assert.same({ 6, 9, 12 }, x.grad:tolist())
+    assert.is_nil(y.grad)
+  end)
+
+  it("adds up until it is cleared", function()
+    local x = leaf { 1, 2 }
+    for _ = 1, 2 do (x * 3):sum():backward() end
+    assert.same({ 6, 6 }, x.grad:tolist())
+    x:zero_grad()
+    assert.is_nil(x.grad)
+    x.grad = gls.tensor { 1, 1 }
+    assert.same({ 1, 1 }, x.grad:tolist())
+    fails("shape %(2%) expected", function() x.grad = gls.ones(3) end)
+  end)
+
+  it("takes a gradient to start from", function()
+    local x = leaf { 1, 2 }
+    local y = x * 2
+    fails("one element", y.backward, y)
+    y:backward(gls.tensor { 10, 100 })
+    assert.same({ 20, 200 }, x.grad:tolist())
+    fails("shape", y.backward, y, gls.ones(3))
+  end)
+
+  it("goes through indexing and broadcasting", function()
+    local x = leaf { { 1, 2 }, { 3, 4 } }
+    local b = leaf { 1, 1 };
+    (x[{ {}, 2 }] * x[1] + b):sum():backward()
+    assert.same({ { 2, 5 }, { 0, 2 } }, x.grad:tolist())
+    assert.same({ 1, 1 }, b.grad:tolist())
+  end)
+
+  it("gives weights of affine layers the whole gradient", function()
+    local x, w, b = gls.tensor { { 1, 2 }, { 3, 4 } }, leaf { { 1 }, { 1 } }, leaf { 0 }
+    x:linear(w, b):sum():backward()
+    assert.same({ { 4 }, { 6 } }, w.grad:tolist())
+    assert.same({ 2 }, b.grad:tolist())
+  end)
+
+  it("refuses what has no derivative", function()
+    local x = gls.ones(2)
+    fails("no parameter that requires a gradient", function() x:sum():backward() end)
+    fails("only a tensor of type float32", function() x:int():requires_grad(true) end)
+    fails("only a leaf", function()
+      local y = leaf({ 1 }) * 2
+      y:requires_grad(false)
+    end)
+  end)
+
+  it("notices what was changed under the tape", function()
+    local x, c = leaf { 1, 2 }, gls.tensor { 3, 4 }
+    local loss = (x * c):sum()
+    c:fill(0)
+    fails("modified in place", loss.backward, loss)
+    local y = x * 2
+    fails("cannot be written in place", y.fill, y, 0)
+    fails("cannot be written in place", function() y[1] = 0 end)
+  end)
+end)
+
+describe("no_grad and detach", function()
+  it("record nothing in a function or a block", function()
+    local x = leaf { 1, 2 }
+    assert.is_false(gls.no_grad(function() return (x * 2):requires_grad() end))
+    do
+      local _ <close> = gls.no_grad()
+      assert.is_false(gls.grad_enabled())
+      assert.is_false((x * 2):requires_grad())
+    end
+    assert.is_true(gls.grad_enabled())
+    assert.is_true((x * 2):requires_grad())
+  end)
+
+  it("end with an error too, which passes through", function()
+    fails("inside", gls.no_grad, function() error("inside") end)
+    assert.is_true(gls.grad_enabled())
+    assert.same({ 1, nil, 3 }, { gls.no_grad(function(...) return ... end, 1, nil, 3) })
+  end)
+
+  it("cut the graph and share memory", function()
+    local x = leaf { 1, 2 }
+    local y = (x * 3):detach();
+    (x * y):sum():backward()
+    assert.same({ 3, 6 }, x.grad:tolist())
+    local z = x:detach()
+    z[1] = 9
+    assert.equal(9, x[1]:item())
+    gls.tape_release()
+  end)
+end)
+
+describe("jvp", function()
+  it("is the directional derivative", function()
+    local x, w = leaf { 1, 2 }, leaf { 3, 4 }
+    local y = (x * w):exp() * 0.01
+    local tx, tw = gls.tensor { 1, -1 }, gls.tensor { 0.5, 0 }
+    local change = gls.jvp(y, { x, w }, { tx, tw })
+    local expected = y:detach() * (tx * w:detach() + x:detach() * tw)
+    assert.is_true((change - expected):abs():max():item() < 1e-4)
+    fails("2 leaves, but 1", gls.jvp, y, { x, w }, { tx })
+    fails("tangent 1 has", gls.jvp, y, { x }, { gls.ones(3) })
+    gls.tape_release()
+  end)
+end)
+
+describe("fn", function()
+  local product
+  before_each(function()
+    product = gls.fn {
+      forward = function(context, a, b)
+        context.a, context.b = a, b
+        return a * b
+      end,
+      backward = function(context, gradient) return gradient * context.b, gradient * context.a end,
+      jvp = function(context, a, b)
+        local change = gls.zeros_like(context.a)
+        if a then change = change + a * context.b end
+        if b then change = change + b * context.a end
+        return change
+      end,
+    }
+  end)
+  after_each(function() gls.tape_release() end)
+
+  it("is differentiated by its own rules", function()
+    local a, b = leaf { 1, 2 }, leaf { 3, 4 };
+    (product(a, b) * 2):sum():backward()
+    assert.same({ 6, 8 }, a.grad:tolist())
+    assert.same({ 2, 4 }, b.grad:tolist())
+    assert.same({ 3, 4 }, gls.jvp(product(a, b), { a }, { gls.ones(2) }):tolist())
+  end)
+
+  it("passes on what is not a tensor", function()
+    local scale = gls.fn {
+      forward = function(context, x, factor)
+        context.factor = factor
+        return x * factor
+      end,
+      backward = function(context, gradient) return gradient * context.factor end,
+    }
+    local x = leaf { 1, 1 }
+    scale(x, 5):sum():backward()
+    assert.same({ 5, 5 }, x.grad:tolist())
+  end)
+
+  it("may hand an argument back, or say nil for zero", function()
+    local reverse = gls.fn { forward = function(_, x) return x end, backward = function(_, g) return -g end }
+    local x = leaf { 1, 2 }
+    reverse(x):sum():backward()
+    assert.same({ -1, -1 }, x.grad:tolist())
+    local stop = gls.fn { forward = function(_, x_) return x_ * 1 end, backward = function() end }
+    local y = leaf { 1 }
+    stop(y):sum():backward()
+    assert.same({ 0 }, y.grad:tolist())
+  end)
+
+  it("raises errors of its functions where backward was called", function()
+    local function run(backward)
+      local f = gls.fn { forward = function(_, x) return x * 1 end, backward = backward }
+      f(leaf { 1, 2 }):sum():backward()
+    end
+    fails("my own mistake", run, function() error("my own mistake") end)
+    fails("shape %(3%)", run, function() return gls.ones(3) end)
+    fails("must be a tensor or nil, got string", run, function() return "x" end)
+    assert.is_true(gls.grad_enabled())
+    fails("forward must return a tensor", gls.fn { forward = function() end, backward = function() end })
+    fails("backward is missing", gls.fn, { forward = function() end })
+    fails('unknown field "forwards"; did you mean "forward"', gls.fn, { forwards = print })
+  end)
+
+  it("is let go with the tape", function()
+    local kept = setmetatable({}, { __mode = "k" })
+    do
+      local f = gls.fn {
+        forward = function(context, x)
+          kept[context] = true
+          return x * 1
+        end,
+        backward = function(_, g) return g end,
+      }
+      f(leaf { 1 }):sum():backward()
+    end
+    gls.tape_release()
+    gls.collect()
+    assert.is_nil(next(kept))
+  end)
+end)

@@ -1,0 +1,291 @@
+-- Modules: classes, parameters and state, errors, layers, losses, initialisation.
+local gls = require "gls"
+local nn = require "gls.nn"
+
+local function fails(pattern, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  assert.matches(pattern, message)
+end
+
+local function largest(x) return x:abs():max():item() end
+
+describe("class", function()
+  it("makes callable modules with inheritance", function()
+    local Base = nn.class("Base")
+    function Base:init(width) self.linear = nn.Linear(width, 2) end
+    function Base:forward(x) return self.linear(x) end
+    local Derived = nn.class("Derived", Base)
+    function Derived:forward(x) return Base.forward(self, x) * 0 end
+    local model = Derived(3)
+    assert.same({ { 0, 0 } }, model(gls.ones(1, 3)):tolist())
+    assert.is_true(nn.is_module(model))
+    assert.is_false(nn.is_module(Derived))
+    fails("has no forward", nn.class("Empty")(), gls.ones(1))
+  end)
+
+  it("finds parameters in fields, lists and shared places once, in order of creation", function()
+    local Net = nn.class("Net")
+    function Net:init()
+      self.second = nn.Linear(2, 2)
+      self.first = nn.Linear(2, 2, { bias = false })
+      self.blocks = { nn.Linear(1, 1), { inner = nn.Linear(1, 1, { bias = false }) } }
+      self.scale = gls.ones(2):requires_grad(true)
+      self.again = self.second
+      self.constant = gls.ones(2)
+      self:buffer("count", gls.zeros(1))
+    end
+    local list = Net():parameters()
+    assert.same({ "second.weight", "second.bias", "first.weight", "blocks.1.weight", "blocks.1.bias",
+      "blocks.2.inner.weight", "scale" }, list.names)
+    assert.equal("Linear", list.owners[1].name)
+    assert.equal("Net", list.owners[7].name)
+    assert.same({ "count" }, Net():buffers().names)
+    assert.equal(4 + 2 + 4 + 1 + 1 + 1 + 2, Net():parameter_count())
+    local names = {}
+    for name, parameter in Net():named_parameters() do names[name] = parameter:numel() end
+    assert.equal(4, names["first.weight"])
+  end)
+
+  it("switches training mode in the whole tree", function()
+    local model = nn.Sequential { nn.Dropout(0.5), nn.Residual(nn.Sequential { nn.Dropout(0.5) }) }
+    local x = gls.ones(100)
+    assert.not_same(x:tolist(), model(x):tolist())
+    model:eval()
+    assert.same((x * 2):tolist(), model(x):tolist())
+    model:train()
+    assert.is_true(model[2].module[1].training)
+  end)
+
+  it("prints as a tree with shapes and counts", function()
+    local text = tostring(nn.Sequential { nn.Linear(30, 40), nn.ReLU(), nn.Conv2d(3, 4, 3, { stride = 2 }) })
+    assert.matches("1: Linear 30 → 40  weight %(30×40%), bias %(40%)  %[1,240%]", text)
+    assert.matches("2: ReLU", text)
+    assert.matches("kernel 3×3, stride 2", text)
+    assert.matches("1,352 parameters", text)
+  end)
+end)
+
+describe("errors in a model", function()
+  local model
+  before_each(function()
+    model = nn.Sequential { nn.Linear(4, 3), nn.Residual(nn.Sequential { nn.Linear(3, 3), nn.Linear(2, 3) }) }
+  end)
+
+  it("name the path and the class, at the line of the script", function()
+    local ok, message = pcall(function()
+      local y = model(gls.ones(1, 4))
+      return y
+    end)
+    assert.is_false(ok)
+    assert.matches("nn_spec%.lua:%d+: 2%.module%.2 %(Linear%): linear: .*%(1×3%).*%(2×3%)", message)
+    fails("^[^\n]-1 %(Linear%): linear: ", function()
+      local y = model(gls.ones(1, 5))
+      return y
+    end)
+  end)
+
+  it("leave the model usable", function()
+    pcall(model, gls.ones(1, 4))
+    assert.same({ 1, 3 }, model[1](gls.ones(1, 4)).shape)
+    local ok, message = pcall(model, gls.ones(1, 5))
+    assert.is_false(ok)
+    assert.matches("1 %(Linear%)", message)
+  end)
+
+  it("pass through values that are not messages", function()
+    local Odd = nn.class("Odd")
+    function Odd.forward() error({ code = 7 }) end
+    local _, value = pcall(nn.Sequential { Odd() }, gls.ones(1))
+    assert.equal(7, value.code)
+  end)
+
+  it("in construction name the layer and the nearest option", function()
+    fails('nn_spec.lua:%d+: nn.Linear: unknown option "bais"; did you mean "bias"', function()
+      local layer = nn.Linear(2, 3, { bais = true })
+      return layer
+    end)
+    fails("nn.Linear: outputs must be a whole number from 1, got nil", nn.Linear, 3)
+    fails("groups = 2 must divide inputs 3", nn.Conv2d, 3, 4, 3, { groups = 2 })
+    fails("a class: call it to make one", nn.Sequential, { nn.ReLU })
+    fails('unknown initialisation "he_norm"; did you mean "he_normal"', nn.Linear, 2, 2, { init = "he_norm" })
+    fails("probability from 0 to below 1", nn.Dropout, 1)
+  end)
+end)
+
+describe("state", function()
+  local function make()
+    return nn.Sequential { nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3) }
+  end
+
+  it("goes from one model to another", function()
+    gls.seed(1)
+    local a, b = make(), make()
+    local x = gls.randn(5, 1, 4, 4)
+    a(x)
+    b:load_state_dict(a:state_dict())
+    a:eval()
+    b:eval()
+    assert.same(a(x):tolist(), b(x):tolist())
+  end)
+
+  it("is a copy, unless memory is to be shared", function()
+    local model = make()
+    local copy, shared = model:state_dict(), model:state_dict { copy = false }
+    model[4].bias:fill(5)
+    assert.not_equal(5, copy["4.bias"][1]:item())
+    assert.equal(5, shared["4.bias"][1]:item())
+    assert.is_false(shared["4.bias"]:requires_grad())
+  end)
+
+  it("is strict: names everything that is wrong and changes nothing", function()
+    local model = make()
+    local state = model:state_dict()
+    state["2.running_mean"] = nil
+    state["4.weight"] = gls.ones(3, 8)
+    state["5.weight"] = gls.ones(1)
+    state["4.bias"] = gls.full(3, 42)
+    local ok, message = pcall(model.load_state_dict, model, state)
+    assert.is_false(ok)
+    assert.matches("missing: 2.running_mean %(2%)", message)
+    assert.matches("differs: 4.weight is float32 %(8×3%) in the model, float32 %(3×8%)", message)
+    assert.matches("unknown: 5.weight", message)
+    assert.not_equal(42, model[4].bias[1]:item())
+  end)
+end)
+
+describe("layers", function()
+  it("compute what they say", function()
+    local linear = nn.Linear(2, 3)
+    linear.weight:copy(gls.tensor { { 1, 2, 3 }, { 4, 5, 6 } })
+    linear.bias:copy(gls.tensor { 1, 0, -1 })
+    assert.same({ { 6, 7, 8 } }, linear(gls.ones(1, 2)):tolist())
+    assert.is_true(linear.affine)
+
+    local conv = nn.Conv2d(1, 1, 2, { bias = false })
+    conv.weight:fill(1)
+    assert.same({ { { { 12, 16 }, { 24, 28 } } } },
+      conv(gls.tensor { { { { 1, 2, 3 }, { 4, 5, 6 }, { 7, 8, 9 } } } }):tolist())
+
+    local image = gls.tensor { { { { 1, 2 }, { 3, 4 } } } }
+    assert.equal(4, nn.MaxPool2d(2)(image):item())
+    assert.equal(2.5, nn.AvgPool2d(2)(image):item())
+    assert.equal(2.5, nn.AdaptiveAvgPool2d(1)(image):item())
+    assert.same({ { 1, 2, 3, 4 } }, nn.Flatten()(image):tolist())
+    assert.same({ -0.5, 2 }, nn.LeakyReLU(0.5)(gls.tensor { -1, 2 }):tolist())
+    assert.same({ 0, 2 }, nn.ReLU()(gls.tensor { -1, 2 }):tolist())
+
+    local table_ = nn.Embedding(4, 2)
+    local picked = table_(gls.tensor({ { 4, 1 } }, { type = "int32" }))
+    assert.same({ 1, 2, 2 }, picked.shape)
+    assert.same(table_.weight[4]:tolist(), picked[1][1]:tolist())
+    picked:sum():backward()
+    assert.same({ { 1, 1 }, { 0, 0 }, { 0, 0 }, { 1, 1 } }, table_.weight.grad:tolist())
+    gls.tape_release()
+  end)
+
+  it("normalise", function()
+    gls.seed(2)
+    local x = gls.randn(6, 4, 3, 3) * 5 + 2
+    for _, layer in ipairs { nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(3) } do
+      local y = layer(x)
+      assert.is_true(math.abs(y:mean():item()) < 1e-5)
+      assert.is_true(math.abs(y:variance():item() - 1) < 1e-3)
+    end
+    local y = nn.RMSNorm(3)(x)
+    assert.is_true(math.abs((y * y):mean():item() - 1) < 1e-3)
+    fails("%(N, C%) expected, got shape %(6×4×3×3%)", nn.BatchNorm1d(4), x)
+    local batch = nn.BatchNorm1d(2, { momentum = 1 })
+    batch(gls.tensor { { 1, 10 }, { 3, 30 } })
+    assert.same({ 2, 20 }, batch.running_mean:tolist())
+    assert.same({ 2, 200 }, batch.running_variance:tolist())
+  end)
+
+  it("have gradients for all their parameters", function()
+    gls.seed(4)
+    local model = nn.Sequential {
+      nn.Conv2d(2, 4, 3, { padding = 1 }), nn.BatchNorm2d(4), nn.SiLU(), nn.GroupNorm(2, 4), nn.MaxPool2d(2),
+      nn.Flatten(), nn.Linear(16, 8), nn.LayerNorm(8), nn.GELU(), nn.Residual(nn.Linear(8, 8)), nn.RMSNorm(8),
+      nn.Tanh(), nn.Linear(8, 3),
+    }
+    nn.cross_entropy(model(gls.randn(5, 2, 4, 4)), gls.randint(1, 3, 5)):backward()
+    local list = model:parameters()
+    for i, parameter in ipairs(list) do
+      assert.is_truthy(parameter.grad, list.names[i])
+      assert.same(parameter.shape, parameter.grad.shape)
+    end
+    model:zero_grad()
+    for _, parameter in ipairs(list) do assert.is_nil(parameter.grad) end
+    gls.tape_release()
+  end)
+end)
+
+describe("losses", function()
+  local x, y
+  before_each(function() x, y = gls.tensor { 1, 2, 5 }, gls.tensor { 1, 0, 1 } end)
+
+  it("average, or sum", function()
+    assert.is_true(math.abs(nn.mse(x, y):item() - 20 / 3) < 1e-5)
+    assert.equal(20, nn.mse(x, y, { reduction = "sum" }):item())
+    assert.equal(2, nn.l1(x, y):item())
+    assert.equal(1.5 + 3.5, nn.huber(x, y, { reduction = "sum" }):item())
+    local logits = gls.tensor { { 0, 0, 0, 0 } }
+    local label = gls.tensor({ 2 }, { type = "int32" })
+    assert.is_true(math.abs(nn.cross_entropy(logits, label):item() - math.log(4)) < 1e-6)
+    assert.is_true(math.abs(nn.cross_entropy(logits, label, { label_smoothing = 0.1 }):item() - math.log(4)) < 1e-6)
+    assert.is_true(math.abs(nn.binary_cross_entropy(gls.zeros(2), gls.ones(2)):item() - math.log(2)) < 1e-6)
+  end)
+
+  it("say what is wrong", function()
+    fails("mse: prediction %(3%) and target %(2%)", nn.mse, x, gls.ones(2))
+    fails('reduction is "mean" or "sum", got "max"', nn.mse, x, y, { reduction = "max" })
+    fails('unknown option "label_smooth"', nn.cross_entropy, x, y, { label_smooth = 1 })
+    fails("5", nn.cross_entropy, gls.zeros(1, 4), gls.tensor({ 5 }, { type = "int32" }))
+  end)
+end)
+
+describe("initialisation", function()
+  it("has the deviation of its source", function()
+    gls.seed(7)
+    local fan_in, fan_out = 300, 200
+    local expected = {
+      uniform = 1 / (3 * fan_in), he_normal = 2 / fan_in, he_uniform = 2 / fan_in,
+      xavier_normal = 2 / (fan_in + fan_out), xavier_uniform = 2 / (fan_in + fan_out),
+    }
+    for name, variance in pairs(expected) do
+      local weight = nn.init[name](gls.empty(fan_in, fan_out))
+      assert.is_true(math.abs(weight:variance():item() / variance - 1) < 0.03, name)
+    end
+    local conv = nn.init.he_normal(gls.empty(200, 30, 3, 3))
+    assert.is_true(math.abs(conv:variance():item() / (2 / 270) - 1) < 0.03)
+    assert.same({ 270, 1800 }, { nn.init.fans(conv) })
+  end)
+
+  it("makes orthogonal weights with a gain", function()
+    gls.seed(8)
+    local tall, wide = nn.init.orthogonal(gls.empty(12, 5), 2), nn.init.orthogonal(gls.empty(4, 3, 3, 3))
+    assert.is_true(largest(tall:t():matmul(tall) - gls.eye(5) * 4) < 1e-4)
+    local rows = wide:view(4, 27)
+    assert.is_true(largest(rows:matmul(rows:t()) - gls.eye(4)) < 1e-5)
+  end)
+
+  it("is the same for the same seed", function()
+    local function make()
+      gls.seed(9)
+      return nn.Linear(5, 5, { init = "orthogonal" }).weight:tolist()
+    end
+    assert.same(make(), make())
+  end)
+
+  it("can be a function, and can be done anew for a whole model", function()
+    local layer = nn.Linear(2, 2, { init = function(weight, gain) weight:fill(gain) end, gain = 3 })
+    assert.same({ { 3, 3 }, { 3, 3 } }, layer.weight:tolist())
+    local model = nn.Sequential { nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6) }
+    nn.initialize(model, "orthogonal", { gain = 2, last_gain = 0.1 })
+    local first, last = model[1].weight:detach(), model[3].weight:detach()
+    assert.is_true(largest(first:t():matmul(first) - gls.eye(6) * 4) < 1e-4)
+    assert.is_true(largest(last:t():matmul(last) - gls.eye(6) * 0.04) < 1e-4)
+    assert.same({ 0, 0, 0, 0, 0, 0 }, model[1].bias:tolist())
+    assert.is_true(model[1].weight:requires_grad())
+  end)
+end)

@@ -1,0 +1,171 @@
+-- Ops as functions, methods and operators: how arguments are given, and what is said when they are wrong.
+local gls = require "gls"
+
+local function fails(pattern, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  assert.matches(pattern, message)
+end
+
+describe("every row of the op table", function()
+  it("is a documented function that names its arguments", function()
+    local names = gls.op_names()
+    assert.is_true(#names > 50)
+    for _, name in ipairs(names) do
+      assert.is_function(gls[name])
+      local doc = gls.documentation(name)
+      assert.equal(name .. "(", doc:sub(1, #name + 1))
+      assert.matches("\n%S", doc)
+    end
+  end)
+
+  it("refuses arguments of the wrong kind without ending the program", function()
+    for _, name in ipairs(gls.op_names()) do
+      for _, argument in ipairs { "text", true, print } do
+        local ok, message = pcall(gls[name], argument)
+        assert.is_false(ok)
+        assert.matches("^" .. name .. ": ", (message:gsub("^[^\n]-%.lua:%d+: ", "")))
+      end
+      pcall(gls[name])
+      pcall(gls[name], gls.ones(2), gls.ones(3), gls.ones(4), gls.ones(5), gls.ones(6))
+      pcall(gls[name], gls.zeros(0, 3), gls.zeros(0, 3), gls.zeros(0))
+      pcall(gls[name], gls.tensor(1), 1, 1, 1, 1)
+    end
+  end)
+end)
+
+describe("help", function()
+  it("suggests the nearest name", function()
+    fails('did you mean "conv2d"', gls.help, "conv2")
+  end)
+end)
+
+describe("arguments", function()
+  local x
+  before_each(function() x = gls.tensor { { 1, 2, 3 }, { 4, 5, 6 } } end)
+
+  it("are positional or named", function()
+    assert.same({ 5, 7, 9 }, x:sum(1):tolist())
+    assert.same({ { 5, 7, 9 } }, x:sum(1, true):tolist())
+    assert.same({ { 21 } }, x:sum { dims = { 1, 2 }, keep = true }:tolist())
+    assert.same({ 6, 15 }, gls.sum(x, { dims = -1 }):tolist())
+    assert.equal(21, x:sum():item())
+    assert.equal(21, x:sum({ 1, 2 }):item())
+    assert.equal(21, x:sum(1, 2):item())
+    assert.same({ { 6 }, { 15 } }, x:sum(2, { keep = true }):tolist())
+  end)
+
+  it("take sizes and orders as numbers or a list", function()
+    assert.same({ 3, 2 }, x:view(3, 2).shape)
+    assert.same({ 3, 2 }, x:view({ 3, -1 }).shape)
+    assert.same({ 3, 2 }, x:permute(2, 1).shape)
+    assert.same({ 3, 2 }, x:permute({ 2, 1 }).shape)
+  end)
+
+  it("take lists of tensors and of indices", function()
+    assert.same({ 4, 3 }, gls.cat({ x, x }).shape)
+    assert.same({ 2, 6 }, gls.cat({ x, x }, 2).shape)
+    assert.same({ { 4, 5, 6 }, { 1, 2, 3 } }, gls.index_select(x, 1, { 2, 1 }):tolist())
+    fails("entry 2 of tensors must be a tensor", gls.cat, { x, 3 })
+  end)
+
+  it("that are wrong are named, with the call", function()
+    fails('sum: there is no argument "dim"; did you mean "dims"', x.sum, x, { dim = 1 })
+    fails("call is sum%(x, dims=all, keep=false%)", x.sum, x, { dim = 1 })
+    fails('argument "keep" is given twice', x.sum, x, 1, true, { keep = true })
+    fails("keep must be true or false, got string", x.sum, x, 1, "yes")
+    fails("dims must be whole numbers or a list of them, got 1.5", x.sum, x, 1.5)
+    fails("dimensions start at 1", x.sum, x, 0)
+    fails("dimension 3 is out of range", x.sum, x, 3)
+    fails("too many arguments", x.relu, x, 1)
+    fails('argument "x", a tensor, is missing', gls.relu)
+    fails("x must be a tensor, got table", gls.relu, { 1 })
+    fails("must be a tensor of type float32, got int32", gls.relu, gls.zeros(2, { type = "int32" }))
+    fails("add: .*%(2×3%) and %(4%)", function() return x + gls.ones(4) end)
+    fails("matmul: .*%(2×3%).*%(2×3%)", x.matmul, x, x)
+  end)
+
+  it("in error name the line of the script", function()
+    local ok, message = pcall(function()
+      local y = x + gls.ones(4)
+      return y
+    end)
+    assert.is_false(ok)
+    assert.matches("ops_spec%.lua:%d+: add", message)
+  end)
+end)
+
+describe("operators", function()
+  local x, y
+  before_each(function() x, y = gls.tensor { 1, 2, 4 }, gls.tensor { 2, 2, 8 } end)
+
+  it("work on tensors", function()
+    assert.same({ 3, 4, 12 }, (x + y):tolist())
+    assert.same({ -1, 0, -4 }, (x - y):tolist())
+    assert.same({ 2, 4, 32 }, (x * y):tolist())
+    assert.same({ 0.5, 1, 0.5 }, (x / y):tolist())
+    assert.same({ 1, 4, 16 }, (x ^ gls.tensor(2)):tolist())
+    assert.same({ -1, -2, -4 }, (-x):tolist())
+  end)
+
+  it("work with numbers on either side", function()
+    assert.same({ 2, 3, 5 }, (x + 1):tolist())
+    assert.same({ 2, 3, 5 }, (1 + x):tolist())
+    assert.same({ 0, 1, 3 }, (x - 1):tolist())
+    assert.same({ 0, -1, -3 }, (1 - x):tolist())
+    assert.same({ 3, 6, 12 }, (3 * x):tolist())
+    assert.same({ 0.5, 1, 2 }, (x / 2):tolist())
+    assert.same({ 1, 0.5, 0.25 }, (1 / x):tolist())
+    assert.same({ 2, 1, 0.5 }, (2 / x):tolist())
+    assert.same({ 1, 4, 16 }, (x ^ 2):tolist())
+    assert.same({ 2, 4, 16 }, (2 ^ x):tolist())
+  end)
+
+  it("broadcast as NumPy does", function()
+    local column = gls.tensor { { 10 }, { 20 } }
+    assert.same({ { 11, 12, 14 }, { 21, 22, 24 } }, (column + x):tolist())
+  end)
+
+  it("say what does not fit", function()
+    fails("right operand of %+ is string", function() return x + "1" end)
+    fails("left operand of %* is table", function() return {} * x end)
+    fails("type uint8", function() return x:byte() + 1 end)
+  end)
+end)
+
+describe("linear algebra", function()
+  local a
+  before_each(function()
+    gls.seed(5)
+    local m = gls.randn(30, 8)
+    a = m:t():matmul(m)
+  end)
+
+  local function largest(x) return x:abs():max():item() end
+
+  it("factors and solves", function()
+    local factor = gls.cholesky(a)
+    assert.is_true(largest(factor:matmul(factor:t()) - a) < 1e-4)
+    assert.equal(0, factor[1][8]:item())
+    local b = gls.randn(8, 3)
+    assert.is_true(largest(a:matmul(gls.cholesky_solve(factor, b)) - b) < 1e-3)
+    assert.same({ 8 }, gls.cholesky_solve(factor, gls.randn(8)).shape)
+    fails("not positive definite", gls.cholesky, -a)
+    fails("a square matrix", gls.cholesky, gls.ones(2, 3))
+    fails("with 8 rows expected", gls.cholesky_solve, factor, gls.ones(7))
+  end)
+
+  it("finds eigenvalues in ascending order and vectors in columns", function()
+    local values, vectors = gls.eigh(a)
+    assert.is_true(largest(a:matmul(vectors) - vectors * values) < 1e-3)
+    local list = values:tolist()
+    for i = 2, #list do assert.is_true(list[i] >= list[i - 1]) end
+  end)
+
+  it("makes orthogonal matrices, tall and wide", function()
+    local q = gls.orthogonal(gls.randn(20, 6))
+    assert.is_true(largest(q:t():matmul(q) - gls.eye(6)) < 1e-5)
+    local r = gls.orthogonal(gls.randn(6, 20))
+    assert.is_true(largest(r:matmul(r:t()) - gls.eye(6)) < 1e-5)
+  end)
+end)
