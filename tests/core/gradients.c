@@ -141,7 +141,7 @@ static void poison(struct trial *trial) {
 
 /* The output's change along direction by differences of order 4, or NULL when a run fails. */
 static struct tensor *difference(const struct sample *sample, struct tensor *const *direction) {
-  const double step = 5e-5, weight[4] = {1, -8, 8, -1}, at[4] = {-2, -1, 1, 2};
+  const double step = 1e-4, weight[4] = {1, -8, 8, -1}, at[4] = {-2, -1, 1, 2};
   struct tensor *sum = NULL;
   for (int k = 0; k < 4; k++) {
     struct trial trial;
@@ -313,7 +313,8 @@ static void check_derivatives(const struct sample *sample, enum variant variant)
     if (!change) continue;
     double forward = dot(gradient, change), reverse = dot(back[i], tangent[i]);
     double scale = sqrt(dot(gradient, gradient) * dot(change, change)) +
-                   sqrt(dot(back[i], back[i]) * dot(tangent[i], tangent[i])) + 1e-6;
+                   sqrt(dot(back[i], back[i]) * dot(tangent[i], tangent[i])) +
+                   1e-2 * sqrt(dot(gradient, gradient) * dot(tangent[i], tangent[i]));
     CHECK_HERE(fabs(forward - reverse) <= CHECK_ROUNDING * scale, "%s: input %d: <g, jvp> is %.12g, <vjp, t> %.12g",
                variant_name[variant], i + 1, forward, reverse);
     if (CHECK_IS_DOUBLE && variant == CONTIGUOUS) {
@@ -371,7 +372,7 @@ static void check_hessian(const struct sample *sample) {
   tensor_release(strided);
   CHECK_HERE(dot(v, product) >= -1e-6 * largest(product), "vᵀ H v is %g", dot(v, product));
   if (!CHECK_IS_DOUBLE) goto out;
-  const double step = 5e-5, weight[4] = {1, -8, 8, -1}, at[4] = {-2, -1, 1, 2};
+  const double step = 1e-4, weight[4] = {1, -8, 8, -1}, at[4] = {-2, -1, 1, 2};
   struct tensor *sum = tensor_zeros(TYPE_REAL, &v->shape), *one = tensor_scalar(1);
   for (int k = 0; k < 4; k++) {
     struct trial moved;
