@@ -14,16 +14,15 @@
 #include "../base/parallel.h"
 
 enum {
-  SPAN = 4096,        /* reals summed as reals */
+  SPAN = 1024,        /* reals summed as reals */
   CHUNK = FOLD_CHUNK, /* accumulators in a row of them */
-  RUN = 64,           /* rows added as reals */
+  RUN = 32,           /* rows added as reals */
   PIECE = 1 << 16     /* elements of one piece of work, about */
 };
 
 /* ---- spans ---- */
 
 typedef real lanes __attribute__((vector_size(32)));
-typedef __typeof__((lanes){0} < (lanes){0}) lane_mask;
 enum { LANES = sizeof(lanes) / sizeof(real) };
 
 static double combine(enum fold_kind kind, double a, double b) {
@@ -75,25 +74,34 @@ static double span_equal(const real *x, int64_t n, real shift) {
   return (double)count;
 }
 
-/* lowest is a constant where this is inlined. */
+/* Comparisons drop NaN, so it is looked for apart. lowest is a constant where this is inlined. */
 static inline __attribute__((always_inline)) double span_extreme(const real *x, int64_t n, bool lowest) {
-  enum fold_kind kind = lowest ? FOLD_LOWEST : FOLD_HIGHEST;
-  double extreme = neutral(kind);
+  enum { WIDTH = 4 * LANES };
+  real extreme = lowest ? INFINITY : -INFINITY, best[WIDTH];
+  int unordered = 0, lane_unordered[WIDTH] = {0};
   int64_t i = 0;
-  if (n >= 4 * LANES) {
-    lanes best[4], part[4];
+  if (n >= WIDTH) {
     memcpy(best, x, sizeof best);
-    for (i = 4 * LANES; i + 4 * LANES <= n; i += 4 * LANES) {
-      memcpy(part, x + i, sizeof part);
-      for (int l = 0; l < 4; l++) {
-        lane_mask better = (lowest ? part[l] < best[l] : part[l] > best[l]) | (part[l] != part[l]);
-        best[l] = (lanes)((better & (lane_mask)part[l]) | (~better & (lane_mask)best[l]));
+    for (; i + WIDTH <= n; i += WIDTH) {
+      for (int l = 0; l < WIDTH; l++) {
+        best[l] = (lowest ? x[i + l] < best[l] : x[i + l] > best[l]) ? x[i + l] : best[l];
+        lane_unordered[l] |= x[i + l] != x[i + l];
       }
     }
-    for (int l = 0; l < 4 * LANES; l++) extreme = combine(kind, extreme, (double)best[l / LANES][l % LANES]);
+    for (int half = WIDTH / 2; half > 0; half /= 2) {
+      for (int l = 0; l < half; l++) {
+        best[l] = (lowest ? best[l + half] < best[l] : best[l + half] > best[l]) ? best[l + half] : best[l];
+        lane_unordered[l] |= lane_unordered[l + half];
+      }
+    }
+    extreme = best[0];
+    unordered = lane_unordered[0];
   }
-  for (; i < n; i++) extreme = combine(kind, extreme, (double)x[i]);
-  return extreme;
+  for (; i < n; i++) {
+    extreme = (lowest ? x[i] < extreme : x[i] > extreme) ? x[i] : extreme;
+    unordered |= x[i] != x[i];
+  }
+  return unordered ? NAN : extreme;
 }
 
 double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift) {

@@ -174,7 +174,9 @@ static int index_select_vjp(const struct op_call *call, struct tensor *gradient,
 static int index_select_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   int dimension;
   STATUS_TRY(dimension_of(call, &dimension));
-  return take(tangent[0], dimension, call->input[1], &call->output->shape, NULL, result);
+  struct shape shape = tangent[0]->shape;
+  shape.size[dimension] = tensor_count(call->input[1]);
+  return take(tangent[0], dimension, call->input[1], &shape, NULL, result);
 }
 
 /* ---- embedding ---- */
@@ -200,7 +202,10 @@ static int embedding_vjp(const struct op_call *call, struct tensor *gradient, co
 }
 
 static int embedding_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  return take(tangent[0], 0, call->input[1], &call->output->shape, NULL, result);
+  struct shape shape;
+  enum element_type type;
+  STATUS_TRY(embedding_shape(call, &shape, &type));
+  return take(tangent[0], 0, call->input[1], &shape, NULL, result);
 }
 
 static bool embedding_rowwise(const struct op_call *call) { return call->input[1]->shape.rank > 0; }

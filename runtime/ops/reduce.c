@@ -315,6 +315,19 @@ static bool cumsum_rowwise(const struct op_call *call) {
          dimension != 0;
 }
 
+/* to = running sums of n elements, step apart. */
+static void running_sum_row(real *to, const real *from, int64_t n, int64_t step) {
+  double total = 0;
+  for (int64_t i = 0; i < n; i++) to[i * step] = (real)(total += from[i * step]);
+}
+
+/* The same for width neighbours at once. */
+static void running_sum_columns(real *to, const real *from, int64_t n, int64_t step, int64_t width) {
+  double total[FOLD_CHUNK] = {0};
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < width; j++) to[i * step + j] = (real)(total[j] += from[i * step + j]);
+}
+
 /* New tensor of running sums, from the end when backward. Kept in double: a sum of many has few errors. */
 static struct tensor *running_sum(const struct op_call *call, struct tensor *given, bool backward) {
   int dimension;
@@ -324,17 +337,16 @@ static struct tensor *running_sum(const struct op_call *call, struct tensor *giv
     int64_t n = x->shape.size[dimension], inner = 1;
     for (int i = dimension + 1; i < x->shape.rank; i++) inner *= x->shape.size[i];
     int64_t outer = tensor_count(x) / (n * inner), chunks = (inner + FOLD_CHUNK - 1) / FOLD_CHUNK;
+    int64_t step = backward ? -inner : inner, first = backward ? (n - 1) * inner : 0;
 #pragma omp parallel for collapse(2) schedule(static) if (outer * n * inner > PARALLEL_THRESHOLD)
     for (int64_t o = 0; o < outer; o++) {
       for (int64_t c = 0; c < chunks; c++) {
-        double total[FOLD_CHUNK] = {0};
-        int64_t start = c * FOLD_CHUNK, width = parallel_minimum(FOLD_CHUNK, inner - start);
-        for (int64_t i = 0; i < n; i++) {
-          int64_t at = (o * n + (backward ? n - 1 - i : i)) * inner + start;
-          const real *from = tensor_real(x) + at;
-          real *to = tensor_real(out) + at;
-          for (int64_t j = 0; j < width; j++) to[j] = (real)(total[j] += from[j]);
-        }
+        int64_t start = c * FOLD_CHUNK, at = o * n * inner + first + start;
+        int64_t width = parallel_minimum(FOLD_CHUNK, inner - start);
+        if (width == 1)
+          running_sum_row(tensor_real(out) + at, tensor_real(x) + at, n, step);
+        else
+          running_sum_columns(tensor_real(out) + at, tensor_real(x) + at, n, step, width);
       }
     }
   }

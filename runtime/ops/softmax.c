@@ -1,7 +1,9 @@
 /* Softmax: softmax, log-softmax and logsumexp along one dimension.
 
-   Every kernel sees one row of neighbours; another dimension than the last is moved there first. Rows are shifted
-   by their largest element, so that no exponential overflows. Forward, vjp and jvp of an op stand together. */
+   Every kernel sees one row of neighbours; along another dimension than the last they are brought together first.
+   Rows are shifted by their largest element, so that no exponential overflows. Forward, vjp and jvp of an op stand
+   together. */
+#include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/vector_math.h"
 #include "fold.h"
@@ -150,49 +152,75 @@ static void logsumexp_jvp_row(real *restrict out, const real *restrict x, const 
 
 /* ---- all rows ---- */
 
-/* t with the dimension last, contiguous. */
-static struct tensor *dimension_last(const struct tensor *t, int dimension) {
-  struct tensor *view = tensor_transpose(t, dimension, t->shape.rank - 1);
-  struct tensor *rows = view ? tensor_contiguous(view) : NULL;
-  tensor_release(view);
-  return rows;
+enum { PANEL = 16 }; /* columns brought together at once */
+
+struct operands {
+  row_kernel *kernel;
+  int count;
+  int64_t n, inner; /* elements in a row, and their distance */
+  real *out;
+  const real *in[3]; /* those that are absent repeat the first */
+  int64_t out_width, width[3];
+};
+
+/* Rows first..first+columns-1 of one outer index, which lie side by side in memory: copied to scratch and back. */
+static void apply_panel(const struct operands *all, real *scratch, int64_t outer, int64_t first, int64_t columns) {
+  real *part[3], *result = scratch + 3 * PANEL * all->n;
+  for (int i = 0; i < 3; i++) {
+    part[i] = scratch + (i < all->count ? i : 0) * PANEL * all->n;
+    const real *from = all->in[i] + outer * all->width[i] * all->inner + first;
+    for (int64_t j = 0; i < all->count && j < all->width[i]; j++)
+      for (int64_t c = 0; c < columns; c++) part[i][c * all->width[i] + j] = from[j * all->inner + c];
+  }
+  for (int64_t c = 0; c < columns; c++)
+    all->kernel(result + c * all->out_width, part[0] + c * all->width[0], part[1] + c * all->width[1],
+                part[2] + c * all->width[2], all->n);
+  real *to = all->out + outer * all->out_width * all->inner + first;
+  for (int64_t j = 0; j < all->out_width; j++)
+    for (int64_t c = 0; c < columns; c++) to[j * all->inner + c] = result[c * all->out_width + j];
+}
+
+static int apply_operands(const struct operands *all, int64_t rows) {
+  bool many = rows * all->n > PARALLEL_THRESHOLD / 4;
+  if (all->inner == 1) {
+#pragma omp parallel for schedule(static) if (many)
+    for (int64_t r = 0; r < rows; r++)
+      all->kernel(all->out + r * all->out_width, all->in[0] + r * all->width[0], all->in[1] + r * all->width[1],
+                  all->in[2] + r * all->width[2], all->n);
+    return STATUS_OK;
+  }
+  int64_t outer = rows / all->inner, panels = (all->inner + PANEL - 1) / PANEL, space = 4 * PANEL * all->n;
+  real *scratch = memory_acquire((size_t)(parallel_threads() * space) * sizeof *scratch);
+  if (!scratch) return STATUS_ERROR;
+#pragma omp parallel for collapse(2) schedule(static) if (many)
+  for (int64_t o = 0; o < outer; o++)
+    for (int64_t p = 0; p < panels; p++)
+      apply_panel(all, scratch + omp_get_thread_num() * space, o, p * PANEL,
+                  parallel_minimum(PANEL, all->inner - p * PANEL));
+  memory_release(scratch);
+  return STATUS_OK;
 }
 
 /* out (contiguous) = kernel over the rows along the dimension of operands, all of one rank, n or 1 wide there. */
 static int apply(row_kernel *kernel, int dimension, int count, struct tensor *const *operand, struct tensor *out) {
-  int last = out->shape.rank - 1;
-  if (tensor_count(operand[0]) == 0) return STATUS_OK;
-  struct tensor *rows[3] = {NULL, NULL, NULL}, *to = NULL;
+  int64_t n = operand[0]->shape.size[dimension], elements = tensor_count(operand[0]);
+  if (elements == 0) return STATUS_OK;
+  struct operands all = {kernel, count, n, 1, tensor_real(out), {NULL}, out->shape.size[dimension], {0}};
+  for (int i = dimension + 1; i < out->shape.rank; i++) all.inner *= out->shape.size[i];
+  struct tensor *rows[3] = {NULL, NULL, NULL};
   int status = STATUS_OK;
-  int64_t width[3] = {0}, n = operand[0]->shape.size[dimension];
-  for (int i = 0; i < count && status == STATUS_OK; i++) {
-    rows[i] = dimension_last(operand[i], dimension);
-    width[i] = operand[i]->shape.size[dimension];
-    if (!rows[i]) status = STATUS_ERROR;
-  }
-  if (status == STATUS_OK) {
-    struct shape shape = out->shape;
-    shape.size[dimension] = out->shape.size[last];
-    shape.size[last] = out->shape.size[dimension];
-    to = dimension == last ? tensor_retain(out) : tensor_new(TYPE_REAL, &shape);
-    if (!to) status = STATUS_ERROR;
-  }
-  if (status == STATUS_OK) {
-    const real *a = tensor_real(rows[0]), *b = count > 1 ? tensor_real(rows[1]) : a;
-    const real *c = count > 2 ? tensor_real(rows[2]) : a;
-    real *results = tensor_real(to);
-    int64_t row_count = tensor_count(rows[0]) / n, out_width = to->shape.size[last];
-#pragma omp parallel for schedule(static) if (row_count * n > PARALLEL_THRESHOLD / 4)
-    for (int64_t r = 0; r < row_count; r++)
-      kernel(results + r * out_width, a + r * width[0], b + r * width[1], c + r * width[2], n);
-    if (dimension != last) {
-      struct tensor *view = tensor_transpose(to, dimension, last);
-      status = view ? tensor_assign(out, view) : STATUS_ERROR;
-      tensor_release(view);
+  for (int i = 0; i < 3 && status == STATUS_OK; i++) {
+    int from = i < count ? i : 0;
+    if (i < count) rows[i] = tensor_contiguous(operand[i]);
+    if (!rows[from]) {
+      status = STATUS_ERROR;
+    } else {
+      all.in[i] = tensor_real(rows[from]);
+      all.width[i] = operand[from]->shape.size[dimension];
     }
   }
+  if (status == STATUS_OK) status = apply_operands(&all, elements / n);
   for (int i = 0; i < count; i++) tensor_release(rows[i]);
-  tensor_release(to);
   return status;
 }
 
