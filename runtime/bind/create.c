@@ -55,7 +55,10 @@ static struct options take_options(lua_State *L, const char *function, enum elem
 static struct tensor *push_new(lua_State *L, const char *function, const struct options *options,
                                const struct shape *shape) {
   struct tensor *tensor = tensor_new(options->type, shape);
-  if (!tensor) luaL_error(L, "%s: %s", function, status_message());
+  if (!tensor) {
+    luaL_error(L, "%s: %s", function, status_message());
+    return NULL;
+  }
   tensor->requires_gradient = options->requires_gradient;
   bind_push_tensor(L, tensor);
   return tensor;

@@ -40,7 +40,7 @@ void bind_collect(lua_State *L) {
 }
 
 void bind_made(lua_State *L, const struct tensor *tensor) {
-  if (!tensor->storage) return;
+  if (!tensor || !tensor->storage) return;
   bytes_made += sizeof *tensor;
   if (tensor->storage->references == 1) bytes_made += tensor->storage->bytes;
   if (bytes_made > COLLECT_URGENT && bytes_made > memory_live() / 2) collect(L);
