@@ -36,7 +36,8 @@ local function exists(path)
   return file ~= nil
 end
 
---- Trains a model. A step: loss of a batch, its gradients, `optimizer:step()`; whatever a step made and nobody kept
+--- Trains a model. A step: loss of a batch, its gradients, `optimizer:step(closure)`
+-- (the closure computes the batch's loss again, for optimizers that verify); whatever a step made and nobody kept
 -- is released with it.
 -- @tparam table settings
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element; `data`, iterated anew
@@ -66,7 +67,7 @@ function train.fit(settings)
     local value = loss:item()
     if finite(value) then
       loss:backward()
-      optimizer:step()
+      optimizer:step(function() return settings.loss(model, batch) end)
     end
     return value, batch.x and batch.x:size(1) or 1
   end

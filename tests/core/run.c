@@ -9,16 +9,23 @@
 #include "check.h"
 
 void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
-    test_gemm(void), test_gradients(void), test_memory(void), test_io(void);
+    test_gemm(void), test_gradients(void), test_memory(void), test_io(void), test_gls(void);
 
 static const struct {
   const char *name;
   void (*function)(void);
 } tests[] = {
-    {"shape", test_shape},   {"tensor", test_tensor},           {"format", test_format},
-    {"random", test_random}, {"elementwise", test_elementwise}, {"loss", test_loss},
-    {"gemm", test_gemm},     {"gradients", test_gradients},     {"memory", test_memory},
+    {"shape", test_shape},
+    {"tensor", test_tensor},
+    {"format", test_format},
+    {"random", test_random},
+    {"elementwise", test_elementwise},
+    {"loss", test_loss},
+    {"gemm", test_gemm},
+    {"gradients", test_gradients},
+    {"memory", test_memory},
     {"io", test_io},
+    {"gls", test_gls},
 };
 enum { TEST_COUNT = sizeof tests / sizeof tests[0] };
 
