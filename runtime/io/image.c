@@ -34,9 +34,40 @@ static const char *decoder_reason(void) {
   return reason ? reason : "unknown format";
 }
 
+/* stb_image up to 2.27 believes a JPEG's Huffman tables, and writes past its own when their code counts sum to more than
+   256. This walks the file's segments as stb does, and is false for a file with such a table. */
+static bool jpeg_tables_fit(const uint8_t *at, const uint8_t *end) {
+  enum { START = 0xD8, END = 0xD9, RESTART = 0xD0, TABLES = 0xC4, CODES = 256, LENGTHS = 16 };
+  while (end - at >= 2) {
+    if (at[0] != 0xFF || at[1] == 0xFF || at[1] == 0 || at[1] == 0x01 || (at[1] >= RESTART && at[1] <= START)) {
+      at += at[0] == 0xFF && at[1] != 0xFF ? 2 : 1;
+      continue;
+    }
+    uint8_t marker = at[1];
+    if (marker == END || end - at < 4) return true;
+    const uint8_t *segment = at + 4;
+    int64_t length = (at[2] << 8 | at[3]) - 2;
+    if (length < 0 || length > end - segment) length = end - segment;
+    at = segment + length;
+    if (marker != TABLES) continue;
+    while (length > 0) {
+      int codes = 0;
+      for (int i = 1; i <= LENGTHS && i < end - segment; i++) codes += segment[i];
+      if (codes > CODES) return false;
+      length -= 1 + LENGTHS + codes;
+      if (end - segment <= 1 + LENGTHS + codes) break;
+      segment += 1 + LENGTHS + codes;
+    }
+  }
+  return true;
+}
+
 int image_measure(struct image_size *size, const char *path, const void *data, size_t bytes) {
   int channels = 0;
   if (bytes == 0) return status_error("%s: the file is empty", path);
+  const uint8_t *byte = data;
+  if (byte[0] == 0xFF && !jpeg_tables_fit(byte, byte + bytes))
+    return status_error("%s: damaged image (a Huffman table of more than 256 codes)", path);
   if (bytes > INT32_MAX || !stbi_info_from_memory(data, (int)bytes, &size->width, &size->height, &channels))
     return status_error("%s: not a PNG or JPEG image, or damaged (%s)", path, decoder_reason());
   if (size->width > IMAGE_MAX_SIDE || size->height > IMAGE_MAX_SIDE)

@@ -267,6 +267,17 @@ describe("data.folder", function()
     assert.equal("CIFAR-10 (JPEG)", data.cifar10 { dir = folder }.name)
   end)
 
+  it("refuses a JPEG whose Huffman tables have more codes than there can be", function()
+    make "tree/x"
+    write_jpeg "tree/x/a.jpg"
+    local file = assert(io.open(path "tree/x/a.jpg", "rb"))
+    local text = file:read "a"
+    file:close()
+    local table_at = text:find("\xff\xc4", 1, true) + 5
+    write("tree/x/a.jpg", text:sub(1, table_at - 1) .. ("\xff"):rep(16) .. text:sub(table_at + 16))
+    fails_with({ path "tree/x/a.jpg", "Huffman" }, data.folder, { path = path "tree" })
+  end)
+
   it("makes grey images colour where there are colour ones, and keeps grey sets grey", function()
     make "tree/a"
     image("tree/a/1.png", 7, 2, 2, 1)
