@@ -9,7 +9,8 @@
 #include "check.h"
 
 void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
-    test_gemm(void), test_gradients(void), test_memory(void), test_io(void), test_gls(void);
+    test_reduce(void), test_move(void), test_gemm(void), test_gradients(void), test_memory(void), test_io(void),
+    test_gls(void);
 
 static const struct {
   const char *name;
@@ -21,6 +22,8 @@ static const struct {
     {"random", test_random},
     {"elementwise", test_elementwise},
     {"loss", test_loss},
+    {"reduce", test_reduce},
+    {"move", test_move},
     {"gemm", test_gemm},
     {"gradients", test_gradients},
     {"memory", test_memory},
