@@ -84,11 +84,9 @@ end
 function checkpoint.save(path, value)
   if type(path) ~= "string" then error("gls.save: the path of a file expected, got " .. type(path), 2) end
   local state = { parts = {}, tensors = {}, names = {}, numbers = {}, open = {}, depth = 0 }
-  local good, problem = pcall(function()
-    write(state, value, "")
-    files.write_checkpoint(path, state.names, state.tensors, table.concat(state.parts))
-  end)
+  local good, problem = pcall(write, state, value, "")
   if not good then error(problem, 2) end
+  files.write_checkpoint(path, state.names, state.tensors, table.concat(state.parts))
 end
 
 local function read(state, depth)
@@ -120,8 +118,7 @@ end
 -- @raise when the file is not one of gls.save's, truncated or damaged: names it and says what is wrong
 function checkpoint.load(path)
   if type(path) ~= "string" then error("gls.load: the path of a file expected, got " .. type(path), 2) end
-  local good, _, tensors, text = pcall(files.read_checkpoint, path)
-  if not good then error(_, 2) end
+  local _, tensors, text = files.read_checkpoint(path)
   local state = { text = text, at = 1, tensors = tensors }
   local read_well, value = pcall(read, state, 1)
   if not read_well or state.at ~= #text + 1 then
@@ -132,6 +129,7 @@ end
 
 core.docs.save = "save(path, value)\nWrites nil, a boolean, number, string, tensor, or a table of such, nested. The file is " ..
   "replaced in one\nmoment, when it is complete."
-core.docs.load = "load(path) -> value\nReads what save has written; an error names the file and what is wrong with it."
+core.docs.load = "load(path) -> value\nReads what save has written; an error names the file and what is wrong " ..
+  "with it."
 
 return checkpoint

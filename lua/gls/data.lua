@@ -15,13 +15,23 @@ local sources = require "gls.data.sources"
 
 local data = {}
 
+-- Where an error came from, as Lua puts it before a message.
+local PLACES = { "^[^\n:]-%.lua:%d+: ", '^%[string "[^\n]-"%]:%d+: ', "^[^%s:]+:%d+: " }
+
 -- Errors of f name the function that the user called, at the place where it was called. To be used in a tail call.
 local function attempt(where, f, ...)
   local results = table.pack(pcall(f, ...))
   if results[1] then return table.unpack(results, 2, results.n) end
   local problem = results[2]
-  if type(problem) == "string" then problem = where .. ": " .. problem:gsub("^[^\n:]-%.lua:%d+: ", "") end
-  error(problem, 2)
+  if type(problem) ~= "string" then error(problem, 0) end
+  for _, place in ipairs(PLACES) do
+    local text, found = problem:gsub(place, "", 1)
+    if found > 0 then
+      problem = text
+      break
+    end
+  end
+  error(where .. ": " .. problem, 2)
 end
 
 local SOURCE_OPTIONS = { split = "train", dir = options.none, samples = options.none, seed = 1 }
