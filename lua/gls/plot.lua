@@ -353,10 +353,11 @@ end
 --- Lines, named at their ends.
 -- @tparam table settings
 -- `title`, `x`, `y` (texts of the axes), `from` (the x axis begins there or before), `note` (a line under the
--- title, broken at its " · " when it is long), `log = "y"` (points that are not positive are left out), `series`: a list of `{ name =, x = {…}, y = {…}, low = {…}, high = {…}
--- (a band), dashed = false, thin = false, color = "#RRGGBB", label = true unless dashed }`; values that are nil or
--- not finite are left out. `file`: a name ending in .svg or .png; without it the figure is printed in characters,
--- `columns` × `rows` (default 80 × 24, `ansi = true` with colours).
+-- title, broken at its " · " when it is long), `log = "y"` (points that are not positive are left out), `series`: a
+-- list of `{ name =, x = {…}, y = {…}, low = {…}, high = {…} (a band), dashed = false, thin = false,
+-- color = "#RRGGBB", label = true unless dashed }`; values that are nil or not finite are left out. `file`: a name
+-- ending in .svg or .png; without it the figure is printed in characters, `columns` × `rows` (default 80 × 24,
+-- `ansi = true` with colours).
 -- @treturn string the file; without one the characters, not printed when `print = false`
 -- @raise when gnuplot is missing or fails; its commands and data are then kept beside the file and named
 function plot.lines(settings)

@@ -155,7 +155,7 @@ local function run_all(spec, chosen, sets, plan, results, ended, progress)
       local own, all = math.huge, math.huge
       if state.step > 2 then -- the first step is slower than the others
         own = (now - started) / part * (1 - part)
-        all = (now - began) / (done + part) * (to_do - done - part)
+        all = own + (now - began) / (done + part) * (to_do - done - 1)
       end
       progress:update((place - 1 + part) / total,
         ("run %d/%d %s %s · epoch %d/%d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
