@@ -102,6 +102,18 @@ describe("glsrun", function()
       assert.matches("^6\t%a+\n$", output)
     end)
 
+    it("may be the one that README.md shows", function()
+      local file = assert(io.open "README.md")
+      local program = file:read("a"):match "\n```lua\n(.-)\n```"
+      file:close()
+      local output, code = run(script(program))
+      assert(code == 0, output)
+      local losses = {}
+      for number in output:gmatch "[^\n]+" do losses[#losses + 1] = assert(tonumber(number)) end
+      assert.equal(5000 // 250, #losses)
+      assert.is_true(losses[#losses] < losses[1] / 2)
+    end)
+
     it("comes from standard input, with - or where that is no terminal", function()
       assert.equal("7\n", (run("", "print(3 + 4)")))
       assert.equal("7 x\n", (run("- x", "print(3 + 4 .. ' ' .. ...)")))
