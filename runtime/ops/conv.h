@@ -5,6 +5,7 @@
 #ifndef GLS_OPS_CONV_H
 #define GLS_OPS_CONV_H
 
+#include "../base/parallel.h"
 #include "op.h"
 
 /* One of the two dimensions of the images. */
@@ -34,6 +35,18 @@ struct conv_padded {
 /* Where a row keeps its column, counted with the zeros on the left. */
 static inline int64_t conv_padded_column(const struct conv_padded *padded, int64_t column) {
   return column % padded->split * padded->part + column / padded->split;
+}
+
+/* Bytes that the next image will need, brought into the second cache a piece at a time, between tiles. */
+struct conv_ahead {
+  const char *at;
+  int64_t left, step;
+};
+
+static inline void conv_look_ahead(struct conv_ahead *ahead) {
+  int64_t count = parallel_minimum(ahead->left, ahead->step);
+  for (int64_t i = 0; i < count; i += 64) __builtin_prefetch(ahead->at + i, 0, 2);
+  ahead->at += count, ahead->left -= count;
 }
 
 /* ---- conv_patches.c ---- */

@@ -350,7 +350,7 @@ static const struct strip_kind *strip_choose(int outputs, int64_t rows) {
 /* All outputs of one group of one image at rows first to last − 1, by strips. The last strip of a column or row
    overlaps the one before. padded: the image's channels from row first on. */
 static void direct_strips(real *result, const real *padded, const struct direct *plan, int64_t group, int64_t first,
-                          int64_t last, const real *ordered, const real *bias) {
+                          int64_t last, const real *ordered, const real *bias, struct conv_ahead ahead) {
   int64_t area = plan->rows * plan->columns, count = last - first;
   const struct phase *phase = &plan->phase[0];
   for (int64_t output = 0; output < plan->outputs;) {
@@ -376,6 +376,7 @@ static void direct_strips(real *result, const real *padded, const struct direct 
         int64_t row = parallel_minimum(y, count - kind->rows);
         strip.result = result + output * area + (first + row) * plan->columns + column;
         strip.source = padded + row * strip.row + column;
+        conv_look_ahead(&ahead);
         kind->sum(&strip);
       }
     }
@@ -463,10 +464,11 @@ static int direct_run(real *result, const real *source, const real *weight, cons
   }
   direct_order_weights(ordered, weight, plan);
   int64_t items = plan->images * plan->groups * parts;
+  int64_t run = items / (4 * threads) + 1;
 #pragma omp parallel num_threads(threads) if (items * area * plan->outputs > PARALLEL_THRESHOLD)
   {
     memset(scratch + omp_get_thread_num() * (padded_size + sums_size), 0, (size_t)padded_size * sizeof(real));
-#pragma omp for schedule(dynamic)
+#pragma omp for schedule(dynamic, run)
     for (int64_t item = 0; item < items; item++) {
       int64_t part = item % parts, plane = item / parts, group = plane % plan->groups;
       int64_t begin = part * chunks_per_part * chunk;
@@ -480,8 +482,14 @@ static int direct_run(real *result, const real *source, const real *weight, cons
       if (parts > 1) memset(padded, 0, (size_t)padded_size * sizeof(real)); /* else the same places stay zero */
       conv_pad(padded, &local.padded, source + plane * channels * planes, channels, plan->height, plan->width, top,
                local.padded.rows);
+      const real *next = source + (plane + 1) * channels * planes;
+      struct conv_ahead ahead = {
+          .at = (const char *)next,
+          .left = item + 1 < items && parts == 1 ? channels * planes * (int64_t)sizeof(real) : 0};
+      int64_t block = direct_block(plan, 0), passes = (plan->outputs + block - 1) / block;
+      ahead.step = ahead.left / (passes * ((area + 2 * VECTOR_LANES - 1) / (2 * VECTOR_LANES))) / 64 * 64 + 64;
       real *images = result + plane * plan->outputs * area;
-      if (plan->strips) direct_strips(images, padded, &local, group, begin, end, ordered, bias);
+      if (plan->strips) direct_strips(images, padded, &local, group, begin, end, ordered, bias, ahead);
       for (int64_t first = begin; !plan->strips && first < end; first += chunk)
         direct_tiles(images, sums, padded + (first - begin) * plan->step_y * plan->padded.pitch, &local, group, first,
                      parallel_minimum(first + chunk, end), ordered, bias);

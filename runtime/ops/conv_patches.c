@@ -1,9 +1,8 @@
 /* Convolution, the plain forms: patches as rows of a matrix (the A of an affine layer), zero-padded planes, and the
    reference that the fast kernels are tested against. */
-#include <string.h>
-
 #include "../base/parallel.h"
 #include "conv.h"
+#include "conv_vector.h"
 
 void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count) {
   const struct conv_axis *y = &geometry->y, *z = &geometry->x;
@@ -47,24 +46,45 @@ void conv_naive_forward(real *output, const real *x, const real *weight, const r
         }
 }
 
+/* to = from. */
+static inline void conv_copy_row(real *restrict to, const real *restrict from, int64_t count) {
+  int64_t j = 0;
+  for (; j + VECTOR_LANES <= count; j += VECTOR_LANES)
+    *(vector_unaligned *)(to + j) = *(const vector_unaligned *)(from + j);
+  for (; j < count; j++) to[j] = from[j];
+}
+
+/* even, odd = every other column. */
+static inline void conv_deal_row(real *restrict even, real *restrict odd, const real *restrict from, int64_t count) {
+#define CONV_DEAL(lane, first) (2 * (lane) + (first))
+  const vector_order evens = VECTOR_ORDER(CONV_DEAL, 0), odds = VECTOR_ORDER(CONV_DEAL, 1);
+#undef CONV_DEAL
+  int64_t j = 0;
+  for (; j + 2 * VECTOR_LANES <= count; j += 2 * VECTOR_LANES) {
+    vector x = *(const vector_unaligned *)(from + j), y = *(const vector_unaligned *)(from + j + VECTOR_LANES);
+    *(vector_unaligned *)(even + j / 2) = __builtin_shuffle(x, y, evens);
+    *(vector_unaligned *)(odd + j / 2) = __builtin_shuffle(x, y, odds);
+  }
+  for (; j < count; j++) (j % 2 ? odd : even)[j / 2] = from[j];
+}
+
 void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
               int64_t width, int64_t first, int64_t rows) {
   int64_t pitch = padded->pitch, split = padded->split, inside = parallel_minimum(width, pitch - padded->left);
   int64_t top = first < padded->top ? padded->top - first : 0, from = top + first - padded->top;
   int64_t count = parallel_minimum(rows - top, height - from);
+  int64_t start = conv_padded_column(padded, padded->left), second = conv_padded_column(padded, padded->left + 1);
   x += from * width;
   to += top * pitch;
   for (int64_t c = 0; c < channels; c++, to += padded->plane, x += height * width)
-    for (int64_t i = 0; i < count; i++)
-      for (int64_t part = 0; part < split; part++) {
-        const real *row = x + i * width + part;
-        real *place = to + i * pitch + conv_padded_column(padded, padded->left + part);
-        if (split == 1) {
-          for (int64_t j = 0; j < inside; j++) place[j] = row[j];
-        } else if (split == 2) {
-          for (int64_t j = 0; 2 * j + part < inside; j++) place[j] = row[2 * j];
-        } else {
-          for (int64_t j = 0; j * split + part < inside; j++) place[j] = row[j * split];
-        }
-      }
+    for (int64_t i = 0; i < count; i++) {
+      const real *row = x + i * width;
+      real *place = to + i * pitch;
+      if (split == 1)
+        conv_copy_row(place + start, row, inside);
+      else if (split == 2)
+        conv_deal_row(place + start, place + second, row, inside);
+      else
+        for (int64_t j = 0; j < inside; j++) place[conv_padded_column(padded, padded->left + j)] = row[j];
+    }
 }
