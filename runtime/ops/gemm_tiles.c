@@ -14,6 +14,7 @@
 #include <cblas.h>
 #include <cpuid.h>
 #include <immintrin.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -42,6 +43,8 @@ enum {
 
 static bool ask(void) {
   unsigned a, b, c, d;
+  const char *wanted = getenv("GLS_MATRIX_UNIT"); /* 0: a user's way to do without */
+  if (wanted && strcmp(wanted, "0") == 0) return false;
   if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
   unsigned tile_and_bf16 = (1u << 24) | (1u << 22);
   if ((d & tile_and_bf16) != tile_and_bf16) return false;

@@ -33,7 +33,7 @@ bool gemm_tiles(const struct gemm_product *product);
 
 /* Whether gemm_tiles may be used at all (at first it may); returns what was. */
 bool gemm_tiles_allow(bool allowed);
-/* Whether this processor has the unit, and the system lets us use it. */
+/* Whether this processor has the unit, the system lets us use it, and the environment does not say GLS_MATRIX_UNIT=0. */
 bool gemm_tiles_available(void);
 
 #endif
