@@ -127,8 +127,8 @@ function checkpoint.load(path)
   return value
 end
 
-core.docs.save = "save(path, value)\nWrites nil, a boolean, number, string, tensor, or a table of such, nested. The file is " ..
-  "replaced in one\nmoment, when it is complete."
+core.docs.save = "save(path, value)\nWrites nil, a boolean, number, string, tensor, or a table of such, nested. " ..
+  "The file is replaced in one\nmoment, when it is complete."
 core.docs.load = "load(path) -> value\nReads what save has written; an error names the file and what is wrong " ..
   "with it."
 
