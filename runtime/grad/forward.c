@@ -43,7 +43,7 @@ bool node_narrow(const struct node *node, struct row_block block, struct op_call
     const struct tensor *input = narrowed->input[i];
     bool batch_input = loss ? carries_batch(input, block)
                             : (op->batch_inputs >> (i < 31 ? i : 31) & 1) && carries_batch(input, block) &&
-                                  (i == 0 || input->shape.rank == node->call.output->shape.rank);
+                                  (i == 0 || op->rowwise || input->shape.rank == node->call.output->shape.rank);
     if (batch_input && !input->requires_gradient) fits = narrow(&narrowed->input[i], block);
   }
   for (int i = 0; i < OP_MAX_SAVED && fits; i++)

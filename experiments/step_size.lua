@@ -1,0 +1,227 @@
+--- Is it the direction or the length? First, GLS held to the length of SGD's own step, rate by rate, on one of the
+-- three models (--model mlp, autoencoder or cnn). Second, on a small network whose exact Hessian can be had: cosines
+-- between the directions of SGD, GLS and Newton, and what each gains per unit of step.
+--   glsrun experiments/step_size.lua --model mlp --data cifar10 --samples 5000 --epochs 10
+local gls = require "gls"
+local data = require "gls.data"
+local experiment = require "gls.experiment"
+local nn = require "gls.nn"
+local optim = require "gls.optim"
+local record = require "gls.experiment.record"
+
+local grid = experiment.grid
+
+-- ---- the length of SGD's step ----
+
+local function classifier(name, rates, flatten)
+  local build = require("models." .. name)
+  return {
+    title = "GLS at SGD's own step size: " .. name, loss_name = "cross-entropy", classify = true,
+    data = { flatten = flatten, center = true, scale = 0.25 },
+    model = function(set, settings)
+      local images = set.images
+      if flatten then
+        return build { inputs = images[1]:numel(), outputs = #set.classes, initialisation = settings.initialisation }
+      end
+      return build { channels = images:size(2), height = images:size(3), width = images:size(4),
+        outputs = #set.classes, initialisation = settings.initialisation }
+    end,
+    loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
+    trials = {
+      sgd = grid { learning_rate = rates, initialisation = "he" },
+      ["gls-graft"] = grid { learning_rate = rates, damping = 0.1, initialisation = "he" },
+    },
+  }
+end
+
+local MODELS = {
+  mlp = function() return classifier("mlp", { 0.03, 0.1, 0.3 }, true) end,
+  cnn = function() return classifier("cnn", { 0.01, 0.03, 0.1 }, false) end,
+  autoencoder = function()
+    local rates = { 30, 100, 300 }
+    return {
+      title = "GLS at SGD's own step size: autoencoder", loss_name = "half mean of squares",
+      data = { flatten = true, center = true },
+      model = function(set, settings)
+        return require "models.autoencoder" { inputs = set.images[1]:numel(), initialisation = settings.initialisation }
+      end,
+      loss = function(output, batch) return nn.mse(output, batch.x) * 0.5 end,
+      trials = {
+        sgd = grid { learning_rate = rates, initialisation = "orthogonal-small" },
+        ["gls-graft"] = grid { learning_rate = rates, damping = 1e-3, initialisation = "orthogonal-small" },
+      },
+    }
+  end,
+}
+
+local arguments = table.move(arg or {}, 1, #(arg or {}), 1, {})
+local chosen = "mlp"
+for i = 1, #arguments - 1 do
+  if arguments[i] == "--model" then
+    chosen = arguments[i + 1]
+    table.remove(arguments, i)
+    table.remove(arguments, i)
+    break
+  end
+end
+if not MODELS[chosen] then
+  error(('step_size: --model is mlp, cnn or autoencoder, got "%s"'):format(chosen), 0)
+end
+local specification = MODELS[chosen]()
+specification.name = "step_size"
+specification.defaults = {
+  samples = 2000, validation = 1000, epochs = 10, batch = 250, optimizers = { "sgd", "gls-graft" },
+}
+local path = experiment.run(specification, arguments)
+if not path then return end
+
+-- ---- directions on a small network ----
+
+-- Images averaged over 8 × 8 squares, so that the network has few enough weights for its Hessian.
+local SQUARE, SAMPLES = 8, 200
+
+local function small_problem()
+  local set = data.open("auto", { split = "train", samples = SAMPLES })
+  local images = set.images:float()
+  local count, channels, height = images:size(1), images:size(2), images:size(3)
+  local cells = height // SQUARE
+  local pooled = gls.adaptive_avg_pool2d(images, { cells, cells }):reshape(count, channels * cells * cells)
+  pooled = (pooled - pooled:mean(1)) / 64
+  local model = nn.Sequential { nn.Linear(pooled:size(2), 12), nn.Tanh(), nn.Linear(12, #set.classes) }
+  nn.initialize(model, "xavier_normal")
+  return model, pooled, set.labels
+end
+
+local function flat(tensors)
+  local parts = {}
+  for i, tensor in ipairs(tensors) do parts[i] = tensor:detach():reshape(-1) end
+  return gls.cat(parts, 1)
+end
+
+local function measure(count_of_steps)
+  gls.seed(1)
+  local model, x, y = small_problem()
+  local parameters = model:parameters()
+  local sizes, total = {}, 0
+  for i, parameter in ipairs(parameters) do
+    sizes[i] = parameter:numel()
+    total = total + sizes[i]
+  end
+
+  local function loss_at()
+    local _ <close> = gls.no_grad()
+    return nn.cross_entropy(model(x), y):item()
+  end
+  local function move(direction, step)
+    local place = 1
+    for i, parameter in ipairs(parameters) do
+      local part = direction:narrow(1, place, sizes[i]):reshape(table.unpack(parameter.shape))
+      parameter:detach():copy(parameter:detach() - part * step)
+      place = place + sizes[i]
+    end
+  end
+  local function gradient()
+    nn.cross_entropy(model(x), y):backward()
+    local list = {}
+    for i, parameter in ipairs(parameters) do list[i] = parameter.grad:clone() end
+    local result = flat(list)
+    for _, parameter in ipairs(parameters) do parameter:zero_grad() end
+    gls.tape_release()
+    return result
+  end
+
+  -- Central differences of the gradient, one weight after the other.
+  local function hessian()
+    local columns, epsilon = {}, 1e-2
+    for k = 1, total do
+      local unit = gls.zeros(total)
+      unit[k] = 1
+      move(unit, -epsilon)
+      local above = gradient()
+      move(unit, 2 * epsilon)
+      local below = gradient()
+      move(unit, -epsilon)
+      columns[k] = (above - below) / (2 * epsilon)
+    end
+    local matrix = gls.stack(columns, 1)
+    return (matrix + matrix:transpose(1, 2)) * 0.5
+  end
+
+  -- |H|⁻¹ g: eigenvalues by their size, the smallest held at a thousandth of the largest, so that it descends.
+  local function newton(g)
+    local values, vectors = gls.eigh(hessian())
+    local floor = values:abs():max():item() * 1e-3
+    local inverse = values:abs():clamp(floor, math.huge):reciprocal()
+    return vectors:matmul(inverse * vectors:transpose(1, 2):matmul(g))
+  end
+
+  local function gls_direction()
+    local before = flat(parameters)
+    nn.cross_entropy(model(x), y):backward()
+    local optimizer = optim.GLS(parameters, { learning_rate = 1e-3, damping = 0.01 })
+    optimizer:step()
+    local direction = before - flat(parameters)
+    move(direction, -1)
+    return direction
+  end
+
+  -- The most that the loss falls along a direction, over steps from 10⁻⁴ to 10² of the weights' length.
+  local function most_gained(direction, g)
+    local here = loss_at()
+    local length = direction:norm():item()
+    local unit = direction / length
+    local gained, at = 0, 0
+    for exponent = -16, 8 do
+      local step = 10 ^ (exponent / 4)
+      move(unit, step)
+      local fall = here - loss_at()
+      move(unit, -step)
+      if fall > gained then gained, at = fall, step end
+    end
+    return (unit * g):sum():item(), gained, at
+  end
+
+  local function cosine(a, b) return (a * b):sum():item() / (a:norm():item() * b:norm():item()) end
+
+  local rows = {
+    "| after steps | loss | cos(SGD, Newton) | cos(GLS, Newton) | cos(GLS, SGD) | "
+      .. "slope SGD, GLS, Newton | most gained SGD, GLS, Newton | at step length |",
+    "|---|---|---|---|---|---|---|---|",
+  }
+  local adam = optim.Adam(parameters, { learning_rate = 1e-2 })
+  local done = 0
+  for _, steps in ipairs(count_of_steps) do
+    while done < steps do
+      nn.cross_entropy(model(x), y):backward()
+      adam:step()
+      done = done + 1
+    end
+    local g = gradient()
+    local directions = { g, gls_direction(), newton(g) }
+    local slopes, gains, lengths = {}, {}, {}
+    for i, direction in ipairs(directions) do
+      local slope, gained, at = most_gained(direction, g)
+      slopes[i], gains[i], lengths[i] = ("%.3g"):format(slope), ("%.3g"):format(gained), ("%.2g"):format(at)
+    end
+    rows[#rows + 1] = ("| %d | %.3f | %.3f | %.3f | %.3f | %s | %s | %s |"):format(steps, loss_at(),
+      cosine(directions[1], directions[3]), cosine(directions[2], directions[3]), cosine(directions[2], directions[1]),
+      table.concat(slopes, ", "), table.concat(gains, ", "), table.concat(lengths, ", "))
+  end
+  return table.concat(rows, "\n"), total
+end
+
+local rows, weights = measure { 0, 20, 100, 300 }
+local text = ([[
+
+## Directions against Newton's
+
+A network of %d weights on %d images averaged to squares of %d pixels. Newton's direction is |H|⁻¹ g with the exact
+Hessian (central differences of gradients). The network is trained by Adam for the steps given, and the directions are
+compared there. Slope: fall of the loss per unit of step length at length 0; most gained: by the best step along the
+direction.
+
+%s
+]]):format(weights, SAMPLES, SQUARE, rows)
+record.write(path, record.read(path) .. text)
+print(text)
+print(path)
