@@ -45,7 +45,10 @@ local function run(path, text)
   local file, message = io.open(path, "wb")
   if not file then error(("plot: cannot write %s: %s"):format(path, message), 0) end
   local written = file:write(text)
-  if not (file:close() and written) then error("plot: cannot write " .. path .. " (is the disk full?)", 0) end
+  if not (file:close() and written) then
+    os.remove(path)
+    error("plot: cannot write " .. path .. " (is the disk full?)", 0)
+  end
   if not os.execute "command -v gnuplot >/dev/null 2>&1" then
     error(("plot: gnuplot is not installed (package gnuplot-nox: apt install gnuplot-nox). The figure's data and "
       .. "commands are kept: gnuplot %s"):format(path), 0)

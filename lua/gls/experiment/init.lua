@@ -115,10 +115,20 @@ local function finished_rows(rows)
   return kept, ended
 end
 
-local function run_line(place, total, trial, seed, last, spec, shared)
+-- How wide the names and settings of a list of trials are.
+local function layout(plan)
+  local widths = { shared = options.shared(plan), name = 0, setting = 0 }
+  for _, trial in ipairs(plan) do
+    widths.name = math.max(widths.name, log.width(trial.optimizer))
+    widths.setting = math.max(widths.setting, log.width(options.brief(trial, widths.shared)))
+  end
+  return widths
+end
+
+local function run_line(place, total, trial, seed, last, spec, widths)
   local parts = {
-    ("%s/%d"):format(log.pad(tostring(place), -#tostring(total)), total), log.pad(trial.optimizer, 11),
-    log.pad(options.brief(trial, shared), 30), "seed " .. seed,
+    ("%s/%d"):format(log.pad(tostring(place), -#tostring(total)), total), log.pad(trial.optimizer, widths.name),
+    log.pad(options.brief(trial, widths.shared), widths.setting), "seed " .. seed,
   }
   if not last then
     parts[#parts + 1] = "done before"
@@ -135,12 +145,12 @@ end
 
 local function run_all(spec, chosen, sets, plan, results, ended, progress)
   local total = chosen.all_seeds and #plan * #chosen.seeds or #plan + (#chosen.seeds - 1) * #chosen.optimizers
-  local place, done, began, shared = 0, 0, log.clock(), options.shared(plan)
+  local place, done, began, widths = 0, 0, log.clock(), layout(plan)
 
   local function run(trial, seed)
     place = place + 1
     if ended[trial.key .. " " .. tostring(seed)] then
-      progress:line(run_line(place, total, trial, seed, nil, spec, shared))
+      progress:line(run_line(place, total, trial, seed, nil, spec, widths))
       return
     end
     local started, last = log.clock(), nil
@@ -163,7 +173,7 @@ local function run_all(spec, chosen, sets, plan, results, ended, progress)
           log.number(state.loss), log.duration(own), log.duration(all)))
     end)
     done = done + 1
-    progress:line(run_line(place, total, trial, seed, last, spec, shared))
+    progress:line(run_line(place, total, trial, seed, last, spec, widths))
   end
 
   for _, trial in ipairs(plan) do
