@@ -16,6 +16,7 @@ plot.colors = {
   gls = "#D55E00",
   ["gls-matched"] = "#009E73",
   ["gls-graft"] = "#CC79A7",
+  ["gls-moving"] = "#8C6D1F",
 }
 local FREE = { "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#6B6B6B", "#000000" }
 

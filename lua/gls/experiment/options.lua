@@ -16,13 +16,18 @@ options.optimizers = {
   adamw = { class = "AdamW", settings = { weight_decay = 0.01 } },
   gls = { class = "GLS", settings = { learning_rate = "auto" } },
   ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1 } },
+  ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
   ["gls-graft"] = { class = "GLS", settings = { graft = "sgd" } },
 }
 -- In the order of tables and legends.
-local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls" }
+local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls-moving", "gls" }
 
 --- Settings of a trial that are not the optimizer's own.
-options.around = { schedule = true, warmup = true, initialisation = true, model = true, loss = true }
+options.around = {
+  schedule = true, warmup = true, initialisation = true, model = true, loss = true,
+  data = true,    -- of the loader that trains: crop, flip
+  average = true, -- decay of an average of the weights, which is evaluated in their place
+}
 
 -- ---- errors of use ----
 

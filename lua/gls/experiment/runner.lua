@@ -80,7 +80,9 @@ function runner.optimizer(trial, parameters, steps)
   if schedule and schedule ~= "constant" then
     given.schedule = optim.schedule[schedule] { steps = steps, warmup = trial.settings.warmup }
   end
-  return optim[options.optimizers[trial.optimizer].class](parameters, given)
+  local optimizer = optim[options.optimizers[trial.optimizer].class](parameters, given)
+  local average = trial.settings.average
+  return average and average > 0 and optim.average(optimizer, parameters, average) or optimizer
 end
 
 -- The numbers among what an optimizer reports: counters of guards, the last step.
@@ -115,16 +117,20 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
       peak_bytes = gls.memory().peak, counters = counters(optimizer),
     }
   end
+  local training = loader_options(spec, { batch = chosen.batch, shuffle = true, mean = sets.train })
+  for name, value in pairs(trial.settings.data or {}) do training[name] = value end
   local diverged = false
   local state = train.fit {
     model = model, optimizer = optimizer, epochs = chosen.epochs, seconds = chosen.seconds,
-    data = data.loader(sets.train, loader_options(spec, { batch = chosen.batch, shuffle = true, mean = sets.train })),
+    data = data.loader(sets.train, training),
     loss = function(network, batch) return spec.loss(network(batch.x), batch, trial.settings.loss) end,
     on_step = function(now) on_step(now, steps) end,
     on_epoch = function(now)
       local line = row(now)
+      if optimizer.swap then optimizer:swap() end
       line.train_loss = runner.evaluate(spec, model, sets.evaluated, sets.train)
       line.valid_loss, line.valid_accuracy = runner.evaluate(spec, model, sets.valid, sets.train)
+      if optimizer.swap then optimizer:swap() end
       diverged = not finite(line.train_loss)
       local last = now.epoch == chosen.epochs or now.status == "out of time"
       line.status = diverged and "diverged" or last and "finished" or "running"

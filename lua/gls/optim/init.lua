@@ -6,7 +6,10 @@
 local core = require "gls.core"
 local base = require "gls.optim.base"
 
-local optim = { schedule = require "gls.optim.schedule", class = base.class, GLS = require "gls.optim.gls" }
+local optim = {
+  schedule = require "gls.optim.schedule", class = base.class, GLS = require "gls.optim.gls",
+  average = require "gls.optim.average",
+}
 
 local function core_class(kind, name, defaults)
   local class = base.class(name, defaults)
