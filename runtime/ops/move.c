@@ -145,6 +145,8 @@ static int contiguous_forward(struct op_call *call) {
   return given(tensor_is_contiguous(x) ? tensor_alias(x) : tensor_copy(x), &call->output);
 }
 
+static int clone_forward(struct op_call *call) { return given(tensor_copy(call->input[0]), &call->output); }
+
 /* ---- dimensions in another order: permute, transpose, t ---- */
 
 /* The order that a call asks for. */
@@ -427,6 +429,17 @@ const struct op move_ops[] = {
      .vjp = reshape_vjp,
      .jvp = reshape_jvp,
      .doc = "the same elements, neighbours in memory in row-major order: x itself or a copy",
+     .samples = contiguous_samples},
+    {.name = "clone",
+     .parameter = {{"x", OP_ANY_TENSOR, false, 0}},
+     .flags = OP_VIEW,
+     .batch_inputs = 1,
+     .rowwise = same_first_size,
+     .shape = same_shape,
+     .forward = clone_forward,
+     .vjp = reshape_vjp,
+     .jvp = reshape_jvp,
+     .doc = "a copy with memory of its own; derivatives flow through it",
      .samples = contiguous_samples},
     {.name = "permute",
      .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, false, 0}},

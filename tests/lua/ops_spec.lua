@@ -169,3 +169,17 @@ describe("linear algebra", function()
     assert.is_true(largest(r:matmul(r:t()) - gls.eye(6)) < 1e-5)
   end)
 end)
+
+describe("x:clone()", function()
+  local gls = require "gls"
+
+  it("has memory of its own and lets derivatives through", function()
+    local x = gls.tensor({ 1, 2, 3 }):requires_grad(true)
+    local copy = x:clone()
+    (copy * copy):sum():backward()
+    assert.same({ 2, 4, 6 }, x.grad:tolist())
+    local plain = x:detach():clone()
+    plain:fill(0)
+    assert.same({ 1, 2, 3 }, x:tolist())
+  end)
+end)
