@@ -18,15 +18,17 @@ experiment.run {
   end,
   loss = function(output, batch) return nn.mse(output, batch.x) * 0.5 end,
   trials = {
-    sgd = grid { learning_rate = { 30, 100, 300 }, initialisation = "orthogonal-small" },
-    momentum = grid { learning_rate = { 3, 10, 30 }, initialisation = "orthogonal-small" },
-    adam = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    adamw = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    gls = grid { damping = { 3e-4, 1e-3, 1e-2 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    sgd = grid { learning_rate = { 10, 30, 60 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    momentum = grid { learning_rate = { 3, 10, 20 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    adam = grid { learning_rate = { 3e-4, 5e-4, 1e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    adamw = grid { learning_rate = { 3e-4, 5e-4, 1e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
+    gls = grid { damping = { 1e-3, 1e-2, 3e-2 }, schedule = "cosine", initialisation = "orthogonal-small" },
     ["gls-matched"] = grid {
       learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01, schedule = "cosine", initialisation = "orthogonal-small",
     },
-    ["gls-graft"] = grid { learning_rate = { 30, 100, 300 }, damping = 1e-3, initialisation = "orthogonal-small" },
+    ["gls-graft"] = grid {
+      learning_rate = { 10, 30, 60 }, damping = 1, schedule = "cosine", initialisation = "orthogonal-small",
+    },
   },
-  defaults = { samples = 1000, validation = 1000, epochs = 20, batch = 250, optimizers = { "sgd", "adam", "gls" } },
+  defaults = { samples = 1000, validation = 500, epochs = 16, batch = 250, optimizers = { "sgd", "adam", "gls" } },
 }
