@@ -335,6 +335,9 @@ struct strip_kind {
   void (*sum)(const struct strip *strip);
 };
 
+/* Rows that all outputs are summed at before the next ones: a multiple of each kind's. */
+enum { STRIP_ROWS = 8 };
+
 static const struct strip_kind strip_kinds[] = {{HALF, 2, strip_half},       {HALF, 1, strip_half_row},
                                                 {QUARTER, 4, strip_quarter}, {QUARTER, 1, strip_quarter_row},
                                                 {1, 8, strip_one},           {1, 1, strip_one_row}};
@@ -350,37 +353,38 @@ static const struct strip_kind *strip_choose(int outputs, int64_t rows) {
 /* All outputs of one group of one image at rows first to last − 1, by strips. The last strip of a column or row
    overlaps the one before. padded: the image's channels from row first on. */
 static void direct_strips(real *result, const real *padded, const struct direct *plan, int64_t group, int64_t first,
-                          int64_t last, const real *ordered, const real *bias, struct conv_ahead ahead) {
+                          int64_t last, const real *ordered, const real *biases, struct conv_ahead ahead) {
   int64_t area = plan->rows * plan->columns, count = last - first;
   const struct phase *phase = &plan->phase[0];
-  for (int64_t output = 0; output < plan->outputs;) {
-    int block = direct_block(plan, output);
-    const struct strip_kind *kind = strip_choose(block, count);
-    real biases[VECTOR_SUMS] = {0};
-    struct strip strip = {.result_output = area,
-                          .result_row = plan->columns,
-                          .bias = biases,
-                          .row = plan->step_y * plan->padded.pitch,
-                          .plane = plan->padded.plane,
-                          .channels = plan->channels,
-                          .taps = phase->taps,
-                          .offset = plan->offset,
-                          .weight = ordered + direct_weight_start(plan, group, phase, output),
-                          .outputs = parallel_minimum(block, plan->outputs - output),
-                          .columns = plan->columns};
-    for (int64_t o = 0; bias && o < strip.outputs; o++) biases[o] = bias[group * plan->outputs + output + o];
-    for (int64_t x = 0; x < plan->columns; x += VECTOR_LANES) {
-      int64_t column =
-          x + VECTOR_LANES > plan->columns && plan->columns > VECTOR_LANES ? plan->columns - VECTOR_LANES : x;
-      for (int64_t y = 0; y < count; y += kind->rows) {
-        int64_t row = parallel_minimum(y, count - kind->rows);
-        strip.result = result + output * area + (first + row) * plan->columns + column;
-        strip.source = padded + row * strip.row + column;
-        conv_look_ahead(&ahead);
-        kind->sum(&strip);
+  struct strip strip = {.result_output = area,
+                        .result_row = plan->columns,
+                        .row = plan->step_y * plan->padded.pitch,
+                        .plane = plan->padded.plane,
+                        .channels = plan->channels,
+                        .taps = phase->taps,
+                        .offset = plan->offset,
+                        .columns = plan->columns};
+  for (int64_t x = 0; x < plan->columns; x += VECTOR_LANES) {
+    int64_t column =
+        x + VECTOR_LANES > plan->columns && plan->columns > VECTOR_LANES ? plan->columns - VECTOR_LANES : x;
+    for (int64_t y = 0; y < count;) {
+      int64_t rows = parallel_minimum(STRIP_ROWS, count - y);
+      for (int64_t output = 0, block; output < plan->outputs; output += block) {
+        block = direct_block(plan, output);
+        const struct strip_kind *kind = strip_choose((int)block, count);
+        strip.bias = biases + output;
+        strip.weight = ordered + direct_weight_start(plan, group, phase, output);
+        strip.outputs = parallel_minimum(block, plan->outputs - output);
+        for (int64_t i = 0; i < rows; i += kind->rows) {
+          int64_t row = parallel_minimum(y + i, count - kind->rows);
+          strip.result = result + output * area + (first + row) * plan->columns + column;
+          strip.source = padded + row * strip.row + column;
+          conv_look_ahead(&ahead);
+          kind->sum(&strip);
+        }
       }
+      y += rows;
     }
-    output += block;
   }
 }
 
@@ -426,17 +430,16 @@ static int64_t direct_chunk_rows(const struct direct *plan) {
 
 /* All outputs of one group of one image at rows first to last − 1 of the phases, by tiles; padded as above. */
 static void direct_tiles(real *result, vector *sums, const real *padded, const struct direct *plan, int64_t group,
-                         int64_t first, int64_t last, const real *ordered, const real *bias) {
+                         int64_t first, int64_t last, const real *ordered, const real *biases) {
   int64_t area = plan->rows * plan->columns, start = first * plan->result_step_y * plan->columns;
   int64_t places = parallel_minimum(last * plan->result_step_y, plan->rows) * plan->columns - start;
   for (int64_t output = 0; output < plan->outputs; output += 2 * VECTOR_LANES) {
     int vectors = direct_block(plan, output) / VECTOR_LANES;
     int64_t valid = parallel_minimum(vectors * VECTOR_LANES, plan->outputs - output);
-    vector biases[2] = {{0}, {0}};
-    if (bias) memcpy(biases, bias + group * plan->outputs + output, (size_t)valid * sizeof(real));
     for (int64_t p = 0; p < plan->phase_count; p++)
       direct_phase(sums, padded, plan, &plan->phase[p], first, last, vectors,
-                   ordered + direct_weight_start(plan, group, &plan->phase[p], output), biases);
+                   ordered + direct_weight_start(plan, group, &plan->phase[p], output),
+                   (const vector *)(biases + output));
     vector_transpose_matrix(result + output * area + start, area, (const real *)sums, vectors * VECTOR_LANES, places,
                             valid);
   }
@@ -455,14 +458,19 @@ static int direct_run(real *result, const real *source, const real *weight, cons
   padded_size = (padded_size + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
   int64_t sums_size = chunk * plan->result_step_y * plan->columns * 2 * VECTOR_LANES;
   int64_t weights = plan->groups * plan->tap_count * channels * plan->padded_outputs;
+  weights = (weights + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
+  int64_t bias_size = (plan->padded_outputs + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
   int threads = parallel_threads();
-  real *ordered = memory_acquire((size_t)weights * sizeof(real));
+  real *ordered = memory_acquire((size_t)(weights + plan->groups * bias_size) * sizeof(real));
   real *scratch = ordered ? memory_acquire((size_t)(threads * (padded_size + sums_size)) * sizeof(real)) : NULL;
   if (!scratch) {
     memory_release(ordered);
     return STATUS_ERROR;
   }
   direct_order_weights(ordered, weight, plan);
+  real *biases = ordered + weights; /* of each group, zeros up to whole blocks */
+  for (int64_t i = 0; i < plan->groups * bias_size; i++)
+    biases[i] = bias && i % bias_size < plan->outputs ? bias[i / bias_size * plan->outputs + i % bias_size] : 0;
   int64_t items = plan->images * plan->groups * parts;
   int64_t run = items / (4 * threads) + 1;
 #pragma omp parallel num_threads(threads) if (items * area * plan->outputs > PARALLEL_THRESHOLD)
@@ -489,10 +497,11 @@ static int direct_run(real *result, const real *source, const real *weight, cons
       int64_t block = direct_block(plan, 0), passes = (plan->outputs + block - 1) / block;
       ahead.step = ahead.left / (passes * ((area + 2 * VECTOR_LANES - 1) / (2 * VECTOR_LANES))) / 64 * 64 + 64;
       real *images = result + plane * plan->outputs * area;
-      if (plan->strips) direct_strips(images, padded, &local, group, begin, end, ordered, bias, ahead);
+      if (plan->strips)
+        direct_strips(images, padded, &local, group, begin, end, ordered, biases + group * bias_size, ahead);
       for (int64_t first = begin; !plan->strips && first < end; first += chunk)
         direct_tiles(images, sums, padded + (first - begin) * plan->step_y * plan->padded.pitch, &local, group, first,
-                     parallel_minimum(first + chunk, end), ordered, bias);
+                     parallel_minimum(first + chunk, end), ordered, biases + group * bias_size);
     }
   }
   memory_release(scratch);
