@@ -218,7 +218,7 @@ static void is_finite_values(const struct elements *e) {
 }
 
 static void exp_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = exp(e->x[i]);
+  foreach (i, e) e->result[i] = vector_exp(e->x[i]);
 }
 
 static void gradient_times_output(const struct elements *e) {
@@ -282,17 +282,17 @@ static void cos_by_x(const struct elements *e) {
 }
 
 static void erf_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = erf(e->x[i]);
+  foreach (i, e) e->result[i] = vector_erf(e->x[i]);
 }
 
 static void erf_by_x(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->gradient[i] * (real)M_2_SQRTPI * exp(-e->x[i] * e->x[i]);
+  foreach (i, e) e->result[i] = e->gradient[i] * (real)M_2_SQRTPI * vector_exp(-e->x[i] * e->x[i]);
 }
 
 /* ---- activations ---- */
 
 static void tanh_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = tanh(e->x[i]);
+  foreach (i, e) e->result[i] = vector_tanh(e->x[i]);
 }
 
 static void tanh_by_x(const struct elements *e) {
@@ -300,7 +300,7 @@ static void tanh_by_x(const struct elements *e) {
 }
 
 static void sigmoid_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = 1 / (1 + exp(-e->x[i]));
+  foreach (i, e) e->result[i] = 1 / (1 + vector_exp(-e->x[i]));
 }
 
 static void sigmoid_by_x(const struct elements *e) {
@@ -311,7 +311,7 @@ static void sigmoid_by_x(const struct elements *e) {
 static void softplus_values(const struct elements *e) {
   foreach (i, e) {
     real positive = e->x[i] < 0 ? 0 : e->x[i];
-    e->result[i] = positive + log1p(exp(-fabs(e->x[i])));
+    e->result[i] = positive + log1p(vector_exp(-fabs(e->x[i])));
   }
 }
 
@@ -363,33 +363,33 @@ static void gelu_values(const struct elements *e) {
   if (e->value[0].list[0])
     foreach (i, e) {
       real x = e->x[i];
-      e->result[i] = x / 2 * (1 + tanh(scale * (x + cubic * x * x * x)));
+      e->result[i] = x / 2 * (1 + vector_tanh(scale * (x + cubic * x * x * x)));
     }
   else
-    foreach (i, e) e->result[i] = e->x[i] / 2 * (1 + erf(root * e->x[i]));
+    foreach (i, e) e->result[i] = e->x[i] / 2 * (1 + vector_erf(root * e->x[i]));
 }
 
 static void gelu_by_x(const struct elements *e) {
   const real root = (real)M_SQRT1_2, scale = (real)(M_2_SQRTPI * M_SQRT1_2), cubic = (real)0.044715;
   if (e->value[0].list[0])
     foreach (i, e) {
-      real x = e->x[i], t = tanh(scale * (x + cubic * x * x * x));
+      real x = e->x[i], t = vector_tanh(scale * (x + cubic * x * x * x));
       e->result[i] = e->gradient[i] / 2 * (1 + t + x * (1 - t * t) * scale * (1 + 3 * cubic * x * x));
     }
   else
     foreach (i, e) {
-      real x = e->x[i], density = scale / 2 * exp(x * x / -2);
-      e->result[i] = e->gradient[i] * ((1 + erf(root * x)) / 2 + x * density);
+      real x = e->x[i], density = scale / 2 * vector_exp(x * x / -2);
+      e->result[i] = e->gradient[i] * ((1 + vector_erf(root * x)) / 2 + x * density);
     }
 }
 
 static void silu_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] / (1 + exp(-e->x[i]));
+  foreach (i, e) e->result[i] = e->x[i] / (1 + vector_exp(-e->x[i]));
 }
 
 static void silu_by_x(const struct elements *e) {
   foreach (i, e) {
-    real s = 1 / (1 + exp(-e->x[i]));
+    real s = 1 / (1 + vector_exp(-e->x[i]));
     e->result[i] = e->gradient[i] * s * (1 + e->x[i] * (1 - s));
   }
 }

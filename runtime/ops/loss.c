@@ -105,7 +105,7 @@ static real binary_values(const real *prediction, const real *target, int64_t co
 #pragma omp simd simdlen(16) reduction(+ : sum)
   for (int64_t i = 0; i < count; i++) {
     real x = prediction[i], positive = x < 0 ? 0 : x;
-    sum += positive - target[i] * x + log1p(exp(-fabs(x)));
+    sum += positive - target[i] * x + log1p(vector_exp(-fabs(x)));
   }
   return sum;
 }
@@ -114,7 +114,7 @@ static void binary_by_prediction(real *result, const real *prediction, const rea
                                  real delta) {
   (void)delta;
 #pragma omp simd simdlen(16)
-  for (int64_t i = 0; i < count; i++) result[i] = factor * (1 / (1 + exp(-prediction[i])) - target[i]);
+  for (int64_t i = 0; i < count; i++) result[i] = factor * (1 / (1 + vector_exp(-prediction[i])) - target[i]);
 }
 
 static void binary_by_target(real *result, const real *prediction, const real *target, int64_t count, real factor,
@@ -130,7 +130,7 @@ static void binary_curvature(real *result, const real *prediction, const real *t
   (void)target, (void)delta;
 #pragma omp simd simdlen(16)
   for (int64_t i = 0; i < count; i++) {
-    real small = exp(-fabs(prediction[i]));
+    real small = vector_exp(-fabs(prediction[i]));
     result[i] = factor * small / ((1 + small) * (1 + small)) * v[i];
   }
 }
@@ -373,7 +373,7 @@ static double softmax_block(real *p, const real *x, const int32_t *label, int64_
   real *start = p + first * classes;
   int64_t count = (last - first) * classes;
 #pragma omp simd simdlen(16)
-  for (int64_t i = 0; i < count; i++) start[i] = exp(start[i]);
+  for (int64_t i = 0; i < count; i++) start[i] = vector_exp(start[i]);
   for (int64_t r = first; r < last; r++) {
     real *out = p + r * classes, sum = 0;
 #pragma omp simd simdlen(16) reduction(+ : sum)

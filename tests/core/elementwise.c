@@ -146,6 +146,30 @@ static void check_extremes(void) {
   tensor_release(smaller);
 }
 
+/* Against the C library in double, from tiny to beyond the ends of the range. */
+static void check_accuracy(const char *name, double (*reference)(double), double smallest) {
+  enum { COUNT = 40001 };
+  struct tensor *x = tensor_new(TYPE_REAL, &(struct shape){.rank = 1, .size = {COUNT}});
+  for (int i = 0; i < COUNT; i++) {
+    double size = exp((double)(i / 2) / (COUNT / 2) * 30 - 25); /* 1e-11 to 150 */
+    tensor_real(x)[i] = (real)(i % 2 ? size : -size);
+  }
+  struct tensor *y = op_run1(name, x);
+  double worst = 0, where = 0;
+  for (int i = 0; y && i < COUNT; i++) {
+    double given = (double)tensor_real(x)[i], expected = reference(given), got = (double)tensor_real(y)[i];
+    if (!CHECK_IS_DOUBLE && expected > 3.4e38) expected = INFINITY;
+    double error = got == expected || fabs(got - expected) < smallest ? 0 : fabs(got - expected) / fabs(expected);
+    if (!(error <= worst)) {
+      worst = error;
+      where = given;
+    }
+  }
+  CHECK(y && worst <= (CHECK_IS_DOUBLE ? 1e-15 : 4e-7), "%s(%.9g) is off by %g relative", name, where, worst);
+  tensor_release(x);
+  tensor_release(y);
+}
+
 /* x - y by index arithmetic. */
 static void check_broadcast(struct shape a, struct shape b) {
   struct tensor *x = tensor_new(TYPE_REAL, &a), *y = tensor_new(TYPE_REAL, &b);
@@ -244,6 +268,9 @@ void test_elementwise(void) {
   size_t live = memory_live();
   check_values();
   check_extremes();
+  check_accuracy("exp", exp, 2.4e-38);
+  check_accuracy("tanh", tanh, 0);
+  check_accuracy("erf", erf, 0);
   struct shape matrix = {2, {131, 140}}, row = {1, {140}}, column = {2, {131, 1}}, scalar = {0}, narrow = {2, {700, 5}};
   struct shape five = {1, {5}}, images = {4, {3, 5, 9, 11}}, channels = {3, {5, 1, 1}},
                mixed_sizes = {4, {1, 5, 1, 11}};
