@@ -2,7 +2,6 @@
 -- lines elsewhere.
 -- @module gls.log
 local system = require "system"
-local term = require "term"
 local options = require "gls.options"
 
 local log = {}
@@ -53,6 +52,9 @@ local function terminal_width()
   return columns > 0 and columns or 80
 end
 
+-- Whether standard output is a terminal that a bar can be drawn on: the shell's test sees the same descriptor.
+local function on_terminal() return os.getenv "TERM" ~= "dumb" and os.execute "test -t 1" == true end
+
 --- Columns that a text takes (one a character; the project prints no wide ones).
 -- @tparam string text UTF-8
 -- @treturn integer
@@ -102,7 +104,7 @@ function log.progress(settings)
   self.quiet = settings.quiet
   self.stream = settings.stream
   self.terminal = settings.terminal
-  if self.terminal == nil then self.terminal = term.isatty(self.stream) and os.getenv "TERM" ~= "dumb" end
+  if self.terminal == nil then self.terminal = self.stream == io.stdout and on_terminal() end
   self.interval = settings.interval or (self.terminal and 0.1 or 10)
   self.width = self.terminal and not self.quiet and terminal_width() or 80
   self.drawn = false

@@ -2,6 +2,7 @@
 -- @module gls.experiment.options
 local argparse = require "argparse"
 local check = require "gls.options"
+local files = require("gls.core").io
 local record = require "gls.experiment.record"
 
 local options = {}
@@ -205,11 +206,10 @@ local KEPT = { "optimizers", "lr", "set", "schedule", "seeds", "all_seeds", "sel
 
 -- The latest of an experiment's own directories; names are dates, so the last in order.
 local function latest(name)
-  local lfs = require "lfs"
   local parent, last = "runs/" .. name, nil
-  if lfs.attributes(parent, "mode") == "directory" then
-    for entry in lfs.dir(parent) do
-      if record.read(parent .. "/" .. entry .. "/config.json") and (not last or entry > last) then last = entry end
+  if files.kind(parent) == "folder" then
+    for _, entry in ipairs(files.list_folders(parent)) do -- sorted
+      if record.read(parent .. "/" .. entry .. "/config.json") then last = entry end
     end
   end
   if not last then misuse("--resume: there is no job of %s to go on with in %s; name its directory", name, parent) end

@@ -2,7 +2,7 @@
 -- results.jsonl with one line per epoch.
 -- @module gls.experiment.record
 local cjson = require "cjson"
-local lfs = require "lfs"
+local files = require("gls.core").io
 
 local record = {}
 
@@ -61,18 +61,10 @@ end
 -- @tparam string path
 -- @raise naming the path when that is impossible
 function record.make_directory(path)
-  local sofar = path:sub(1, 1) == "/" and "/" or ""
-  for part in path:gmatch "[^/]+" do
-    sofar = sofar .. part
-    if lfs.attributes(sofar, "mode") ~= "directory" then
-      local good, message = lfs.mkdir(sofar)
-      if not good and lfs.attributes(sofar, "mode") ~= "directory" then
-        error(("cannot make the directory %s for the results: %s; choose another one with --out")
-          :format(sofar, message), 0)
-      end
-    end
-    sofar = sofar .. "/"
-  end
+  local good, message = pcall(files.make_folders, path)
+  if good then return end
+  message = tostring(message):match "cannot be made: (.*)" or message
+  error(("cannot make the directory %s for the results: %s; choose another one with --out"):format(path, message), 0)
 end
 
 local function cannot_write(path, message)
