@@ -27,7 +27,7 @@ experiment.run {
       learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01, schedule = "cosine", initialisation = "orthogonal-small",
     },
     ["gls-graft"] = grid {
-      learning_rate = { 10, 30, 60 }, damping = 1, schedule = "cosine", initialisation = "orthogonal-small",
+      learning_rate = { 10, 30, 60 }, damping = 3, schedule = "cosine", initialisation = "orthogonal-small",
     },
   },
   defaults = { samples = 1000, validation = 500, epochs = 16, batch = 250, optimizers = { "sgd", "adam", "gls" } },

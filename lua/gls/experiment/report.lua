@@ -215,7 +215,7 @@ local function grafted(trials)
         end
         local shown = { learning_rate = a.learning_rate, schedule = a.schedule, initialisation = a.initialisation }
         rows[#rows + 1] = {
-          options.describe(shown), spread(its, "final_train"), spread(own, "final_train"),
+          options.describe(shown), log.number(a.damping), spread(its, "final_train"), spread(own, "final_train"),
           ("%d of %d"):format(below, counted),
         }
       end
@@ -394,7 +394,7 @@ function report.summary(spec, config, rows)
   local graft = grafted(trials)
   if #graft > 0 then
     parts[#parts + 1] = "## GLS at SGD's own step size"
-    local head = { "learning rate", "SGD, final training loss", "GLS, final training loss",
+    local head = { "learning rate of both", "damping", "SGD, final training loss", "GLS, final training loss",
       "epochs after the second with GLS below" }
     parts[#parts + 1] = markdown(head, graft)
   end
