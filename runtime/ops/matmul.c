@@ -19,7 +19,7 @@ static bool gemm_ready(const struct tensor *t, bool *transposed, int64_t *leadin
   if ((column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1)) {
     *transposed = false;
     *leading = rows == 1 || row_stride < 1 ? (columns > 0 ? columns : 1) : row_stride;
-    return column_stride == 1 || columns == 1;
+    return true;
   }
   *transposed = true;
   *leading = columns == 1 || column_stride < 1 ? (rows > 0 ? rows : 1) : column_stride;

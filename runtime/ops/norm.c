@@ -661,7 +661,8 @@ const struct op norm_ops[] = {
      .jvp = row_norm_jvp,
      .doc = "x (…, d) with mean 0 and variance 1 over the last dimension, times weight (d) plus bias (d) (Ba et al. "
             "2016)",
-     .samples = (const char *const[]){"3x5 5 5", "2x3x4 4 -", "2x4 - -", "6 6 6", "0x4 4 4", "70x3 3 3", NULL}},
+     .samples = (const char *const[]){"3x5 5 5", "2x3x4 4 -", "2x4 - -", "6 6 6", "1x4 4 4", "2x1 1 1", "0x4 4 4",
+                                      "70x3 3 3", NULL}},
     {.name = "group_norm",
      .parameter = {{.name = "x", .kind = OP_TENSOR},
                    {.name = "weight", .kind = OP_OPTIONAL_TENSOR},

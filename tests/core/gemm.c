@@ -94,13 +94,13 @@ static void accuracy(void) {
   double worst = 0;
   for (int i = 0; i < M; i++) {
     for (int j = 0; j < N; j++) {
-      double sum = 0, size = 0;
+      long double sum = 0, size = 0; /* finer than either real */
       for (int l = 0; l < K; l++) {
-        double product = (double)x.a[i * K + l] * (double)x.b[l * N + j];
+        long double product = (long double)x.a[i * K + l] * x.b[l * N + j];
         sum += product;
-        size += fabs(product);
+        size += fabsl(product);
       }
-      worst = fmax(worst, fabs((double)x.c[i * N + j] - sum) / size);
+      worst = fmax(worst, (double)(fabsl(x.c[i * N + j] - sum) / size));
     }
   }
   double rounding = CHECK_IS_DOUBLE ? 0x1p-53 : 0x1p-24;
