@@ -182,6 +182,19 @@ static struct tensor **slot(struct optimizer *o, int k, int i) {
   return k == 0 ? &layer->velocity : k == 1 ? &layer->covariance : &layer->cholesky;
 }
 
+static const char UPDATES[] = "updates"; /* of moving statistics, kept beside them as a tensor of one element */
+
+static void push_entry(lua_State *L, const char *name, int place, struct tensor *t, lua_Integer n) {
+  lua_createtable(L, 3, 0);
+  lua_pushstring(L, name);
+  lua_rawseti(L, -2, 1);
+  lua_pushinteger(L, place);
+  lua_rawseti(L, -2, 2);
+  bind_push_tensor(L, t);
+  lua_rawseti(L, -2, 3);
+  lua_rawseti(L, -2, n);
+}
+
 /* optimizer:state() -> list of { slot, place, tensor } */
 static int optimizer_state(lua_State *L) {
   struct optimizer *o = check_optimizer(L);
@@ -191,16 +204,11 @@ static int optimizer_state(lua_State *L) {
     for (int i = 0; i < o->count; i++) {
       struct tensor *t = *slot(o, k, i);
       if (!t) continue;
-      lua_createtable(L, 3, 0);
-      lua_pushstring(L, slot_name[o->kind][k]);
-      lua_rawseti(L, -2, 1);
-      lua_pushinteger(L, i + 1);
-      lua_rawseti(L, -2, 2);
-      bind_push_tensor(L, tensor_copy(t));
-      lua_rawseti(L, -2, 3);
-      lua_rawseti(L, -2, ++n);
+      push_entry(L, slot_name[o->kind][k], i + 1, tensor_copy(t), ++n);
     }
   }
+  for (int i = 0; i < o->count && o->gls; i++)
+    if (o->gls->layer[i].updates > 0) push_entry(L, UPDATES, i + 1, tensor_scalar((real)o->gls->layer[i].updates), ++n);
   return 1;
 }
 
@@ -211,6 +219,10 @@ static int optimizer_set_state(lua_State *L) {
   lua_Integer place = luaL_checkinteger(L, 3);
   struct tensor *t = bind_tensor(L, 4);
   luaL_argcheck(L, place >= 1 && place <= o->count, 3, "no such parameter");
+  if (o->gls && strcmp(name, UPDATES) == 0) {
+    o->gls->layer[place - 1].updates = (int64_t)tensor_get(t, (int64_t[TENSOR_MAX_RANK]){0});
+    return 0;
+  }
   for (int k = 0; k < SLOT_COUNT && slot_name[o->kind][k]; k++) {
     if (strcmp(name, slot_name[o->kind][k]) != 0) continue;
     if (t->type != TYPE_REAL) return luaL_error(L, "state \"%s\" is a tensor of %s", name, type_name(t->type));

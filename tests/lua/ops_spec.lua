@@ -171,11 +171,9 @@ describe("linear algebra", function()
 end)
 
 describe("x:clone()", function()
-  local gls = require "gls"
-
   it("has memory of its own and lets derivatives through", function()
     local x = gls.tensor({ 1, 2, 3 }):requires_grad(true)
-    local copy = x:clone()
+    local copy = x:clone();
     (copy * copy):sum():backward()
     assert.same({ 2, 4, 6 }, x.grad:tolist())
     local plain = x:detach():clone()

@@ -1,0 +1,233 @@
+--- Optimizers from Lua: what a user relies on beyond the core's own tests.
+local gls = require "gls"
+local nn = require "gls.nn"
+local optim = require "gls.optim"
+
+local function regression(seed)
+  gls.seed(seed or 1)
+  local x, w = gls.randn(40, 8), gls.randn(8, 3)
+  return x, x:matmul(w)
+end
+
+local function network()
+  return nn.Sequential { nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3) }
+end
+
+local function train(model, optimizer, x, y, steps)
+  local last
+  for _ = 1, steps do
+    local loss = nn.mse(model(x), y)
+    loss:backward()
+    optimizer:step()
+    last = loss:item()
+  end
+  return last
+end
+
+describe("optimizers", function()
+  local x, y
+
+  before_each(function() x, y = regression() end)
+
+  for _, case in ipairs {
+    { "SGD", { learning_rate = 0.1 } }, { "SGD", { learning_rate = 0.05, momentum = 0.9, nesterov = true } },
+    { "Adam", { learning_rate = 0.02 } }, { "AdamW", { learning_rate = 0.02 } }, { "GLS", {} },
+    { "GLS", { learning_rate = 0.3 } }, { "GLS", { momentum = "auto" } },
+    { "GLS", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05 } },
+    { "GLS", { graft = "sgd", learning_rate = 0.1 } },
+    { "GLS", { graft = "sgd", learning_rate = 0.1, per_layer = true } },
+    { "GLS", { statistics = "moving", graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
+  } do
+    it(case[1] .. " lowers the loss", function()
+      local model = network()
+      local optimizer = optim[case[1]](model:parameters(), case[2])
+      local first = nn.mse(model(x), y):item()
+      local last = train(model, optimizer, x, y, 40)
+      assert.is_true(last < 0.5 * first, ("%g from %g"):format(last, first))
+    end)
+  end
+
+  it("forget gradients and release the tape at the end of a step", function()
+    local model = network()
+    local optimizer = optim.Adam(model:parameters())
+    nn.mse(model(x), y):backward()
+    assert.is_truthy(model:parameters()[1].grad)
+    optimizer:step()
+    assert.is_nil(model:parameters()[1].grad)
+    assert.equal(0, gls.core.tape_size())
+  end)
+
+  it("go on from a saved state to the last bit", function()
+    for _, case in ipairs {
+      { "SGD", { learning_rate = 0.05, momentum = 0.9 } }, { "Adam", {} }, { "GLS", { momentum = "auto", rows = 1 } },
+      { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 0.01 } },
+      { "GLS", { statistics = "moving", graft = "rms", learning_rate = 0.01 } },
+    } do
+      gls.seed(3)
+      local model = network()
+      local optimizer = optim[case[1]](model:parameters(), case[2])
+      train(model, optimizer, x, y, 6)
+      local weights, state = model:state_dict(), optimizer:state_dict()
+      local expected = train(model, optimizer, x, y, 5)
+      local other = network()
+      other:load_state_dict(weights)
+      local again = optim[case[1]](other:parameters(), case[2])
+      again:load_state_dict(state)
+      assert.equal(expected, train(other, again, x, y, 5), case[1])
+    end
+  end)
+
+  it("give the same losses twice from the same seed", function()
+    local function run()
+      gls.seed(5)
+      local model = nn.Sequential { nn.Linear(8, 32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 3) }
+      return train(model, optim.GLS(model:parameters()), x, y, 20)
+    end
+    assert.equal(run(), run())
+  end)
+
+  it("follow a schedule", function()
+    local p = gls.tensor({ 0 }):requires_grad(true)
+    local optimizer = optim.SGD({ p }, { learning_rate = 1, schedule = optim.schedule.step { every = 2, gamma = 0.1 } })
+    local places = {}
+    for i = 1, 4 do
+      p:sum():backward()
+      optimizer:step()
+      places[i] = -p:item()
+    end
+    for i, value in ipairs { 1, 2, 2.1, 2.2 } do assert.is_true(math.abs(places[i] - value) < 1e-6, places[i]) end
+    local cosine = optim.schedule.cosine { steps = 11, warmup = 1, final = 0.1 }
+    assert.equal(1, cosine(0))
+    assert.is_true(math.abs(cosine(6) - 0.55) < 1e-9)
+    assert.is_true(math.abs(cosine(11) - 0.1) < 1e-9)
+  end)
+
+  it("take groups with settings of their own", function()
+    local a, b = gls.ones(1):requires_grad(true), gls.ones(1):requires_grad(true)
+    local optimizer = optim.SGD({ { parameters = { a }, learning_rate = 0.5 }, { parameters = { b } } },
+      { learning_rate = 0.1 });
+    (a + b):sum():backward()
+    optimizer:step()
+    assert.is_true(math.abs(a:item() - 0.5) < 1e-6)
+    assert.is_true(math.abs(b:item() - 0.9) < 1e-6)
+  end)
+
+  it("clip by the norm of all gradients", function()
+    local a, b = gls.zeros(1):requires_grad(true), gls.zeros(1):requires_grad(true)
+    local optimizer = optim.SGD({ a, b }, { learning_rate = 1, clip = 1 });
+    (a * 3 + b * 4):sum():backward()
+    optimizer:step()
+    assert.is_true(math.abs(a:item() + 0.6) < 1e-5)
+    assert.is_true(math.abs(b:item() + 0.8) < 1e-5)
+  end)
+
+  it("are written in Lua by one method", function()
+    local Sign = optim.class("Sign", { learning_rate = 0.01 })
+    function Sign:update_parameter(parameter, gradient, state, settings) -- luacheck: ignore self
+      state.steps = (state.steps or 0) + 1
+      parameter:accumulate(gradient:sign(), -settings.learning_rate)
+    end
+    local model = network()
+    local first = nn.mse(model(x), y):item()
+    assert.is_true(train(model, Sign(model:parameters()), x, y, 100) < 0.7 * first)
+  end)
+
+  it("say what is wrong with their settings", function()
+    local parameters = network():parameters()
+    assert.error_matches(function() optim.Adam(parameters, { learing_rate = 1 }) end, "learning_rate")
+    assert.error_matches(function() optim.SGD({}) end, "empty")
+    assert.error_matches(function() optim.SGD({ gls.ones(2) }) end, "requires_grad")
+    assert.error_matches(function() optim.GLS(parameters, { learning_rate = "fast" }) end, "auto")
+    assert.error_matches(function() optim.GLS(parameters, { graft = "sgd" }) end, "number")
+    assert.error_matches(function() optim.GLS(parameters, { damping = 0 }) end, "damping")
+    assert.error_matches(function() optim.GLS(parameters, { momentum = 1 }) end, "below 1")
+    assert.error_matches(function()
+      local optimizer = optim.GLS(parameters)
+      local model = network();
+      (model(x) - y):abs():sum():backward()
+      optimizer:step()
+      local weight = gls.ones(3, 2):requires_grad(true)
+      gls.linear(gls.ones(2, 3), weight):abs():sum():backward()
+      optim.GLS({ weight }):step()
+    end, "curvature is known")
+    gls.core.tape_release()
+  end)
+end)
+
+describe("GLS", function()
+  it("leaves parameters without factors to its fallback, and says so", function()
+    local x, y = regression()
+    local model = nn.Sequential { nn.Linear(8, 16), nn.LayerNorm(16), nn.Tanh(), nn.Linear(16, 3) }
+    local optimizer = optim.GLS(model:parameters())
+    local scale = model:parameters()[3]:detach():clone()
+    local first = nn.mse(model(x), y):item()
+    assert.is_true(train(model, optimizer, x, y, 30) < 0.5 * first)
+    assert.is_true((model:parameters()[3]:detach() - scale):abs():sum():item() > 0)
+  end)
+
+  it("undoes a step after which the loss is not finite", function()
+    local x, y = regression()
+    local model = network()
+    local optimizer = optim.GLS(model:parameters(), { learning_rate = 0.1, verify = true })
+    local before = model:parameters()[1]:detach():clone()
+    nn.mse(model(x), y):backward()
+    optimizer:step(function() return gls.tensor(0 / 0) end)
+    assert.equal(0, (model:parameters()[1]:detach() - before):abs():max():item())
+    assert.equal(1, optimizer:report().undone_steps)
+    assert.is_true(optimizer:report().damping_scale > 1)
+    assert.has_error(function() optimizer:step() end)
+  end)
+
+  it("skips a batch with NaN and counts it", function()
+    local x, y = regression()
+    local model = network()
+    local optimizer = optim.GLS(model:parameters())
+    local bad = x:clone()
+    bad[1][1] = 0 / 0
+    nn.mse(model(bad), y):backward()
+    optimizer:step()
+    assert.equal(1, optimizer:report().skipped_steps)
+    assert.equal(1, nn.mse(model(x), y):is_finite():item())
+  end)
+
+  it("keeps memory flat from the second step on", function()
+    local x = gls.randn(500, 300)
+    for _, settings in ipairs { {}, { graft = "rms", momentum = 0.9, learning_rate = 1e-3 } } do
+      local model = nn.Sequential { nn.Linear(300, 64), nn.ReLU(), nn.Linear(64, 300) }
+      local optimizer = optim.GLS(model:parameters(), settings)
+      train(model, optimizer, x, x, 1)
+      gls.reset_peak()
+      train(model, optimizer, x, x, 3)
+      local peak = gls.memory().peak
+      train(model, optimizer, x, x, 200)
+      assert.is_true(gls.memory().peak <= peak * 1.05, ("%d against %d"):format(gls.memory().peak, peak))
+    end
+  end)
+
+  it("gives the factors whose product is the gradient", function()
+    local x, y = regression()
+    local model = nn.Sequential { nn.Linear(8, 3) }
+    nn.mse(model(x), y):backward()
+    local weight = model:parameters()[1]
+    local factors = optim.factors(weight)
+    assert.equal(1, #factors)
+    local product = factors[1].a:transpose(1, 2):matmul(factors[1].g)
+    assert.is_true((product - weight.grad):abs():max():item() < 1e-5)
+    gls.core.tape_release()
+  end)
+end)
+
+describe("optim.average", function()
+  it("evaluates averaged weights and gives the others back", function()
+    local p = gls.tensor({ 0 }):requires_grad(true)
+    local optimizer = optim.average(optim.SGD({ p }, { learning_rate = 1 }), { p }, 0.99)
+    for _ = 1, 3 do
+      p:sum():backward()
+      optimizer:step()
+    end
+    optimizer:swap()
+    assert.is_true(math.abs(p:item() + 1.5) < 1e-6, "mean of 0, -1, -2, -3")
+    optimizer:swap()
+    assert.equal(-3, p:item())
+  end)
+end)
