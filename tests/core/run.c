@@ -10,7 +10,7 @@
 
 void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
     test_reduce(void), test_move(void), test_gemm(void), test_gradients(void), test_memory(void), test_io(void),
-    test_gls(void);
+    test_gls(void), test_conv(void);
 
 static const struct {
   const char *name;
@@ -25,6 +25,7 @@ static const struct {
     {"reduce", test_reduce},
     {"move", test_move},
     {"gemm", test_gemm},
+    {"conv", test_conv},
     {"gradients", test_gradients},
     {"memory", test_memory},
     {"io", test_io},
