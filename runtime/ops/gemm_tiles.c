@@ -2,7 +2,8 @@
 
    One operand, the one with fewer rows or columns, is packed for all threads (shared), a block of up to SHARED_BYTES;
    the other is streamed: threads take strips of it in turn, pack a strip into their own cache and multiply it with
-   the whole shared block. Sums over k are cut by k alone, so a result does not depend on the threads.
+   the whole shared block; while the matrix unit multiplies, the vector units pack the strip that comes next and put
+   away the results before. Sums over k are cut by k alone, so a result does not depend on the threads.
 
    A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
    high, middle and low, each 16 lines of 16 pairs of bf16; the pair at p joins k = p and k = p + 16, on both sides.
@@ -86,6 +87,7 @@ TARGET static void tiles_configure(void) {
     layout.line_bytes[i] = 64;
     layout.lines[i] = SIDE;
   }
+  __asm__ volatile("" : : "r"(&layout) : "memory"); /* all of it is written: the intrinsic names 8 bytes of it */
   _tile_loadconfig(&layout);
 }
 
@@ -156,66 +158,172 @@ TARGET static void transpose(float out[16][16], const float *in, int64_t stride,
 
 static inline void prefetch(const float *address) { __builtin_prefetch(address, 0, 3); }
 
-/* One step of one panel, the contiguous direction of the operand lying across the lines' one. */
-TARGET static void pack_turned(char *step, bool is_left, const struct operand *operand, int64_t outer, int64_t rows,
-                               int64_t inner, int64_t depth) {
-  float turned[2][16][16] __attribute__((aligned(64)));
-  for (int half = 0; half < 2; half++, inner += SIDE, depth -= SIDE) {
-    int64_t left_here = depth < 0 ? 0 : parallel_minimum(depth, SIDE);
-    const float *from = operand->data + outer * operand->outer_stride + inner * operand->inner_stride;
-    if (is_left) {
-      transpose(turned[half], from, operand->inner_stride, left_here, rows);
-    } else {
-      for (int64_t i = 0; i < rows; i++) prefetch(from + i * operand->outer_stride + 2 * STEP);
-      transpose(turned[half], from, operand->outer_stride, rows, left_here);
-    }
-  }
-  for (int i = 0; i < SIDE; i++) split(_mm512_load_ps(turned[0][i]), _mm512_load_ps(turned[1][i]), step + 64 * i);
+/* The packing of one stretch of an operand, cut into small units, so that it can be done while tiles multiply. */
+struct packing {
+  const struct operand *operand;
+  bool is_left, straight; /* straight: lines run along the operand's contiguous direction */
+  char *out;
+  int64_t outer, count, inner, depth; /* panels of 16 from outer on (count); k from inner on (depth) */
+  int64_t steps, panels;
+  int64_t step, panel, part; /* the next unit; step == steps: done */
+  float turned[2][SIDE][SIDE] __attribute__((aligned(64)));
+};
+
+static void packing_begin(struct packing *packing, char *out, bool is_left, const struct operand *operand,
+                          int64_t outer, int64_t count, int64_t inner, int64_t depth) {
+  packing->operand = operand;
+  packing->is_left = is_left;
+  packing->straight = is_left == (operand->inner_stride == 1);
+  packing->out = out;
+  packing->outer = outer, packing->count = count, packing->inner = inner, packing->depth = depth;
+  packing->steps = (depth + STEP - 1) / STEP, packing->panels = (count + SIDE - 1) / SIDE;
+  packing->step = packing->panel = packing->part = 0;
 }
 
-/* Panels of 16 from outer on (count rows or columns), k from inner on (depth). */
-TARGET static void pack(char *out, bool is_left, const struct operand *operand, int64_t outer, int64_t count,
-                        int64_t inner, int64_t depth) {
-  int64_t steps = (depth + STEP - 1) / STEP, panels = (count + SIDE - 1) / SIDE;
-  bool straight = is_left == (operand->inner_stride == 1);
-  for (int64_t s = 0; s < steps; s++) {
-    int64_t k = inner + s * STEP, here = parallel_minimum(STEP, depth - s * STEP);
-    if (!straight || is_left) {
-      for (int64_t p = 0; p < panels; p++) {
-        char *step = out + (p * steps + s) * STEP_BYTES;
-        int64_t rows = parallel_minimum(SIDE, count - p * SIDE);
-        if (!straight) {
-          pack_turned(step, is_left, operand, outer + p * SIDE, rows, k, here);
-          continue;
-        }
-        const float *from = operand->data + (outer + p * SIDE) * operand->outer_stride + k;
-        for (int i = 0; i < SIDE; i++, from += operand->outer_stride) {
-          __m512 x0 = _mm512_setzero_ps(), x1 = x0;
-          if (i < rows) {
-            x0 = _mm512_maskz_loadu_ps(lanes(here), from);
-            x1 = _mm512_maskz_loadu_ps(lanes(here - SIDE), from + SIDE);
-            prefetch(from + 2 * STEP);
-            prefetch(from + 2 * STEP + SIDE);
-          }
-          split(x0, x1, step + 64 * i);
-        }
-      }
-      continue;
+/* Parts of a unit of work: a line, or of a step that is turned two halves to turn and eight pairs of lines. */
+enum { TURNED_PARTS = 10 };
+
+static int64_t packing_units(const struct packing *packing) {
+  return packing->steps * packing->panels * (packing->straight ? SIDE : TURNED_PARTS);
+}
+
+/* A line of a left operand: along its row. */
+TARGET static void pack_row(char *line, const float *from, int64_t rows, int64_t depth) {
+  __m512 x0 = _mm512_setzero_ps(), x1 = x0;
+  if (rows > 0) {
+    x0 = _mm512_maskz_loadu_ps(lanes(depth), from);
+    x1 = _mm512_maskz_loadu_ps(lanes(depth - SIDE), from + SIDE);
+    prefetch(from + 2 * STEP);
+    prefetch(from + 2 * STEP + SIDE);
+  }
+  split(x0, x1, line);
+}
+
+/* A line of a right operand: along its rows k and k + 16. */
+TARGET static void pack_column(char *line, const float *from, int64_t stride, int64_t columns, int64_t depth) {
+  __mmask16 mask = lanes(columns);
+  __m512 x0 = _mm512_maskz_loadu_ps(depth > 0 ? mask : 0, from);
+  __m512 x1 = _mm512_maskz_loadu_ps(depth > SIDE ? mask : 0, from + SIDE * stride);
+  prefetch(from + STEP * stride);
+  prefetch(from + (STEP + SIDE) * stride);
+  split(x0, x1, line);
+}
+
+/* Part of one step of one panel, the operand's contiguous direction lying across. */
+TARGET static void pack_turned(struct packing *packing, char *step, const float *from, int64_t rows, int64_t depth) {
+  const struct operand *operand = packing->operand;
+  int64_t half = packing->part;
+  if (half < 2) {
+    int64_t here = depth - half * SIDE;
+    here = here < 0 ? 0 : parallel_minimum(here, SIDE);
+    from += half * SIDE * operand->inner_stride;
+    if (packing->is_left) {
+      transpose(packing->turned[half], from, operand->inner_stride, here, rows);
+    } else {
+      for (int64_t i = 0; i < rows; i++) prefetch(from + i * operand->outer_stride + 2 * STEP);
+      transpose(packing->turned[half], from, operand->outer_stride, rows, here);
     }
-    /* All panels line by line: long pieces of the rows of a right operand. */
-    for (int i = 0; i < SIDE; i++) {
-      const float *from0 = operand->data + (k + i) * operand->inner_stride + outer;
-      const float *from1 = from0 + SIDE * operand->inner_stride;
-      int64_t ahead = 2 * STEP * operand->inner_stride;
-      for (int64_t p = 0; p < panels; p++) {
-        __mmask16 columns = lanes(count - p * SIDE);
-        __m512 x0 = _mm512_maskz_loadu_ps(i < here ? columns : 0, from0 + p * SIDE);
-        __m512 x1 = _mm512_maskz_loadu_ps(i + SIDE < here ? columns : 0, from1 + p * SIDE);
-        prefetch(from0 + p * SIDE + ahead);
-        prefetch(from1 + p * SIDE + ahead);
-        split(x0, x1, out + (p * steps + s) * STEP_BYTES + 64 * i);
-      }
+    return;
+  }
+  for (int64_t i = 2 * (half - 2); i < 2 * (half - 1); i++)
+    split(_mm512_load_ps(packing->turned[0][i]), _mm512_load_ps(packing->turned[1][i]), step + 64 * i);
+}
+
+/* The next unit, if there is one. */
+TARGET static void packing_go_on(struct packing *packing) {
+  struct packing *w = packing;
+  if (w->step == w->steps) return;
+  int64_t depth = w->depth - w->step * STEP, rows = w->count - w->panel * SIDE;
+  const float *from = w->operand->data + (w->outer + w->panel * SIDE) * w->operand->outer_stride +
+                      (w->inner + w->step * STEP) * w->operand->inner_stride;
+  char *step = w->out + (w->panel * w->steps + w->step) * STEP_BYTES;
+  if (w->straight && !w->is_left) { /* all panels line by line: long pieces of the operand's rows */
+    pack_column(step + 64 * w->part, from + w->part * w->operand->inner_stride, w->operand->inner_stride, rows,
+                depth - w->part);
+    if (++w->panel < w->panels) return;
+    w->panel = 0;
+    if (++w->part < SIDE) return;
+    w->part = 0;
+    w->step++;
+    return;
+  }
+  if (w->straight)
+    pack_row(step + 64 * w->part, from + w->part * w->operand->outer_stride, rows - w->part, depth);
+  else
+    pack_turned(w, step, from, parallel_minimum(rows, SIDE), depth);
+  if (++w->part < (w->straight ? SIDE : TURNED_PARTS)) return;
+  w->part = 0;
+  if (++w->panel < w->panels) return;
+  w->panel = 0;
+  w->step++;
+}
+
+static void packing_finish(struct packing *packing) {
+  while (packing->step < packing->steps) packing_go_on(packing);
+}
+
+/* ---- results ---- */
+
+struct plan;
+static void recompute(float *rows_out, const struct plan *plan, int64_t row, int64_t column, int64_t rows,
+                      int64_t columns, int64_t inner, int64_t depth);
+
+/* A block of results on its way to where it belongs: c = alpha · block + beta · c. */
+struct result {
+  float block[BLOCK * BLOCK] __attribute__((aligned(64)));
+  const struct plan *plan;
+  float *to;
+  int64_t stride, row, column, rows, columns, inner, depth;
+  float alpha, beta;
+  int64_t next; /* row to put next; rows: done */
+};
+
+/* The next count rows. */
+TARGET static void result_go_on(struct result *result, int64_t count) {
+  struct result *r = result;
+  enum { NAN_OR_INFINITY = 0x99 };
+  __mmask16 first = lanes(r->columns), second = lanes(r->columns - SIDE);
+  __m512 scale = _mm512_set1_ps(r->alpha), keep = _mm512_set1_ps(r->beta);
+  for (int64_t end = parallel_minimum(r->next + count, r->rows); r->next < end; r->next++) {
+    float *block = r->block + r->next * BLOCK, *to = r->to + r->next * r->stride;
+    __m512 x = _mm512_load_ps(block), y = _mm512_load_ps(block + SIDE);
+    __mmask16 bad = _mm512_mask_fpclass_ps_mask(first, x, NAN_OR_INFINITY);
+    bad |= _mm512_mask_fpclass_ps_mask(second, y, NAN_OR_INFINITY);
+    if (__builtin_expect(bad, 0)) {
+      /* An infinity less itself is what the parts made of it: let sgemm say what is really there. */
+      recompute(block, r->plan, r->row + r->next, r->column, 1, r->columns, r->inner, r->depth);
+      x = _mm512_load_ps(block), y = _mm512_load_ps(block + SIDE);
     }
+    x = _mm512_mul_ps(scale, x), y = _mm512_mul_ps(scale, y);
+    if (r->beta != 0) {
+      x = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(first, to), x);
+      y = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(second, to + SIDE), y);
+    }
+    _mm512_mask_storeu_ps(to, first, x);
+    _mm512_mask_storeu_ps(to + SIDE, second, y);
+  }
+}
+
+enum { PLACES = 6 };
+
+/* What the vector units do while tiles multiply: put the block before where it belongs, pack what comes next. */
+struct aside {
+  struct result *result;   /* NULL when there is none */
+  struct packing *packing; /* the same */
+  int64_t rows, units;     /* of them at each of the places in a step of a kernel */
+  const float *coming;     /* the block of c that is being made, so that it is in cache when its turn comes */
+  int64_t stride, coming_rows;
+};
+
+static inline void aside_go_on(struct aside *aside) {
+  for (int64_t i = 0; i < aside->rows && aside->coming_rows > 0; i++, aside->coming_rows--) {
+    __builtin_prefetch(aside->coming, 1, 3);
+    __builtin_prefetch(aside->coming + SIDE, 1, 3);
+    aside->coming += aside->stride;
+  }
+  if (aside->result) result_go_on(aside->result, aside->rows);
+  if (aside->packing) {
+    for (int64_t i = 0; i < aside->units; i++) packing_go_on(aside->packing);
   }
 }
 
@@ -238,17 +346,23 @@ TARGET static void pack(char *out, bool is_left, const struct operand *operand, 
 enum { HIGH, MIDDLE, LOW };
 
 TARGET static void kernel_2x2(float *out, const char *left0, const char *left1, const char *right0, const char *right1,
-                              int64_t steps) {
+                              int64_t steps, struct aside *aside) {
   LEFT(0, LOW), RIGHT(0, HIGH), RIGHT(1, HIGH), LEFT(1, LOW);
   for (int64_t s = 0; s < steps; s++) {
     ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
+    aside_go_on(aside);
     ADD(0, 0), ADD(0, 1), LEFT(0, MIDDLE), ADD(1, 0), ADD(1, 1), LEFT(1, MIDDLE);
+    aside_go_on(aside);
     ADD(0, 0), ADD(1, 0), RIGHT(0, MIDDLE), ADD(0, 1), ADD(1, 1), RIGHT(1, MIDDLE);
+    aside_go_on(aside);
     ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
+    aside_go_on(aside);
     ADD(0, 0), ADD(1, 0), RIGHT(0, LOW), ADD(0, 1), ADD(1, 1), RIGHT(1, LOW);
+    aside_go_on(aside);
     int64_t next = s + 1 < steps ? STEP_BYTES : 0;
     left0 += next, left1 += next, right0 += next, right1 += next;
     ADD(0, 0), ADD(0, 1), LEFT(0, LOW), ADD(1, 0), RIGHT(0, HIGH), ADD(1, 1), LEFT(1, LOW), RIGHT(1, HIGH);
+    aside_go_on(aside);
   }
   _tile_stored(SUM_00, out, BLOCK * sizeof(float));
   _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
@@ -289,9 +403,10 @@ TARGET static void kernel_1x1(float *out, const char *left0, const char *right0,
   _tile_stored(SUM_00, out, BLOCK * sizeof(float));
 }
 
-/* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right */
+/* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right; what is done aside may
+   be left unfinished. */
 TARGET static void multiply(float *out, const char *left, const char *right, int64_t steps, int64_t rows,
-                            int64_t columns) {
+                            int64_t columns, struct aside *aside) {
   size_t panel = (size_t)steps * STEP_BYTES;
   _tile_zero(SUM_00);
   _tile_zero(SUM_01);
@@ -299,42 +414,13 @@ TARGET static void multiply(float *out, const char *left, const char *right, int
   _tile_zero(SUM_11);
   __asm__ volatile("" ::: "memory"); /* the panels are written before tiles are loaded from them */
   if (rows > SIDE && columns > SIDE)
-    kernel_2x2(out, left, left + panel, right, right + panel, steps);
+    kernel_2x2(out, left, left + panel, right, right + panel, steps, aside);
   else if (columns > SIDE)
     kernel_1x2(out, left, right, right + panel, steps);
   else if (rows > SIDE)
     kernel_2x1(out, left, left + panel, right, steps);
   else
     kernel_1x1(out, left, right, steps);
-}
-
-/* ---- results ---- */
-
-TARGET static bool all_finite(const float *block, int64_t rows, int64_t columns) {
-  enum { NAN_OR_INFINITY = 0x99 };
-  __mmask16 bad = 0, first = lanes(columns), second = lanes(columns - SIDE);
-  for (int64_t i = 0; i < rows; i++, block += BLOCK) {
-    bad |= _mm512_mask_fpclass_ps_mask(first, _mm512_load_ps(block), NAN_OR_INFINITY);
-    bad |= _mm512_mask_fpclass_ps_mask(second, _mm512_load_ps(block + SIDE), NAN_OR_INFINITY);
-  }
-  return bad == 0;
-}
-
-/* c = alpha · block + beta · c */
-TARGET static void put(float *c, int64_t ldc, const float *block, int64_t rows, int64_t columns, float alpha,
-                       float beta) {
-  __mmask16 first = lanes(columns), second = lanes(columns - SIDE);
-  __m512 scale = _mm512_set1_ps(alpha), keep = _mm512_set1_ps(beta);
-  for (int64_t i = 0; i < rows; i++, c += ldc, block += BLOCK) {
-    __m512 x = _mm512_mul_ps(scale, _mm512_load_ps(block));
-    __m512 y = _mm512_mul_ps(scale, _mm512_load_ps(block + SIDE));
-    if (beta != 0) {
-      x = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(first, c), x);
-      y = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(second, c + SIDE), y);
-    }
-    _mm512_mask_storeu_ps(c, first, x);
-    _mm512_mask_storeu_ps(c + SIDE, second, y);
-  }
 }
 
 /* ---- one product ---- */
@@ -378,88 +464,154 @@ static bool plan_make(struct plan *plan, const struct gemm_product *product, int
   int64_t fair = round_up((streamed_length + 2 * threads - 1) / (2 * threads), BLOCK);
   plan->strip = parallel_minimum(strip, fair);
   plan->shared_bytes = panel_bytes(plan->shared, plan->depth);
-  plan->thread_bytes = panel_bytes(plan->strip, plan->depth);
+  plan->thread_bytes = 2 * panel_bytes(plan->strip, plan->depth);
   if (p->take) plan->thread_bytes += (size_t)BLOCK * (size_t)at_least(plan->shared, plan->strip) * sizeof(float);
   plan->buffer = memory_acquire(plan->shared_bytes + (size_t)threads * plan->thread_bytes);
   return plan->buffer != NULL;
 }
 
-/* The 32 × 32 block of results at (row, column) over k from inner on, wherever its infinities come from. */
-static void block_of(float *block, const struct plan *plan, const char *left, const char *right, int64_t row,
-                     int64_t column, int64_t rows, int64_t columns, int64_t inner, int64_t depth) {
-  multiply(block, left, right, round_up(depth, STEP) / STEP, rows, columns);
-  if (all_finite(block, rows, columns)) return;
-  /* An infinity less itself is what the parts made of it: let sgemm say what is really there. */
+/* rows × columns results at (row, column) over k from inner on, as sgemm has them; a block's row is 32 long */
+static void recompute(float *rows_out, const struct plan *plan, int64_t row, int64_t column, int64_t rows,
+                      int64_t columns, int64_t inner, int64_t depth) {
   const struct operand *a = &plan->left, *b = &plan->right;
   const struct gemm_product *p = plan->product;
   cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans,
               (int)rows, (int)columns, (int)depth, 1, a->data + row * a->outer_stride + inner * a->inner_stride,
-              (int)p->lda, b->data + column * b->outer_stride + inner * b->inner_stride, (int)p->ldb, 0, block, BLOCK);
+              (int)p->lda, b->data + column * b->outer_stride + inner * b->inner_stride, (int)p->ldb, 0, rows_out,
+              BLOCK);
 }
 
-/* A packed strip (from streamed on, count) times the shared block (from shared on, shared_count). */
-static void strip_times_shared(const struct plan *plan, const char *strip, float *taken, int64_t streamed,
-                               int64_t count, int64_t shared, int64_t shared_count, int64_t inner, int64_t depth) {
-  float block[BLOCK * BLOCK] __attribute__((aligned(64)));
+/* One thread's share of a product. */
+struct share {
+  const struct plan *plan;
+  char *strip[2]; /* the one in use and the one being packed */
+  float *taken;   /* rows to hand out */
+  struct packing packing;
+  struct result result[2];
+};
+
+/* A stretch of both operands: strip (streamed from … on) times shared block (shared from … on), k from inner on. */
+struct stretch {
+  int64_t shared, shared_count, inner, depth, streamed, count;
+};
+
+/* The packed strip times the shared block; meanwhile share->packing goes on. */
+static void strip_times_shared(struct share *share, const char *strip, const struct stretch *at) {
+  const struct plan *plan = share->plan;
   const struct gemm_product *p = plan->product;
   bool left_is_shared = plan->left_is_shared;
   /* Rows are the outer loop where whole pieces of them are handed out; else the strip is, to stay in the first
      cache. */
   bool shared_is_outer = p->take && left_is_shared;
-  int64_t outer_count = shared_is_outer ? shared_count : count, inner_count = shared_is_outer ? count : shared_count;
-  float beta = inner == 0 ? p->beta : 1;
+  int64_t outer_count = shared_is_outer ? at->shared_count : at->count;
+  int64_t inner_count = shared_is_outer ? at->count : at->shared_count;
+  int64_t steps = (at->depth + STEP - 1) / STEP;
+  int64_t places = at_least(outer_count / BLOCK * (inner_count / BLOCK) / (p->lower ? 2 : 1), 1) * steps * PLACES;
+  struct aside aside = {.packing = &share->packing,
+                        .rows = (BLOCK + steps * PLACES - 1) / (steps * PLACES),
+                        .units = (packing_units(&share->packing) + places - 1) / places};
+  int which = 0;
   for (int64_t i = 0; i < outer_count; i += BLOCK) {
     for (int64_t j = 0; j < inner_count; j += BLOCK) {
       int64_t in_shared = shared_is_outer ? i : j, in_strip = shared_is_outer ? j : i;
-      const char *shared_panel = plan->buffer + panel_bytes(in_shared, depth);
-      const char *strip_panel = strip + panel_bytes(in_strip, depth);
-      int64_t shared_here = parallel_minimum(BLOCK, shared_count - in_shared);
-      int64_t strip_here = parallel_minimum(BLOCK, count - in_strip);
-      int64_t row = left_is_shared ? shared + in_shared : streamed + in_strip;
-      int64_t column = left_is_shared ? streamed + in_strip : shared + in_shared;
-      int64_t rows = left_is_shared ? shared_here : strip_here, columns = left_is_shared ? strip_here : shared_here;
-      if (p->lower && column > row + rows - 1) continue;
-      float *to = p->take ? taken + j : p->c + row * p->ldc + column;
-      if (!p->take) {
-        for (int64_t r = 0; r < rows; r++) {
-          __builtin_prefetch(to + r * p->ldc, 1, 3);
-          __builtin_prefetch(to + r * p->ldc + SIDE, 1, 3);
-        }
-      }
-      block_of(block, plan, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
-               row, column, rows, columns, inner, depth);
-      put(to, p->take ? inner_count : p->ldc, block, rows, columns, p->alpha, p->take ? 0 : beta);
+      const char *shared_panel = plan->buffer + panel_bytes(in_shared, at->depth);
+      const char *strip_panel = strip + panel_bytes(in_strip, at->depth);
+      int64_t shared_here = parallel_minimum(BLOCK, at->shared_count - in_shared);
+      int64_t strip_here = parallel_minimum(BLOCK, at->count - in_strip);
+      struct result *result = &share->result[which];
+      result->row = left_is_shared ? at->shared + in_shared : at->streamed + in_strip;
+      result->column = left_is_shared ? at->streamed + in_strip : at->shared + in_shared;
+      result->rows = left_is_shared ? shared_here : strip_here;
+      result->columns = left_is_shared ? strip_here : shared_here;
+      if (p->lower && result->column > result->row + result->rows - 1) continue;
+      result->plan = plan;
+      result->to = p->take ? share->taken + j : p->c + result->row * p->ldc + result->column;
+      result->stride = p->take ? inner_count : p->ldc;
+      result->inner = at->inner, result->depth = at->depth;
+      result->alpha = p->alpha, result->beta = p->take ? 0 : at->inner == 0 ? p->beta : 1;
+      result->next = 0;
+      aside.coming = result->to, aside.stride = p->ldc, aside.coming_rows = p->take ? 0 : result->rows;
+      multiply(result->block, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
+               steps, result->rows, result->columns, &aside);
+      if (aside.result) result_go_on(aside.result, BLOCK);
+      aside.result = result;
+      which = 1 - which;
     }
     if (p->take) {
-      int64_t row = (left_is_shared ? shared : streamed) + i, column = left_is_shared ? streamed : shared;
+      result_go_on(aside.result, BLOCK);
+      aside.result = NULL;
+      int64_t row = (left_is_shared ? at->shared : at->streamed) + i;
+      int64_t column = left_is_shared ? at->streamed : at->shared;
       int64_t rows = parallel_minimum(BLOCK, outer_count - i);
-      for (int64_t r = 0; r < rows; r++) p->take(p->context, row + r, column, inner_count, taken + r * inner_count);
+      for (int64_t r = 0; r < rows; r++)
+        p->take(p->context, row + r, column, inner_count, share->taken + r * inner_count);
     }
   }
+  if (aside.result) result_go_on(aside.result, BLOCK);
+  packing_finish(&share->packing);
 }
 
-/* What one thread of a team does; all go through the same blocks. */
+/* The stretch after this one among those of a thread, in the order of all threads; false after the last. */
+static bool stretch_next(struct stretch *at, const struct plan *plan, int64_t first, int64_t between) {
+  int64_t streamed = (plan->left_is_shared ? &plan->right : &plan->left)->outer;
+  int64_t shared = (plan->left_is_shared ? &plan->left : &plan->right)->outer;
+  at->streamed += between;
+  if (at->streamed >= streamed) {
+    at->streamed = first;
+    at->inner += plan->depth;
+    if (at->inner >= plan->product->k) {
+      at->inner = 0;
+      at->shared += plan->shared;
+      if (at->shared >= shared) return false;
+    }
+  }
+  at->count = parallel_minimum(plan->strip, streamed - at->streamed);
+  at->depth = parallel_minimum(plan->depth, plan->product->k - at->inner);
+  at->shared_count = parallel_minimum(plan->shared, shared - at->shared);
+  return true;
+}
+
+/* What one thread of a team does; all go through the same shared blocks. Strips go round the threads. */
 static void plan_run(const struct plan *plan) {
   const struct operand *shared = plan->left_is_shared ? &plan->left : &plan->right;
   const struct operand *streamed = plan->left_is_shared ? &plan->right : &plan->left;
   int64_t k = plan->product->k;
-  char *strip = plan->buffer + plan->shared_bytes + (size_t)omp_get_thread_num() * plan->thread_bytes;
-  float *taken = (float *)(strip + panel_bytes(plan->strip, plan->depth));
+  char *mine = plan->buffer + plan->shared_bytes + (size_t)omp_get_thread_num() * plan->thread_bytes;
+  size_t strip_bytes = panel_bytes(plan->strip, plan->depth);
+  struct share share = {.plan = plan, .strip = {mine, mine + strip_bytes}, .taken = (float *)(mine + 2 * strip_bytes)};
+  struct packing shared_packing;
+  int64_t first = omp_get_thread_num() * plan->strip, between = omp_get_num_threads() * plan->strip;
+  bool any = first < streamed->outer;
+  struct stretch next = {.streamed = first - between};
+  int which = 0;
+  if (any) {
+    stretch_next(&next, plan, first, between);
+    packing_begin(&share.packing, share.strip[0], !plan->left_is_shared, streamed, next.streamed, next.count,
+                  next.inner, next.depth);
+    packing_finish(&share.packing);
+  }
   tiles_configure();
   for (int64_t start = 0; start < shared->outer; start += plan->shared) {
     int64_t count = parallel_minimum(plan->shared, shared->outer - start);
     for (int64_t inner = 0; inner < k; inner += plan->depth) {
       int64_t depth = parallel_minimum(plan->depth, k - inner);
 #pragma omp for schedule(static)
-      for (int64_t i = 0; i < count; i += BLOCK)
-        pack(plan->buffer + panel_bytes(i, depth), plan->left_is_shared, shared, start + i,
-             parallel_minimum(BLOCK, count - i), inner, depth);
-#pragma omp for schedule(dynamic)
-      for (int64_t i = 0; i < streamed->outer; i += plan->strip) {
-        int64_t here = parallel_minimum(plan->strip, streamed->outer - i);
-        pack(strip, !plan->left_is_shared, streamed, i, here, inner, depth);
-        strip_times_shared(plan, strip, taken, i, here, start, count, inner, depth);
+      for (int64_t i = 0; i < count; i += BLOCK) {
+        packing_begin(&shared_packing, plan->buffer + panel_bytes(i, depth), plan->left_is_shared, shared, start + i,
+                      parallel_minimum(BLOCK, count - i), inner, depth);
+        packing_finish(&shared_packing);
       }
+      while (any && next.shared == start && next.inner == inner) {
+        struct stretch now = next;
+        any = stretch_next(&next, plan, first, between);
+        if (any) {
+          packing_begin(&share.packing, share.strip[1 - which], !plan->left_is_shared, streamed, next.streamed,
+                        next.count, next.inner, next.depth);
+        }
+        strip_times_shared(&share, share.strip[which], &now);
+        which = 1 - which;
+      }
+#pragma omp barrier
     }
   }
   tiles_release();
