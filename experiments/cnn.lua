@@ -26,7 +26,7 @@ experiment.run {
     momentum = grid { learning_rate = { 0.003, 0.01, 0.03 }, initialisation = "he" },
     adam = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, initialisation = "he" },
     adamw = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, initialisation = "he" },
-    gls = grid { damping = { 0.003, 0.01, 0.03 }, rows = 1, initialisation = "he" },
+    gls = grid { damping = { 0.003, 0.01, 0.03 }, initialisation = "he" },
     ["gls-matched"] = grid { learning_rate = { 5e-4, 1e-3, 2e-3 }, damping = 1, initialisation = "he" },
     ["gls-graft"] = grid { learning_rate = { 0.03, 0.1, 0.3 }, damping = 1, initialisation = "he" },
   },

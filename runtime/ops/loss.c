@@ -497,7 +497,7 @@ static const char *const cross_entropy_samples[] = {
 
 const struct op loss_ops[] = {
     {.name = "mse", .parameter = {TENSOR_PARAMETER("prediction"), TENSOR_PARAMETER("target"), SUM_PARAMETER},
-     .flags = OP_SAVES_INPUTS, PAIR_FUNCTIONS, .samples = pair_samples,
+     .flags = OP_SAVES_INPUTS | OP_QUADRATIC, PAIR_FUNCTIONS, .samples = pair_samples,
      .doc = "mean (or sum) over all elements of (prediction - target)²",
      .family = &(const struct loss_rule){.values = mse_values, .by_prediction = mse_by_prediction,
                                          .curvature = mse_curvature}},

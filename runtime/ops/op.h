@@ -55,13 +55,14 @@ struct op_call {
 };
 
 enum op_flag {
-  OP_VIEW = 1,           /* forward makes output itself, a view of input 0 */
-  OP_SAVES_INPUTS = 2,   /* vjp or jvp read the values of inputs (shapes are always there) */
-  OP_SAVES_OUTPUT = 4,   /* vjp or jvp read the values of the output */
-  OP_NO_GRADIENT = 8,    /* has no derivative (comparisons, argmax); vjp and jvp are NULL */
-  OP_ROWWISE = 16,       /* row i of the output (first dimension) depends on row i of the batch inputs alone */
-  OP_CONSTANT = 32,      /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
-  OP_DIRECT_FACTORS = 64 /* factors are views of what is there: forming them costs nothing */
+  OP_VIEW = 1,            /* forward makes output itself, a view of input 0 */
+  OP_SAVES_INPUTS = 2,    /* vjp or jvp read the values of inputs (shapes are always there) */
+  OP_SAVES_OUTPUT = 4,    /* vjp or jvp read the values of the output */
+  OP_NO_GRADIENT = 8,     /* has no derivative (comparisons, argmax); vjp and jvp are NULL */
+  OP_ROWWISE = 16,        /* row i of the output (first dimension) depends on row i of the batch inputs alone */
+  OP_CONSTANT = 32,       /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
+  OP_DIRECT_FACTORS = 64, /* factors are views of what is there: forming them costs nothing */
+  OP_QUADRATIC = 128      /* a loss whose Hessian is the same everywhere */
 };
 
 /* The affine view of a call: output Z = A W + 1 bᵀ, for layers whose weight gradient is Aᵀ G. */

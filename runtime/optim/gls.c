@@ -166,8 +166,18 @@ static int curvatures(struct step *step, struct row_block block, bool with_momen
   return status;
 }
 
+static const double QUADRATIC_ROWS = 0.25;
+
+static bool losses_are_quadratic(void) {
+  for (const struct node *node = tape_first(); node; node = node->next)
+    if (node->call.op->hessian_product && node->loss_weight != 0 && !(node->call.op->flags & OP_QUADRATIC))
+      return false;
+  return true;
+}
+
 static struct row_block choose_block(int64_t batch, double fraction) {
   struct row_block block = {.batch = batch};
+  if (fraction < 0) fraction = losses_are_quadratic() ? QUADRATIC_ROWS : 1;
   int64_t rows = (int64_t)ceil(fraction * (double)batch);
   if (rows < CURVATURE_ROWS_LEAST) rows = CURVATURE_ROWS_LEAST;
   if (rows >= batch) return block;

@@ -44,11 +44,13 @@ enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };
 enum gls_statistics { STATISTICS_BATCH, STATISTICS_MOVING };
 
 struct gls_options {
-  double damping;          /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
-  bool automatic;          /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
-  double learning_rate;    /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
-  double delta;            /* of the automatic step */
-  double rows;             /* fraction of the batch's rows for the curvature, 0 to 1 */
+  double damping;       /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
+  bool automatic;       /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
+  double learning_rate; /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
+  double delta;         /* of the automatic step */
+  /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter where the loss is quadratic, else all
+     (where a few samples carry the curvature, a part of the batch misses them, and the step is far too long). */
+  double rows;
   double momentum;         /* β */
   bool automatic_momentum; /* η and μ together */
   enum gls_graft graft;

@@ -10,7 +10,8 @@ local options = require "gls.options"
 --   every step; or a number η (0.1 to 0.3 suits cross-entropy; with `graft` see there)
 -- @field damping = 0.01 ρ, relative: λ = ρ · tr(AᵀA/n) / min(rows, d)
 -- @field delta = 0.3 caution of the automatic step: curvature × (1 + delta)
--- @field rows = 0.25 fraction of the batch's rows that the curvature is measured on
+-- @field rows = "auto" fraction of the batch's rows that the curvature is measured on; "auto": a quarter for a
+--   quadratic loss, else all (in a classifier few samples carry the curvature late in training; a part misses them)
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
 -- @field graft nil; "sgd": the step has the norm of SGD's at `learning_rate`; "rms": each layer's step has root mean
 --   square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9, damping = 1,
@@ -26,7 +27,7 @@ local options = require "gls.options"
 -- @field fallback = "adam" for parameters without factors (norms, embeddings), or "sgd"
 -- @field fallback_learning_rate = 1e-3 of the fallback, times the schedule's factor
 local GLS = base.class("GLS", {
-  learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = 0.25, momentum = options.any(0),
+  learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, per_layer = false, statistics = "batch", decay = 0.95, refresh = 5, weight_decay = 0, trust = 0,
   verify = false, statistics_rows = 4096, fallback = "adam", fallback_learning_rate = 1e-3,
 })
@@ -44,6 +45,10 @@ local function check(settings)
   end
   if type(momentum) == "number" and (momentum < 0 or momentum >= 1) then
     fail("momentum is at least 0 and below 1, got %g", momentum)
+  end
+  local rows = settings.rows
+  if rows ~= "auto" and (type(rows) ~= "number" or rows <= 0 or rows > 1) then
+    fail('rows is above 0 and at most 1, or "auto", got %s', tostring(rows))
   end
   if settings.damping <= 0 or settings.damping ~= settings.damping then
     fail("damping is above 0 (1e-2 to 1e-1 is a good start), got %g", settings.damping)
@@ -114,6 +119,7 @@ local function step_fallback(self, group, settings)
 end
 
 function GLS:update(group, settings)
+  if settings.rows == "auto" then settings.rows = -1 end
   settings.automatic = settings.learning_rate == "auto"
   if settings.automatic then settings.learning_rate = settings.factor end
   settings.automatic_momentum = settings.momentum == "auto"
