@@ -268,6 +268,8 @@ static void show_values(lua_State *L, int base) {
 void cli_prompt(lua_State *L) {
   struct prompt prompt = {.L = L};
   open_editor(&prompt);
+  /* Between a line and its run there is nothing to interrupt, and nothing may end the program. */
+  if (prompt.editor) signal(SIGINT, SIG_IGN);
   int base = lua_gettop(L);
   if (push_function(L, "start")) {
     lua_pushliteral(L, GLSRUN_VERSION);
