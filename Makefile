@@ -116,7 +116,9 @@ test:
 check: all $(BUILD)/test-core-float $(BUILD)/test-core-double
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run
 
-bench: all
+bench:
+	@tests/setup test
+	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/run
 
 lint:
