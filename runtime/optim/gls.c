@@ -311,6 +311,13 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
   return STATUS_OK;
 }
 
+static int factorise_all(struct step *step) {
+  int failures = 0;
+#pragma omp parallel for schedule(dynamic) reduction(+ : failures) if (step->count > 1)
+  for (int i = 0; i < step->count; i++) failures += layer_factorise(&step->system[i]) != STATUS_OK;
+  return failures ? status_error("gls: LAPACK refused the Cholesky factorisation of %d layers", failures) : STATUS_OK;
+}
+
 static int solve_all(struct gls *gls, struct step *step, struct tensor *const *parameter,
                      const struct gls_options *options, double samples, bool *finite) {
   double damping = options->damping * gls->report.damping_scale;
@@ -321,7 +328,12 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
     if (!is_layer) continue;
     step->count++; /* from here on closed by the caller */
     system->layer = &gls->layer[i];
-    STATUS_TRY(layer_solve(system, options, damping, samples, &gls->report));
+    STATUS_TRY(layer_prepare(system, options, damping, samples));
+  }
+  STATUS_TRY(factorise_all(step));
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    STATUS_TRY(layer_solve(system, options, &gls->report));
     if (options->momentum > 0 && options->statistics == STATISTICS_BATCH) STATUS_TRY(take_momentum(system, options));
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;

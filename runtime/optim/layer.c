@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/parallel.h"
 #include "../base/vector.h"
 
 enum { CHOLESKY_TRIES = 12 };
@@ -148,22 +149,22 @@ static double trace_of(const real *a, int64_t n) {
   return sum;
 }
 
-/* factor := Cholesky of (a + λ I); λ is raised tenfold while that fails. *failed when it never works. */
-static int damped_cholesky(const struct tensor *a, struct tensor *factor, double *lambda, struct gls_report *report,
-                           bool *failed) {
-  int64_t n = a->shape.size[0];
-  real *out = tensor_real(factor);
-  *failed = true;
-  if (!isfinite(*lambda)) return STATUS_OK;
-  if (!(*lambda > 0)) *lambda = 1e-30; /* A is zero: any damping gives U = 0 */
-  for (int attempt = 0; attempt < CHOLESKY_TRIES && *failed; attempt++) {
+/* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. */
+int layer_factorise(struct gls_system *system) {
+  if (!system->stale) return STATUS_OK;
+  int64_t n = system->matrix->shape.size[0];
+  real *out = tensor_real(system->factor);
+  system->failed = true;
+  if (!isfinite(system->lambda)) return STATUS_OK;
+  if (!(system->lambda > 0)) system->lambda = 1e-30; /* A is zero: any damping gives U = 0 */
+  for (int attempt = 0; attempt < CHOLESKY_TRIES && system->failed; attempt++) {
     if (attempt > 0) {
-      *lambda *= 10;
-      report->cholesky_retries++;
+      system->lambda *= 10;
+      system->retries++;
     }
-    memcpy(out, tensor_real(a), (size_t)(n * n) * sizeof(real));
-    for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)*lambda;
-    STATUS_TRY(linalg_cholesky(out, n, failed));
+    memcpy(out, tensor_real(system->matrix), (size_t)(n * n) * sizeof(real));
+    for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)system->lambda;
+    STATUS_TRY(linalg_cholesky(out, n, &system->failed));
   }
   return STATUS_OK;
 }
@@ -186,11 +187,11 @@ static struct tensor *dual_matrix(const struct gls_system *system) {
 }
 
 /* ‖AᵀG‖² = n ⟨G, K G⟩ */
-static int dual_gradient_square(struct gls_system *system, struct tensor *k) {
+static int dual_gradient_square(struct gls_system *system) {
   int64_t rows = system->rows, columns = system->outputs;
   struct tensor *product = matrix(rows, columns);
   if (!product) return STATUS_ERROR;
-  real *value = tensor_real(k);
+  real *value = tensor_real(system->matrix);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = i + 1; j < rows; j++) value[i * rows + j] = value[j * rows + i];
   matmul_gemm(false, false, rows, columns, rows, 1, value, rows, tensor_real(system->g), columns, 0,
@@ -200,34 +201,22 @@ static int dual_gradient_square(struct gls_system *system, struct tensor *k) {
   return STATUS_OK;
 }
 
-/* α, A U and their products; *failed when the result is not finite. */
-static int solve_dual(struct gls_system *system, const struct gls_options *options, double damping,
-                      struct gls_report *report, bool *failed) {
-  struct tensor *k = dual_matrix(system);
-  struct tensor *factor = k ? matrix(system->rows, system->rows) : NULL;
-  system->alpha = factor ? tensor_copy(system->g) : NULL;
+/* α, A U and their products. */
+static int solve_dual(struct gls_system *system, const struct gls_options *options) {
+  system->alpha = tensor_copy(system->g);
   system->product = system->alpha ? matrix(system->rows, system->outputs) : NULL;
-  int status = system->product ? STATUS_OK : STATUS_ERROR;
-  if (status == STATUS_OK) {
-    int64_t least = system->rows < system->extended ? system->rows : system->extended;
-    system->lambda = damping * trace_of(tensor_real(k), system->rows) / (double)(least > 0 ? least : 1);
-    status = damped_cholesky(k, factor, &system->lambda, report, failed);
-  }
-  if (status == STATUS_OK && !*failed) {
-    status = linalg_cholesky_solve(tensor_real(factor), system->rows, tensor_real(system->alpha), system->outputs);
-    int64_t count = tensor_count(system->alpha);
-    real n = (real)system->samples;
-    vector_combine(tensor_real(system->product), 0, tensor_real(system->g), n, count);
-    vector_combine(tensor_real(system->product), 1, tensor_real(system->alpha),
-                   (real)(-system->samples * system->lambda), count);
-    system->gradient_dot_u = dot(system->g, system->product);
-    system->u_square = dot(system->alpha, system->product);
-    *failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
-    if (status == STATUS_OK && options->graft == GRAFT_SGD) status = dual_gradient_square(system, k);
-  }
-  tensor_release(k);
-  tensor_release(factor);
-  return status;
+  if (!system->product) return STATUS_ERROR;
+  STATUS_TRY(
+      linalg_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->alpha), system->outputs));
+  int64_t count = tensor_count(system->alpha);
+  const real *g = tensor_real(system->g), *alpha = tensor_real(system->alpha);
+  real *product = tensor_real(system->product), n = (real)system->samples, lambda = (real)system->lambda;
+#pragma omp parallel for simd schedule(static) if (count > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < count; i++) product[i] = n * (g[i] - lambda * alpha[i]);
+  system->gradient_dot_u = dot(system->g, system->product);
+  system->u_square = dot(system->alpha, system->product);
+  system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
+  return options->graft == GRAFT_SGD ? dual_gradient_square(system) : STATUS_OK;
 }
 
 /* S = scale · [A 1]ᵀ[A 1] / n, lower triangle. */
@@ -276,61 +265,50 @@ int layer_form_gradient(struct gls_system *system) {
   return STATUS_OK;
 }
 
-static int solve_primal(struct gls_system *system, const struct gls_options *options, double damping, double scale,
-                        struct gls_report *report, bool *failed) {
+/* S, averaged over steps where the statistics move. */
+static int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
-  bool moving = options->statistics == STATISTICS_MOVING;
-  STATUS_TRY(layer_form_gradient(system));
-  int64_t size = system->extended;
-  struct tensor *s = primal_matrix(system, scale), *factor = NULL;
+  struct tensor *s = primal_matrix(system, scale);
   if (!s) return STATUS_ERROR;
-  if (moving && layer->covariance) { /* the average starts as a plain mean, so that it needs no correction */
+  if (options->statistics == STATISTICS_MOVING && layer->covariance) {
+    /* the average starts as a plain mean, so that it needs no correction */
     double t = (double)layer->updates, keep = t / (t + 1) < options->decay ? t / (t + 1) : options->decay;
-    vector_combine(tensor_real(layer->covariance), (real)keep, tensor_real(s), (real)(1 - keep), size * size);
+    vector_combine(tensor_real(layer->covariance), (real)keep, tensor_real(s), (real)(1 - keep), tensor_count(s));
     tensor_release(s);
     s = tensor_retain(layer->covariance);
-  } else if (moving) {
+  } else if (options->statistics == STATISTICS_MOVING) {
     layer->covariance = tensor_retain(s);
   }
-  int status = STATUS_OK;
-  *failed = false;
-  bool stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
-  if (stale) {
-    int64_t least = !moving && system->rows < size ? system->rows : size;
-    system->lambda = damping * trace_of(tensor_real(s), size) / (double)(least > 0 ? least : 1);
-    factor = matrix(size, size);
-    status = factor ? damped_cholesky(s, factor, &system->lambda, report, failed) : STATUS_ERROR;
-    if (status == STATUS_OK && moving && !*failed) {
-      tensor_release(layer->cholesky);
-      layer->cholesky = tensor_retain(factor);
-    }
-  } else {
-    factor = tensor_retain(layer->cholesky);
+  system->matrix = s;
+  return STATUS_OK;
+}
+
+/* U and its products. */
+static int solve_primal(struct gls_system *system, const struct gls_options *options) {
+  struct gls_layer *layer = system->layer;
+  bool moving = options->statistics == STATISTICS_MOVING;
+  if (moving && system->stale) {
+    tensor_release(layer->cholesky);
+    layer->cholesky = tensor_retain(system->factor);
   }
-  if (moving) layer->updates++;
-  tensor_release(s);
-  if (status == STATUS_OK && !*failed) {
-    const struct tensor *from = system->gradient;
-    if (moving && options->momentum > 0) { /* moving statistics: momentum is on the gradient */
-      int64_t count = tensor_count(system->gradient);
-      if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
-      if (layer->velocity)
-        vector_combine(tensor_real(layer->velocity), (real)options->momentum, tensor_real(system->gradient),
-                       (real)(1 - options->momentum), count);
-      from = layer->velocity;
-    }
-    system->u = from ? tensor_copy(from) : NULL;
-    status = system->u ? linalg_cholesky_solve(tensor_real(factor), size, tensor_real(system->u), system->outputs)
-                       : STATUS_ERROR;
-    if (status == STATUS_OK) {
-      system->gradient_dot_u = dot(system->gradient, system->u);
-      system->u_square = dot(system->u, system->u);
-      system->gradient_square = dot(system->gradient, system->gradient);
-      *failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
-    }
+  STATUS_TRY(layer_form_gradient(system));
+  const struct tensor *from = system->gradient;
+  if (moving && options->momentum > 0) { /* moving statistics: momentum is on the gradient */
+    if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
+    if (!layer->velocity) return STATUS_ERROR;
+    vector_combine(tensor_real(layer->velocity), (real)options->momentum, tensor_real(system->gradient),
+                   (real)(1 - options->momentum), tensor_count(system->gradient));
+    from = layer->velocity;
   }
-  tensor_release(factor);
-  return status;
+  system->u = tensor_copy(from);
+  if (!system->u) return STATUS_ERROR;
+  STATUS_TRY(
+      linalg_cholesky_solve(tensor_real(system->factor), system->extended, tensor_real(system->u), system->outputs));
+  system->gradient_dot_u = dot(system->gradient, system->u);
+  system->u_square = dot(system->u, system->u);
+  system->gradient_square = dot(system->gradient, system->gradient);
+  system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
+  return STATUS_OK;
 }
 
 /* SGD's direction on this layer, on the scale of a direction damped by the mean eigenvalue. */
@@ -353,19 +331,33 @@ static int fall_back(struct gls_system *system, struct gls_report *report) {
   return STATUS_OK;
 }
 
-int layer_solve(struct gls_system *system, const struct gls_options *options, double damping, double samples,
-                struct gls_report *report) {
+int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples) {
   double scale;
+  struct gls_layer *layer = system->layer;
+  bool moving = options->statistics == STATISTICS_MOVING;
   STATUS_TRY(gather(system, options, &scale));
   system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
   if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
-  bool failed = false, dual = options->statistics == STATISTICS_BATCH && system->rows <= system->extended &&
-                              !system->weight->gradient->dense && all_direct(system);
-  if (dual)
-    STATUS_TRY(solve_dual(system, options, damping, report, &failed));
-  else
-    STATUS_TRY(solve_primal(system, options, damping, scale, report, &failed));
-  return failed ? fall_back(system, report) : STATUS_OK;
+  system->dual = !moving && system->rows <= system->extended && !system->weight->gradient->dense && all_direct(system);
+  if (system->dual) {
+    system->matrix = dual_matrix(system);
+    if (!system->matrix) return STATUS_ERROR;
+  } else {
+    STATUS_TRY(primal_statistics(system, options, scale));
+  }
+  int64_t size = system->matrix->shape.size[0];
+  int64_t least = !moving && system->rows < system->extended ? system->rows : system->extended;
+  system->stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
+  system->lambda = damping * trace_of(tensor_real(system->matrix), size) / (double)(least > 0 ? least : 1);
+  system->factor = system->stale ? matrix(size, size) : tensor_retain(layer->cholesky);
+  if (moving) layer->updates++;
+  return system->factor ? STATUS_OK : STATUS_ERROR;
+}
+
+int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report) {
+  report->cholesky_retries += system->retries;
+  if (!system->failed) STATUS_TRY(system->dual ? solve_dual(system, options) : solve_primal(system, options));
+  return system->failed ? fall_back(system, report) : STATUS_OK;
 }
 
 /* ---- using the direction ---- */

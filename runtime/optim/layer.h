@@ -12,6 +12,11 @@ struct gls_system {
   int64_t rows;                 /* of A, all uses stacked */
   double samples;               /* n */
   double lambda;
+  bool dual;
+  struct tensor *matrix, *factor; /* K or S, and the Cholesky factor of it + λI */
+  bool stale;                     /* factor has still to be made from matrix */
+  bool failed;                    /* no damping made it positive definite, or the solution is not finite */
+  int64_t retries;
   struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m) */
   struct tensor *alpha;    /* dual: (K + λI)⁻¹ G */
   struct tensor *product;  /* dual: A U = n (G − λ α) */
@@ -25,9 +30,12 @@ struct gls_system {
    says whether a bias may be stepped with its weight. */
 int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
                bool *is_layer);
-/* U and its products. damping is ρ with all that guards have put on it. */
-int layer_solve(struct gls_system *system, const struct gls_options *options, double damping, double samples,
-                struct gls_report *report);
+/* The direction in three steps, so that the factorisations of all layers, each too small for several threads, run side
+   by side: the matrix K or S; its factor (safe to call for several layers at once); U and its products. damping is ρ
+   with all that guards have put on it. */
+int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples);
+int layer_factorise(struct gls_system *system);
+int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report);
 /* Makes u (from α), and gradient. */
 int layer_form_direction(struct gls_system *system);
 int layer_form_gradient(struct gls_system *system);
