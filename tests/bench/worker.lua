@@ -215,6 +215,13 @@ end
 
 function commands.memory() return { resting = resting, peak = status_bytes("VmHWM") } end
 
+-- JSON knows one kind of number: whole ones are integers here.
+local function with_integers(value)
+  if type(value) ~= "table" then return math.type(value) == "float" and math.tointeger(value) or value end
+  for key, part in pairs(value) do value[key] = with_integers(part) end
+  return value
+end
+
 local function answer(reply)
   io.write(cjson.encode(reply), "\n")
   io.flush()
@@ -223,7 +230,7 @@ end
 local process = io.open("/proc/self/stat"):read("n")
 answer { process = math.tointeger(process), version = "glsrun" }
 for line in io.lines() do
-  local request = cjson.decode(line)
+  local request = with_integers(cjson.decode(line))
   local done, reply = pcall(commands[request["do"]], request)
   answer(done and reply or { missing = tostring(reply) })
 end
