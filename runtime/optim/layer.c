@@ -11,7 +11,8 @@
 enum { CHOLESKY_TRIES = 12 };
 
 void layer_close(struct gls_system *system) {
-  struct tensor **owned[] = {&system->a, &system->g, &system->alpha, &system->product, &system->gradient, &system->u};
+  struct tensor **owned[] = {&system->a,        &system->g, &system->alpha,  &system->product,
+                             &system->gradient, &system->u, &system->matrix, &system->factor};
   for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
     tensor_release(*owned[i]);
     *owned[i] = NULL;
