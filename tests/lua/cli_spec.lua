@@ -221,7 +221,8 @@ describe("glsrun", function()
     local function type_keys(steps)
       local log, keys = folder .. "/screen", folder .. "/keys"
       assert(os.execute("rm -f " .. quote(log) .. "; mkfifo " .. quote(keys)))
-      local command = "timeout 60 script -qfec " .. quote(glsrun) .. " " .. quote(log)
+      -- exec: the shell would otherwise get Ctrl-C too.
+      local command = "timeout 60 script -qfec " .. quote("exec " .. quote(glsrun)) .. " " .. quote(log)
       assert(os.execute("unset LD_PRELOAD; " .. home .. command .. " < " .. quote(keys) .. " > /dev/null 2>&1 &"))
       local terminal = assert(io.open(keys, "w"))
       terminal:setvbuf "no"
