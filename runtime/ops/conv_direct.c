@@ -112,11 +112,15 @@ static int direct_list_taps(struct direct *plan, const struct conv_axis *y, cons
   return STATUS_OK;
 }
 
-/* Blocks of outputs whose sums are held at once: as many as a strip has, or two vectors of a tile, or what is left. */
+enum { STRIP_OUTPUTS = 6, STRIP_FEW_OUTPUTS = 4 }; /* of one strip; a single one is the third case */
+
+/* Outputs from `first` on whose sums are held at once: as many as a strip has, or two vectors of a tile, or what is
+   left. */
 static int direct_block(const struct direct *plan, int64_t first) {
   int64_t left = plan->outputs - first;
-  if (plan->strips) return left > VECTOR_SUMS / 4 ? VECTOR_SUMS / 2 : left > 1 ? VECTOR_SUMS / 4 : 1;
-  return left > VECTOR_LANES ? 2 * VECTOR_LANES : VECTOR_LANES;
+  if (!plan->strips) return left > VECTOR_LANES ? 2 * VECTOR_LANES : VECTOR_LANES;
+  if (left == 1) return 1;
+  return left <= STRIP_FEW_OUTPUTS || left == 7 || left == 8 ? STRIP_FEW_OUTPUTS : STRIP_OUTPUTS;
 }
 
 static int64_t direct_padded_outputs(const struct direct *plan) {
@@ -171,21 +175,21 @@ static int64_t direct_weight_start(const struct direct *plan, int64_t group, con
 }
 
 static void direct_order_weights(real *ordered, const real *weight, const struct direct *plan) {
-  int64_t width = direct_block(plan, 0), blocks = (plan->padded_outputs + width - 1) / width;
-  int64_t all = plan->groups * plan->phase_count * blocks * plan->channels;
-#pragma omp parallel for if (all * plan->tap_count > 512)
+  int64_t all = plan->groups * plan->phase_count * plan->channels;
+#pragma omp parallel for if (all * plan->tap_count > 128)
   for (int64_t item = 0; item < all; item++) {
-    int64_t c = item % plan->channels, block = item / plan->channels % blocks;
-    int64_t part = item / plan->channels / blocks % plan->phase_count;
-    int64_t group = item / plan->channels / blocks / plan->phase_count;
+    int64_t c = item % plan->channels, part = item / plan->channels % plan->phase_count;
+    int64_t group = item / plan->channels / plan->phase_count;
     const struct phase *phase = &plan->phase[part];
-    int64_t first = block * width, lanes = direct_block(plan, first);
-    int64_t valid = parallel_minimum(lanes, plan->outputs - first);
-    const real *from = weight + group * plan->weight_group + first * plan->weight_output + c * plan->weight_channel;
-    real *to = ordered + direct_weight_start(plan, group, phase, first) + c * phase->taps * lanes;
-    for (int64_t t = 0; t < phase->taps; t++, to += lanes) {
-      const real *tap = from + plan->tap[phase->first_tap + t];
-      for (int64_t lane = 0; lane < lanes; lane++) to[lane] = lane < valid ? tap[lane * plan->weight_output] : 0;
+    for (int64_t first = 0, lanes; first < plan->outputs; first += lanes) {
+      lanes = direct_block(plan, first);
+      int64_t valid = parallel_minimum(lanes, plan->outputs - first);
+      const real *from = weight + group * plan->weight_group + first * plan->weight_output + c * plan->weight_channel;
+      real *to = ordered + direct_weight_start(plan, group, phase, first) + c * phase->taps * lanes;
+      for (int64_t t = 0; t < phase->taps; t++, to += lanes) {
+        const real *tap = from + plan->tap[phase->first_tap + t];
+        for (int64_t lane = 0; lane < lanes; lane++) to[lane] = lane < valid ? tap[lane * plan->weight_output] : 0;
+      }
     }
   }
 }
@@ -295,21 +299,21 @@ VECTOR_INLINE void strip_sum(const struct strip *strip, const int outputs, const
   const int64_t row = strip->row, plane = strip->plane, taps = strip->taps;
   const int64_t *offset = strip->offset;
   const real *weight = strip->weight, *source = strip->source;
-  vector sum[VECTOR_SUMS];
-#pragma GCC unroll 16
+  vector sum[VECTOR_MOST_SUMS];
+#pragma GCC unroll 24
   for (int i = 0; i < outputs * rows; i++) sum[i] = (vector){0} + strip->bias[i / rows];
 
   for (int64_t c = strip->channels; c > 0; c--, source += plane)
     for (int64_t t = 0; t < taps; t++, weight += outputs) {
       const real *at = source + offset[t];
       vector value[VECTOR_SUMS];
-#pragma GCC unroll 16
+#pragma GCC unroll 24
       for (int r = 0; r < rows; r++) value[r] = *(const vector_unaligned *)(at + r * row);
-#pragma GCC unroll 16
+#pragma GCC unroll 24
       for (int i = 0; i < outputs * rows; i++) sum[i] += weight[i / rows] * value[i % rows];
     }
 
-#pragma GCC unroll 16
+#pragma GCC unroll 24
   for (int i = 0; i < outputs * rows; i++)
     if (i / rows < strip->outputs) {
       real *to = strip->result + i / rows * strip->result_output + i % rows * strip->result_row;
@@ -323,11 +327,17 @@ VECTOR_INLINE void strip_sum(const struct strip *strip, const int outputs, const
     }
 }
 
-static void strip_half(const struct strip *strip) { strip_sum(strip, HALF, 2); }
-static void strip_half_row(const struct strip *strip) { strip_sum(strip, HALF, 1); }
-static void strip_quarter(const struct strip *strip) { strip_sum(strip, QUARTER, 4); }
-static void strip_quarter_row(const struct strip *strip) { strip_sum(strip, QUARTER, 1); }
-static void strip_one(const struct strip *strip) { strip_sum(strip, 1, 8); }
+enum {
+  STRIP_BAND = 8, /* rows at which all outputs are summed before the next ones: a multiple of each kind's */
+  STRIP_ROWS = VECTOR_MOST_SUMS / STRIP_OUTPUTS,
+  STRIP_FEW_ROWS = VECTOR_SUMS / STRIP_FEW_OUTPUTS
+};
+
+static void strip_many(const struct strip *strip) { strip_sum(strip, STRIP_OUTPUTS, STRIP_ROWS); }
+static void strip_many_row(const struct strip *strip) { strip_sum(strip, STRIP_OUTPUTS, 1); }
+static void strip_few(const struct strip *strip) { strip_sum(strip, STRIP_FEW_OUTPUTS, STRIP_FEW_ROWS); }
+static void strip_few_row(const struct strip *strip) { strip_sum(strip, STRIP_FEW_OUTPUTS, 1); }
+static void strip_one(const struct strip *strip) { strip_sum(strip, 1, STRIP_BAND); }
 static void strip_one_row(const struct strip *strip) { strip_sum(strip, 1, 1); }
 
 struct strip_kind {
@@ -335,12 +345,12 @@ struct strip_kind {
   void (*sum)(const struct strip *strip);
 };
 
-/* Rows that all outputs are summed at before the next ones: a multiple of each kind's. */
-enum { STRIP_ROWS = 8 };
-
-static const struct strip_kind strip_kinds[] = {{HALF, 2, strip_half},       {HALF, 1, strip_half_row},
-                                                {QUARTER, 4, strip_quarter}, {QUARTER, 1, strip_quarter_row},
-                                                {1, 8, strip_one},           {1, 1, strip_one_row}};
+static const struct strip_kind strip_kinds[] = {{STRIP_OUTPUTS, STRIP_ROWS, strip_many},
+                                                {STRIP_OUTPUTS, 1, strip_many_row},
+                                                {STRIP_FEW_OUTPUTS, STRIP_FEW_ROWS, strip_few},
+                                                {STRIP_FEW_OUTPUTS, 1, strip_few_row},
+                                                {1, STRIP_BAND, strip_one},
+                                                {1, 1, strip_one_row}};
 
 static const struct strip_kind *strip_choose(int outputs, int64_t rows) {
   const struct strip_kind *kind = strip_kinds;
@@ -368,7 +378,7 @@ static void direct_strips(real *result, const real *padded, const struct direct 
     int64_t column =
         x + VECTOR_LANES > plan->columns && plan->columns > VECTOR_LANES ? plan->columns - VECTOR_LANES : x;
     for (int64_t y = 0; y < count;) {
-      int64_t rows = parallel_minimum(STRIP_ROWS, count - y);
+      int64_t rows = parallel_minimum(STRIP_BAND, count - y);
       for (int64_t output = 0, block; output < plan->outputs; output += block) {
         block = direct_block(plan, output);
         const struct strip_kind *kind = strip_choose((int)block, count);
@@ -494,8 +504,9 @@ static int direct_run(real *result, const real *source, const real *weight, cons
       struct conv_ahead ahead = {
           .at = (const char *)next,
           .left = item + 1 < items && parts == 1 ? channels * planes * (int64_t)sizeof(real) : 0};
-      int64_t block = direct_block(plan, 0), passes = (plan->outputs + block - 1) / block;
-      ahead.step = ahead.left / (passes * ((area + 2 * VECTOR_LANES - 1) / (2 * VECTOR_LANES))) / 64 * 64 + 64;
+      int64_t block = STRIP_OUTPUTS, passes = (plan->outputs + block - 1) / block;
+      ahead.step =
+          ahead.left / (passes * ((area + STRIP_ROWS * VECTOR_LANES - 1) / (STRIP_ROWS * VECTOR_LANES))) / 64 * 64 + 64;
       real *images = result + plane * plan->outputs * area;
       if (plan->strips)
         direct_strips(images, padded, &local, group, begin, end, ordered, biases + group * bias_size, ahead);

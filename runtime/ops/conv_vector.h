@@ -18,11 +18,12 @@
 #define VECTOR_BYTES 16
 #endif
 
-/* Sums held at once: with operands beside them they fill the registers (32 with AVX-512, else 16). */
+/* Sums held at once, so that with operands beside them they fill the registers (32 with AVX-512, else 16): a power of
+   two, and the most. */
 #if defined(__AVX512F__)
-enum { VECTOR_SUMS = 16 };
+enum { VECTOR_SUMS = 16, VECTOR_MOST_SUMS = 24 };
 #else
-enum { VECTOR_SUMS = 8 };
+enum { VECTOR_SUMS = 8, VECTOR_MOST_SUMS = 12 };
 #endif
 
 enum { VECTOR_LANES = VECTOR_BYTES / sizeof(real) };

@@ -13,6 +13,7 @@
 
 enum {
   TILE_TAPS = 8,       /* most taps of a tile: each takes an address register */
+  WHOLE_TAPS = 24,     /* a multiple of the taps of each kind of tile */
   CHUNK_VECTORS = 256, /* of the gradient that tiles pass over again and again, in the first cache */
   MOST_BLOCKS = 16,    /* of images */
   MOST_SUMS = 4 << 20  /* bytes of all blocks' sums from which on there are fewer blocks */
@@ -42,7 +43,7 @@ VECTOR_INLINE void weight_tile_sum(const struct weight_tile *tile, const int vec
                                    const int64_t step) {
   const vector *gradient = tile->gradient;
   const int64_t place = tile->gradient_place;
-  vector sum[VECTOR_SUMS];
+  vector sum[VECTOR_MOST_SUMS];
   int64_t offset[TILE_TAPS];
 #pragma GCC unroll 8
   for (int t = 0; t < taps; t++) {
@@ -69,7 +70,9 @@ VECTOR_INLINE void weight_tile_sum(const struct weight_tile *tile, const int vec
 
 static void weight_tile_one(const struct weight_tile *tile) { weight_tile_sum(tile, 1, TILE_TAPS, tile->step); }
 static void weight_tile_two(const struct weight_tile *tile) { weight_tile_sum(tile, 2, VECTOR_SUMS / 2, tile->step); }
-static void weight_tile_four(const struct weight_tile *tile) { weight_tile_sum(tile, 4, VECTOR_SUMS / 4, tile->step); }
+static void weight_tile_four(const struct weight_tile *tile) {
+  weight_tile_sum(tile, 4, VECTOR_MOST_SUMS / 4, tile->step);
+}
 
 /* sums (padded_taps + 1 × outputs; the last row is the bias's) += what one image of one group gives.
    gradient: places × outputs, transposed. */
@@ -80,7 +83,10 @@ static void weight_image(vector *sums, const vector *gradient, const real *padde
     for (int64_t v = 0; v < width; v++) sums[plan->padded_taps * width + v] += gradient[place * width + v];
   for (int64_t first = 0; first < width;) {
     int vectors = width - first >= 4 ? 4 : width - first >= 2 ? 2 : 1;
-    int64_t taps = vectors == 1 ? TILE_TAPS : VECTOR_SUMS / vectors, rows = CHUNK_VECTORS / (vectors * x->places);
+    int64_t taps = vectors == 4   ? VECTOR_MOST_SUMS / 4
+                   : vectors == 2 ? VECTOR_SUMS / 2
+                                  : TILE_TAPS,
+            rows = CHUNK_VECTORS / (vectors * x->places);
     rows = rows < 1 ? 1 : rows;
     for (int64_t row = 0; row < y->places; row += rows)
       for (int64_t tap = 0; tap < plan->taps; tap += taps) {
@@ -147,7 +153,7 @@ int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const
                              .places = vertical->places * horizontal->places};
   plan.padded.split = 1, plan.padded.part = plan.padded.pitch;
   plan.padded.plane = plan.padded.rows * plan.padded.pitch;
-  plan.padded_taps = (plan.taps + TILE_TAPS - 1) / TILE_TAPS * TILE_TAPS;
+  plan.padded_taps = (plan.taps + WHOLE_TAPS - 1) / WHOLE_TAPS * WHOLE_TAPS;
 
   int64_t group_size = (plan.padded_taps + 1) * plan.outputs, block_size = groups * group_size;
   int64_t blocks = parallel_minimum(MOST_BLOCKS, MOST_SUMS / (block_size * (int64_t)sizeof(real)));
