@@ -29,7 +29,7 @@ local function classifier(name, rates, flatten)
     loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
     trials = {
       sgd = grid { learning_rate = rates, initialisation = "he" },
-      ["gls-graft"] = grid { learning_rate = rates, damping = 0.1, initialisation = "he" },
+      ["gls-graft"] = grid { learning_rate = rates, damping = 1, initialisation = "he" },
     },
   }
 end
@@ -38,7 +38,7 @@ local MODELS = {
   mlp = function() return classifier("mlp", { 0.03, 0.1, 0.3 }, true) end,
   cnn = function() return classifier("cnn", { 0.01, 0.03, 0.1 }, false) end,
   autoencoder = function()
-    local rates = { 30, 100, 300 }
+    local rates = { 10, 30, 60 }
     return {
       title = "GLS at SGD's own step size: autoencoder", loss_name = "half mean of squares",
       data = { flatten = true, center = true },
@@ -48,7 +48,7 @@ local MODELS = {
       loss = function(output, batch) return nn.mse(output, batch.x) * 0.5 end,
       trials = {
         sgd = grid { learning_rate = rates, initialisation = "orthogonal-small" },
-        ["gls-graft"] = grid { learning_rate = rates, damping = 1e-3, initialisation = "orthogonal-small" },
+        ["gls-graft"] = grid { learning_rate = rates, damping = 3, initialisation = "orthogonal-small" },
       },
     }
   end,
