@@ -26,8 +26,8 @@ struct gls_system {
   double step;                                      /* this layer's η, set by gls.c */
 };
 
-/* Finds the factors that backward left at a weight. *is_layer is false when there are none. bias_of(context, leaf)
-   says whether a bias may be stepped with its weight. */
+/* Finds the factors that backward left at a weight. *is_layer is false when there are none. A bias that is among the
+   parameters and serves this weight's uses alone is stepped with it. */
 int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
                bool *is_layer);
 /* The direction in three steps, so that the factorisations of all layers, each too small for several threads, run side
