@@ -2,7 +2,7 @@
    reference that the fast kernels are tested against. */
 #include "../base/parallel.h"
 #include "conv.h"
-#include "conv_vector.h"
+#include "simd.h"
 
 void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count) {
   const struct conv_axis *y = &geometry->y, *z = &geometry->x;

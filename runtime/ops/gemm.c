@@ -1,16 +1,32 @@
-/* GEMM: one matrix product: on the matrix unit where it can be (gemm_tiles.c), else cut over threads by ourselves,
-   every piece one single-threaded BLAS call. */
+/* GEMM: one matrix product on the unit that serves best (gemm.h), else cut over threads by ourselves, every piece one
+   single-threaded BLAS call. */
 #include <cblas.h>
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
-#include "gemm_tiles.h"
+#include "gemm.h"
 
 #ifdef GLS_DOUBLE
 #define GEMM cblas_dgemm
 #else
 #define GEMM cblas_sgemm
 #endif
+
+static bool is_forbidden[GEMM_UNITS];
+
+bool gemm_allowed(enum gemm_unit unit) { return !is_forbidden[unit]; }
+
+bool gemm_allow(enum gemm_unit unit, bool allowed) {
+  bool before = !is_forbidden[unit];
+  is_forbidden[unit] = !allowed;
+  return before;
+}
+
+bool gemm_available(enum gemm_unit unit) {
+  return unit == GEMM_TILES ? gemm_tiles_available() : gemm_vector_available();
+}
+
+bool gemm_product(const struct gemm_product *product) { return gemm_tiles(product) || gemm_vector(product); }
 
 static void gemm_piece(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                        int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
@@ -34,7 +50,7 @@ void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
                                        .beta = beta,
                                        .c = c,
                                        .ldc = ldc};
-  if (gemm_tiles(&product)) return;
+  if (gemm_product(&product)) return;
   int threads = omp_in_parallel() ? 1 : parallel_threads();
   if (threads == 1 || (double)m * (double)n * (double)k < 65536) {
     gemm_piece(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
@@ -73,7 +89,7 @@ int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, i
                                        .ldb = ldb,
                                        .take = take,
                                        .context = context};
-  if (gemm_tiles(&product)) return STATUS_OK;
+  if (gemm_product(&product)) return STATUS_OK;
   enum { PIECE = 1 << 17, ROWS_LEAST = 32 };
   int64_t rows = PIECE / n < ROWS_LEAST ? ROWS_LEAST : parallel_minimum(PIECE / n, m);
   int64_t pieces = (m + rows - 1) / rows;

@@ -1,4 +1,4 @@
-/* Gemm tiles: see gemm_tiles.h for what is computed; here is how.
+/* Gemm tiles: see gemm.h for what is computed; here is how.
 
    One operand, the one with fewer rows or columns, is packed for all threads (shared), a block of up to SHARED_BYTES;
    the other is streamed: threads take strips of it in turn, pack a strip into their own cache and multiply it with
@@ -8,7 +8,7 @@
    A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
    high, middle and low, each 16 lines of 16 pairs of bf16; the pair at p joins k = p and k = p + 16, on both sides.
    Left: a line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns. */
-#include "gemm_tiles.h"
+#include "gemm.h"
 
 #if defined(__x86_64__) && !defined(GLS_DOUBLE)
 
@@ -64,14 +64,6 @@ bool gemm_tiles_available(void) {
     __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
   }
   return known;
-}
-
-static bool is_allowed = true;
-
-bool gemm_tiles_allow(bool allowed) {
-  bool before = is_allowed;
-  is_allowed = allowed;
-  return before;
 }
 
 /* As the processor wants it: all eight tile registers of 16 lines of 64 bytes. */
@@ -619,7 +611,8 @@ static void plan_run(const struct plan *plan) {
 
 bool gemm_tiles(const struct gemm_product *product) {
   const struct gemm_product *p = product;
-  if (!is_allowed || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < SIDE || p->alpha == 0) return false;
+  if (!gemm_allowed(GEMM_TILES) || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < SIDE || p->alpha == 0)
+    return false;
   if ((double)p->m * (double)p->n * (double)p->k < WORK_LEAST || !gemm_tiles_available()) return false;
   int threads = omp_in_parallel() ? 1 : parallel_threads();
   struct plan plan;
@@ -634,11 +627,6 @@ bool gemm_tiles(const struct gemm_product *product) {
 
 bool gemm_tiles(const struct gemm_product *product) {
   (void)product;
-  return false;
-}
-
-bool gemm_tiles_allow(bool allowed) {
-  (void)allowed;
   return false;
 }
 

@@ -1,6 +1,6 @@
 /* Gram matrices: the lower triangle of A Aᵀ or Aᵀ A, in blocks of rows that threads share. */
 #include "../base/parallel.h"
-#include "gemm_tiles.h"
+#include "gemm.h"
 
 void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real *c, int64_t ldc) {
   const struct gemm_product product = {.transpose_a = transpose,
@@ -16,7 +16,7 @@ void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a
                                        .c = c,
                                        .ldc = ldc,
                                        .lower = true};
-  if (gemm_tiles(&product)) return;
+  if (gemm_product(&product)) return;
   int64_t block = n > 512 ? 128 : 64;
   int64_t blocks = (n + block - 1) / block;
 #pragma omp parallel for schedule(dynamic) if (!omp_in_parallel() && n * n * k > 65536)

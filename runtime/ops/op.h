@@ -136,8 +136,8 @@ extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_op
     index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], random_ops[];
 
 /* ---- gemm.c ---- */
-/* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel, split by us: on the matrix
-   unit where there is one (gemm_tiles.h), else each thread calls single-threaded BLAS. With beta = 0 c is not read. */
+/* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel, split by us: on the unit
+   of the processor that serves best (gemm.h), else each thread calls single-threaded BLAS. With beta = 0 c is not read. */
 void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                  int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
 /* The reference: three loops. */

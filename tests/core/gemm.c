@@ -7,7 +7,7 @@
 
 #include "../../runtime/base/memory.h"
 #include "../../runtime/base/parallel.h"
-#include "../../runtime/ops/gemm_tiles.h"
+#include "../../runtime/ops/gemm.h"
 #include "check.h"
 
 struct matrices {
@@ -104,9 +104,10 @@ static void accuracy(void) {
     }
   }
   double rounding = CHECK_IS_DOUBLE ? 0x1p-53 : 0x1p-24;
-  /* The matrix unit sums in short pieces. BLAS may add K numbers in a row, which err like a random walk: √K roundings,
-     twice that for the worst of thousands of elements. A product that lost eight bits on its way errs by 256. */
-  double roundings = gemm_tiles_available() ? 16 : 2 * sqrt(K);
+  /* The matrix unit sums in short pieces. The others may add K numbers in a row, which err like a random walk: √K
+     roundings, twice that for the worst of thousands of elements. A product that lost eight bits on its way errs by
+     256. */
+  double roundings = gemm_available(GEMM_TILES) && gemm_allowed(GEMM_TILES) ? 16 : 2 * sqrt(K);
   CHECK(worst <= roundings * rounding, "relative to the sum of sizes off by %g roundings", worst / rounding);
   matrices_delete(&x);
 }
@@ -138,6 +139,13 @@ static void not_finite(void) {
   matrices_delete(&x);
 }
 
+/* One of our units makes the products, not BLAS. */
+static bool is_ours(void) {
+  for (int unit = 0; unit < GEMM_UNITS; unit++)
+    if (gemm_available(unit) && gemm_allowed(unit)) return true;
+  return false;
+}
+
 /* The same to the last bit again, and on any number of threads. */
 static void repeatable(void) {
   static const int64_t sizes[][3] = {{250, 500, 700}, {600, 130, 300}, {50, 1000, 64}};
@@ -152,7 +160,7 @@ static void repeatable(void) {
       CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs in a rerun", (int)m, (int)n,
             (int)k);
     }
-    if (gemm_tiles_available() && gemm_tiles_allow(true)) {
+    if (is_ours()) {
       for (int other = 1; other <= 3; other++) {
         parallel_set_threads(other);
         matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
@@ -218,9 +226,10 @@ static void gram(void) {
 }
 
 void test_gemm(void) {
-  bool before = gemm_tiles_allow(true);
-  for (int path = 0; path < 2; path++) {
-    gemm_tiles_allow(path == 0);
+  bool before[GEMM_UNITS];
+  for (int unit = 0; unit < GEMM_UNITS; unit++) before[unit] = gemm_allow(unit, false);
+  for (int path = 0; path <= GEMM_UNITS; path++) { /* each unit alone, then none: BLAS */
+    for (int unit = 0; unit < GEMM_UNITS; unit++) gemm_allow(unit, unit == path);
     shapes();
     unread();
     accuracy();
@@ -229,5 +238,5 @@ void test_gemm(void) {
     taken_in_pieces();
     gram();
   }
-  gemm_tiles_allow(before);
+  for (int unit = 0; unit < GEMM_UNITS; unit++) gemm_allow(unit, before[unit]);
 }

@@ -1,8 +1,8 @@
-/* Vectors for convolution: as many reals as one register holds, for kernels that keep their sums in registers
+/* SIMD: vectors of as many reals as one register holds, for kernels that keep their sums in registers
    (GCC's vector extensions: the same source for any instruction set). A file that includes this contracts
    a · b + c into one fused operation where the processor has it. */
-#ifndef GLS_OPS_CONV_VECTOR_H
-#define GLS_OPS_CONV_VECTOR_H
+#ifndef GLS_OPS_SIMD_H
+#define GLS_OPS_SIMD_H
 
 #include <stdint.h>
 
