@@ -271,6 +271,8 @@ describe("the command line", function()
       ["--lr momentum=1"] = "not among %-%-optimizers",
       ["--lr adam=auto"] = "for gls alone",
       ["--set gls=1"] = "OPTIMIZER%.SETTING",
+      ["--set gls.dampin=1"] = 'did you mean "damping"',
+      ["--set gls.rows=3"] = "rows is above 0",
       ["--seeds 1,x"] = "whole numbers",
       ["--seconds 0"] = "above 0",
       ["--select loss"] = "train or valid",

@@ -225,6 +225,12 @@ local function say_results(progress, spec, config, rows, table_text, figures, wh
   if why then progress:line(why) end
 end
 
+-- A mistake in the settings of any trial is told before the first one runs.
+local function check_trials(plan)
+  local parameters = { gls.zeros(1):requires_grad(true) }
+  for _, trial in ipairs(plan) do options.attempt(runner.optimizer, trial, parameters, 1) end
+end
+
 --- Runs an experiment as its command line asks.
 -- @tparam table given the experiment: `name`; `title`; `model = function(set, settings)`, which gives a module for
 -- the images of a set and a trial's settings (among them `initialisation` and `model`); `loss = function(output,
@@ -244,6 +250,7 @@ function experiment.run(given, arguments)
     return nil
   end
   local plan, counts = options.plan(spec, chosen)
+  check_trials(plan)
   if chosen.threads then gls.threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet }
   local results_path = chosen.out .. "/results.jsonl"
