@@ -165,7 +165,10 @@ static void clamp_values(const struct elements *e) {
 
 static void clamp_by_x(const struct elements *e) {
   const real low = (real)e->value[0].number, high = (real)e->value[1].number;
-  foreach (i, e) e->result[i] = e->x[i] < low || e->x[i] > high ? 0 : e->gradient[i];
+  foreach (i, e) {
+    const real whole = e->gradient[i];
+    e->result[i] = e->x[i] < low || e->x[i] > high ? 0 : whole;
+  }
 }
 
 static int clamp_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
@@ -325,7 +328,10 @@ static void relu_values(const struct elements *e) {
 }
 
 static void relu_by_x(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->output[i] <= 0 ? 0 : e->gradient[i];
+  foreach (i, e) {
+    const real whole = e->gradient[i]; /* read in every case: only so is the loop turned into vectors */
+    e->result[i] = e->output[i] <= 0 ? 0 : whole;
+  }
 }
 
 static void leaky_relu_values(const struct elements *e) {
