@@ -286,7 +286,21 @@ static int protected_main(lua_State *L) {
   return 1;
 }
 
+/* OpenMP's threads wait for work in a loop that takes milliseconds to give the processor away: with other jobs on the
+   same cores a step took up to fifty times as long. libgomp reads how long from the environment before main begins,
+   so the program starts itself anew where the user has not chosen (libgomp manual, "GOMP_SPINCOUNT"). */
+static void wait_briefly(char **argv) {
+  static const char *const spins = "10000"; /* some tens of microseconds: longer than between two kernels of a step */
+  char path[PATH_MAX];
+  if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY")) return;
+  ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+  if (length <= 0 || setenv("GOMP_SPINCOUNT", spins, 0) != 0) return;
+  path[length] = '\0';
+  execv(path, argv); /* comes back only when it failed: then on as we are */
+}
+
 int main(int argc, char **argv) {
+  wait_briefly(argv);
   if (argc > 0 && argv[0][0] != '\0') program = argv[0];
   lua_State *L = luaL_newstate();
   if (L == NULL) {

@@ -68,6 +68,13 @@ describe("glsrun", function()
       assert.equal(0, code)
     end)
 
+    it("lets idle threads give the processor away, unless the user has chosen", function()
+      local asked = "-e 'print(os.getenv \"GOMP_SPINCOUNT\", os.getenv \"OMP_WAIT_POLICY\")'"
+      assert.equal("10000\tnil\n", (run(asked)))
+      assert.equal("7\tnil\n", (shell("GOMP_SPINCOUNT=7 " .. quote(glsrun) .. " " .. asked)))
+      assert.equal("nil\tactive\n", (shell("OMP_WAIT_POLICY=active " .. quote(glsrun) .. " " .. asked)))
+    end)
+
     it("--help names every option", function()
       local output, code = run "--help"
       for _, option in ipairs { "%-e", "%-l", "%-i", "%-v", "%-W", "%-%-help" } do assert.matches(option, output) end
