@@ -1,22 +1,13 @@
 --- A four-layer perceptron that gives back its images: SGD, Adam and GLS over their own settings.
 --   glsrun experiments/autoencoder.lua --data cifar10 --samples 1000 --epochs 50 --batch 250
 local experiment = require "gls.experiment"
-local nn = require "gls.nn"
-local autoencoder = require "models.autoencoder"
+local task = require "models.task"
 
 local grid = experiment.grid
 
-experiment.run {
+experiment.run(task("autoencoder", {
   name = "autoencoder",
   title = "Autoencoder MLP",
-  loss_name = "half mean of squares",
-  data = { flatten = true, center = true },
-  model = function(set, settings)
-    local given = { inputs = set.images[1]:numel(), initialisation = settings.initialisation }
-    for name, value in pairs(settings.model or {}) do given[name] = value end
-    return autoencoder(given)
-  end,
-  loss = function(output, batch) return nn.mse(output, batch.x) * 0.5 end,
   trials = {
     sgd = grid { learning_rate = { 10, 30, 60 }, schedule = "cosine", initialisation = "orthogonal-small" },
     momentum = grid { learning_rate = { 3, 10, 20 }, schedule = "cosine", initialisation = "orthogonal-small" },
@@ -31,4 +22,4 @@ experiment.run {
     },
   },
   defaults = { samples = 1000, validation = 500, epochs = 16, batch = 250, optimizers = { "sgd", "adam", "gls" } },
-}
+}))

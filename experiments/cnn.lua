@@ -1,26 +1,13 @@
 --- A convolutional network that classifies images: SGD, Adam and GLS over their own settings.
 --   glsrun experiments/cnn.lua --data cifar10 --samples 5000 --epochs 8 --batch 100
 local experiment = require "gls.experiment"
-local nn = require "gls.nn"
-local cnn = require "models.cnn"
+local task = require "models.task"
 
 local grid = experiment.grid
 
-experiment.run {
+experiment.run(task("cnn", {
   name = "cnn",
   title = "Classifier CNN",
-  loss_name = "cross-entropy",
-  classify = true,
-  data = { center = true, scale = 0.25 },
-  model = function(set, settings)
-    local given = {
-      channels = set.images:size(2), height = set.images:size(3), width = set.images:size(4), outputs = #set.classes,
-      initialisation = settings.initialisation,
-    }
-    for name, value in pairs(settings.model or {}) do given[name] = value end
-    return cnn(given)
-  end,
-  loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
   trials = {
     sgd = grid { learning_rate = { 0.03, 0.1, 0.3 }, initialisation = "he" },
     momentum = grid { learning_rate = { 0.003, 0.01, 0.03 }, initialisation = "he" },
@@ -31,4 +18,4 @@ experiment.run {
     ["gls-graft"] = grid { learning_rate = { 0.03, 0.1, 0.3 }, damping = 1, initialisation = "he" },
   },
   defaults = { samples = 2000, epochs = 5, batch = 100, optimizers = { "sgd", "adam", "gls" } },
-}
+}))

@@ -2,31 +2,16 @@
 -- dropout, label smoothing, weight decay, averaging of weights, augmentation (crop and flip).
 --   glsrun experiments/generalization.lua --data cifar10 --samples 5000 --epochs 6
 --   glsrun experiments/generalization.lua --model cnn --study --data cifar10 --samples 0 --epochs 8 --seeds 1,2,3
--- --model is mlp (default) or cnn; --study tries every regulariser with every optimizer instead of the plain settings.
 local experiment = require "gls.experiment"
-local nn = require "gls.nn"
+local task = require "models.task"
 
 local grid = experiment.grid
 
-local arguments, model, study = {}, "mlp", false
-do
-  local i = 1
-  while i <= #(arg or {}) do
-    if arg[i] == "--model" then
-      i = i + 1
-      model = arg[i]
-    elseif arg[i] == "--study" then
-      study = true
-    else
-      arguments[#arguments + 1] = arg[i]
-    end
-    i = i + 1
-  end
-end
-if model ~= "mlp" and model ~= "cnn" then
-  error(('generalization: --model is mlp or cnn, got "%s"'):format(tostring(model)), 0)
-end
-local build = require("models." .. model)
+local choices = experiment.choices("generalization", {
+  { name = "model", values = { "mlp", "cnn" }, help = "What is trained: mlp (default) or cnn." },
+  { name = "study", help = "Every regulariser with every optimizer instead of the plain settings." },
+})
+local cnn = choices.model == "cnn"
 
 local REGULARISERS = {
   {},
@@ -36,11 +21,11 @@ local REGULARISERS = {
   { average = 0.99 },
   { model = { dropout = 0.3 }, loss = { label_smoothing = 0.1 }, average = 0.99 },
 }
-if model == "cnn" then REGULARISERS[#REGULARISERS + 1] = { data = { crop = 4, flip = true } } end
+if cnn then REGULARISERS[#REGULARISERS + 1] = { data = { crop = 4, flip = true } } end
 
 -- Every setting with every regulariser (the study), or the settings alone.
 local function trials(settings)
-  if not study then return settings end
+  if not choices.study then return settings end
   local list = {}
   for _, setting in ipairs(settings) do
     for _, regulariser in ipairs(REGULARISERS) do
@@ -59,25 +44,10 @@ local function with(settings)
   return trials(grid(settings))
 end
 
-local cnn = model == "cnn"
-experiment.run({
+experiment.run(task(choices.model, {
   name = "generalization",
-  title = "Generalisation: " .. model,
-  loss_name = "cross-entropy",
-  classify = true,
-  data = { flatten = not cnn, center = true, scale = 0.25 },
-  model = function(set, settings)
-    local images = set.images
-    local given = { outputs = #set.classes, initialisation = settings.initialisation }
-    if cnn then
-      given.channels, given.height, given.width = images:size(2), images:size(3), images:size(4)
-    else
-      given.inputs = images[1]:numel()
-    end
-    for name, value in pairs(settings.model or {}) do given[name] = value end
-    return build(given)
-  end,
-  loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
+  title = "Generalisation: " .. choices.model,
+  choices = choices,
   trials = {
     momentum = with { learning_rate = cnn and { 0.003, 0.01, 0.03 } or { 0.01, 0.03, 0.1 } },
     adam = with { learning_rate = { 3e-4, 5e-4, 1e-3 } },
@@ -90,4 +60,4 @@ experiment.run({
     samples = 5000, validation = 2000, epochs = 6, batch = 250, select = "valid",
     optimizers = { "momentum", "adam", "gls", "gls-matched", "gls-moving" },
   },
-}, arguments)
+}))

@@ -1,23 +1,13 @@
 --- A three-layer perceptron that classifies images: SGD, Adam and GLS over their own settings.
 --   glsrun experiments/mlp.lua --data cifar10 --samples 10000 --epochs 15 --batch 250 --seeds 1,2,3
 local experiment = require "gls.experiment"
-local nn = require "gls.nn"
-local mlp = require "models.mlp"
+local task = require "models.task"
 
 local grid = experiment.grid
 
-experiment.run {
+experiment.run(task("mlp", {
   name = "mlp",
   title = "Classifier MLP",
-  loss_name = "cross-entropy",
-  classify = true,
-  data = { flatten = true, center = true, scale = 0.25 },
-  model = function(set, settings)
-    local given = { inputs = set.images[1]:numel(), outputs = #set.classes, initialisation = settings.initialisation }
-    for name, value in pairs(settings.model or {}) do given[name] = value end
-    return mlp(given)
-  end,
-  loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
   trials = {
     sgd = grid { learning_rate = { 0.03, 0.1, 0.3 }, initialisation = "he" },
     momentum = grid { learning_rate = { 0.01, 0.03, 0.1 }, initialisation = "he" },
@@ -28,4 +18,4 @@ experiment.run {
     ["gls-graft"] = grid { learning_rate = { 0.03, 0.1, 0.3 }, damping = 1, initialisation = "he" },
   },
   defaults = { samples = 5000, epochs = 10, batch = 250, optimizers = { "sgd", "adam", "gls" } },
-}
+}))

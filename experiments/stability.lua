@@ -3,10 +3,9 @@
 -- rate.
 --   glsrun experiments/stability.lua --data cifar10 --samples 5000 --epochs 5
 local experiment = require "gls.experiment"
-local nn = require "gls.nn"
 local plot = require "gls.plot"
 local record = require "gls.experiment.record"
-local mlp = require "models.mlp"
+local task = require "models.task"
 
 local grid = experiment.grid
 local RATES = { 0.01, 0.1, 1, 10, 100, 1000 }
@@ -18,16 +17,9 @@ local function all(...)
   return list
 end
 
-local path = experiment.run {
+local path = experiment.run(task("mlp", {
   name = "stability",
   title = "Stability of GLS: classifier MLP",
-  loss_name = "cross-entropy",
-  classify = true,
-  data = { flatten = true, center = true, scale = 0.25 },
-  model = function(set, settings)
-    return mlp { inputs = set.images[1]:numel(), outputs = #set.classes, initialisation = settings.initialisation }
-  end,
-  loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
   trials = {
     sgd = grid { learning_rate = { 1e-3, 1e-2, 0.1, 1, 10 }, initialisation = "he" },
     adam = grid { learning_rate = { 1e-5, 1e-4, 1e-3, 1e-2, 0.1 }, initialisation = "he" },
@@ -37,7 +29,7 @@ local path = experiment.run {
       grid { learning_rate = "auto", damping = DAMPINGS, initialisation = "he", delta = { 0, 0.3, 1 } }),
   },
   defaults = { samples = 2000, validation = 1000, epochs = 5, batch = 250, optimizers = { "sgd", "adam", "gls" } },
-}
+}))
 if not path then return end
 
 -- ---- heat maps of what was run ----

@@ -8,71 +8,30 @@ local experiment = require "gls.experiment"
 local nn = require "gls.nn"
 local optim = require "gls.optim"
 local record = require "gls.experiment.record"
+local task = require "models.task"
 
 local grid = experiment.grid
 
 -- ---- the length of SGD's step ----
 
-local function classifier(name, rates, flatten)
-  local build = require("models." .. name)
-  return {
-    title = "GLS at SGD's own step size: " .. name, loss_name = "cross-entropy", classify = true,
-    data = { flatten = flatten, center = true, scale = 0.25 },
-    model = function(set, settings)
-      local images = set.images
-      if flatten then
-        return build { inputs = images[1]:numel(), outputs = #set.classes, initialisation = settings.initialisation }
-      end
-      return build { channels = images:size(2), height = images:size(3), width = images:size(4),
-        outputs = #set.classes, initialisation = settings.initialisation }
-    end,
-    loss = function(logits, batch, options) return nn.cross_entropy(logits, batch.y, options) end,
-    trials = {
-      sgd = grid { learning_rate = rates, initialisation = "he" },
-      ["gls-graft"] = grid { learning_rate = rates, damping = 1, initialisation = "he" },
+local choices = experiment.choices("step_size", {
+  { name = "model", values = { "mlp", "autoencoder", "cnn" }, help = "What is trained (default mlp)." },
+})
+local RATES = { mlp = { 0.03, 0.1, 0.3 }, cnn = { 0.01, 0.03, 0.1 }, autoencoder = { 10, 30, 60 } }
+local rates, initialisation = RATES[choices.model], choices.model == "autoencoder" and "orthogonal-small" or "he"
+
+local path = experiment.run(task(choices.model, {
+  name = "step_size",
+  title = "GLS at SGD's own step size: " .. choices.model,
+  choices = choices,
+  trials = {
+    sgd = grid { learning_rate = rates, initialisation = initialisation },
+    ["gls-graft"] = grid {
+      learning_rate = rates, damping = choices.model == "autoencoder" and 3 or 1, initialisation = initialisation,
     },
-  }
-end
-
-local MODELS = {
-  mlp = function() return classifier("mlp", { 0.03, 0.1, 0.3 }, true) end,
-  cnn = function() return classifier("cnn", { 0.01, 0.03, 0.1 }, false) end,
-  autoencoder = function()
-    local rates = { 10, 30, 60 }
-    return {
-      title = "GLS at SGD's own step size: autoencoder", loss_name = "half mean of squares",
-      data = { flatten = true, center = true },
-      model = function(set, settings)
-        return require "models.autoencoder" { inputs = set.images[1]:numel(), initialisation = settings.initialisation }
-      end,
-      loss = function(output, batch) return nn.mse(output, batch.x) * 0.5 end,
-      trials = {
-        sgd = grid { learning_rate = rates, initialisation = "orthogonal-small" },
-        ["gls-graft"] = grid { learning_rate = rates, damping = 3, initialisation = "orthogonal-small" },
-      },
-    }
-  end,
-}
-
-local arguments = table.move(arg or {}, 1, #(arg or {}), 1, {})
-local chosen = "mlp"
-for i = 1, #arguments - 1 do
-  if arguments[i] == "--model" then
-    chosen = arguments[i + 1]
-    table.remove(arguments, i)
-    table.remove(arguments, i)
-    break
-  end
-end
-if not MODELS[chosen] then
-  error(('step_size: --model is mlp, cnn or autoencoder, got "%s"'):format(chosen), 0)
-end
-local specification = MODELS[chosen]()
-specification.name = "step_size"
-specification.defaults = {
-  samples = 2000, validation = 1000, epochs = 10, batch = 250, optimizers = { "sgd", "gls-graft" },
-}
-local path = experiment.run(specification, arguments)
+  },
+  defaults = { samples = 2000, validation = 1000, epochs = 10, batch = 250, optimizers = { "sgd", "gls-graft" } },
+}))
 if not path then return end
 
 -- ---- directions on a small network ----

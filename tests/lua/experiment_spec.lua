@@ -1,6 +1,7 @@
 -- Experiments as a user meets them: the command line, the files left behind, what happens when a job is cut short.
 local gls = require "gls"
 local experiment = require "gls.experiment"
+local choices = require "gls.experiment.choices"
 local nn = require "gls.nn"
 local options = require "gls.experiment.options"
 local record = require "gls.experiment.record"
@@ -290,6 +291,49 @@ describe("the command line", function()
   end)
 end)
 
+describe("options of an experiment's own", function()
+  local DECLARED = {
+    { name = "model", values = { "wide", "deep" }, help = "What is trained." },
+    { name = "study", help = "All of it." },
+    { name = "cells", values = { "a", "b", "c" }, list = true, help = "Which cells." },
+  }
+  local function read(...) return choices.read("tiny", DECLARED, { ... }) end
+
+  it("are read before the others, with defaults", function()
+    assert.same({ model = "wide", study = false, cells = { "a", "b", "c" } }, read("--epochs", "3"))
+    assert.same({ model = "deep", study = true, cells = { "c", "a" } },
+      read("--study", "--model", "deep", "--cells=c,a"))
+  end)
+
+  it("say what they do not understand", function()
+    for argument, pattern in pairs { ["--model=deap"] = 'did you mean "deep"', ["--cells=a,x"] = '"x"',
+      ["--model"] = "name is missing" } do
+      local good, message = pcall(read, argument)
+      assert.is_false(good)
+      assert.truthy(tostring(message):find(pattern), tostring(message))
+    end
+  end)
+
+  it("are described, noted, told in the command, and kept by a job that goes on", function()
+    local list = arguments("own", "--epochs", "1", "--optimizers", "sgd", "--model", "deep", "--study")
+    local good, path = run(spec { choices = choices.read("tiny", DECLARED, list) }, list)
+    assert.is_true(good, path)
+    assert.truthy(record.read(path):find("--model deep --study", 1, true))
+    local again = { "--quiet", "--resume", directory .. "/own" }
+    local chosen = choices.read("tiny", DECLARED, again)
+    assert.same({ model = "deep", study = true, cells = { "a", "b", "c" } }, chosen)
+    assert.is_true((run(spec { choices = chosen }, again)))
+    again[4], again[5] = "--model", "wide"
+    local fine, message = run(spec { choices = choices.read("tiny", DECLARED, again) }, again)
+    assert.is_false(fine)
+    assert.truthy(message:find("--model wide is not what", 1, true), message)
+    local given = spec { choices = chosen }
+    given.defaults.samples, given.defaults.select = 0, "train"
+    local _, help = options.parse(given, { "--help" })
+    assert.truthy(help:find("wide|deep", 1, true) and help:find("What is trained.", 1, true), help)
+  end)
+end)
+
 describe("what a summary is made of", function()
   local function row(optimizer, rate, seed, epoch, loss, more)
     local made = {
@@ -308,8 +352,8 @@ describe("what a summary is made of", function()
     end
     local _, trials = report.runs(rows)
     local function rate(all)
-      local choices = { select = "train", seeds = { 1, 2, 3 }, all_seeds = all }
-      return report.best(trials, "sgd", choices).settings.learning_rate
+      local how = { select = "train", seeds = { 1, 2, 3 }, all_seeds = all }
+      return report.best(trials, "sgd", how).settings.learning_rate
     end
     assert.equal(1, rate(false))
     assert.equal(2, rate(true))

@@ -8,17 +8,19 @@
 --      trials = { adam = experiment.grid { learning_rate = { 1e-3, 3e-4 }, schedule = "cosine" }, … },
 --    }
 --
--- options  the command line and the trials     runner  one run     report  summary and figures     record  files
+-- options  the command line and the trials     choices  options of an experiment's own
+-- runner  one run     report  summary and figures     record  files
 -- @module gls.experiment
 local gls = require "gls"
 local check = require "gls.options"
 local log = require "gls.log"
+local choices = require "gls.experiment.choices"
 local options = require "gls.experiment.options"
 local record = require "gls.experiment.record"
 local report = require "gls.experiment.report"
 local runner = require "gls.experiment.runner"
 
-local experiment = { grid = options.grid }
+local experiment = { grid = options.grid, choices = choices.read }
 
 local SPEC = {
   name = check.required, title = check.required, model = check.required, loss = check.required,
@@ -27,6 +29,7 @@ local SPEC = {
   classify = false,   -- outputs are logits, labels batch.y: accuracies are taken
   data = check.none,  -- options of data.loader: flatten, center, scale
   defaults = check.none,
+  choices = check.none, -- what experiment.choices gave
 }
 local DEFAULTS = {
   data = "auto", samples = 0, validation = 2000, epochs = 10, batch = 250, optimizers = check.none,
@@ -89,7 +92,7 @@ local function new_config(spec, chosen, arguments, sets, counts)
       data = chosen.data, samples = chosen.samples, validation = chosen.validation, epochs = chosen.epochs,
       batch = chosen.batch, seconds = chosen.seconds, optimizers = chosen.optimizers, lr = chosen.lr,
       set = chosen.set, schedule = chosen.schedule, seeds = chosen.seeds, all_seeds = chosen.all_seeds,
-      select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
+      choices = spec.choices, select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
     },
     trials = counts,
     data = {
@@ -236,7 +239,8 @@ end
 -- the images of a set and a trial's settings (among them `initialisation` and `model`); `loss = function(output,
 -- batch, options)` (options: the trial's `loss`; nil where losses are measured); `trials`: optimizer → list of
 -- settings (learning_rate, schedule, initialisation, model, loss, and whatever the optimizer takes); `classify`;
--- `loss_name`; `data` (options of data.loader: flatten, center, scale); `defaults` of the command line
+-- `loss_name`; `data` (options of data.loader: flatten, center, scale); `defaults` of the command line; `choices`: what
+-- `experiment.choices` gave, where the experiment has options of its own
 -- @tparam[opt] table arguments list of strings; default: those of the script
 -- @treturn string|nil path of summary.md; nil after --help
 -- @raise on wrong options, unreadable data, a directory that cannot be written; after Ctrl-C or an error in a run,

@@ -2,7 +2,7 @@
 -- @module gls.experiment.options
 local argparse = require "argparse"
 local check = require "gls.options"
-local files = require("gls.core").io
+local choices = require "gls.experiment.choices"
 local record = require "gls.experiment.record"
 
 local options = {}
@@ -32,12 +32,7 @@ options.around = {
 
 -- ---- errors of use ----
 
-local usage_error = { __tostring = function(self) return self.message end }
-
---- Raises an error whose message is all: no traceback helps who mistyped an option.
--- @tparam string format
--- @param ... its values
-function options.misuse(format, ...) error(setmetatable({ message = format:format(...) }, usage_error), 0) end
+options.misuse = choices.misuse
 local misuse = options.misuse
 
 --- Calls a function whose failures are the user's to mend (a directory, a file of data): they come as a message
@@ -139,6 +134,9 @@ end
 
 local SCHEDULES = { constant = true, cosine = true, linear = true }
 
+-- The options that are the experiment's own.
+local function declared(spec) return spec.choices and getmetatable(spec.choices).declared or {} end
+
 local function parser_of(spec)
   local parser = argparse(spec.script or ("glsrun experiments/" .. spec.name .. ".lua"), spec.title .. ".")
   parser:add_help(false)
@@ -151,6 +149,14 @@ local function parser_of(spec)
     return made
   end
   parser:flag("-h --help", "Show this help and end.")
+  for _, choice in ipairs(declared(spec)) do
+    if choice.values then
+      option("--" .. choice.name, choice.help, function(text) return choices.convert(choice, text) end,
+        choice.list and "LIST" or table.concat(choice.values, "|"))
+    else
+      parser:flag("--" .. choice.name, choice.help)
+    end
+  end
   option("--data", "cifar10, fashion-mnist, folder:PATH (a tree of class folders) or auto (default: cifar10 if it is "
     .. "there, else fashion-mnist).", nil, "NAME")
   option("--data-dir", "Where data lies (default: GLS_DATA, else ~/.cache/glsrun).", nil, "DIR")
@@ -204,18 +210,6 @@ end
 local FIXED = { "data", "samples", "validation", "epochs", "batch", "seconds" }
 local KEPT = { "optimizers", "lr", "set", "schedule", "seeds", "all_seeds", "select", "data_dir", "threads" }
 
--- The latest of an experiment's own directories; names are dates, so the last in order.
-local function latest(name)
-  local parent, last = "runs/" .. name, nil
-  if files.kind(parent) == "folder" then
-    for _, entry in ipairs(files.list_folders(parent)) do -- sorted
-      if record.read(parent .. "/" .. entry .. "/config.json") then last = entry end
-    end
-  end
-  if not last then misuse("--resume: there is no job of %s to go on with in %s; name its directory", name, parent) end
-  return parent .. "/" .. last
-end
-
 --- Reads a command line.
 -- @tparam table spec the experiment
 -- @tparam table arguments list of strings
@@ -235,27 +229,22 @@ function options.parse(spec, arguments)
   local chosen = { resume = given.resume ~= nil, quiet = given.quiet or false, out = given.out }
   local recorded = {}
   if given.resume then
-    local directory = given.resume[1] or given.out or latest(spec.name)
+    local directory = given.resume[1] or given.out
     if given.out and given.resume[1] and given.out ~= given.resume[1] then
       misuse("--resume %s and --out %s name two directories; give one", given.resume[1], given.out)
     end
-    local text, message = record.read(directory .. "/config.json")
-    if not text then misuse("--resume: %s is no directory of results: %s", directory, message) end
-    local config
-    config, message = record.decode(text)
-    if type(config) ~= "table" or type(config.options) ~= "table" then
-      misuse("--resume: %s/config.json is not what an experiment writes: %s", directory, message or "no options in it")
+    recorded, chosen.out = choices.recorded(spec.name, directory)
+    for _, choice in ipairs(declared(spec)) do
+      local value = (recorded.choices or {})[choice.name]
+      if value ~= nil and not choice.list and value ~= spec.choices[choice.name] then
+        misuse("--resume: --%s %s is not what %s was begun with (%s); begin a new job for it", choice.name,
+          tostring(spec.choices[choice.name]), directory, tostring(value))
+      end
     end
-    if config.experiment ~= spec.name then
-      misuse("--resume: %s holds results of the experiment %s, not of %s", directory, tostring(config.experiment),
-        spec.name)
-    end
-    recorded = config.options
-    chosen.out = directory
     for _, name in ipairs(FIXED) do
       if given[name] ~= nil and given[name] ~= recorded[name] then
         misuse("--resume: --%s %s is not what %s was begun with (%s); begin a new job for it", name,
-          tostring(given[name]), directory, tostring(recorded[name]))
+          tostring(given[name]), chosen.out, tostring(recorded[name]))
       end
     end
   end

@@ -1,0 +1,115 @@
+--- Choices: options of one experiment's own (--model, --study), needed before its trials are known. They are read ahead
+-- of the rest of the command line, which then checks and describes them (gls.experiment.options).
+-- @module gls.experiment.choices
+local check = require "gls.options"
+local files = require("gls.core").io
+local record = require "gls.experiment.record"
+
+local choices = {}
+
+local usage_error = { __tostring = function(self) return self.message end }
+
+--- Raises an error whose message is all: no traceback helps who mistyped an option.
+-- @tparam string format
+-- @param ... its values
+function choices.misuse(format, ...) error(setmetatable({ message = format:format(...) }, usage_error), 0) end
+
+-- The latest of an experiment's own directories; names are dates, so the last in order.
+local function latest(name)
+  local parent, last = "runs/" .. name, nil
+  if files.kind(parent) == "folder" then
+    for _, entry in ipairs(files.list_folders(parent)) do -- sorted
+      if record.read(parent .. "/" .. entry .. "/config.json") then last = entry end
+    end
+  end
+  if not last then
+    choices.misuse("--resume: there is no job of %s to go on with in %s; name its directory", name, parent)
+  end
+  return parent .. "/" .. last
+end
+
+--- What a job to go on with was begun as.
+-- @tparam string name of the experiment
+-- @tparam string|nil directory of its results; default: the latest
+-- @treturn table options, as in config.json
+-- @treturn string directory
+function choices.recorded(name, directory)
+  directory = directory or latest(name)
+  local text, message = record.read(directory .. "/config.json")
+  if not text then choices.misuse("--resume: %s is no directory of results: %s", directory, message) end
+  local config
+  config, message = record.decode(text)
+  if type(config) ~= "table" or type(config.options) ~= "table" then
+    choices.misuse("--resume: %s/config.json is not what an experiment writes: %s", directory,
+      message or "no options in it")
+  end
+  if config.experiment ~= name then
+    choices.misuse("--resume: %s holds results of the experiment %s, not of %s", directory,
+      tostring(config.experiment), name)
+  end
+  return config.options, directory
+end
+
+-- The value of --name among the arguments: a text, true for a flag, nil where it is not given.
+local function given(arguments, name, flag)
+  for i, argument in ipairs(arguments) do
+    if argument == "--" .. name then
+      if flag then return true end
+      return arguments[i + 1] or ""
+    end
+    local value = argument:sub(1, #name + 3) == "--" .. name .. "=" and argument:sub(#name + 4)
+    if value and not flag then return value end
+  end
+  return nil
+end
+
+--- The value of a text for a declared choice.
+-- @tparam table declared one choice
+-- @tparam string text
+-- @return value (a list where the choice is one), or nil and what is wrong
+function choices.convert(declared, text)
+  local list = {}
+  for part in text:gmatch(declared.list and "[^,]+" or ".+") do
+    local known = false
+    for _, value in ipairs(declared.values) do known = known or value == part end
+    if not known then
+      return nil, ("option --%s: unknown name %q%s"):format(declared.name, part,
+        check.suggestion(part, declared.values))
+    end
+    list[#list + 1] = part
+  end
+  if #list == 0 then return nil, ("option --%s: a name is missing"):format(declared.name) end
+  return declared.list and list or list[1]
+end
+
+--- Reads an experiment's own choices.
+-- @tparam string name of the experiment
+-- @tparam table declared list of `{ name =, help =, values = { first is the default, … }, list = false }`; with
+-- `list = true` several values joined by commas, by default all; without values a flag
+-- @tparam[opt] table arguments list of strings; default: those of the script
+-- @treturn table name → value; `experiment.run` takes it as `choices`
+-- @raise on a value that is not among those declared
+function choices.read(name, declared, arguments)
+  arguments = arguments or arg or {}
+  local before = {}
+  if given(arguments, "resume", true) and not given(arguments, "help", true) then
+    local directory = given(arguments, "resume")
+    if directory == "" or directory:sub(1, 1) == "-" then directory = given(arguments, "out") end
+    before = choices.recorded(name, directory).choices or {}
+  end
+  local chosen = {}
+  for _, choice in ipairs(declared) do
+    local value = given(arguments, choice.name, not choice.values)
+    if value ~= nil and choice.values then
+      local wrong
+      value, wrong = choices.convert(choice, value)
+      if wrong then choices.misuse("%s", wrong) end
+    end
+    if value == nil then value = before[choice.name] end
+    if value == nil then value = choice.list and choice.values or choice.values and choice.values[1] or false end
+    chosen[choice.name] = value
+  end
+  return setmetatable(chosen, { declared = declared })
+end
+
+return choices
