@@ -1,61 +1,100 @@
---- Which settings train at all: final loss over learning rate × damping for GLS as first written (a fixed rate, no
--- guards), with guards at a fixed rate, and with its cure (the automatic rate), beside SGD's and Adam's over their
--- rate.
---   glsrun experiments/stability.lua --data cifar10 --samples 5000 --epochs 5
+--- Which settings train at all: final training loss over learning rate × damping for GLS as first written (a fixed
+-- rate, no guards), with guards at a fixed rate, and with its cure (the automatic rate), beside SGD's and Adam's over
+-- their rate.
+--   glsrun experiments/stability.lua --data cifar10 --samples 2000 --epochs 5 --batch 50
+-- --model is mlp (default), deep (five layers) or autoencoder; --study takes more rates and dampings.
 local experiment = require "gls.experiment"
 local plot = require "gls.plot"
 local record = require "gls.experiment.record"
 local task = require "models.task"
 
 local grid = experiment.grid
-local RATES = { 0.01, 0.1, 1, 10, 100, 1000 }
-local DAMPINGS = { 1e-4, 1e-3, 1e-2, 0.1, 1, 10 }
+local choices = experiment.choices("stability", {
+  { name = "model", values = { "mlp", "deep", "autoencoder" }, help = "What is trained (default mlp)." },
+  { name = "study", help = "More rates and dampings." },
+})
+local autoencoder = choices.model == "autoencoder"
 
-local function all(...)
+-- Powers of ten.
+local function decades(from, to)
   local list = {}
-  for _, part in ipairs { ... } do table.move(part, 1, #part, #list + 1, list) end
+  for exponent = from, to do list[#list + 1] = tonumber(("1e%d"):format(exponent)) end
   return list
 end
 
-local path = experiment.run(task("mlp", {
+-- A loss that is the mean over the 3072 values of an image has small gradients: its rates are as much larger.
+local more, shift = choices.study and 1 or 0, autoencoder and 3 or 0
+local RATES, DAMPINGS = decades(-2 - more + shift, 3 + more + shift), decades(-4 - 2 * more, 1)
+local SGD, ADAM = decades(-3 - more + shift // 2, 2 + more + shift // 2), decades(-5 - more, more)
+local DELTAS = { 0, 0.3, 1 }
+
+local around = {
+  initialisation = autoencoder and "orthogonal-small" or "he",
+  model = choices.model == "deep" and { hidden = { 512, 512, 512, 512 } } or nil,
+}
+local function trials(...)
+  local list = {}
+  for _, settings in ipairs { ... } do
+    for _, trial in ipairs(grid(settings)) do
+      for name, value in pairs(around) do trial[name] = value end
+      list[#list + 1] = trial
+    end
+  end
+  return list
+end
+
+local path = experiment.run(task(autoencoder and "autoencoder" or "mlp", {
   name = "stability",
-  title = "Stability of GLS: classifier MLP",
+  title = "Stability: " .. choices.model,
+  choices = choices,
   trials = {
-    sgd = grid { learning_rate = { 1e-3, 1e-2, 0.1, 1, 10 }, initialisation = "he" },
-    adam = grid { learning_rate = { 1e-5, 1e-4, 1e-3, 1e-2, 0.1 }, initialisation = "he" },
-    gls = all(
-      grid { learning_rate = RATES, damping = DAMPINGS, initialisation = "he" },
-      grid { learning_rate = RATES, damping = DAMPINGS, initialisation = "he", trust = 0.1, verify = true },
-      grid { learning_rate = "auto", damping = DAMPINGS, initialisation = "he", delta = { 0, 0.3, 1 } }),
+    sgd = trials { learning_rate = SGD },
+    adam = trials { learning_rate = ADAM },
+    gls = trials({ learning_rate = RATES, damping = DAMPINGS },
+      { learning_rate = RATES, damping = DAMPINGS, trust = 0.1, verify = true },
+      { learning_rate = "auto", damping = DAMPINGS, delta = DELTAS }),
   },
-  defaults = { samples = 2000, validation = 1000, epochs = 5, batch = 250, optimizers = { "sgd", "adam", "gls" } },
+  defaults = { samples = 2000, validation = 1000, epochs = 5, batch = 50, optimizers = { "sgd", "adam", "gls" } },
 }))
 if not path then return end
 
--- ---- heat maps of what was run ----
+-- ---- what was run, cell by cell ----
 
 local directory = path:match "^(.*)/[^/]*$"
+local rows = record.rows(directory .. "/results.jsonl")
+local GUARDS = { "cholesky_retries", "direction_fallbacks", "skipped_steps", "undone_steps", "trust_limits" }
 
--- The last training loss of every trial of GLS that a predicate picks, by two of its settings.
-local function table_of(rows, picked, x, columns, y, names)
-  local found = {}
+-- The loss that a run ended with, infinite where it is above that of its first batch before any step.
+local function final_loss(row)
+  local loss = row.train_loss
+  local diverged = row.status == "diverged" or not loss or (row.first_loss and loss > row.first_loss)
+  return diverged and math.huge or loss
+end
+
+-- Losses over two settings of the runs that a predicate picks, and how many diverged, stalled (their loss not below
+-- half of the first), and what the guards did.
+local function cells(optimizer, picked, x, columns, y, names)
+  local found, count, guards = {}, { cells = 0, diverged = 0, stalled = 0 }, {}
   for _, row in ipairs(rows) do
-    if row.optimizer == "gls" and picked(row.settings) then
-      local key = ("%g %g"):format(row.settings[x], row.settings[y])
-      found[key] = row.status == "diverged" and math.huge or row.train_loss
+    if row.optimizer == optimizer and row.status ~= "running" and picked(row.settings) then
+      found[("%g %g"):format(row.settings[x], y and row.settings[y] or 0)] = final_loss(row)
+      count.cells = count.cells + 1
+      if final_loss(row) == math.huge then
+        count.diverged = count.diverged + 1
+      elseif row.first_loss and row.train_loss > row.first_loss / 2 then
+        count.stalled = count.stalled + 1
+      end
+      for _, guard in ipairs(GUARDS) do
+        guards[guard] = (guards[guard] or 0) + ((row.counters or {})[guard] or 0)
+      end
     end
   end
-  local values, diverged, count = {}, 0, 0
+  local values = {}
   for i, name in ipairs(names) do
     values[i] = {}
-    for j, column in ipairs(columns) do
-      local value = found[("%g %g"):format(column, name)]
-      values[i][j] = value or 0 / 0
-      if value then count = count + 1 end
-      if value == math.huge then diverged = diverged + 1 end
-    end
+    for j, column in ipairs(columns) do values[i][j] = found[("%g %g"):format(column, name)] or 0 / 0 end
   end
-  return values, diverged, count
+  return values, count, guards
 end
 
 local function texts(numbers)
@@ -64,28 +103,68 @@ local function texts(numbers)
   return list
 end
 
-local lines = { "", "## Heat maps", "" }
-local function map(name, title, picked, x, columns, x_text)
-  local rows = record.rows(directory .. "/results.jsonl")
-  local values, diverged, count = table_of(rows, picked, x, columns, "damping", DAMPINGS)
-  if count == 0 then return end
-  lines[#lines + 1] = ("- %s: %d of %d cells diverged.\n\n  ![%s](%s.svg)\n"):format(title, diverged, count,
-    title, name)
-  local good, problem = pcall(plot.heat, {
-    title = title, x = x_text, y = "damping ρ", columns = texts(columns), rows = texts(DAMPINGS), values = values,
-    log = true, file = directory .. "/" .. name .. ".svg", note = "final training loss",
-  })
-  if not good then io.stderr:write(tostring(problem), "\n") end
+-- ---- heat maps and their table ----
+
+local figures = {}
+local lines = {
+  "| what | cells | diverged | stalled | Cholesky retries, fallbacks, skipped, undone steps, trust limits |",
+  "|---|---|---|---|---|",
+}
+local function add_line(title, count, guards)
+  local counted = {}
+  for i, guard in ipairs(GUARDS) do counted[i] = ("%d"):format(guards[guard] or 0) end
+  lines[#lines + 1] = ("| %s | %d | %d | %d | %s |"):format(title, count.cells, count.diverged, count.stalled,
+    table.concat(counted, ", "))
 end
 
-map("fixed", "GLS as first written: fixed rate, no guards", function(s)
+local function draw(settings)
+  settings.log, settings.file = true, directory .. "/" .. settings.file
+  settings.note = "final training loss · grey: above the initial one, or not a number"
+  local good, problem = pcall(plot.heat, settings)
+  if good then
+    figures[#figures + 1] = ("![%s](%s)"):format(settings.title, settings.file:match "[^/]*$")
+  else
+    io.stderr:write(tostring(problem), "\n")
+  end
+end
+
+local function map(file, title, picked, x, columns, x_text)
+  local values, count, guards = cells("gls", picked, x, columns, "damping", DAMPINGS)
+  if count.cells == 0 then return end
+  add_line(title, count, guards)
+  draw { title = title, x = x_text, y = "damping ρ", columns = texts(columns), rows = texts(DAMPINGS), values = values,
+    file = file }
+end
+
+map("fixed.svg", "GLS as first written: fixed rate, no guards", function(s)
   return s.learning_rate ~= "auto" and not s.trust
 end, "learning_rate", RATES, "learning rate η")
-map("guarded", "Fixed rate with guards (trust region, undone steps)", function(s)
+map("guarded.svg", "GLS, fixed rate, trust region 0.1, undone steps", function(s)
   return s.learning_rate ~= "auto" and s.trust
 end, "learning_rate", RATES, "learning rate η")
-map("automatic", "Automatic rate", function(s) return s.learning_rate == "auto" end, "delta", { 0, 0.3, 1 },
+map("automatic.svg", "GLS, automatic rate", function(s) return s.learning_rate == "auto" end, "delta", DELTAS,
   "caution δ")
 
-local summary = record.read(path)
-record.write(path, summary .. table.concat(lines, "\n"))
+-- The others have one setting: their rates side by side, in steps of ten.
+local others, columns = { rows = {}, values = {} }, {}
+for _, peer in ipairs { { "sgd", "SGD", SGD }, { "adam", "Adam", ADAM } } do
+  local optimizer, name, rates = table.unpack(peer)
+  local values, count, guards = cells(optimizer, function() return true end, "learning_rate", rates, nil, { 0 })
+  if count.cells > 0 then
+    add_line(("%s, rates %g to %g"):format(name, rates[1], rates[#rates]), count, guards)
+    others.rows[#others.rows + 1] = ("%s, from %g"):format(name, rates[1])
+    others.values[#others.values + 1] = values[1]
+    for i = 1, #rates do columns[i] = ("× %g"):format(10 ^ (i - 1)) end
+  end
+end
+if #others.rows > 0 then
+  draw { title = "SGD and Adam over their rate", x = "learning rate, times the smallest", y = "", columns = columns,
+    rows = others.rows, values = others.values, file = "others.svg" }
+end
+
+local text = ("\n## Which settings train\n\nDiverged: the final training loss is above that of the first batch before "
+  .. "any step, or not a number. Stalled: it is not below half of it.\n\n%s\n\n%s\n"):format(
+  table.concat(lines, "\n"), table.concat(figures, "\n\n"))
+record.write(path, record.read(path) .. text)
+print(text)
+print(path)

@@ -390,11 +390,12 @@ local VIRIDIS = {
   { 0.993, 0.906, 0.144 },
 }
 
---- A heat map of a table of numbers, each written in its cell; cells without a finite number are grey.
+--- A heat map of a table of numbers, each written in its cell; cells without a finite number are grey, those that are
+-- nan also empty.
 -- @tparam table settings
 -- `title`, `note`, `x`, `y` (texts of the axes), `columns`, `rows` (lists of the names along x and y), `values`
 -- (a list of rows, the first at the foot, each a list of numbers), `log = true` (colours by the logarithm),
--- `missing` (text in grey cells, default "diverged"), `file` (a name ending in .svg or .png)
+-- `missing` (text in cells that are infinite, default "diverged"), `file` (a name ending in .svg or .png)
 -- @treturn string the file
 -- @raise as `plot.lines`
 function plot.heat(settings)
@@ -429,6 +430,7 @@ function plot.heat(settings)
         color = (scale(value) - low) / (high - low) > 0.6 and "#111111" or "#FFFFFF"
       else
         blank[#blank + 1] = place
+        if value ~= value then text = "" end
       end
       texts[#texts + 1] = ("set label %d %s at %d,%d center noenhanced front font ',%d' textcolor rgb %q")
         :format(100 + #texts, quote(text), j, i, math.floor(FONT * 0.8), color)

@@ -11,7 +11,7 @@ local function finite(value) return value == value and value ~= math.huge and va
 local function save(path, state, source)
   gls.save(path, {
     data_epochs = type(source) == "table" and source.epochs or nil,
-    epoch = state.epoch, step = state.step, seconds = state.seconds,
+    epoch = state.epoch, step = state.step, seconds = state.seconds, first_loss = state.first_loss,
     model = state.model:state_dict(), optimizer = state.optimizer:state_dict(),
     random = gls.random_state(),
   })
@@ -25,6 +25,7 @@ local function load(path, state, source)
   state.model:load_state_dict(kept.model)
   state.optimizer:load_state_dict(kept.optimizer)
   state.epoch, state.step, state.seconds = kept.epoch, kept.step, kept.seconds
+  state.first_loss = kept.first_loss
   gls.random_state(kept.random)
   -- A loader's order depends on its seed and the number of the epoch.
   if kept.data_epochs and type(source) == "table" then source.epochs = kept.data_epochs end
@@ -45,8 +46,8 @@ end
 -- long); `on_step = function(state)`; `on_epoch = function(state)`, which may return false to end; `checkpoint` (a
 -- file written whole after every epoch); `resume = true` (goes on from the checkpoint when there is one)
 -- @treturn table the state: `epoch`, `step`, `seconds` (of training alone, without on_epoch and on_step), `loss`
--- (mean of the last epoch's batches), `status` ("finished", "stopped", "out of time", or "diverged": a loss was not
--- finite, and training ended at once), `model`, `optimizer`
+-- (mean of the last epoch's batches), `first_loss` (of the first batch before any step), `status` ("finished",
+-- "stopped", "out of time", or "diverged": a loss was not finite, and training ended at once), `model`, `optimizer`
 function train.fit(settings)
   settings = options.check("train.fit", settings, {
     model = options.required, optimizer = options.required, loss = options.required, data = options.required,
@@ -81,6 +82,7 @@ function train.fit(settings)
       local value, samples = step(batch)
       sum, count = sum + value * samples, count + samples
       state.step = state.step + 1
+      state.first_loss = state.first_loss or value
       state.loss, state.batch_loss = sum / count, value
       if not finite(value) then
         state.status = "diverged"

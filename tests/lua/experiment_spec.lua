@@ -77,8 +77,8 @@ describe("a job", function()
     local seeds = {}
     for _, row in ipairs(rows) do
       assert.equal("tiny", row.experiment)
-      for _, field in ipairs { "step", "seconds", "train_loss", "batch_loss", "valid_loss", "valid_accuracy",
-        "peak_bytes" } do
+      for _, field in ipairs { "step", "seconds", "train_loss", "batch_loss", "first_loss", "valid_loss",
+        "valid_accuracy", "peak_bytes" } do
         assert.equal("number", type(row[field]), field)
       end
       assert.is_true(row.valid_accuracy >= 0 and row.valid_accuracy <= 1)

@@ -89,6 +89,15 @@ describe("plot.lines", function()
 end)
 
 describe("plot.heat", function()
+  it("leaves cells empty that have no number at all", function()
+    local file = os.tmpname() .. ".svg"
+    plot.heat { columns = { "a", "b" }, rows = { "c" }, values = { { 0.25, 0 / 0 } }, file = file }
+    local text = read(file)
+    assert.truthy(text:find(">0.25<", 1, true))
+    assert.is_nil(text:find(">diverged<", 1, true))
+    os.remove(file)
+  end)
+
   it("writes each cell's number, and a word where there is none", function()
     local file = os.tmpname() .. ".svg"
     plot.heat {

@@ -107,7 +107,7 @@ end
 
 -- What a reader of results.jsonl looks for first.
 local ROW = {
-  "experiment", "optimizer", "settings", "seed", "epoch", "step", "seconds", "train_loss", "batch_loss",
+  "experiment", "optimizer", "settings", "seed", "epoch", "step", "seconds", "train_loss", "batch_loss", "first_loss",
   "valid_loss", "valid_accuracy", "status", "peak_bytes",
 }
 

@@ -114,6 +114,7 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
     return {
       experiment = spec.name, optimizer = trial.optimizer, settings = trial.settings, seed = seed,
       epoch = state.epoch, step = state.step, seconds = state.seconds, batch_loss = state.loss,
+      first_loss = state.first_loss,
       peak_bytes = gls.memory().peak, counters = counters(optimizer),
     }
   end
