@@ -1,47 +1,41 @@
 --- How well each optimizer generalises, every one tuned for validation and with the same regularisation to choose from:
--- dropout, label smoothing, weight decay, averaging of weights, augmentation (crop and flip).
---   glsrun experiments/generalization.lua --data cifar10 --samples 5000 --epochs 6
---   glsrun experiments/generalization.lua --model cnn --study --data cifar10 --samples 0 --epochs 8 --seeds 1,2,3
+-- augmentation (flips, crops), dropout, weight decay, label smoothing, averaging of weights.
+--   glsrun experiments/generalization.lua --data cifar10
+--   glsrun experiments/generalization.lua --study --data cifar10 --samples 0 --seeds 1,2,3
+--   glsrun experiments/generalization.lua --model cnn --study --data cifar10 --batch 100 --seeds 1,2,3
 local experiment = require "gls.experiment"
 local task = require "models.task"
 
-local grid = experiment.grid
-
 local choices = experiment.choices("generalization", {
   { name = "model", values = { "mlp", "cnn" }, help = "What is trained: mlp (default) or cnn." },
-  { name = "study", help = "Every regulariser with every optimizer instead of the plain settings." },
+  { name = "study", help = "Every regulariser with every optimizer instead of mirrored images alone." },
 })
 local cnn = choices.model == "cnn"
 
-local REGULARISERS = {
-  {},
-  { model = { dropout = 0.3 } },
-  { loss = { label_smoothing = 0.1 } },
-  { weight_decay = 0.1 },
-  { average = 0.99 },
-  { model = { dropout = 0.3 }, loss = { label_smoothing = 0.1 }, average = 0.99 },
-}
-if cnn then REGULARISERS[#REGULARISERS + 1] = { data = { crop = 4, flip = true } } end
+-- Weight decay is decoupled, times the learning rate: at an optimizer's first rate a step shrinks the weights alike.
+local function regularisers(decay)
+  return {
+    {},
+    { data = { flip = true, crop = cnn and 4 or 2 } },
+    { model = { dropout = 0.2 } },
+    { weight_decay = decay },
+    { loss = { label_smoothing = 0.1 } },
+    { average = 0.98 },
+  }
+end
 
--- Every setting with every regulariser (the study), or the settings alone.
-local function trials(settings)
-  if not choices.study then return settings end
+-- Every rate with every regulariser (the study) or with mirrored images alone.
+local function trials(rates, decay, settings)
   local list = {}
-  for _, setting in ipairs(settings) do
-    for _, regulariser in ipairs(REGULARISERS) do
-      local copy = {}
-      for name, value in pairs(setting) do copy[name] = value end
-      for name, value in pairs(regulariser) do copy[name] = value end
-      list[#list + 1] = copy
+  for _, rate in ipairs(rates) do
+    for i, regulariser in ipairs(regularisers(decay)) do
+      local trial = { learning_rate = rate, schedule = "cosine", initialisation = "default", data = { flip = true } }
+      for name, value in pairs(settings or {}) do trial[name] = value end
+      for name, value in pairs(regulariser) do trial[name] = value end
+      if i == 1 or choices.study then list[#list + 1] = trial end
     end
   end
   return list
-end
-
-local plain = { initialisation = "he", schedule = "cosine" }
-local function with(settings)
-  for name, value in pairs(plain) do settings[name] = settings[name] or value end
-  return trials(grid(settings))
 end
 
 experiment.run(task(choices.model, {
@@ -49,15 +43,14 @@ experiment.run(task(choices.model, {
   title = "Generalisation: " .. choices.model,
   choices = choices,
   trials = {
-    momentum = with { learning_rate = cnn and { 0.003, 0.01, 0.03 } or { 0.01, 0.03, 0.1 } },
-    adam = with { learning_rate = { 3e-4, 5e-4, 1e-3 } },
-    adamw = with { learning_rate = { 3e-4, 5e-4, 1e-3 } },
-    gls = with { damping = { 1, 3, 10 } },
-    ["gls-matched"] = with { learning_rate = { 5e-4, 1e-3, 2e-3 }, damping = 1 },
-    ["gls-moving"] = with { learning_rate = { 1e-3, 3e-3, 1e-2 }, damping = 1 },
+    momentum = trials(cnn and { 0.01, 0.03 } or { 0.06, 0.03 }, cnn and 0.1 or 0.015),
+    adamw = trials({ 1e-3, 5e-4 }, 1, { weight_decay = 0 }),
+    gls = trials({ "auto" }, 1e-3, { damping = 10 }),
+    ["gls-matched"] = trials({ 1e-3, 5e-4 }, 1, { damping = 3 }),
+    ["gls-moving"] = trials({ 1e-3, 3e-3 }, 1),
   },
   defaults = {
-    samples = 5000, validation = 2000, epochs = 6, batch = 250, select = "valid",
-    optimizers = { "momentum", "adam", "gls", "gls-matched", "gls-moving" },
+    samples = 10000, validation = 5000, epochs = 8, batch = 250, select = "valid",
+    optimizers = { "momentum", "adamw", "gls-matched" },
   },
 }))

@@ -94,7 +94,7 @@ describe("a job", function()
     for _, name in ipairs { "| sgd ", "| adam ", "| gls ", "Each optimizer had 2 trials.", "folder:" } do
       assert.truthy(text:find(name, 1, true), name)
     end
-    for _, figure in ipairs { "loss_vs_epoch.svg", "loss_vs_seconds.svg" } do
+    for _, figure in ipairs { "loss_vs_epoch.svg", "loss_vs_seconds.svg", "settings_train.svg", "settings_valid.svg" } do
       assert.truthy((record.read(directory .. "/whole/" .. figure) or ""):find("^<%?xml"), figure)
       assert.truthy(text:find("(" .. figure .. ")", 1, true))
     end
@@ -252,6 +252,8 @@ describe("the command line", function()
     assert.same({ "gls auto, cosine, damping 1" }, plan("--optimizers", "gls", "--set", "gls.damping=1", "--schedule",
       "cosine"))
     assert.equal(4, #plan("--optimizers", "sgd", "--schedule", "constant,cosine"))
+    assert.equal(3, #plan("--optimizers", "sgd", "--schedule", "constant,cosine", "--trials", "3"))
+    assert.equal(2, #plan("--optimizers", "sgd", "--trials", "9"))
     assert.same({ "gls 0.3, constant, damping 0.01", "gls 0.3, constant, damping 0.1" },
       plan("--optimizers", "gls", "--lr", "gls=0.3"))
   end)
@@ -363,8 +365,9 @@ describe("what a summary is made of", function()
     local runs = report.runs {
       row("sgd", 1, 1, 2, 0.3, { valid_loss = 5 }), row("sgd", 1, 1, 1, 0.4, { valid_loss = 2, valid_accuracy = 0.5 }),
     }
-    assert.same({ 0.3, 2, 1, 0.5, 2.0 }, {
+    assert.same({ 0.3, 2, 1, 0.5, 2.0, 5 }, {
       runs[1].final_train, runs[1].best_valid, runs[1].best_valid_epoch, runs[1].best_accuracy, runs[1].epoch_seconds,
+      runs[1].final_valid,
     })
   end)
 end)

@@ -179,6 +179,7 @@ local function parser_of(spec)
     function(text) return override("set", text) end, "NAME.SETTING=V1:V2"):count "*"
   option("--schedule", "Schedules of the learning rate in place of the experiment's own: constant,cosine,linear.",
     one_of("schedule", SCHEDULES), "LIST")
+  option("--trials", "Only the first settings of each optimizer, so many (default: all).", whole("trials", 1), "N")
   option("--seeds", ("Seeds (default %s). Every setting runs with the first, the best of each optimizer with all.")
     :format(table.concat(default.seeds, ",")), numbers "seeds", "LIST")
   parser:flag("--all-seeds", "Run every setting with every seed, and choose the best by the medians.")
@@ -208,7 +209,7 @@ end
 
 -- What a resumed job must not change, for its runs would not be comparable.
 local FIXED = { "data", "samples", "validation", "epochs", "batch", "seconds" }
-local KEPT = { "optimizers", "lr", "set", "schedule", "seeds", "all_seeds", "select", "data_dir", "threads" }
+local KEPT = { "optimizers", "lr", "set", "schedule", "trials", "seeds", "all_seeds", "select", "data_dir", "threads" }
 
 --- Reads a command line.
 -- @tparam table spec the experiment
@@ -351,7 +352,7 @@ function options.trials(spec, chosen, name)
       misuse("%s: a learning rate of auto is for gls alone; give a number", name)
     end
   end
-  return trials
+  return chosen.trials and table.move(trials, 1, math.min(chosen.trials, #trials), 1, {}) or trials
 end
 
 --- What names a run: equal for equal optimizer and settings.

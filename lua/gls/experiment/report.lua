@@ -30,6 +30,7 @@ local function finish_run(run)
   local last = run.rows[#run.rows]
   run.status = last.status
   run.final_train = run.status == "diverged" and math.huge or last.train_loss or math.huge
+  run.final_valid, run.final_accuracy = last.valid_loss, last.valid_accuracy
   run.best_train, run.best_valid, run.best_accuracy = math.huge, math.huge, nil
   local durations, before = {}, 0
   for _, row in ipairs(run.rows) do
@@ -191,6 +192,9 @@ local function optimizers_of(trials, order)
   return list
 end
 
+-- Has an optimizer more than one setting?
+local function several_settings(config, trials) return #trials > #optimizers_of(trials, config.options.optimizers) end
+
 -- GLS held to SGD's step size, rate by rate: in how many epochs after the second its training loss is the lower.
 local function grafted(trials)
   local rows = {}
@@ -238,6 +242,9 @@ local function best_tables(spec, config, trials)
     head[#head + 1] = "best validation accuracy"
     short_head[#short_head + 1] = "accuracy"
   end
+  local finals = choices.select == "valid"
+  if finals then head[#head + 1] = "final validation loss" end
+  if finals and spec.classify then head[#head + 1] = "final validation accuracy" end
   for _, text in ipairs { "seconds an epoch", "loss / Adam's", "time / Adam's" } do head[#head + 1] = text end
   for _, text in ipairs { "s/epoch", "loss/Adam", "time/Adam" } do short_head[#short_head + 1] = text end
   local rows, short_rows = {}, {}
@@ -256,6 +263,8 @@ local function best_tables(spec, config, trials)
       local accuracies = collect(best, "best_accuracy")
       short[#short + 1] = #accuracies > 0 and percent(median(accuracies)) or "–"
     end
+    if finals then row[#row + 1] = spread(best, "final_valid") end
+    if finals and spec.classify then row[#row + 1] = spread(best, "final_accuracy", percent) end
     local seconds = spread(best, "epoch_seconds")
     local loss, time = relative(best, adam, "final_train"), relative(best, adam, "epoch_seconds")
     for _, text in ipairs { seconds, loss, time } do row[#row + 1] = text end
@@ -391,6 +400,10 @@ function report.summary(spec, config, rows)
   local sentences = claims(config, trials)
   if #sentences > 0 then parts[#parts + 1] = table.concat(sentences, " ") end
   parts[#parts + 1] = "![loss by epoch](loss_vs_epoch.svg)\n\n![loss by seconds](loss_vs_seconds.svg)"
+  if several_settings(config, trials) then
+    parts[#parts + 1] = "![training loss of every setting](settings_train.svg)\n\n"
+      .. "![validation loss of every setting](settings_valid.svg)"
+  end
   local graft = grafted(trials)
   if #graft > 0 then
     parts[#parts + 1] = "## GLS at SGD's own step size"
@@ -441,6 +454,16 @@ local function curve(trial, x_field, y_field)
   return series
 end
 
+local function conditions(config)
+  return ("%s, %s images, batch %d"):format(config.data.name, count_text(config.data.train_images),
+    config.options.batch)
+end
+
+local function of_seeds(config)
+  local seeds = #config.options.seeds
+  return seeds > 1 and (", median and range of %d seeds"):format(seeds) or ""
+end
+
 local function figure_settings(spec, config, trials, x_field)
   local series = {}
   for _, name in ipairs(optimizers_of(trials, config.options.optimizers)) do
@@ -450,29 +473,61 @@ local function figure_settings(spec, config, trials, x_field)
     validation.dashed = true
     series[#series + 1] = validation
   end
-  local seeds = #config.options.seeds
   return {
     title = spec.title, log = "y", series = series, y = spec.loss_name,
     x = x_field == "epoch" and "epoch" or "seconds of training", from = x_field == "seconds" and 0 or nil,
-    note = ("%s, %s images, batch %d · solid: training, dashed: validation · best setting of each optimizer%s"):format(
-      config.data.name, count_text(config.data.train_images), config.options.batch,
-      seeds > 1 and (", median and range of %d seeds"):format(seeds) or ""),
+    note = ("%s · solid: training, dashed: validation · best setting of each optimizer%s"):format(conditions(config),
+      of_seeds(config)),
   }
 end
 
---- Writes both figures.
+-- More settings than this are drawn, but only the best of each optimizer is named.
+local NAMED_AT_MOST = 15
+
+-- One loss of every setting by epoch: the best of each optimizer thick, the others thin.
+local function variations(spec, config, trials, field, text)
+  local series, shared = {}, options.shared(trials)
+  for _, name in ipairs(optimizers_of(trials, config.options.optimizers)) do
+    local best = report.best(trials, name, config.options)
+    for _, trial in ipairs(trials) do
+      if trial.optimizer == name then
+        local one = curve(trial, "epoch", field)
+        one.color, one.thin = plot.colors[name], trial ~= best
+        one.label = trial == best or #trials <= NAMED_AT_MOST
+        one.name = name .. " " .. options.brief(trial, shared)
+        series[#series + 1] = one
+      end
+    end
+  end
+  return {
+    title = ("%s: every setting, %s"):format(spec.title, text), log = "y", series = series, y = spec.loss_name,
+    x = "epoch", note = ("%s · thick: best setting of each optimizer%s"):format(conditions(config), of_seeds(config)),
+  }
+end
+
+--- Writes the figures: losses of the best settings by epoch and by seconds; where an optimizer had several settings,
+-- training and validation loss of every one by epoch.
 -- @tparam table spec
 -- @tparam table config
 -- @tparam table rows
 -- @tparam string directory
 -- @treturn table list of the files written
--- @treturn string|nil why there are fewer than two
+-- @treturn string|nil why some are missing
 function report.figures(spec, config, rows, directory)
   local _, trials = report.runs(rows)
-  local files = {}
+  local wanted, files = {}, {}
+  local function want(file, settings)
+    settings.file = directory .. "/" .. file
+    wanted[#wanted + 1] = settings
+  end
   for _, field in ipairs { "epoch", "seconds" } do
-    local settings = figure_settings(spec, config, trials, field)
-    settings.file = ("%s/loss_vs_%s.svg"):format(directory, field)
+    want(("loss_vs_%s.svg"):format(field), figure_settings(spec, config, trials, field))
+  end
+  if several_settings(config, trials) then
+    want("settings_train.svg", variations(spec, config, trials, "train_loss", "training"))
+    want("settings_valid.svg", variations(spec, config, trials, "valid_loss", "validation"))
+  end
+  for _, settings in ipairs(wanted) do
     local good, message = pcall(plot.lines, settings)
     if not good and tostring(message):find("interrupted!", 1, true) then error(message, 0) end
     if not good then return files, tostring(message) end
