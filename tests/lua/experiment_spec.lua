@@ -94,7 +94,8 @@ describe("a job", function()
     for _, name in ipairs { "| sgd ", "| adam ", "| gls ", "Each optimizer had 2 trials.", "folder:" } do
       assert.truthy(text:find(name, 1, true), name)
     end
-    for _, figure in ipairs { "loss_vs_epoch.svg", "loss_vs_seconds.svg", "settings_train.svg", "settings_valid.svg" } do
+    for _, name in ipairs { "loss_vs_epoch", "loss_vs_seconds", "settings_train", "settings_valid" } do
+      local figure = name .. ".svg"
       assert.truthy((record.read(directory .. "/whole/" .. figure) or ""):find("^<%?xml"), figure)
       assert.truthy(text:find("(" .. figure .. ")", 1, true))
     end

@@ -92,7 +92,8 @@ local function new_config(spec, chosen, arguments, sets, counts)
       data = chosen.data, samples = chosen.samples, validation = chosen.validation, epochs = chosen.epochs,
       batch = chosen.batch, seconds = chosen.seconds, optimizers = chosen.optimizers, lr = chosen.lr,
       set = chosen.set, schedule = chosen.schedule, trials = chosen.trials, seeds = chosen.seeds,
-      all_seeds = chosen.all_seeds, choices = spec.choices, select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
+      all_seeds = chosen.all_seeds, choices = spec.choices,
+      select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
     },
     trials = counts,
     data = {
