@@ -1,25 +1,89 @@
 --- A four-layer perceptron that gives back its images: SGD, Adam and GLS over their own settings.
 --   glsrun experiments/autoencoder.lua --data cifar10 --samples 1000 --epochs 50 --batch 250
+-- --study: Adam's best against GLS's over the number of images, epochs, batch size, initialisation, width, bottleneck,
+-- activation and schedule, one job a cell; goes on where it was when it is run again with the same --out.
+--   glsrun experiments/autoencoder.lua --study --data cifar10 --out runs/autoencoder/study
+--   glsrun experiments/autoencoder.lua --study --data cifar10 --out runs/autoencoder/study --cells tanh,images-5000
+--   glsrun experiments/autoencoder.lua --study --data cifar10 --out runs/autoencoder/study --time
 local experiment = require "gls.experiment"
+local study = require "gls.experiment.study"
 local task = require "models.task"
 
 local grid = experiment.grid
 
-experiment.run(task("autoencoder", {
-  name = "autoencoder",
-  title = "Autoencoder MLP",
-  trials = {
-    sgd = grid { learning_rate = { 10, 30, 60 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    momentum = grid { learning_rate = { 3, 10, 20 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    adam = grid { learning_rate = { 3e-4, 5e-4, 1e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    adamw = grid { learning_rate = { 3e-4, 5e-4, 1e-3 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    gls = grid { damping = { 1e-3, 1e-2, 3e-2 }, schedule = "cosine", initialisation = "orthogonal-small" },
-    ["gls-matched"] = grid {
-      learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01, schedule = "cosine", initialisation = "orthogonal-small",
+-- ---- the study's cells: one circumstance changed at a time ----
+
+local CELLS = {
+  { name = "base", text = "as it is" },
+  { name = "epochs-60", text = "60 epochs", epochs = 60 },
+  { name = "images-200", text = "200 images", samples = 200, epochs = 100 },
+  { name = "images-5000", text = "5 000 images", samples = 5000, epochs = 8 },
+  { name = "images-10000", text = "10 000 images", samples = 10000, epochs = 6 },
+  { name = "images-50000", text = "50 000 images", samples = 0, epochs = 4, batch = 250 },
+  { name = "batch-50", text = "batch 50", batch = 50 },
+  { name = "batch-250", text = "batch 250", batch = 250 },
+  { name = "constant", text = "constant rate", settings = { schedule = "constant" } },
+  { name = "default-start", text = "default initialisation", settings = { initialisation = "default" } },
+  { name = "he", text = "He initialisation", settings = { initialisation = "he" } },
+  { name = "narrow", text = "hidden 256, 256, 256", settings = { model = { hidden = { 256, 256, 256 } } } },
+  { name = "wide", text = "hidden 2048, 2048, 2048", settings = { model = { hidden = { 2048, 2048, 2048 } } } },
+  { name = "bottleneck", text = "hidden 1024, 64, 1024", settings = { model = { hidden = { 1024, 64, 1024 } } } },
+  { name = "deep", text = "five layers of 512", settings = { model = { hidden = { 512, 512, 512, 512, 512 } } } },
+  { name = "tanh", text = "tanh", settings = { model = { activation = "Tanh" } } },
+  { name = "gelu", text = "GELU", settings = { model = { activation = "GELU" } } },
+  { name = "linear", text = "no activation", settings = { model = { activation = "Identity" } } },
+}
+local names = {}
+for i, cell in ipairs(CELLS) do names[i] = cell.name end
+
+local choices = experiment.choices("autoencoder", {
+  { name = "study", help = "Run the study's cells instead of one comparison." },
+  { name = "cells", values = names, list = true, help = "With --study: which cells (default all): "
+    .. table.concat(names, ", ") .. "." },
+  { name = "time", help = "With --study: time the steps of the cells that were run, alone." },
+})
+
+-- ---- trials ----
+
+-- Every optimizer's own list, with the settings of a cell in place of the common ones.
+local function trials(list, changes)
+  for _, trial in ipairs(list) do
+    for name, value in pairs { schedule = "cosine", initialisation = "orthogonal-small" } do
+      trial[name] = trial[name] or value
+    end
+    for name, value in pairs(changes or {}) do trial[name] = value end
+  end
+  return list
+end
+
+local function spec(cell)
+  local changes = cell and cell.settings
+  return task("autoencoder", {
+    name = "autoencoder",
+    title = cell and "Autoencoder MLP: " .. cell.text or "Autoencoder MLP",
+    choices = not cell and choices or nil,
+    trials = {
+      sgd = trials(grid { learning_rate = { 10, 30, 60 } }, changes),
+      momentum = trials(grid { learning_rate = { 3, 10, 20 } }, changes),
+      adam = trials(grid { learning_rate = { 1e-3, 2e-3, 4e-3 }, beta2 = 0.95, warmup = 20 }, changes),
+      adamw = trials(grid { learning_rate = { 1e-3, 2e-3, 4e-3 }, beta2 = 0.95, warmup = 20 }, changes),
+      gls = trials(grid { damping = { 0.01, 0.03, 0.1 }, momentum = "auto" }, changes),
+      ["gls-matched"] = trials(grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01 }, changes),
+      ["gls-graft"] = trials(grid { learning_rate = { 10, 30, 60 }, damping = 3 }, changes),
     },
-    ["gls-graft"] = grid {
-      learning_rate = { 10, 30, 60 }, damping = 3, schedule = "cosine", initialisation = "orthogonal-small",
+    defaults = {
+      samples = cell and cell.samples or 1000, validation = 500, epochs = cell and (cell.epochs or 20) or 16,
+      batch = cell and (cell.batch or 100) or 250,
+      optimizers = cell and { "adam", "gls" } or { "sgd", "adam", "gls" },
     },
-  },
-  defaults = { samples = 1000, validation = 500, epochs = 16, batch = 250, optimizers = { "sgd", "adam", "gls" } },
-}))
+  })
+end
+
+if choices.study then
+  study.run {
+    name = "autoencoder", title = "Autoencoder: where GLS is far below Adam, and where not", choices = choices,
+    cells = CELLS, spec = spec, peers = { "adam", "gls" }, run = experiment.run,
+  }
+else
+  experiment.run(spec())
+end

@@ -119,7 +119,7 @@ end
 
 local function draw(settings)
   settings.log, settings.file = true, directory .. "/" .. settings.file
-  settings.note = "final training loss · grey: above the initial one, or not a number"
+  settings.note = (settings.note or "final training loss") .. " · grey: above the initial one, or not a number"
   local good, problem = pcall(plot.heat, settings)
   if good then
     figures[#figures + 1] = ("![%s](%s)"):format(settings.title, settings.file:match "[^/]*$")
@@ -146,20 +146,22 @@ map("automatic.svg", "GLS, automatic rate", function(s) return s.learning_rate =
   "caution δ")
 
 -- The others have one setting: their rates side by side, in steps of ten.
-local others, columns = { rows = {}, values = {} }, {}
+local others, columns = { rows = {}, values = {}, smallest = {} }, {}
 for _, peer in ipairs { { "sgd", "SGD", SGD }, { "adam", "Adam", ADAM } } do
   local optimizer, name, rates = table.unpack(peer)
   local values, count, guards = cells(optimizer, function() return true end, "learning_rate", rates, nil, { 0 })
   if count.cells > 0 then
     add_line(("%s, rates %g to %g"):format(name, rates[1], rates[#rates]), count, guards)
-    others.rows[#others.rows + 1] = ("%s, from %g"):format(name, rates[1])
+    others.rows[#others.rows + 1] = name
+    others.smallest[#others.smallest + 1] = ("%s %g"):format(name, rates[1])
     others.values[#others.values + 1] = values[1]
     for i = 1, #rates do columns[i] = ("× %g"):format(10 ^ (i - 1)) end
   end
 end
 if #others.rows > 0 then
   draw { title = "SGD and Adam over their rate", x = "learning rate, times the smallest", y = "", columns = columns,
-    rows = others.rows, values = others.values, file = "others.svg" }
+    rows = others.rows, values = others.values, file = "others.svg",
+    note = "final training loss · smallest rates: " .. table.concat(others.smallest, ", ") }
 end
 
 local text = ("\n## Which settings train\n\nDiverged: the final training loss is above that of the first batch before "

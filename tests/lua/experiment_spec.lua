@@ -6,6 +6,7 @@ local nn = require "gls.nn"
 local options = require "gls.experiment.options"
 local record = require "gls.experiment.record"
 local report = require "gls.experiment.report"
+local study = require "gls.experiment.study"
 
 local directory
 
@@ -264,6 +265,10 @@ describe("the command line", function()
       plan("--optimizers", "sgd,gls-graft", "--lr", "sgd=0.5"))
   end)
 
+  it("tells a model's widths in a trial's settings", function()
+    assert.equal("1e-3, hidden 64-32", options.describe { learning_rate = 1e-3, model = { hidden = { 64, 32 } } })
+  end)
+
   it("says what it does not understand", function()
     for text, pattern in pairs {
       ["--epoch 3"] = "Did you mean '%-%-epochs'",
@@ -334,6 +339,69 @@ describe("options of an experiment's own", function()
     given.defaults.samples, given.defaults.select = 0, "train"
     local _, help = options.parse(given, { "--help" })
     assert.truthy(help:find("wide|deep", 1, true) and help:find("What is trained.", 1, true), help)
+  end)
+end)
+
+describe("a study", function()
+  local DECLARED = {
+    { name = "study", help = "" }, { name = "time", help = "" },
+    { name = "cells", values = { "short", "long" }, list = true, help = "" },
+  }
+  local function study_of(...)
+    local list = arguments("study", "--study", "--optimizers", "adam,gls", "--seeds", "1", ...)
+    local before, path = io.output(), os.tmpname()
+    local say = print
+    io.output(path)
+    _G.print = function() end -- luacheck: ignore 122
+    local good, result = pcall(study.run, {
+      name = "tiny", title = "Tiny", peers = { "adam", "gls" }, run = experiment.run,
+      choices = choices.read("tiny", DECLARED, list),
+      cells = {
+        { name = "short", text = "two epochs", epochs = 2 },
+        { name = "long", text = "four epochs", epochs = 4, settings = { schedule = "cosine" } },
+      },
+      spec = function(cell)
+        local given = spec()
+        given.defaults.epochs = cell.epochs
+        for _, trials in pairs(given.trials) do
+          for _, trial in ipairs(trials) do
+            for name, value in pairs(cell.settings or {}) do trial[name] = value end
+          end
+        end
+        return given
+      end,
+    }, list)
+    _G.print = say -- luacheck: ignore 122
+    io.output():close()
+    io.output(before)
+    os.remove(path)
+    assert(good, result)
+    return assert(record.read(result))
+  end
+  local function rows_of(cell) return record.rows(directory .. "/study/" .. cell .. "/results.jsonl") end
+
+  it("runs the cells asked for, goes on with the others, and times steps", function()
+    local text = study_of("--cells", "short")
+    assert.truthy(text:find("| two epochs | 0 | 2 | 10 |", 1, true), text)
+    assert.is_nil(text:find("four epochs", 1, true))
+    assert.equal(2 * 4, #rows_of "short")
+    text = study_of()
+    assert.truthy(text:find("| four epochs | 0 | 4 | 10 |", 1, true), text)
+    assert.equal(2 * 4, #rows_of "short")
+    assert.equal("cosine", rows_of("long")[1].settings.schedule)
+    text = study_of("--time")
+    local timing = record.decode(record.read(directory .. "/study/short/timing.json"))
+    assert.is_true(timing.step_seconds[1] > 0 and timing.step_seconds[2] > 0)
+
+    local last = {}
+    for _, row in ipairs(rows_of "short") do
+      if row.epoch == 2 and row.train_loss < (last[row.optimizer] or math.huge) then
+        last[row.optimizer] = row.train_loss
+      end
+    end
+    local log = require "gls.log"
+    assert.truthy(text:find("| " .. log.number(last.adam / last.gls) .. " | "
+      .. log.number(timing.step_seconds[2] / timing.step_seconds[1]) .. " |", 1, true), text)
   end)
 end)
 

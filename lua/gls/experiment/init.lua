@@ -9,7 +9,7 @@
 --    }
 --
 -- options  the command line and the trials     choices  options of an experiment's own
--- runner  one run     report  summary and figures     record  files
+-- runner  one run     report  summary and figures     record  files     study  one comparison in many circumstances
 -- @module gls.experiment
 local gls = require "gls"
 local check = require "gls.options"

@@ -417,7 +417,11 @@ function options.describe(settings, same)
   table.sort(names)
   for _, name in ipairs(names) do
     local value = settings[name]
-    if type(value) == "table" then
+    if type(value) == "table" and #value > 0 then
+      local texts = {}
+      for i, element in ipairs(value) do texts[i] = short(element) end
+      parts[#parts + 1] = name:gsub("_", " ") .. " " .. table.concat(texts, "-")
+    elseif type(value) == "table" then
       parts[#parts + 1] = options.describe(value)
     else
       parts[#parts + 1] = (name:gsub("_", " ")) .. " " .. short(value)

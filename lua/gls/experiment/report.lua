@@ -9,13 +9,17 @@ local report = {}
 
 -- ---- statistics ----
 
-local function median(values)
+--- The middle of a list of numbers; nil of none.
+-- @tparam table values
+-- @treturn number|nil
+function report.median(values)
   if #values == 0 then return nil end
   local sorted = table.move(values, 1, #values, 1, {})
   table.sort(sorted)
   local middle = #sorted // 2
   return #sorted % 2 == 1 and sorted[middle + 1] or (sorted[middle] + sorted[middle + 1]) / 2
 end
+local median = report.median
 
 local function range(values)
   if #values == 0 then return nil end
