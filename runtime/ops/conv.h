@@ -1,7 +1,8 @@
 /* Convolution of images: its geometry, and the kernels that conv.c puts together.
    conv.c          the op: shapes, derivatives, factors
    conv_patches.c  the patches under the kernel as rows of a matrix, and the reference: plain loops
-   conv_direct.c   forward and data gradient          conv_weight.c  gradient of weight and bias */
+   conv_direct.c   forward and data gradient          conv_weight.c  gradient of weight and bias
+   conv_winograd.c all three with fewer products, where the kernel is 3×3 or 5×5 (conv_transform.h) */
 #ifndef GLS_OPS_CONV_H
 #define GLS_OPS_CONV_H
 
@@ -60,14 +61,39 @@ void conv_naive_forward(real *output, const real *x, const real *weight, const r
 void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
               int64_t width, int64_t first, int64_t rows);
 
-/* ---- conv_direct.c: these fail only when there is no memory ---- */
-int conv_forward(real *output, const real *x, const real *weight, const real *bias,
+/* One term of a sum of convolutions. */
+struct conv_part {
+  const real *x, *weight;
+};
+
+/* The fast kernels fail only when there is no memory. */
+
+/* ---- conv.c: by the kernels that serve best ---- */
+/* output = Σ x * weight over the parts (1 or 2), + bias; bias may be NULL. */
+int conv_forward(real *output, const struct conv_part *part, int parts, const real *bias,
                  const struct conv_geometry *geometry);
 int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
-
-/* ---- conv_weight.c ---- */
 /* dweight, dbias: either may be NULL. */
 int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
                          const struct conv_geometry *geometry);
+
+/* ---- conv_direct.c ---- */
+int conv_direct_forward(real *output, const struct conv_part *part, int parts, const real *bias,
+                        const struct conv_geometry *geometry);
+int conv_direct_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
+
+/* ---- conv_weight.c ---- */
+int conv_direct_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+                                const struct conv_geometry *geometry);
+
+/* ---- conv_winograd.c ---- */
+/* Whether it is made for this geometry, and gains by it. */
+bool conv_winograd_serves(const struct conv_geometry *geometry);
+int conv_winograd_forward(real *output, const struct conv_part *part, int parts, const real *bias,
+                          const struct conv_geometry *geometry);
+int conv_winograd_data_gradient(real *dx, const real *gradient, const real *weight,
+                                const struct conv_geometry *geometry);
+int conv_winograd_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+                                  const struct conv_geometry *geometry);
 
 #endif

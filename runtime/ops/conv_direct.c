@@ -520,16 +520,28 @@ static int direct_run(real *result, const real *source, const real *weight, cons
   return STATUS_OK;
 }
 
-int conv_forward(real *output, const real *x, const real *weight, const real *bias,
-                 const struct conv_geometry *geometry) {
+int conv_direct_forward(real *output, const struct conv_part *part, int parts, const real *bias,
+                        const struct conv_geometry *geometry) {
   struct direct plan;
-  STATUS_TRY(direct_plan(&plan, geometry, false));
-  int status = direct_run(output, x, weight, bias, &plan);
-  memory_release(plan.phase);
+  int64_t count = geometry->images * geometry->groups * geometry->outputs * geometry->y.places * geometry->x.places;
+  real *term = parts > 1 ? memory_acquire((size_t)count * sizeof(real)) : NULL;
+  if (parts > 1 && !term) return STATUS_ERROR;
+  int status = direct_plan(&plan, geometry, false);
+  if (status == STATUS_OK) {
+    status = direct_run(output, part[0].x, part[0].weight, bias, &plan);
+    for (int p = 1; p < parts && status == STATUS_OK; p++) {
+      status = direct_run(term, part[p].x, part[p].weight, NULL, &plan);
+#pragma omp parallel for simd if (count > PARALLEL_THRESHOLD)
+      for (int64_t i = 0; i < count; i++) output[i] += term[i];
+    }
+    memory_release(plan.phase);
+  }
+  memory_release(term);
   return status;
 }
 
-int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry) {
+int conv_direct_data_gradient(real *dx, const real *gradient, const real *weight,
+                              const struct conv_geometry *geometry) {
   struct direct plan;
   STATUS_TRY(direct_plan(&plan, geometry, true));
   int status = direct_run(dx, gradient, weight, NULL, &plan);

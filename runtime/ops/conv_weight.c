@@ -139,8 +139,8 @@ static int64_t weight_axis_extent(const struct conv_axis *axis) {
   return (axis->places - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1;
 }
 
-int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
-                         const struct conv_geometry *geometry) {
+int conv_direct_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+                                const struct conv_geometry *geometry) {
   const struct conv_axis *vertical = &geometry->y, *horizontal = &geometry->x;
   int64_t groups = geometry->groups, channels = geometry->channels, images = geometry->images;
   struct weight_plan plan = {.geometry = geometry,

@@ -100,46 +100,99 @@ static double *widened(const real *values, int64_t count) {
   return wide;
 }
 
-static void check_geometry(const struct conv_geometry *geometry, int number) {
-  int64_t inputs = input_count(geometry), results = output_count(geometry), weights = weight_count(geometry);
-  int64_t outputs = geometry->groups * geometry->outputs;
-  real *x = filled(inputs), *weight = filled(weights), *bias = filled(outputs), *gradient = filled(results);
-  real *output = filled(results), *naive = filled(results), *dx = filled(inputs), *dweight = filled(weights),
-       *dbias = filled(outputs);
-  double *dx_naive = zeros(inputs), *dweight_naive = zeros(weights), *dbias_naive = zeros(outputs);
+/* A set of kernels: those that serve best, or one kind. */
+struct kernels {
+  const char *name;
+  int (*forward)(real *output, const struct conv_part *part, int parts, const real *bias,
+                 const struct conv_geometry *geometry);
+  int (*data_gradient)(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
+  int (*weight_gradient)(real *dweight, real *dbias, const real *gradient, const real *x,
+                         const struct conv_geometry *geometry);
+};
 
-  conv_naive_forward(naive, x, weight, bias, geometry);
-  naive_gradients(dx_naive, dweight_naive, dbias_naive, gradient, x, weight, geometry);
-  double *forward_naive = widened(naive, results);
-  const double allowed = CHECK_IS_DOUBLE ? 1e-12 : 2e-5;
-  bool ran = conv_forward(output, x, weight, bias, geometry) == 0 &&
-             conv_data_gradient(dx, gradient, weight, geometry) == 0 &&
-             conv_weight_gradient(dweight, dbias, gradient, x, geometry) == 0;
+static const struct kernels best = {"", conv_forward, conv_data_gradient, conv_weight_gradient};
+static const struct kernels direct = {"direct ", conv_direct_forward, conv_direct_data_gradient,
+                                      conv_direct_weight_gradient};
+static const struct kernels winograd = {"Winograd ", conv_winograd_forward, conv_winograd_data_gradient,
+                                        conv_winograd_weight_gradient};
+
+/* Everything that a set of kernels makes of the same inputs. */
+struct results {
+  real *output, *both, *dx, *dweight, *dbias; /* both: x * weight + other * other_weight + bias */
+};
+
+static struct results new_results(const struct conv_geometry *geometry) {
+  return (struct results){filled(output_count(geometry)), filled(output_count(geometry)), filled(input_count(geometry)),
+                          filled(weight_count(geometry)), filled(geometry->groups * geometry->outputs)};
+}
+
+static void release_results(struct results *results) {
+  real *buffers[] = {results->output, results->both, results->dx, results->dweight, results->dbias};
+  for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) memory_release(buffers[i]);
+}
+
+static bool run_kernels(struct results *to, const struct kernels *kernels, const struct conv_part *part,
+                        const real *bias, const real *gradient, const struct conv_geometry *geometry) {
+  return kernels->forward(to->output, part, 1, bias, geometry) == 0 &&
+         kernels->forward(to->both, part, 2, bias, geometry) == 0 &&
+         kernels->data_gradient(to->dx, gradient, part[0].weight, geometry) == 0 &&
+         kernels->weight_gradient(to->dweight, to->dbias, gradient, part[0].x, geometry) == 0;
+}
+
+/* allowed: the largest difference over the largest value, in float. */
+static void check_geometry(const struct conv_geometry *geometry, const struct kernels *kernels, double allowed,
+                           int number) {
+  int64_t inputs = input_count(geometry), count = output_count(geometry), weights = weight_count(geometry);
+  int64_t outputs = geometry->groups * geometry->outputs;
+  const struct conv_part part[2] = {{filled(inputs), filled(weights)}, {filled(inputs), filled(weights)}};
+  real *bias = filled(outputs), *gradient = filled(count), *naive = filled(count), *other = filled(count);
+  struct results here = new_results(geometry), again = new_results(geometry);
+  double *dx = zeros(inputs), *dweight = zeros(weights), *dbias = zeros(outputs);
+
+  conv_naive_forward(naive, part[0].x, part[0].weight, bias, geometry);
+  conv_naive_forward(other, part[1].x, part[1].weight, NULL, geometry);
+  naive_gradients(dx, dweight, dbias, gradient, part[0].x, part[0].weight, geometry);
+  double *output = widened(naive, count), *both = widened(naive, count);
+  for (int64_t i = 0; i < count; i++) both[i] += (double)other[i];
+  if (CHECK_IS_DOUBLE) allowed = 1e-12;
+  bool ran = run_kernels(&here, kernels, part, bias, gradient, geometry);
   const struct {
     const char *name;
     double difference;
-  } result[] = {{"forward", difference(output, forward_naive, results)},
-                {"gradient of data", difference(dx, dx_naive, inputs)},
-                {"gradient of weight", difference(dweight, dweight_naive, weights)},
-                {"gradient of bias", difference(dbias, dbias_naive, outputs)}};
-  for (int i = 0; i < 4; i++)
-    CHECK(ran && result[i].difference <= allowed, "drawn geometry %d: %s off by %g", number, result[i].name,
-          result[i].difference);
+  } result[] = {{"forward", difference(here.output, output, count)},
+                {"sum of two", difference(here.both, both, count)},
+                {"gradient of data", difference(here.dx, dx, inputs)},
+                {"gradient of weight", difference(here.dweight, dweight, weights)},
+                {"gradient of bias", difference(here.dbias, dbias, outputs)}};
+  for (size_t i = 0; i < sizeof result / sizeof result[0]; i++)
+    CHECK(ran && result[i].difference <= allowed, "drawn geometry %d: %s%s off by %g", number, kernels->name,
+          result[i].name, result[i].difference);
 
   int threads = parallel_threads();
-  real *again = filled(results), *dx_again = filled(inputs), *dweight_again = filled(weights);
   parallel_set_threads(threads == 1 ? 3 : 1);
-  ran = conv_forward(again, x, weight, bias, geometry) == 0 &&
-        conv_data_gradient(dx_again, gradient, weight, geometry) == 0 &&
-        conv_weight_gradient(dweight_again, dbias, gradient, x, geometry) == 0;
+  ran = run_kernels(&again, kernels, part, bias, gradient, geometry);
   parallel_set_threads(threads);
-  CHECK(ran && memcmp(output, again, (size_t)results * sizeof(real)) == 0 &&
-            memcmp(dx, dx_again, (size_t)inputs * sizeof(real)) == 0 &&
-            memcmp(dweight, dweight_again, (size_t)weights * sizeof(real)) == 0,
-        "drawn geometry %d: other bits with another number of threads", number);
+  CHECK(ran && memcmp(here.output, again.output, (size_t)count * sizeof(real)) == 0 &&
+            memcmp(here.both, again.both, (size_t)count * sizeof(real)) == 0 &&
+            memcmp(here.dx, again.dx, (size_t)inputs * sizeof(real)) == 0 &&
+            memcmp(here.dweight, again.dweight, (size_t)weights * sizeof(real)) == 0,
+        "drawn geometry %d: %sother bits with another number of threads", number, kernels->name);
 
-  void *buffers[] = {x,     weight,   bias,          gradient,    output,        naive, dx,       dweight,
-                     dbias, dx_naive, dweight_naive, dbias_naive, forward_naive, again, dx_again, dweight_again};
+  release_results(&here);
+  release_results(&again);
+  void *buffers[] = {(void *)part[0].x,
+                     (void *)part[0].weight,
+                     (void *)part[1].x,
+                     (void *)part[1].weight,
+                     bias,
+                     gradient,
+                     naive,
+                     other,
+                     dx,
+                     dweight,
+                     dbias,
+                     output,
+                     both};
   for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) memory_release(buffers[i]);
 }
 
@@ -167,13 +220,37 @@ static void patches(void) {
   for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) memory_release(buffers[i]);
 }
 
+static double products(const struct conv_geometry *geometry) {
+  return (double)output_count(geometry) * (double)geometry->channels *
+         (double)(geometry->y.kernel * geometry->x.kernel);
+}
+
+/* Steps of 1 and kernels of 3×3 and 5×5, with any padding: all that Winograd's filtering takes, gain or not. */
+static void narrow_axis(struct conv_axis *axis, int64_t kernel) {
+  axis->kernel = kernel, axis->stride = axis->dilation = 1;
+  axis->padding = draw(0, 6);
+  axis->places = axis->size + 2 * axis->padding - kernel + 1;
+}
+
+static void filtering(void) {
+  for (int number = 0; number < 60; number++) {
+    drawn = (uint64_t)number * 91 + 5;
+    struct conv_geometry geometry = draw_geometry();
+    int64_t kernel = draw(0, 1) ? 3 : 5;
+    narrow_axis(&geometry.y, kernel);
+    narrow_axis(&geometry.x, kernel);
+    if (geometry.y.places < 1 || geometry.x.places < 1 || products(&geometry) > 2e7) continue;
+    check_geometry(&geometry, &winograd, 1e-5, number);
+    check_geometry(&geometry, &direct, 2e-6, number);
+  }
+}
+
 void test_conv(void) {
   patches();
+  filtering();
   for (int number = 0; number < 150; number++) {
     drawn = (uint64_t)number * 77 + 1;
     struct conv_geometry geometry = draw_geometry();
-    if ((double)output_count(&geometry) * (double)geometry.channels * (double)(geometry.y.kernel * geometry.x.kernel) <
-        2e7)
-      check_geometry(&geometry, number);
+    if (products(&geometry) < 2e7) check_geometry(&geometry, &best, 2e-5, number);
   }
 }

@@ -1,0 +1,136 @@
+/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: of 4 outputs and a kernel of 3 or 5, with
+   6 or 8 products instead of 12 or 20.
+   A convolution is a product of polynomials; it is evaluated at the points 0, ±a, ±b (, ±c) and infinity, where it is
+   a product of numbers, and interpolated. In the form of Lavin and Gray ("Fast algorithms for convolutional neural
+   networks", CVPR 2016), y = Aᵀ [(G g) ⊙ (Bᵀ d)]: the inputs d go through transform_data (Bᵀ), the kernel through
+   transform_kernel (G), the products through transform_sums (Aᵀ). The gradient of the kernel is the adjoint, Gᵀ [(A dy)
+   ⊙ (Bᵀ d)]: transform_gradient (A) and transform_kernel_sums (Gᵀ).
+
+   The points decide the rounding (Barabasz, Anderson, Soodhalter and Gregg, "Error analysis and improving the accuracy
+   of Winograd convolution for deep neural networks", ACM TOMS 46(4), 2020). Among short binary fractions 0, ±5/8, ±3/2
+   have the least of six points, half that of the usual 0, ±1, ±2, and 0, ±1/2, ±1, ±2 the least of eight. */
+#ifndef GLS_OPS_CONV_TRANSFORM_H
+#define GLS_OPS_CONV_TRANSFORM_H
+
+#include "simd.h"
+
+enum { TRANSFORM_OUTPUTS = 4, TRANSFORM_MOST_POINTS = 8, TRANSFORM_MOST_KERNEL = 5 };
+
+/* Of `points` points, pair p is ±transform_point(points, p); `points` is a constant wherever these are called. Values
+   of the pairs stand at 1 + 2p (+) and 2 + 2p (−), of 0 first and of infinity last. */
+VECTOR_INLINE int transform_pairs(int points) { return points / 2 - 1; }
+
+VECTOR_INLINE real transform_point(int points, int pair) {
+  if (points == 6) return pair == 0 ? (real)0.625 : (real)1.5;
+  return pair == 0 ? (real)0.5 : pair == 1 ? (real)1 : (real)2;
+}
+
+VECTOR_INLINE real transform_square(int points, int pair, int without) {
+  if (pair == without || pair >= transform_pairs(points)) return 0;
+  return transform_point(points, pair) * transform_point(points, pair);
+}
+
+/* Elementary symmetric polynomial of the squares of all pairs but `without` (-1: none is left out). */
+VECTOR_INLINE real transform_symmetric(int points, int without, int degree) {
+  real a = transform_square(points, 0, without), b = transform_square(points, 1, without),
+       c = transform_square(points, 2, without);
+  return degree == 0 ? 1 : degree == 1 ? a + b + c : degree == 2 ? a * b + a * c + b * c : a * b * c;
+}
+
+/* The factor of the kernel's values at a pair: 1 / Π (its point − another). At 0 with pair -1. */
+VECTOR_INLINE real transform_scale(int points, int pair) {
+  real product = pair < 0 ? 1 : 2 * transform_square(points, pair, -1);
+#pragma GCC unroll 3
+  for (int other = 0; other < transform_pairs(points); other++)
+    if (other != pair)
+      product *= (pair < 0 ? 0 : transform_square(points, pair, -1)) - transform_square(points, other, -1);
+  return 1 / product;
+}
+
+/* Π (x² − s) over the squares s of all pairs but `without`, its coefficients times from[0], from[2], … */
+VECTOR_INLINE vector transform_roots(int points, int without, const vector *from) {
+  const int degree = transform_pairs(points) - (without >= 0);
+  vector sum = from[2 * degree];
+#pragma GCC unroll 3
+  for (int k = 1; k <= degree; k++) {
+    real coefficient = transform_symmetric(points, without, k);
+    sum += (k % 2 ? -coefficient : coefficient) * from[2 * (degree - k)];
+  }
+  return sum;
+}
+
+/* to (points) = Bᵀ from (points) */
+VECTOR_INLINE void transform_data(int points, vector *to, const vector *from) {
+  to[0] = transform_roots(points, -1, from);
+#pragma GCC unroll 3
+  for (int pair = 0; pair < transform_pairs(points); pair++) {
+    vector even = transform_roots(points, pair, from + 2), odd = transform_roots(points, pair, from + 1);
+    to[1 + 2 * pair] = even + transform_point(points, pair) * odd;
+    to[2 + 2 * pair] = even - transform_point(points, pair) * odd;
+  }
+  to[points - 1] = transform_roots(points, -1, from + 1);
+}
+
+/* to (4) = Aᵀ from (points) */
+VECTOR_INLINE void transform_sums(int points, vector *to, const vector *from) {
+  to[0] = from[0];
+  to[3] = from[points - 1];
+#pragma GCC unroll 3
+  for (int pair = 0; pair < transform_pairs(points); pair++) {
+    const real point = transform_point(points, pair), square = point * point;
+    vector even = from[1 + 2 * pair] + from[2 + 2 * pair], odd = from[1 + 2 * pair] - from[2 + 2 * pair];
+    to[0] += even;
+    to[1] = pair == 0 ? point * odd : to[1] + point * odd;
+    to[2] = pair == 0 ? square * even : to[2] + square * even;
+    to[3] += point * square * odd;
+  }
+}
+
+/* to (points) = A from (4) */
+VECTOR_INLINE void transform_gradient(int points, vector *to, const vector *from) {
+  to[0] = from[0];
+#pragma GCC unroll 3
+  for (int pair = 0; pair < transform_pairs(points); pair++) {
+    const real point = transform_point(points, pair), square = point * point;
+    vector even = from[0] + square * from[2], odd = from[1] + square * from[3];
+    to[1 + 2 * pair] = even + point * odd;
+    to[2 + 2 * pair] = even - point * odd;
+  }
+  to[points - 1] = from[3];
+}
+
+/* to (points) = G from (size = points − 3) */
+VECTOR_INLINE void transform_kernel(int points, vector *to, const vector *from) {
+  const int size = points - TRANSFORM_OUTPUTS + 1;
+  to[0] = transform_scale(points, -1) * from[0];
+#pragma GCC unroll 3
+  for (int pair = 0; pair < transform_pairs(points); pair++) {
+    const real point = transform_point(points, pair);
+    vector part[2] = {{0}, {0}};
+    real power = transform_scale(points, pair);
+#pragma GCC unroll 5
+    for (int k = 0; k < size; k++, power *= point) part[k % 2] += power * from[k];
+    to[1 + 2 * pair] = part[0] + part[1];
+    to[2 + 2 * pair] = part[0] - part[1];
+  }
+  to[points - 1] = from[size - 1];
+}
+
+/* to (size = points − 3) = Gᵀ from (points) */
+VECTOR_INLINE void transform_kernel_sums(int points, vector *to, const vector *from) {
+  const int size = points - TRANSFORM_OUTPUTS + 1;
+#pragma GCC unroll 5
+  for (int k = 0; k < size; k++) to[k] = (vector){0};
+  to[0] = transform_scale(points, -1) * from[0];
+  to[size - 1] += from[points - 1];
+#pragma GCC unroll 3
+  for (int pair = 0; pair < transform_pairs(points); pair++) {
+    const real point = transform_point(points, pair);
+    vector part[2] = {from[1 + 2 * pair] + from[2 + 2 * pair], from[1 + 2 * pair] - from[2 + 2 * pair]};
+    real power = transform_scale(points, pair);
+#pragma GCC unroll 5
+    for (int k = 0; k < size; k++, power *= point) to[k] += power * part[k % 2];
+  }
+}
+
+#endif
