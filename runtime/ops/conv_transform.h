@@ -25,25 +25,25 @@ VECTOR_INLINE real transform_point(int points, int pair) {
   return pair == 0 ? (real)0.5 : pair == 1 ? (real)1 : (real)2;
 }
 
-VECTOR_INLINE real transform_square(int points, int pair, int without) {
+VECTOR_INLINE real transform_squared(int points, int pair, int without) {
   if (pair == without || pair >= transform_pairs(points)) return 0;
   return transform_point(points, pair) * transform_point(points, pair);
 }
 
 /* Elementary symmetric polynomial of the squares of all pairs but `without` (-1: none is left out). */
 VECTOR_INLINE real transform_symmetric(int points, int without, int degree) {
-  real a = transform_square(points, 0, without), b = transform_square(points, 1, without),
-       c = transform_square(points, 2, without);
+  real a = transform_squared(points, 0, without), b = transform_squared(points, 1, without),
+       c = transform_squared(points, 2, without);
   return degree == 0 ? 1 : degree == 1 ? a + b + c : degree == 2 ? a * b + a * c + b * c : a * b * c;
 }
 
 /* The factor of the kernel's values at a pair: 1 / Π (its point − another). At 0 with pair -1. */
 VECTOR_INLINE real transform_scale(int points, int pair) {
-  real product = pair < 0 ? 1 : 2 * transform_square(points, pair, -1);
+  real product = pair < 0 ? 1 : 2 * transform_squared(points, pair, -1);
 #pragma GCC unroll 3
   for (int other = 0; other < transform_pairs(points); other++)
     if (other != pair)
-      product *= (pair < 0 ? 0 : transform_square(points, pair, -1)) - transform_square(points, other, -1);
+      product *= (pair < 0 ? 0 : transform_squared(points, pair, -1)) - transform_squared(points, other, -1);
   return 1 / product;
 }
 
@@ -130,6 +130,41 @@ VECTOR_INLINE void transform_kernel_sums(int points, vector *to, const vector *f
     real power = transform_scale(points, pair);
 #pragma GCC unroll 5
     for (int k = 0; k < size; k++, power *= point) to[k] += power * part[k % 2];
+  }
+}
+
+enum transform { TRANSFORM_DATA, TRANSFORM_SUMS, TRANSFORM_GRADIENT, TRANSFORM_KERNEL, TRANSFORM_KERNEL_SUMS };
+
+VECTOR_INLINE void transform_line(enum transform transform, int points, vector *to, const vector *from) {
+  if (transform == TRANSFORM_DATA) transform_data(points, to, from);
+  if (transform == TRANSFORM_SUMS) transform_sums(points, to, from);
+  if (transform == TRANSFORM_GRADIENT) transform_gradient(points, to, from);
+  if (transform == TRANSFORM_KERNEL) transform_kernel(points, to, from);
+  if (transform == TRANSFORM_KERNEL_SUMS) transform_kernel_sums(points, to, from);
+}
+
+/* A square of vectors: vector (i, j) at data + i · row + j · column. */
+struct transform_square {
+  real *data;
+  int64_t row, column; /* in reals */
+};
+
+/* to (outputs × outputs) = T from Tᵀ + plus, from: inputs × inputs */
+VECTOR_INLINE void transform_both_ways(enum transform transform, const int points, const int outputs, const int inputs,
+                                       struct transform_square to, struct transform_square from, vector plus) {
+  vector column[TRANSFORM_MOST_POINTS][TRANSFORM_MOST_POINTS], line[TRANSFORM_MOST_POINTS];
+  for (int j = 0; j < inputs; j++) {
+#pragma GCC unroll 8
+    for (int i = 0; i < inputs; i++) line[i] = *(const vector *)(from.data + i * from.row + j * from.column);
+    transform_line(transform, points, column[j], line);
+  }
+  for (int i = 0; i < outputs; i++) {
+    vector result[TRANSFORM_MOST_POINTS];
+#pragma GCC unroll 8
+    for (int j = 0; j < inputs; j++) line[j] = column[j][i];
+    transform_line(transform, points, result, line);
+#pragma GCC unroll 8
+    for (int j = 0; j < outputs; j++) *(vector *)(to.data + i * to.row + j * to.column) = result[j] + plus;
   }
 }
 

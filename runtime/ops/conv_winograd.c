@@ -170,6 +170,7 @@ struct source_rows {
    TILE of a gradient. lines holds the columns after the transform along them. */
 VECTOR_INLINE void spread_row(const int points, const int inputs, real *to, int64_t point, int64_t to_tile,
                               const struct source_rows *source, int64_t tiles, vector *lines) {
+  const enum transform transform = inputs == points ? TRANSFORM_DATA : TRANSFORM_GRADIENT;
   int64_t columns = TILE * (tiles - 1) + inputs;
   int64_t begin = parallel_minimum(at_least(source->left, 0), columns);
   int64_t end = at_least(parallel_minimum(source->width + source->left, columns), begin);
@@ -180,10 +181,7 @@ VECTOR_INLINE void spread_row(const int points, const int inputs, real *to, int6
   for (int64_t x = begin; x < end; x++) {
 #pragma GCC unroll 8
     for (int i = 0; i < inputs; i++) from[i] = *(const vector *)(line[i] + x * LANES);
-    if (inputs == points)
-      transform_data(points, result, from);
-    else
-      transform_gradient(points, result, from);
+    transform_line(transform, points, result, from);
 #pragma GCC unroll 8
     for (int i = 0; i < points; i++) lines[x * points + i] = result[i];
   }
@@ -194,10 +192,7 @@ VECTOR_INLINE void spread_row(const int points, const int inputs, real *to, int6
     for (int i = 0; i < points; i++, at += points * point) {
 #pragma GCC unroll 8
       for (int j = 0; j < inputs; j++) from[j] = lines[(TILE * t + j) * points + i];
-      if (inputs == points)
-        transform_data(points, result, from);
-      else
-        transform_gradient(points, result, from);
+      transform_line(transform, points, result, from);
 #pragma GCC unroll 8
       for (int j = 0; j < points; j++) *(vector *)(at + j * point) = result[j];
     }
@@ -258,37 +253,19 @@ static void spread_data(const struct winograd *plan, const struct scratch *scrat
   }
 }
 
-/* rows (TILE of the result, pitch vectors apart) at one tile = its points, from[point][tile] */
-VECTOR_INLINE void collect_tile(const int points, vector *rows, int64_t pitch, const real *from, int64_t point,
-                                vector bias) {
-  vector column[TRANSFORM_MOST_POINTS][TILE], line[TRANSFORM_MOST_POINTS];
-  for (int j = 0; j < points; j++) {
-#pragma GCC unroll 8
-    for (int i = 0; i < points; i++) line[i] = *(const vector *)(from + (i * points + j) * point);
-    transform_sums(points, column[j], line);
-  }
-  for (int i = 0; i < TILE; i++) {
-    vector result[TILE];
-#pragma GCC unroll 8
-    for (int j = 0; j < points; j++) line[j] = column[j][i];
-    transform_sums(points, result, line);
-#pragma GCC unroll 4
-    for (int j = 0; j < TILE; j++) rows[i * pitch + j] = result[j] + bias;
-  }
-}
-
 /* A run of the result, for one vector of outputs; sums: its products. */
 static void collect_run(real *result, const struct winograd *plan, const struct scratch *scratch, const struct run *run,
-                        const real *sums, vector bias, int64_t outputs) {
+                        real *sums, vector bias, int64_t outputs) {
   int64_t pitch = plan->tiles * TILE, area = plan->rows * plan->columns;
   for (int64_t r = 0; r < run->rows; r++)
     for (int64_t t = 0; t < plan->tiles; t++) {
-      vector *rows = (vector *)scratch->planes + r * TILE * pitch + t * TILE;
-      const real *from = sums + (run->tile + r * plan->tiles + t) * PAIR;
+      struct transform_square to = {scratch->planes + (r * TILE * pitch + t * TILE) * LANES, pitch * LANES, LANES};
+      struct transform_square from = {sums + (run->tile + r * plan->tiles + t) * PAIR, plan->points * plan->sums_point,
+                                      plan->sums_point};
       if (plan->points == 6)
-        collect_tile(6, rows, pitch, from, plan->sums_point, bias);
+        transform_both_ways(TRANSFORM_SUMS, 6, TILE, 6, to, from, bias);
       else
-        collect_tile(8, rows, pitch, from, plan->sums_point, bias);
+        transform_both_ways(TRANSFORM_SUMS, 8, TILE, 8, to, from, bias);
     }
   int64_t first = run->row * TILE, count = parallel_minimum(run->rows * TILE, plan->rows - first);
   real *to = result + first * plan->columns;
@@ -301,44 +278,6 @@ static void collect_run(real *result, const struct winograd *plan, const struct 
 }
 
 /* ---- the kernel ---- */
-
-/* to[i · points + j] (to_point reals apart) = G kernel Gᵀ, kernel: size × size */
-VECTOR_INLINE void spread_kernel(const int points, real *to, int64_t to_point, const vector *kernel) {
-  const int size = points - TILE + 1;
-  vector column[TRANSFORM_MOST_KERNEL][TRANSFORM_MOST_POINTS], line[TRANSFORM_MOST_POINTS];
-  for (int j = 0; j < size; j++) {
-#pragma GCC unroll 5
-    for (int i = 0; i < size; i++) line[i] = kernel[i * size + j];
-    transform_kernel(points, column[j], line);
-  }
-  for (int i = 0; i < points; i++) {
-    vector result[TRANSFORM_MOST_POINTS];
-#pragma GCC unroll 5
-    for (int j = 0; j < size; j++) line[j] = column[j][i];
-    transform_kernel(points, result, line);
-#pragma GCC unroll 8
-    for (int j = 0; j < points; j++) *(vector *)(to + (i * points + j) * to_point) = result[j];
-  }
-}
-
-/* kernel (size × size) = Gᵀ from G */
-VECTOR_INLINE void collect_kernel(const int points, vector *kernel, const vector *from) {
-  const int size = points - TILE + 1;
-  vector column[TRANSFORM_MOST_POINTS][TRANSFORM_MOST_KERNEL], line[TRANSFORM_MOST_POINTS];
-  for (int j = 0; j < points; j++) {
-#pragma GCC unroll 8
-    for (int i = 0; i < points; i++) line[i] = from[i * points + j];
-    transform_kernel_sums(points, column[j], line);
-  }
-  for (int i = 0; i < size; i++) {
-    vector result[TRANSFORM_MOST_KERNEL];
-#pragma GCC unroll 8
-    for (int j = 0; j < points; j++) line[j] = column[j][i];
-    transform_kernel_sums(points, result, line);
-#pragma GCC unroll 5
-    for (int j = 0; j < size; j++) kernel[i * size + j] = result[j];
-  }
-}
 
 /* kernels: [group][pair][point][part][channel][PAIR] */
 static void spread_kernels(real *kernels, const struct winograd *plan, const struct conv_part *part) {
@@ -359,10 +298,12 @@ static void spread_kernels(real *kernels, const struct winograd *plan, const str
       for (int64_t t = 0; t < taps; t++) values[t * LANES + lane] = tap[plan->flipped ? taps - 1 - t : t];
     }
     real *to = kernels + (group * plan->pairs + v / 2) * pair_size + (p * plan->channels + c) * PAIR + v % 2 * LANES;
+    struct transform_square square = {to, plan->points * plan->right_point, plan->right_point};
+    struct transform_square taps_square = {values, size * LANES, LANES};
     if (plan->points == 6)
-      spread_kernel(6, to, plan->right_point, kernel);
+      transform_both_ways(TRANSFORM_KERNEL, 6, 6, 3, square, taps_square, (vector){0});
     else
-      spread_kernel(8, to, plan->right_point, kernel);
+      transform_both_ways(TRANSFORM_KERNEL, 8, 8, 5, square, taps_square, (vector){0});
   }
 }
 
@@ -593,15 +534,16 @@ static void weight_collect(real *dweight, const struct winograd *plan, const rea
     sum[p] = *(const vector *)(from + p * point);
     for (int64_t b = 1; b < blocks; b++) sum[p] += *(const vector *)(from + b * block_size + p * point);
   }
+  struct transform_square to = {(real *)kernel, size * LANES, LANES}, all = {(real *)sum, plan->points * LANES, LANES};
   if (plan->points == 6)
-    collect_kernel(6, kernel, sum);
+    transform_both_ways(TRANSFORM_KERNEL_SUMS, 6, 3, 6, to, all, (vector){0});
   else
-    collect_kernel(8, kernel, sum);
+    transform_both_ways(TRANSFORM_KERNEL_SUMS, 8, 5, 8, to, all, (vector){0});
   const real *values = (const real *)kernel;
   int64_t valid = parallel_minimum(LANES, plan->outputs - v * LANES);
   for (int64_t lane = 0; lane < valid; lane++) {
-    real *to = dweight + (v * LANES + lane) * plan->weight_output + channel * plan->weight_channel;
-    for (int64_t t = 0; t < taps; t++) to[t] = values[t * LANES + lane];
+    real *taps_at = dweight + (v * LANES + lane) * plan->weight_output + channel * plan->weight_channel;
+    for (int64_t t = 0; t < taps; t++) taps_at[t] = values[t * LANES + lane];
   }
 }
 
