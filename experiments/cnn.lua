@@ -5,17 +5,23 @@ local task = require "models.task"
 
 local grid = experiment.grid
 
+-- Both initialisations are tried with every setting: which one suits differs from optimizer to optimizer.
+local function with(settings)
+  settings.initialisation = settings.initialisation or { "default", "orthogonal-small" }
+  return grid(settings)
+end
+
 experiment.run(task("cnn", {
   name = "cnn",
   title = "Classifier CNN",
   trials = {
-    sgd = grid { learning_rate = { 0.03, 0.1, 0.3 }, initialisation = "he" },
-    momentum = grid { learning_rate = { 0.003, 0.01, 0.03 }, initialisation = "he" },
-    adam = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, initialisation = "he" },
-    adamw = grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, initialisation = "he" },
-    gls = grid { damping = { 0.003, 0.01, 0.03 }, initialisation = "he" },
-    ["gls-matched"] = grid { learning_rate = { 5e-4, 1e-3, 2e-3 }, damping = 1, initialisation = "he" },
-    ["gls-graft"] = grid { learning_rate = { 0.03, 0.1, 0.3 }, damping = 1, initialisation = "he" },
+    sgd = with { learning_rate = { 0.03, 0.1 } },
+    momentum = with { learning_rate = { 0.01, 0.03 } },
+    adam = with { learning_rate = { 5e-4, 1e-3 } },
+    adamw = with { learning_rate = { 5e-4, 1e-3 } },
+    gls = with { damping = { 0.01, 0.03 } },
+    ["gls-matched"] = with { learning_rate = { 5e-4, 1e-3 }, damping = 3 },
+    ["gls-graft"] = with { learning_rate = { 0.03, 0.1 }, damping = 1 },
   },
   defaults = { samples = 2000, epochs = 5, batch = 100, optimizers = { "sgd", "adam", "gls" } },
 }))

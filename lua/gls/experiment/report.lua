@@ -488,19 +488,26 @@ end
 -- More settings than this are drawn, but only the best of each optimizer is named.
 local NAMED_AT_MOST = 15
 
--- One loss of every setting by epoch: the best of each optimizer thick, the others thin.
+-- One loss of every setting by epoch: the best of each optimizer thick, the others thin; named by what differs.
 local function variations(spec, config, trials, field, text)
-  local series, shared = {}, options.shared(trials)
+  local series = {}
   for _, name in ipairs(optimizers_of(trials, config.options.optimizers)) do
-    local best = report.best(trials, name, config.options)
+    local best, own = report.best(trials, name, config.options), {}
     for _, trial in ipairs(trials) do
-      if trial.optimizer == name then
-        local one = curve(trial, "epoch", field)
-        one.color, one.thin = plot.colors[name], trial ~= best
-        one.label = trial == best or #trials <= NAMED_AT_MOST
-        one.name = name .. " " .. options.brief(trial, shared)
-        series[#series + 1] = one
-      end
+      if trial.optimizer == name then own[#own + 1] = trial end
+    end
+    local shared = options.shared(own)
+    shared.learning_rate = true
+    for _, trial in ipairs(own) do
+      shared.learning_rate = shared.learning_rate and trial.settings.learning_rate == best.settings.learning_rate
+    end
+    if not shared.learning_rate then shared.learning_rate = nil end
+    for _, trial in ipairs(own) do
+      local one = curve(trial, "epoch", field)
+      one.color, one.thin = plot.colors[name], trial ~= best
+      one.label = trial == best or #trials <= NAMED_AT_MOST
+      one.name = #own > 1 and name .. " " .. options.brief(trial, shared) or name
+      series[#series + 1] = one
     end
   end
   return {
