@@ -15,7 +15,6 @@ local cnn = choices.model == "cnn"
 -- Weight decay is decoupled, times the learning rate: at an optimizer's first rate a step shrinks the weights alike.
 local function regularisers(decay)
   return {
-    {},
     { data = { flip = true, crop = cnn and 4 or 2 } },
     { model = { dropout = 0.2 } },
     { weight_decay = decay },
@@ -24,16 +23,19 @@ local function regularisers(decay)
   }
 end
 
--- Every rate with every regulariser (the study) or with mirrored images alone.
-local function trials(rates, decay, settings)
+-- Mirrored images for all: every rate (or damping) with them alone, then (the study) every regulariser, at the first
+-- before the others, so that --trials cuts off the least telling.
+local function trials(name, values, decay, settings)
   local list = {}
-  for _, rate in ipairs(rates) do
-    for i, regulariser in ipairs(regularisers(decay)) do
-      local trial = { learning_rate = rate, schedule = "cosine", initialisation = "default", data = { flip = true } }
-      for name, value in pairs(settings or {}) do trial[name] = value end
-      for name, value in pairs(regulariser) do trial[name] = value end
-      if i == 1 or choices.study then list[#list + 1] = trial end
-    end
+  local function add(value, regulariser)
+    local trial = { schedule = "cosine", initialisation = "default", data = { flip = true }, [name] = value }
+    for key, own in pairs(settings or {}) do trial[key] = own end
+    for key, own in pairs(regulariser) do trial[key] = own end
+    list[#list + 1] = trial
+  end
+  for _, value in ipairs(values) do add(value, {}) end
+  for _, value in ipairs(choices.study and values or {}) do
+    for _, regulariser in ipairs(regularisers(decay)) do add(value, regulariser) end
   end
   return list
 end
@@ -43,11 +45,12 @@ experiment.run(task(choices.model, {
   title = "Generalisation: " .. choices.model,
   choices = choices,
   trials = {
-    momentum = trials(cnn and { 0.01, 0.03 } or { 0.06, 0.03 }, cnn and 0.1 or 0.015),
-    adamw = trials({ 1e-3, 5e-4 }, 1, { weight_decay = 0 }),
-    gls = trials({ "auto" }, 1e-3, { damping = 10 }),
-    ["gls-matched"] = trials({ 1e-3, 5e-4 }, 1, { damping = 3 }),
-    ["gls-moving"] = trials({ 1e-3, 3e-3 }, 1),
+    momentum = trials("learning_rate", cnn and { 0.01, 0.03 } or { 0.06, 0.03 }, cnn and 0.1 or 0.015),
+    adamw = trials("learning_rate", { 1e-3, 5e-4 }, 1, { weight_decay = 0 }),
+    gls = trials("damping", { 10, 3 }, 1e-3),
+    ["gls-matched"] = trials("learning_rate", { 1e-3, 5e-4 }, 1, { damping = 3 }),
+    ["gls-window"] = trials("learning_rate", { 1e-3, 5e-4 }, 1, { damping = 3 }),
+    ["gls-moving"] = trials("learning_rate", { 1e-3, 3e-3 }, 1),
   },
   defaults = {
     samples = 10000, validation = 5000, epochs = 8, batch = 250, select = "valid",

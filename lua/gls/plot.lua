@@ -17,6 +17,7 @@ plot.colors = {
   ["gls-matched"] = "#009E73",
   ["gls-graft"] = "#CC79A7",
   ["gls-moving"] = "#8C6D1F",
+  ["gls-window"] = "#5D3A9B",
 }
 local FREE = { "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#6B6B6B", "#000000" }
 

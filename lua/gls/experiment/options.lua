@@ -16,12 +16,15 @@ options.optimizers = {
   adam = { class = "Adam", settings = {} },
   adamw = { class = "AdamW", settings = { weight_decay = 0.01 } },
   gls = { class = "GLS", settings = { learning_rate = "auto" } },
-  ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1 } },
+  ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3 } },
+  ["gls-window"] = {
+    class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3, statistics = { window = 1000 } },
+  },
   ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
   ["gls-graft"] = { class = "GLS", settings = { graft = "sgd" } },
 }
 -- In the order of tables and legends.
-local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls-moving", "gls" }
+local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls-window", "gls-moving", "gls" }
 
 --- Settings of a trial that are not the optimizer's own.
 options.around = {
