@@ -1,11 +1,11 @@
-/* Forward mode: tangents over the recorded nodes, oldest first, for all rows of the batch or for a block of them. */
+/* Forward mode: tangents over the recorded nodes, oldest first, for all rows of the batch or for some of them. */
 #include <string.h>
 
 #include "../base/memory.h"
 #include "../base/vector.h"
 #include "tape.h"
 
-/* ---- a block of rows ---- */
+/* ---- some of the rows ---- */
 
 static bool carries_batch(const struct tensor *t, struct row_block block) {
   return t && t->shape.rank > 0 && t->shape.size[0] == block.batch;
@@ -20,9 +20,28 @@ void node_narrow_release(const struct node *node, struct op_call *narrowed) {
   memory_delete(narrowed->input);
 }
 
-/* *slot becomes its block of rows; false when there is no memory. */
+/* The rows of a tensor: a view of a block, a copy of those that are listed (what keeps its shape alone has no values to
+   copy). NULL when there is no memory. */
+static struct tensor *rows_of(const struct tensor *whole, struct row_block block) {
+  if (!block.row || !whole->storage) return tensor_narrow(whole, 0, block.row ? 0 : block.start, block.count, 1);
+  struct shape shape = whole->shape;
+  shape.size[0] = block.count;
+  struct tensor *rows = tensor_new(whole->type, &shape);
+  for (int64_t i = 0; rows && i < block.count; i++) {
+    struct tensor *from = tensor_select(whole, 0, block.row[i]), *to = from ? tensor_select(rows, 0, i) : NULL;
+    int status = to ? tensor_assign(to, from) : STATUS_ERROR;
+    tensor_release(from);
+    tensor_release(to);
+    if (status == STATUS_OK) continue;
+    tensor_release(rows);
+    rows = NULL;
+  }
+  return rows;
+}
+
+/* *slot becomes the chosen rows; false when there is no memory. */
 static bool narrow(struct tensor **slot, struct row_block block) {
-  struct tensor *view = tensor_narrow(*slot, 0, block.start, block.count, 1);
+  struct tensor *view = rows_of(*slot, block);
   if (!view) return false;
   *slot = view;
   return true;
@@ -88,7 +107,7 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
                               : call->op->jvp(call, tangent, &node->tangent));
   }
   if (!known) return STATUS_OK;
-  struct tensor *rows = block.count ? tensor_narrow(known, 0, block.start, block.count, 1) : tensor_retain(known);
+  struct tensor *rows = block.count ? rows_of(known, block) : tensor_retain(known);
   if (!rows) return STATUS_ERROR;
   if (!node->tangent) {
     node->tangent = rows;
@@ -182,10 +201,18 @@ static bool sums(const struct op_call *call) {
   return false;
 }
 
-static int dot(struct tensor *a, struct tensor *b, double *result) {
+/* Σ a b, each row as often as the block says. */
+static int dot(struct tensor *a, struct tensor *b, struct row_block block, double *result) {
   struct tensor *x = tensor_contiguous(a), *y = tensor_contiguous(b);
   int status = x && y ? STATUS_OK : STATUS_ERROR;
-  if (status == STATUS_OK) *result = vector_dot(tensor_real(x), tensor_real(y), tensor_count(x));
+  if (status == STATUS_OK && block.row) {
+    int64_t width = tensor_count(x) / block.count;
+    *result = 0;
+    for (int64_t i = 0; i < block.count; i++)
+      *result += block.weight[i] * vector_dot(tensor_real(x) + i * width, tensor_real(y) + i * width, width);
+  } else if (status == STATUS_OK) {
+    *result = vector_dot(tensor_real(x), tensor_real(y), tensor_count(x));
+  }
   tensor_release(x);
   tensor_release(y);
   return status;
@@ -206,7 +233,7 @@ int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, i
     struct tensor *product = NULL;
     double value = 0;
     int status = call->op->hessian_product(call, b[i].tangent, &product);
-    if (status == STATUS_OK) status = dot(a[i].tangent, product, &value);
+    if (status == STATUS_OK) status = dot(a[i].tangent, product, block, &value);
     tensor_release(product);
     if (block.count) {
       if (sums(call)) value *= (double)block.batch / (double)block.count;
@@ -214,6 +241,36 @@ int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, i
     }
     STATUS_TRY(status);
     *result += (double)node->loss_weight * value;
+  }
+  return STATUS_OK;
+}
+
+/* trace of the Hessian of one loss, row by row of the batch: given by the op, or, where the Hessian is diagonal, its
+   product with ones. */
+static int add_shares(const struct op_call *call, double factor, int64_t batch, double *share) {
+  const struct shape *shape = &call->input[0]->shape;
+  int64_t width = batch ? shape_count(shape) / batch : 0;
+  struct tensor *diagonal = NULL, *ones = tensor_new(TYPE_REAL, shape);
+  int status = ones ? tensor_fill(ones, 1) : STATUS_ERROR;
+  if (status == STATUS_OK)
+    status = call->op->hessian_diagonal ? call->op->hessian_diagonal(call, &diagonal)
+                                        : call->op->hessian_product(call, ones, &diagonal);
+  if (status == STATUS_OK)
+    for (int64_t i = 0; i < batch; i++)
+      for (int64_t j = 0; j < width; j++) share[i] += factor * (double)tensor_real(diagonal)[i * width + j];
+  tensor_release(ones);
+  tensor_release(diagonal);
+  return status;
+}
+
+int tape_curvature_shares(int64_t batch, double *share, bool *fits) {
+  memset(share, 0, (size_t)batch * sizeof *share);
+  *fits = true;
+  for (struct node *node = tape_first(); node && *fits; node = node->next) {
+    if (!node->call.op->hessian_product || node->loss_weight == 0) continue;
+    const struct shape *shape = &node->call.input[0]->shape;
+    *fits = shape->rank > 0 && shape->size[0] == batch;
+    if (*fits) STATUS_TRY(add_shares(&node->call, (double)node->loss_weight, batch, share));
   }
   return STATUS_OK;
 }

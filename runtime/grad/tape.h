@@ -87,9 +87,11 @@ int gradient_add(struct tensor *leaf, struct tensor *g);
 int gradient_add_factor(struct tensor *leaf, struct node *node, struct tensor *gradient, int input);
 
 /* ---- forward.c ---- */
-/* A block of the batch's rows; count 0 stands for all rows. */
+/* Some of the batch's rows; count 0 stands for all of them. Either a block from start on, or those that are listed. */
 struct row_block {
   int64_t batch, start, count;
+  const int64_t *row;   /* count places in rising order, or NULL for the block */
+  const double *weight; /* beside row: what each counts for, so that the weighted mean stands for the batch's */
 };
 
 /* What a forward-mode pass asks: the tangents of leaves. */
@@ -113,13 +115,16 @@ struct loss_tangent {
 int tape_tangents(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent **losses,
                   int *count);
 void loss_tangents_release(struct loss_tangent *losses, int count);
+/* share[i]: trace of the losses' Hessian in the outputs of row i of the batch, batch values. *fits is false where a
+   loss's rows are not the batch's. */
+int tape_curvature_shares(int64_t batch, double *share, bool *fits);
 /* aᵀ H b summed over the losses, for tangents a and b of the same pass shape. */
 int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, int count, struct row_block block,
                    double *result);
 /* The batch (first size of the prediction) and the number of terms the loss averages over; 0 when no loss node was
    reached. */
 void tape_loss_rows(int64_t *batch, int64_t *terms);
-/* Borrowed call of a node, its batch inputs, saved tensors and output narrowed to the block. false: cannot. */
+/* Borrowed call of a node, its batch inputs, saved tensors and output narrowed to the rows. false: cannot. */
 bool node_narrow(const struct node *node, struct row_block block, struct op_call *narrowed);
 void node_narrow_release(const struct node *node, struct op_call *narrowed);
 

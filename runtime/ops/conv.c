@@ -172,6 +172,9 @@ static int conv2d_jvp(const struct op_call *call, struct tensor *const *tangent,
   return STATUS_OK;
 }
 
+/* Each group is an affine map of its own. */
+static bool conv2d_has_factors(const struct op_call *call) { return call->value[CONV_GROUPS].list[0] == 1; }
+
 /* A: a row of patches for each place of each image; G: its outputs' gradients. */
 static int conv2d_factors(const struct op_call *call, struct tensor *gradient, struct factors *result) {
   struct conv_geometry geometry = conv_geometry_of(call, &call->input[CONV_X]->shape);
@@ -204,6 +207,25 @@ static int conv2d_factors(const struct op_call *call, struct tensor *gradient, s
   return STATUS_ERROR;
 }
 
+static int conv2d_factor_rows(const struct op_call *call, const int64_t *row, int64_t count, struct tensor **a) {
+  struct conv_geometry geometry = conv_geometry_of(call, &call->input[CONV_X]->shape);
+  int64_t places = geometry.y.places * geometry.x.places, inputs = tensor_count(call->input[CONV_WEIGHT]);
+  inputs /= geometry.outputs;
+  int64_t image = geometry.channels * geometry.y.size * geometry.x.size;
+  struct shape shape = shape_of(2, count, inputs);
+  struct tensor *x = tensor_contiguous(call->input[CONV_X]);
+  *a = x ? tensor_new(TYPE_REAL, &shape) : NULL;
+  if (*a) {
+    real *patches = tensor_real(*a);
+    const real *images = tensor_real(x);
+#pragma omp parallel for if (count * inputs > PARALLEL_THRESHOLD)
+    for (int64_t i = 0; i < count; i++)
+      conv_patches(patches + i * inputs, images + row[i] / places * image, &geometry, row[i] % places, 1);
+  }
+  tensor_release(x);
+  return *a ? STATUS_OK : STATUS_ERROR;
+}
+
 const struct op conv_ops[] = {
     {.name = "conv2d",
      .parameter = {{.name = "x", .kind = OP_TENSOR},
@@ -219,7 +241,9 @@ const struct op conv_ops[] = {
      .forward = conv2d_forward,
      .vjp = conv2d_vjp,
      .jvp = conv2d_jvp,
+     .has_factors = conv2d_has_factors,
      .factors = conv2d_factors,
+     .factor_rows = conv2d_factor_rows,
      .doc = "images (N, C, H, W) under weight (outputs, C / groups, height, width) plus bias (outputs): cross-"
             "correlation, zeros around; each group of outputs sees its group of channels",
      .samples =

@@ -476,6 +476,18 @@ static int cross_entropy_hessian_product(const struct op_call *call, struct tens
   return product ? STATUS_OK : STATUS_ERROR;
 }
 
+/* p (1 - p). */
+static int cross_entropy_hessian_diagonal(const struct op_call *call, struct tensor **result) {
+  const real weight = (real)table_of(call).weight, *p = tensor_real(call->saved[0]);
+  *result = tensor_new(TYPE_REAL, &call->input[0]->shape);
+  if (!*result) return STATUS_ERROR;
+  real *out = tensor_real(*result);
+  int64_t count = tensor_count(*result);
+#pragma omp parallel for simd schedule(static) if (count > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < count; i++) out[i] = weight * p[i] * (1 - p[i]);
+  return STATUS_OK;
+}
+
 /* ---- rows ---- */
 
 // clang-format off
@@ -524,7 +536,8 @@ const struct op loss_ops[] = {
                    {.name = "label_smoothing", .kind = OP_NUMBER, .has_default = true, .default_value = 0},
                    SUM_PARAMETER},
      .shape = cross_entropy_shape, .forward = cross_entropy_forward, .vjp = cross_entropy_vjp,
-     .jvp = cross_entropy_jvp, .hessian_product = cross_entropy_hessian_product, .samples = cross_entropy_samples,
+     .jvp = cross_entropy_jvp, .hessian_product = cross_entropy_hessian_product,
+     .hessian_diagonal = cross_entropy_hessian_diagonal, .samples = cross_entropy_samples,
      .doc = "mean (or sum) over rows of -log softmax(logits)[label]: logits (…×C), labels (…) from 1 to C"},
     {.name = NULL}};
 // clang-format on

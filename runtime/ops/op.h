@@ -95,10 +95,16 @@ struct op {
   /* tangent[i]: change of input i, its shape, or NULL for none (at least one is not NULL).
      *result: change of the output. */
   int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
-  /* Affine ops: input 1 is the weight, input 2 the bias (may be NULL). */
+  /* Affine ops: input 1 is the weight, input 2 the bias (may be NULL). has_factors: whether this call is affine in one
+     matrix (NULL: all are). */
+  bool (*has_factors)(const struct op_call *call);
   int (*factors)(const struct op_call *call, struct tensor *gradient, struct factors *result);
+  /* Where factors are made at a cost: *a = the listed rows of A alone (count × inputs). NULL elsewhere. */
+  int (*factor_rows)(const struct op_call *call, const int64_t *row, int64_t count, struct tensor **a);
   /* Losses (convex in input 0): *result = H v, H the Hessian (Gauss-Newton) of the loss in input 0. */
   int (*hessian_product)(const struct op_call *call, struct tensor *v, struct tensor **result);
+  /* *result: the diagonal of that H, input 0's shape. NULL where H is diagonal: its product with ones says it. */
+  int (*hessian_diagonal)(const struct op_call *call, struct tensor **result);
   const char *doc; /* one line: what it gives, shapes, source */
   /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in
      order, then name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1".

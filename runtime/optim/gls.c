@@ -16,8 +16,9 @@
 #include "layer.h"
 
 /* Fewest rows that the curvature is measured on. */
-enum { CURVATURE_ROWS_LEAST = 32 };
-static const double MATCHED_RMS = 0.2; /* Liu et al. 2025, "Muon is scalable for LLM training" */
+enum { CURVATURE_ROWS_LEAST = 16 };
+static const double CURVATURE_ROWS = 0.25; /* of the batch, where the caller leaves it to us */
+static const double MATCHED_RMS = 0.2;     /* Liu et al. 2025, "Muon is scalable for LLM training" */
 static const double MOMENTUM_RIDGE = 1e-2, MOMENTUM_MOST = 0.9;
 static const double DAMPING_RAISE = 10, DAMPING_FALL = 0.95;
 
@@ -166,8 +167,6 @@ static int curvatures(struct step *step, struct row_block block, bool with_momen
   return status;
 }
 
-static const double QUADRATIC_ROWS = 0.25;
-
 static bool losses_are_quadratic(void) {
   for (const struct node *node = tape_first(); node; node = node->next)
     if (node->call.op->hessian_product && node->loss_weight != 0 && !(node->call.op->flags & OP_QUADRATIC))
@@ -175,17 +174,83 @@ static bool losses_are_quadratic(void) {
   return true;
 }
 
-static struct row_block choose_block(int64_t batch, double fraction) {
-  struct row_block block = {.batch = batch};
-  if (fraction < 0) fraction = losses_are_quadratic() ? QUADRATIC_ROWS : 1;
+/* ---- which rows the curvature is measured on ---- */
+
+/* Late in the training of a classifier a few samples carry nearly all the curvature, and a part of the batch that is
+   drawn blindly misses them: the step is then far too long. So samples are drawn in proportion to the trace of the
+   loss's Hessian in their outputs (mixed with a blind draw, for that is not all that decides), and weighted by the
+   inverse: sampling by size, with systematic draws (Madow, Annals of Mathematical Statistics 1949). */
+static const double BLIND_SHARE = 0.2;
+
+/* chance[i], at most 1, in proportion to share, so that they add up to count. */
+static void chances(double *chance, const double *share, int64_t batch, int64_t count) {
+  double total = 0, scale = (double)count;
+  for (int64_t i = 0; i < batch; i++) total += share[i];
+  bool known = isfinite(total) && total > 0;
+  for (int round = 0; round < 20; round++) { /* what is cut off at 1 goes to the others */
+    double sum = 0;
+    for (int64_t i = 0; i < batch; i++) {
+      double part = (known ? (1 - BLIND_SHARE) * share[i] / total : 1 - BLIND_SHARE) + BLIND_SHARE / (double)batch;
+      if (!known) part = 1 / (double)batch;
+      chance[i] = fmin(1, scale * part);
+      sum += chance[i];
+    }
+    scale *= (double)count / sum;
+  }
+}
+
+struct drawn {
+  struct row_block block;
+  int64_t *row;
+  double *weight, *chance; /* chance: scratch, twice batch long */
+};
+
+static void drawn_release(struct drawn *drawn) {
+  memory_delete(drawn->row);
+  memory_delete(drawn->weight);
+  memory_delete(drawn->chance);
+}
+
+/* start is uniform in 0 to 1. */
+static int draw_by_size(struct drawn *drawn, double start) {
+  int64_t batch = drawn->block.batch, count = drawn->block.count, found = 0;
+  drawn->row = memory_new((size_t)count, sizeof *drawn->row);
+  drawn->weight = memory_new((size_t)count, sizeof *drawn->weight);
+  drawn->chance = memory_new(2 * (size_t)batch, sizeof *drawn->chance);
+  if (!drawn->row || !drawn->weight || !drawn->chance) return STATUS_ERROR;
+  double *share = drawn->chance + batch, sum = 0;
+  bool fits;
+  STATUS_TRY(tape_curvature_shares(batch, share, &fits));
+  if (!fits) {
+    drawn->block.count = 0;
+    return STATUS_OK;
+  }
+  chances(drawn->chance, share, batch, count);
+  for (int64_t i = 0; i < batch && found < count; i++) {
+    sum += drawn->chance[i];
+    if (!(sum > start + (double)found)) continue;
+    drawn->row[found] = i;
+    drawn->weight[found++] = (double)count / ((double)batch * drawn->chance[i]);
+  }
+  for (int64_t i = 0; i < found; i++)
+    drawn->weight[i] *= (double)found / (double)count; /* rounding may cost the last */
+  drawn->block = (struct row_block){batch, 0, found, drawn->row, drawn->weight};
+  return STATUS_OK;
+}
+
+static int draw_rows(struct drawn *drawn, int64_t batch, double fraction) {
+  *drawn = (struct drawn){.block = {.batch = batch}};
+  bool quadratic = losses_are_quadratic();
+  if (fraction < 0) fraction = CURVATURE_ROWS;
   int64_t rows = (int64_t)ceil(fraction * (double)batch);
   if (rows < CURVATURE_ROWS_LEAST) rows = CURVATURE_ROWS_LEAST;
-  if (rows >= batch) return block;
+  if (rows >= batch) return STATUS_OK;
   uint32_t word[4];
   random_block(random_next_stream(), 0, word);
-  block.count = rows;
-  block.start = (int64_t)(word[0] % (uint64_t)(batch - rows + 1));
-  return block;
+  drawn->block.count = rows;
+  if (!quadratic) return draw_by_size(drawn, (double)word[0] / 4294967296.0);
+  drawn->block.start = (int64_t)(word[0] % (uint64_t)(batch - rows + 1));
+  return STATUS_OK;
 }
 
 /* Minimises the Gauss-Newton model of the loss along U, or in the plane of U and the last step P:
@@ -206,8 +271,11 @@ static int automatic_step(struct step *step, const struct gls_options *options, 
     gp += dot(system->gradient, system->layer->velocity);
   }
   bool fits = true;
-  struct row_block block = choose_block(batch, options->rows);
-  STATUS_TRY(curvatures(step, block, with_momentum, &fits, value));
+  struct drawn drawn;
+  int status = draw_rows(&drawn, batch, options->rows);
+  if (status == STATUS_OK) status = curvatures(step, drawn.block, with_momentum, &fits, value);
+  drawn_release(&drawn);
+  STATUS_TRY(status);
   if (!fits) STATUS_TRY(curvatures(step, (struct row_block){0}, with_momentum, &fits, value));
   double more = 1 + options->delta, uu = more * value[0], up = more * value[1], pp = more * value[2];
   *mu = 0;

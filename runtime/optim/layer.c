@@ -40,7 +40,9 @@ int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *
   struct tensor *bias = NULL;
   bool one_bias = true;
   while ((use = next_use(system, &i))) {
-    struct tensor *here = bias_of_call(&use->node->call);
+    const struct op_call *call = &use->node->call;
+    if (call->op->has_factors && !call->op->has_factors(call)) return STATUS_OK;
+    struct tensor *here = bias_of_call(call);
     if (uses > 0 && here != bias) one_bias = false;
     bias = here;
     uses++;
@@ -66,28 +68,32 @@ static bool all_direct(const struct gls_system *system) {
   return true;
 }
 
-/* Factors of one use; of patches only about limit rows, those of a random block of samples. */
+/* count rows of 0 … rows − 1, one from each of count strips of equal length, at a random place in it. */
+static int64_t *draw_rows(int64_t rows, int64_t count) {
+  int64_t *row = memory_new((size_t)count, sizeof *row);
+  struct random_stream stream = random_next_stream();
+  for (int64_t i = 0; row && i < count; i++) {
+    uint32_t word[4];
+    random_block(stream, (uint64_t)i, word);
+    int64_t start = i * rows / count, end = (i + 1) * rows / count;
+    row[i] = start + (int64_t)(word[0] % (uint64_t)(end - start));
+  }
+  return row;
+}
+
+/* Factors of one use; where A is made at a cost and has more than limit rows, limit of them and no G. */
 static int factors_of_use(const struct factor *use, int64_t limit, struct factors *f, double *scale) {
   const struct op_call *call = &use->node->call;
   *scale = 1;
-  int64_t batch = call->output->shape.rank > 0 ? call->output->shape.size[0] : 0;
-  int64_t rows = call->output->shape.rank > 1 ? tensor_count(call->output) : 0; /* × outputs: cut down below */
-  int64_t outputs = call->input[1]->shape.size[0];
-  rows = outputs > 0 ? rows / outputs : 0;
-  if (call->op->flags & OP_DIRECT_FACTORS || limit <= 0 || rows <= limit || batch < 2)
-    return call->op->factors(call, use->gradient, f);
-  int64_t samples = (limit * batch + rows - 1) / rows;
-  if (samples >= batch) return call->op->factors(call, use->gradient, f);
-  uint32_t word[4];
-  random_block(random_next_stream(), 0, word);
-  struct row_block block = {batch, (int64_t)(word[0] % (uint64_t)(batch - samples + 1)), samples};
-  struct op_call narrowed;
-  if (!node_narrow(use->node, block, &narrowed)) return call->op->factors(call, use->gradient, f);
-  struct tensor *g = tensor_narrow(use->gradient, 0, block.start, block.count, 1);
-  int status = g ? call->op->factors(&narrowed, g, f) : STATUS_ERROR;
-  tensor_release(g);
-  node_narrow_release(use->node, &narrowed);
-  *scale = (double)batch / (double)samples;
+  const struct tensor *weight = call->input[1];
+  int64_t outputs = weight->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
+  if (!call->op->factor_rows || limit <= 0 || rows <= limit) return call->op->factors(call, use->gradient, f);
+  int64_t *row = draw_rows(rows, limit);
+  if (!row) return STATUS_ERROR;
+  *f = (struct factors){.rows = limit, .inputs = tensor_count(weight) / outputs, .outputs = outputs};
+  int status = call->op->factor_rows(call, row, limit, &f->a);
+  memory_delete(row);
+  *scale = (double)rows / (double)limit;
   return status;
 }
 
@@ -101,8 +107,9 @@ static struct tensor *stack(struct tensor *top, struct tensor *below) {
   return both;
 }
 
-/* *slot := *slot over more; takes over more. */
+/* *slot := *slot over more, which may be NULL; takes over more. */
 static int append(struct tensor **slot, struct tensor *more) {
+  if (!more) return STATUS_OK;
   struct tensor *both = *slot ? stack(*slot, more) : tensor_retain(more);
   tensor_release(*slot);
   tensor_release(more);

@@ -48,8 +48,8 @@ struct gls_options {
   bool automatic;       /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
   double learning_rate; /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
   double delta;         /* of the automatic step */
-  /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter where the loss is quadratic, else all
-     (where a few samples carry the curvature, a part of the batch misses them, and the step is far too long). */
+  /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter. Where the loss is not quadratic they
+     are drawn by their share in its curvature. */
   double rows;
   double momentum;         /* β */
   bool automatic_momentum; /* η and μ together */
@@ -60,7 +60,7 @@ struct gls_options {
   int refresh;             /* steps between their factorisations */
   double weight_decay;     /* decoupled; times learning_rate (automatic: times its factor alone) */
   double trust;            /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
-  int64_t statistics_rows; /* patches of convolutions: about how many rows the statistics are made from */
+  int64_t statistics_rows; /* patches of convolutions: how many rows the statistics are made from; 0: all */
 };
 
 /* What the guards did, and the last step. */

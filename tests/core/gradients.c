@@ -354,6 +354,23 @@ out:
   trial_release(&kept);
 }
 
+/* The diagonal of H against H times each unit vector. */
+static void check_hessian_diagonal(const struct sample *sample, const struct op_call *call) {
+  struct tensor *diagonal = NULL, *unit = tensor_zeros(TYPE_REAL, &call->input[0]->shape);
+  CHECK_HERE(sample->op->hessian_diagonal(call, &diagonal) == STATUS_OK, "hessian_diagonal: %s", status_message());
+  for (int64_t i = 0; diagonal && i < tensor_count(unit); i++) {
+    struct tensor *column = NULL;
+    tensor_real(unit)[i] = 1;
+    CHECK_HERE(sample->op->hessian_product(call, unit, &column) == STATUS_OK, "%s", status_message());
+    double off = column ? fabs((double)tensor_real(column)[i] - (double)tensor_real(diagonal)[i]) : INFINITY;
+    CHECK_HERE(off <= CHECK_ROUNDING, "entry %ld of the Hessian's diagonal is off by %g", (long)i, off);
+    tensor_real(unit)[i] = 0;
+    tensor_release(column);
+  }
+  tensor_release(unit);
+  tensor_release(diagonal);
+}
+
 /* H v against differences of the gradient along v. */
 static void check_hessian(const struct sample *sample) {
   struct trial kept;
@@ -371,6 +388,7 @@ static void check_hessian(const struct sample *sample) {
   tensor_release(again);
   tensor_release(strided);
   CHECK_HERE(dot(v, product) >= -1e-6 * largest(product), "vᵀ H v is %g", dot(v, product));
+  if (sample->op->hessian_diagonal && tensor_count(v) <= 1000) check_hessian_diagonal(sample, &kept.call);
   if (!CHECK_IS_DOUBLE) goto out;
   const double step = 1e-4, weight[4] = {1, -8, 8, -1}, at[4] = {-2, -1, 1, 2};
   struct tensor *sum = tensor_zeros(TYPE_REAL, &v->shape), *one = tensor_scalar(1);

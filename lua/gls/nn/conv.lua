@@ -42,6 +42,7 @@ function Conv2d:init(inputs, outputs, kernel, settings)
     stride = pair(where, "stride", set.stride, 1), padding = pair(where, "padding", set.padding, 0),
     dilation = pair(where, "dilation", set.dilation, 1), groups = set.groups,
   }
+  self.affine = set.groups == 1 -- each group is an affine map of its own: no factors for GLS
   self:make({ outputs, inputs // set.groups, self.kernel[1], self.kernel[2] }, outputs, set)
 end
 

@@ -10,8 +10,9 @@ local options = require "gls.options"
 --   every step; or a number η (0.1 to 0.3 suits cross-entropy; with `graft` see there)
 -- @field damping = 0.01 ρ, relative: λ = ρ · tr(AᵀA/n) / min(rows, d)
 -- @field delta = 0.3 caution of the automatic step: curvature × (1 + delta)
--- @field rows = "auto" fraction of the batch's rows that the curvature is measured on; "auto": a quarter for a
---   quadratic loss, else all (in a classifier few samples carry the curvature late in training; a part misses them)
+-- @field rows = "auto" fraction of the batch's rows that the curvature is measured on; "auto": a quarter, at least 16.
+--   Where the loss is not quadratic they are drawn by their share in its curvature (late in the training of a
+--   classifier few samples carry nearly all of it); where samples interact (batch normalisation) all rows are taken
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
 -- @field graft nil; "sgd": the step has the norm of SGD's at `learning_rate`; "rms": each layer's step has root mean
 --   square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9, damping = 1,
@@ -23,13 +24,14 @@ local options = require "gls.options"
 -- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
 -- @field verify = false: `step(closure)` computes the loss again after the step; one that is not finite is undone and λ
 --   raised tenfold
--- @field statistics_rows = 4096 convolutions: about how many patches the statistics are made from
+-- @field statistics_rows = 1024 convolutions: how many patches, spread over the whole batch, the statistics are made
+--   from
 -- @field fallback = "adam" for parameters without factors (norms, embeddings), or "sgd"
 -- @field fallback_learning_rate = 1e-3 of the fallback, times the schedule's factor
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, per_layer = false, statistics = "batch", decay = 0.95, refresh = 5, weight_decay = 0, trust = 0,
-  verify = false, statistics_rows = 4096, fallback = "adam", fallback_learning_rate = 1e-3,
+  verify = false, statistics_rows = 1024, fallback = "adam", fallback_learning_rate = 1e-3,
 })
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
