@@ -10,10 +10,10 @@
 #define BIND_OPTIMIZER "gls.optimizer"
 
 enum optimizer_kind { KIND_SGD, KIND_ADAM, KIND_GLS };
-enum { SLOT_COUNT = 3 };
+enum { SLOT_COUNT = 4 };
 static const char *const kind_name[] = {"sgd", "adam", "gls", NULL};
 static const char *const slot_name[][SLOT_COUNT] = {
-    {"velocity", NULL, NULL}, {"first_moment", "second_moment", NULL}, {"velocity", "covariance", "cholesky"}};
+    {"velocity"}, {"first_moment", "second_moment"}, {"velocity", "covariance", "cholesky", "window"}};
 
 struct optimizer {
   enum optimizer_kind kind;
@@ -69,7 +69,7 @@ static int optimizer_new(lua_State *L) {
     o->count = i + 1;
     lua_pop(L, 1);
   }
-  for (int k = 0; k < SLOT_COUNT && kind != KIND_GLS; k++) {
+  for (int k = 0; k < SLOT_COUNT && kind != KIND_GLS && slot_name[kind][k]; k++) {
     o->state[k] = memory_new((size_t)count, sizeof *o->state[k]);
     if (!o->state[k]) return bind_error(L);
   }
@@ -105,7 +105,7 @@ static int choice(lua_State *L, const char *name, const char *const *choices) {
 }
 
 static struct gls_options gls_options_of(lua_State *L) {
-  static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", NULL};
+  static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", "window", NULL};
   return (struct gls_options){.damping = number(L, "damping"),
                               .automatic = flag(L, "automatic"),
                               .learning_rate = number(L, "learning_rate"),
@@ -118,6 +118,7 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .statistics = (enum gls_statistics)choice(L, "statistics", statistics),
                               .decay = number(L, "decay"),
                               .refresh = (int)number(L, "refresh"),
+                              .window = (int64_t)number(L, "window"),
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
                               .statistics_rows = (int64_t)number(L, "statistics_rows")};
@@ -179,7 +180,8 @@ static int optimizer_clear(lua_State *L) {
 static struct tensor **slot(struct optimizer *o, int k, int i) {
   if (o->kind != KIND_GLS) return &o->state[k][i];
   struct gls_layer *layer = &o->gls->layer[i];
-  return k == 0 ? &layer->velocity : k == 1 ? &layer->covariance : &layer->cholesky;
+  struct tensor **const slots[SLOT_COUNT] = {&layer->velocity, &layer->covariance, &layer->cholesky, &layer->window};
+  return slots[k];
 }
 
 static const char UPDATES[] = "updates"; /* of moving statistics, kept beside them as a tensor of one element */

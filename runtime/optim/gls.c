@@ -40,6 +40,7 @@ void gls_delete(struct gls *gls) {
     tensor_release(gls->layer[i].velocity);
     tensor_release(gls->layer[i].covariance);
     tensor_release(gls->layer[i].cholesky);
+    tensor_release(gls->layer[i].window);
   }
   memory_delete(gls->layer);
   memory_delete(gls->handled);
@@ -115,9 +116,12 @@ static struct tensor *affine_tangent(void *context, const struct node *node) {
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     if (system->u || !system->product || node->call.input[1] != system->weight) continue;
-    if (system->rows != tensor_count(node->call.output) / (system->outputs ? system->outputs : 1)) continue;
+    if (system->batch_rows != tensor_count(node->call.output) / (system->outputs ? system->outputs : 1)) continue;
     tensor_release(step->tangent[2 * i]);
-    step->tangent[2 * i] = tensor_view_shape(system->product, &node->call.output->shape);
+    int64_t before = system->rows - system->batch_rows; /* of a window: the batch's rows are the last */
+    struct tensor *batch = tensor_narrow(system->product, 0, before, system->batch_rows, 1);
+    step->tangent[2 * i] = batch ? tensor_view_shape(batch, &node->call.output->shape) : NULL;
+    tensor_release(batch);
     return step->tangent[2 * i];
   }
   return NULL;
@@ -320,6 +324,7 @@ static int blend(struct gls_system *system, double keep, double scale) {
 
 /* The direction becomes V := β V + (1 − β) U. */
 static int take_momentum(struct gls_system *system, const struct gls_options *options) {
+  if (!isfinite(system->u_square)) return STATUS_OK; /* the step will be skipped, V stays as it is */
   STATUS_TRY(blend(system, options->momentum, 1 - options->momentum));
   tensor_release(system->u);
   system->u = tensor_retain(system->layer->velocity);
@@ -402,7 +407,7 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     STATUS_TRY(layer_solve(system, options, &gls->report));
-    if (options->momentum > 0 && options->statistics == STATISTICS_BATCH) STATUS_TRY(take_momentum(system, options));
+    if (options->momentum > 0 && options->statistics != STATISTICS_MOVING) STATUS_TRY(take_momentum(system, options));
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;

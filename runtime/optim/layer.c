@@ -9,6 +9,9 @@
 #include "../base/vector.h"
 
 enum { CHOLESKY_TRIES = 12 };
+/* Woodbury's identity takes the difference of two numbers of which the smaller is about ρ/d of the larger: with less
+   damping than this it is left, where there is a choice. */
+static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
 
 void layer_close(struct gls_system *system) {
   struct tensor **owned[] = {&system->a,        &system->g, &system->alpha,  &system->product,
@@ -138,7 +141,7 @@ static int gather(struct gls_system *system, const struct gls_options *options, 
     used += (double)rows;
     total += (double)rows * this_scale;
   }
-  system->rows = (int64_t)(total + 0.5);
+  system->rows = system->batch_rows = (int64_t)(total + 0.5);
   system->extended = system->inputs + (system->bias ? 1 : 0);
   *scale = used > 0 ? total / used : 1;
   return STATUS_OK;
@@ -278,7 +281,9 @@ static int primal_statistics(struct gls_system *system, const struct gls_options
   struct gls_layer *layer = system->layer;
   struct tensor *s = primal_matrix(system, scale);
   if (!s) return STATUS_ERROR;
-  if (options->statistics == STATISTICS_MOVING && layer->covariance) {
+  if (!isfinite(trace_of(tensor_real(s), system->extended))) {
+    /* a batch with NaN leaves the averages as they are */
+  } else if (options->statistics == STATISTICS_MOVING && layer->covariance) {
     /* the average starts as a plain mean, so that it needs no correction */
     double t = (double)layer->updates, keep = t / (t + 1) < options->decay ? t / (t + 1) : options->decay;
     vector_combine(tensor_real(layer->covariance), (real)keep, tensor_real(s), (real)(1 - keep), tensor_count(s));
@@ -301,7 +306,8 @@ static int solve_primal(struct gls_system *system, const struct gls_options *opt
   }
   STATUS_TRY(layer_form_gradient(system));
   const struct tensor *from = system->gradient;
-  if (moving && options->momentum > 0) { /* moving statistics: momentum is on the gradient */
+  system->gradient_square = dot(system->gradient, system->gradient);
+  if (moving && options->momentum > 0 && isfinite(system->gradient_square)) { /* momentum is on the gradient */
     if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
     if (!layer->velocity) return STATUS_ERROR;
     vector_combine(tensor_real(layer->velocity), (real)options->momentum, tensor_real(system->gradient),
@@ -310,11 +316,11 @@ static int solve_primal(struct gls_system *system, const struct gls_options *opt
   }
   system->u = tensor_copy(from);
   if (!system->u) return STATUS_ERROR;
-  STATUS_TRY(
-      linalg_cholesky_solve(tensor_real(system->factor), system->extended, tensor_real(system->u), system->outputs));
+  STATUS_TRY(system->woodbury ? window_solve(system)
+                              : linalg_cholesky_solve(tensor_real(system->factor), system->extended,
+                                                      tensor_real(system->u), system->outputs));
   system->gradient_dot_u = dot(system->gradient, system->u);
   system->u_square = dot(system->u, system->u);
-  system->gradient_square = dot(system->gradient, system->gradient);
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
   return STATUS_OK;
 }
@@ -346,15 +352,28 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   STATUS_TRY(gather(system, options, &scale));
   system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
   if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
-  system->dual = !moving && system->rows <= system->extended && !system->weight->gradient->dense && all_direct(system);
-  if (system->dual) {
+  bool whole = true;
+  if (options->statistics == STATISTICS_WINDOW) {
+    STATUS_TRY(window_extend(system, options->window, &whole));
+    scale = 1;
+  }
+  if (scale > 1 && !moving && system->a->shape.size[0] < system->extended && damping >= WOODBURY_DAMPING) {
+    system->rows = system->a->shape.size[0]; /* few of the rows stand for all */
+    system->samples /= scale;
+    whole = false;
+  }
+  bool wide = !moving && system->rows <= system->extended;
+  system->dual = wide && whole && !system->weight->gradient->dense && all_direct(system);
+  system->woodbury = wide && !system->dual && (options->statistics == STATISTICS_WINDOW || !whole);
+  if (system->dual || system->woodbury) {
     system->matrix = dual_matrix(system);
     if (!system->matrix) return STATUS_ERROR;
   } else {
     STATUS_TRY(primal_statistics(system, options, scale));
   }
   int64_t size = system->matrix->shape.size[0];
-  int64_t least = !moving && system->rows < system->extended ? system->rows : system->extended;
+  int64_t rows = options->statistics == STATISTICS_WINDOW ? system->rows : system->batch_rows;
+  int64_t least = !moving && rows < system->extended ? rows : system->extended;
   system->stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   system->lambda = damping * trace_of(tensor_real(system->matrix), size) / (double)(least > 0 ? least : 1);
   system->factor = system->stale ? matrix(size, size) : tensor_retain(layer->cholesky);

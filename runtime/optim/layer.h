@@ -9,15 +9,17 @@ struct gls_system {
   struct gls_layer *layer;      /* borrowed state */
   int64_t inputs, extended;     /* d, and d + 1 with a bias */
   int64_t outputs;              /* m */
-  int64_t rows;                 /* of A, all uses stacked */
-  double samples;               /* n */
+  int64_t batch_rows;           /* of this batch, all uses stacked */
+  int64_t rows;                 /* of A below: those of the batch, or of the window */
+  double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
   bool dual;
+  bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
   struct tensor *matrix, *factor; /* K or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
   bool failed;                    /* no damping made it positive definite, or the solution is not finite */
   int64_t retries;
-  struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m) */
+  struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m); of a window the batch's rows come last */
   struct tensor *alpha;    /* dual: (K + λI)⁻¹ G */
   struct tensor *product;  /* dual: A U = n (G − λ α) */
   struct tensor *gradient; /* [AᵀG; 1ᵀG], extended × m, where it was needed */
@@ -42,5 +44,12 @@ int layer_form_gradient(struct gls_system *system);
 /* w = keep · w − step · U, bias too (without decay). */
 int layer_apply(struct gls_system *system, double step, double keep);
 void layer_close(struct gls_system *system);
+
+/* ---- window.c ---- */
+/* The window takes in this batch's rows, the oldest go; a, g, rows and samples become the window's. *whole: the batch
+   is in it undivided. A batch whose inputs are not finite is not taken in, and stands alone. */
+int window_extend(struct gls_system *system, int64_t most, bool *whole);
+/* u (extended × m) := (S + λI)⁻¹ u by Woodbury's identity, S from a, given the factor of K + λI. */
+int window_solve(struct gls_system *system);
 
 #endif

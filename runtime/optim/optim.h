@@ -1,6 +1,7 @@
 /* Optimizers: one step over one parameter list.
    tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
    gls.c     the GLS step        layer.c   its linear systems, layer by layer
+   window.c  rows of A kept over several batches
    Settings come from the caller at every step (so that schedules need no state here), state stays in tensors that
    the caller owns and may save. Parameters are contiguous leaves of reals. */
 #ifndef GLS_OPTIM_OPTIM_H
@@ -41,7 +42,7 @@ int adam_step(struct tensor *const *parameter, struct tensor **first, struct ten
 
 /* ---- gls.c ---- */
 enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };
-enum gls_statistics { STATISTICS_BATCH, STATISTICS_MOVING };
+enum gls_statistics { STATISTICS_BATCH, STATISTICS_MOVING, STATISTICS_WINDOW };
 
 struct gls_options {
   double damping;       /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
@@ -58,6 +59,7 @@ struct gls_options {
   enum gls_statistics statistics;
   double decay;            /* of the moving statistics */
   int refresh;             /* steps between their factorisations */
+  int64_t window;          /* STATISTICS_WINDOW: rows of A that are kept */
   double weight_decay;     /* decoupled; times learning_rate (automatic: times its factor alone) */
   double trust;            /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
   int64_t statistics_rows; /* patches of convolutions: how many rows the statistics are made from; 0: all */
@@ -76,6 +78,7 @@ struct gls_layer {
   struct tensor *velocity;      /* (d or d + 1) × m: V, or the last step under automatic momentum */
   struct tensor *covariance;    /* moving S, (d or d + 1)² */
   struct tensor *cholesky;      /* factor of S + λI */
+  struct tensor *window;        /* the last rows of A, oldest first, without the column of ones */
   int64_t updates;              /* of the moving statistics */
 };
 

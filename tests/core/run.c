@@ -10,7 +10,7 @@
 
 void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
     test_reduce(void), test_move(void), test_gemm(void), test_gradients(void), test_memory(void), test_io(void),
-    test_gls(void), test_conv(void);
+    test_gls(void), test_gls_options(void), test_conv(void);
 
 static const struct {
   const char *name;
@@ -30,6 +30,7 @@ static const struct {
     {"memory", test_memory},
     {"io", test_io},
     {"gls", test_gls},
+    {"gls_options", test_gls_options},
 };
 enum { TEST_COUNT = sizeof tests / sizeof tests[0] };
 

@@ -37,6 +37,9 @@ describe("optimizers", function()
     { "GLS", { graft = "sgd", learning_rate = 0.1 } },
     { "GLS", { graft = "sgd", learning_rate = 0.1, per_layer = true } },
     { "GLS", { statistics = "moving", graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
+    { "GLS", { statistics = { window = 50 } } }, { "GLS", { statistics = { window = 6 }, learning_rate = 0.3 } },
+    { "GLS", { statistics = { window = 60 }, graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
+    { "GLS", { statistics = "window", window = 10, momentum = "auto" } },
   } do
     it(case[1] .. " lowers the loss", function()
       local model = network()
@@ -62,6 +65,7 @@ describe("optimizers", function()
       { "SGD", { learning_rate = 0.05, momentum = 0.9 } }, { "Adam", {} }, { "GLS", { momentum = "auto", rows = 1 } },
       { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 0.01 } },
       { "GLS", { statistics = "moving", graft = "rms", learning_rate = 0.01 } },
+      { "GLS", { statistics = { window = 100 }, rows = 1 } },
     } do
       gls.seed(3)
       local model = network()
@@ -141,6 +145,10 @@ describe("optimizers", function()
     assert.error_matches(function() optim.GLS(parameters, { graft = "sgd" }) end, "number")
     assert.error_matches(function() optim.GLS(parameters, { damping = 0 }) end, "damping")
     assert.error_matches(function() optim.GLS(parameters, { momentum = 1 }) end, "below 1")
+    assert.error_matches(function() optim.GLS(parameters, { statistics = { window = 0 } }) end, "at least 1, got 0")
+    assert.error_matches(function() optim.GLS(parameters, { statistics = { window = 2.5 } }) end, "whole number")
+    assert.error_matches(function() optim.GLS(parameters, { statistics = { rows = 5 } }) end, "window = rows")
+    assert.error_matches(function() optim.GLS(parameters, { statistics = "old" }) end, 'got "old"')
     assert.error_matches(function()
       local optimizer = optim.GLS(parameters)
       local model = network();

@@ -1,0 +1,192 @@
+/* Options of GLS against dense references in double: the window of rows, few patches for all. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../../runtime/base/memory.h"
+#include "check.h"
+#include "least_squares.h"
+
+static const double TOLERANCE = sizeof(real) == 8 ? 1e-9 : 1e-3;
+
+static const struct gls_options plain = {.damping = 0.1, .learning_rate = 1, .rows = 1, .decay = 0.95, .refresh = 5};
+
+/* Other inputs for the next step. */
+static void redraw(struct problem *p, uint64_t seed) {
+  random_fill_normal((struct random_stream){seed, 11}, tensor_real(p->x), p->n * p->d);
+  problem_again(p);
+}
+
+/* a (rows × d) with a column of ones when there is a bias, in double. */
+static double *extended_rows(const struct problem *p) {
+  int64_t e = p->d + (p->has_bias ? 1 : 0);
+  double *a = calloc((size_t)(p->n * e), sizeof *a);
+  for (int64_t i = 0; i < p->n; i++)
+    for (int64_t k = 0; k < e; k++) a[i * e + k] = k < p->d ? (double)tensor_real(p->x)[i * p->d + k] : 1;
+  return a;
+}
+
+/* AᵀG, e × m. */
+static double *reference_gradient(const struct problem *p) {
+  int64_t e = p->d + (p->has_bias ? 1 : 0);
+  double *a = extended_rows(p), *g = reference_output_gradient(p), *product = calloc((size_t)(e * p->m), sizeof *g);
+  for (int64_t i = 0; i < p->n; i++)
+    for (int64_t k = 0; k < e; k++)
+      for (int64_t j = 0; j < p->m; j++) product[k * p->m + j] += a[i * e + k] * g[i * p->m + j];
+  free(a);
+  free(g);
+  return product;
+}
+
+/* (WᵀW/w + λI)⁻¹ AᵀG, W the last w of all rows seen, λ = ρ tr(WᵀW/w)/min(w, e). */
+static double *reference_window(const struct problem *p, const double *rows, int64_t w, double damping) {
+  int64_t e = p->d + (p->has_bias ? 1 : 0);
+  double *s = calloc((size_t)(e * e), sizeof *s), *u = reference_gradient(p), trace = 0;
+  for (int64_t i = 0; i < w; i++)
+    for (int64_t a = 0; a < e; a++)
+      for (int64_t b = 0; b < e; b++) s[a * e + b] += rows[i * e + a] * rows[i * e + b] / (double)w;
+  for (int64_t a = 0; a < e; a++) trace += s[a * e + a];
+  for (int64_t a = 0; a < e; a++) s[a * e + a] += damping * trace / (double)(w < e ? w : e);
+  solve_by_elimination(s, u, e, p->m);
+  free(s);
+  return u;
+}
+
+/* The automatic step along u for the mean of squares: ⟨g,U⟩ / (2/(nm) ‖A U‖²). */
+static double reference_rate(const struct problem *p, const double *u) {
+  int64_t e = p->d + (p->has_bias ? 1 : 0), m = p->m;
+  double *a = extended_rows(p), *g = reference_gradient(p), slope = 0, curvature = 0;
+  for (int64_t i = 0; i < e * m; i++) slope += g[i] * u[i];
+  for (int64_t i = 0; i < p->n; i++)
+    for (int64_t j = 0; j < m; j++) {
+      double change = 0;
+      for (int64_t k = 0; k < e; k++) change += a[i * e + k] * u[k * m + j];
+      curvature += 2 * change * change / (double)(p->n * m);
+    }
+  free(a);
+  free(g);
+  return slope / curvature;
+}
+
+/* Six steps with fresh inputs: the window fills, then the oldest rows go. */
+static void check_window(int64_t n, int64_t d, int64_t window, bool bias, bool other_gradient, bool automatic) {
+  struct problem p = problem_new(n, d, 3, bias);
+  int64_t e = d + bias, known = 0, size = problem_size(&p);
+  double *rows = calloc((size_t)((6 * n + window) * e), sizeof *rows);
+  struct gls_options options = plain;
+  options.statistics = STATISTICS_WINDOW;
+  options.window = window;
+  options.automatic = automatic;
+  struct gls *gls = gls_new(parameter_count(&p));
+  for (int step = 0; step < 6; step++) {
+    redraw(&p, (uint64_t)step + 20);
+    if (other_gradient) { /* here zero: the factors are then not all there is */
+      struct tensor *zero = tensor_zeros(TYPE_REAL, &p.parameter[0]->shape);
+      CHECK(gradient_add(p.parameter[0], zero) == STATUS_OK, "%s", status_message());
+    }
+    double *now = extended_rows(&p);
+    int64_t take = n < window ? n : window, keep = known < window - take ? known : window - take;
+    memmove(rows, rows + (known - keep) * e, (size_t)(keep * e) * sizeof *rows);
+    for (int64_t i = 0; i < take; i++) memcpy(rows + (keep + i) * e, now + i * n / take * e, (size_t)e * sizeof *rows);
+    known = keep + take;
+    double *expected = reference_window(&p, rows, known, options.damping);
+    double rate = automatic ? reference_rate(&p, expected) : 1;
+    double *moved = problem_step(&p, gls, &options);
+    for (int64_t i = 0; i < size; i++) expected[i] *= rate;
+    double error = relative_error(moved, expected, size);
+    CHECK(error < TOLERANCE, "window %lld, %lld×%lld bias %d other %d auto %d, step %d: off by %g", (long long)window,
+          (long long)n, (long long)d, bias, other_gradient, automatic, step + 1, error);
+    free(now);
+    free(moved);
+    free(expected);
+  }
+  free(rows);
+  gls_delete(gls);
+  problem_delete(&p);
+}
+
+static void test_window(void) {
+  static const int64_t sizes[][3] = {/* n, d, window */ {5, 30, 12}, {5, 30, 5}, {5, 30, 3}, {5, 4, 12}, {9, 6, 7}};
+  for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
+    for (int bias = 0; bias < 2; bias++)
+      for (int other = 0; other < 2; other++)
+        for (int automatic = 0; automatic < 2; automatic++)
+          check_window(sizes[k][0], sizes[k][1], sizes[k][2], bias, other, automatic);
+}
+
+/* Where all patches are equal a few of them stand for all: the step is the same from 4 rows (fewer than d), 20 (more) and
+   all 27. */
+static void test_few_patches(void) {
+  struct shape image = shape_of(4, (int64_t)3, (int64_t)2, (int64_t)5, (int64_t)5);
+  struct shape filter = shape_of(4, (int64_t)4, (int64_t)2, (int64_t)3, (int64_t)3);
+  const int64_t rows[] = {0, 4, 20};
+  double step[3][72];
+  for (int k = 0; k < 3; k++) {
+    struct tensor *x = tensor_new(TYPE_REAL, &image), *w = tensor_new(TYPE_REAL, &filter), *b = check_leaf(4, 1, 4, 0);
+    CHECK(tensor_fill(x, 0.7) == STATUS_OK, "%s", status_message());
+    random_fill_normal((struct random_stream){2, 1}, tensor_real(w), 72);
+    w->requires_gradient = true;
+    struct op_value values[OP_MAX_PARAMETERS] = {
+        {.count = 2, .list = {1, 1}}, {.count = 2}, {.count = 2, .list = {1, 1}}, {.count = 1, .list = {1}}};
+    struct tensor *z = tape_run(op_find("conv2d"), 3, (struct tensor *[]){x, w, b}, values);
+    struct tensor *y = z ? tensor_zeros(TYPE_REAL, &z->shape) : NULL;
+    struct tensor *loss =
+        y ? tape_run(op_find("mse"), 2, (struct tensor *[]){z, y}, (struct op_value[OP_MAX_PARAMETERS]){0}) : NULL;
+    CHECK(loss && tape_backward(loss, NULL) == STATUS_OK, "%s", status_message());
+    struct gls_options options = plain;
+    options.statistics_rows = rows[k];
+    struct gls *gls = gls_new(2);
+    for (int i = 0; i < 72; i++) step[k][i] = (double)tensor_real(w)[i];
+    CHECK(gls_step(gls, (struct tensor *[]){w, b}, &options) == STATUS_OK, "%s", status_message());
+    for (int i = 0; i < 72; i++) step[k][i] -= (double)tensor_real(w)[i];
+    double error = relative_error(step[k], step[0], 72);
+    CHECK(error < TOLERANCE && norm_of(step[k], 72) > 0, "from %lld rows: off by %g", (long long)rows[k], error);
+    gls_delete(gls);
+    tape_release();
+    struct tensor *all[] = {x, w, b, z, y, loss};
+    for (int i = 0; i < 6; i++) tensor_release(all[i]);
+  }
+}
+
+/* A batch with NaN leaves what is kept between steps as it was: the next good batch moves as if it had not been. */
+static void test_bad_batch(enum gls_statistics statistics) {
+  double *step[2];
+  for (int bad = 0; bad < 2; bad++) {
+    struct problem p = problem_new(5, 9, 4, true);
+    struct gls_options options = plain;
+    options.statistics = statistics;
+    options.window = 8;
+    options.momentum = 0.9;
+    options.graft = GRAFT_RMS;
+    options.learning_rate = 0.1;
+    struct gls *gls = gls_new(2);
+    free(problem_step(&p, gls, &options));
+    problem_again(&p);
+    if (bad) {
+      real kept = tensor_real(p.x)[3];
+      tensor_real(p.x)[3] = NAN;
+      problem_again(&p);
+      double *none = problem_step(&p, gls, &options);
+      CHECK(norm_of(none, problem_size(&p)) == 0, "%s", "a batch with NaN moved the weights");
+      CHECK(gls->report.skipped_steps == 1, "skipped %lld", (long long)gls->report.skipped_steps);
+      free(none);
+      tensor_real(p.x)[3] = kept;
+      problem_again(&p);
+    }
+    step[bad] = problem_step(&p, gls, &options);
+    gls_delete(gls);
+    problem_delete(&p);
+  }
+  CHECK(relative_error(step[1], step[0], 40) < (statistics == STATISTICS_MOVING ? 1e-6 : 1e-12),
+        "statistics %d: the step after a batch with NaN differs", statistics);
+  free(step[0]);
+  free(step[1]);
+}
+
+void test_gls_options(void) {
+  test_window();
+  test_few_patches();
+  test_bad_batch(STATISTICS_BATCH);
+  test_bad_batch(STATISTICS_MOVING);
+  test_bad_batch(STATISTICS_WINDOW);
+}
