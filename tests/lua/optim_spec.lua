@@ -37,7 +37,7 @@ describe("optimizers", function()
     { "GLS", { graft = "sgd", learning_rate = 0.1 } },
     { "GLS", { graft = "sgd", learning_rate = 0.1, per_layer = true } },
     { "GLS", { statistics = "moving", graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
-    { "GLS", { statistics = { window = 50 } } }, { "GLS", { statistics = { window = 6 }, learning_rate = 0.3 } },
+    { "GLS", { statistics = { window = 50 } } }, { "GLS", { statistics = { window = 60 }, learning_rate = 0.3 } },
     { "GLS", { statistics = { window = 60 }, graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
     { "GLS", { statistics = "window", window = 10, momentum = "auto" } },
   } do
