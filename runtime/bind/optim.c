@@ -119,6 +119,8 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .decay = number(L, "decay"),
                               .refresh = (int)number(L, "refresh"),
                               .window = (int64_t)number(L, "window"),
+                              .norms = flag(L, "norms"),
+                              .embeddings = flag(L, "embeddings"),
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
                               .statistics_rows = (int64_t)number(L, "statistics_rows")};

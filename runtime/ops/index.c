@@ -208,6 +208,20 @@ static int embedding_jvp(const struct op_call *call, struct tensor *const *tange
   return take(tangent[0], 0, call->input[1], &shape, NULL, result);
 }
 
+static bool picks_rows(const struct op_call *call) { return call->input[0]->shape.rank == 2 && !later_dimension(call); }
+
+/* One-hot rows: how often each row of the table was picked. */
+static int table_moments(const struct op_call *call, double *square, double *sum, int64_t *rows) {
+  (void)sum;
+  struct tensor *index = NULL;
+  STATUS_TRY(take_indices(call->input[1], call->input[0]->shape.size[0], &index));
+  int64_t count = tensor_count(index);
+  for (int64_t i = 0; i < count; i++) square[tensor_int32(index)[i] - 1]++;
+  *rows += count;
+  tensor_release(index);
+  return STATUS_OK;
+}
+
 static bool embedding_rowwise(const struct op_call *call) { return call->input[1]->shape.rank > 0; }
 
 /* ---- gather, scatter_add: x is (outer, n, inner), indices (outer, k, inner) ---- */
@@ -491,6 +505,8 @@ const struct op index_ops[] = {
      .forward = index_select_forward,
      .vjp = index_select_vjp,
      .jvp = index_select_jvp,
+     .has_factors = picks_rows,
+     .moments = table_moments,
      .doc = "the places of a dimension that a list of indices names, in its order; they may repeat",
      .samples = index_select_samples},
     {.name = "gather",
@@ -529,6 +545,7 @@ const struct op index_ops[] = {
      .forward = embedding_forward,
      .vjp = embedding_vjp,
      .jvp = embedding_jvp,
+     .moments = table_moments,
      .doc = "rows of the weight (entries × d) for indices of any shape: (…) to (…, d)",
      .samples = embedding_samples},
     {.name = "one_hot",

@@ -257,6 +257,32 @@ static int row_norm_jvp(const struct op_call *call, struct tensor *const *tangen
   return *result ? STATUS_OK : STATUS_ERROR;
 }
 
+/* Σ x̂² and Σ x̂ of every channel. */
+static int row_norm_moments(const struct op_call *call, double *square, double *sum, int64_t *rows) {
+  struct row_layout layout = row_layout_of(call);
+  int64_t channels = layout.channels, width = channels * layout.span;
+  struct tensor *holder = tensor_contiguous(call->input[ROW_X]);
+  if (!holder) return STATUS_ERROR;
+  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
+  for (int64_t r = 0; r < layout.rows; r++) {
+    const real *x = tensor_real(holder) + r * width, mean = center[r], scale = inverse[r];
+    double *first = sum + r % layout.cycle * channels, *second = square + r % layout.cycle * channels;
+    for (int64_t c = 0; c < channels; c++) {
+      real total = 0, squares = 0;
+#pragma omp simd reduction(+ : total, squares)
+      for (int64_t i = c * layout.span; i < (c + 1) * layout.span; i++) {
+        real normal = (x[i] - mean) * scale;
+        total += normal, squares += normal * normal;
+      }
+      first[c] += (double)total;
+      second[c] += (double)squares;
+    }
+  }
+  *rows += layout.cycle ? layout.rows / layout.cycle * layout.span : 0;
+  tensor_release(holder);
+  return STATUS_OK;
+}
+
 const struct op norm_ops[] = {
     {.name = "batch_norm",
      .parameter = {{.name = "x", .kind = OP_TENSOR},
@@ -274,6 +300,8 @@ const struct op norm_ops[] = {
      .forward = batch_norm_forward,
      .vjp = batch_norm_vjp,
      .jvp = batch_norm_jvp,
+     .moments = batch_norm_moments,
+     .moments_of = ROW_WEIGHT,
      .doc = "x (N, C, …) normalised per channel: in training by the batch's mean and variance, which also move the "
             "running statistics (momentum; unbiased variance), else by the running ones; then times weight plus bias "
             "(Ioffe and Szegedy 2015)",
@@ -294,6 +322,8 @@ const struct op norm_ops[] = {
      .forward = row_norm_forward,
      .vjp = row_norm_vjp,
      .jvp = row_norm_jvp,
+     .moments = row_norm_moments,
+     .moments_of = ROW_WEIGHT,
      .doc = "x (…, d) with mean 0 and variance 1 over the last dimension, times weight (d) plus bias (d) (Ba et al. "
             "2016)",
      .samples = (const char *const[]){"3x5 5 5", "2x3x4 4 -", "2x4 - -", "6 6 6", "1x4 4 4", "2x1 1 1", "0x4 4 4",
@@ -311,6 +341,8 @@ const struct op norm_ops[] = {
      .forward = row_norm_forward,
      .vjp = row_norm_vjp,
      .jvp = row_norm_jvp,
+     .moments = row_norm_moments,
+     .moments_of = ROW_WEIGHT,
      .doc = "x (N, C, …) with mean 0 and variance 1 over each image's groups of channels, times weight (C) plus bias "
             "(C) (Wu and He 2018)",
      .samples = (const char *const[]){"2x4x2x3 4 4 groups=2", "3x6 6 - groups=3", "2x4x3 - - groups=1",
@@ -326,6 +358,8 @@ const struct op norm_ops[] = {
      .forward = row_norm_forward,
      .vjp = row_norm_vjp,
      .jvp = row_norm_jvp,
+     .moments = row_norm_moments,
+     .moments_of = ROW_WEIGHT,
      .doc = "x (…, d) over the root of its mean square along the last dimension, times weight (d) (Zhang and Sennrich "
             "2019)",
      .samples = (const char *const[]){"3x5 5", "2x3x4 4", "2x4 -", "6 6", "2x1 1", "0x4 4", NULL}},

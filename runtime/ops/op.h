@@ -96,11 +96,16 @@ struct op {
      *result: change of the output. */
   int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
   /* Affine ops: input 1 is the weight, input 2 the bias (may be NULL). has_factors: whether this call is affine in one
-     matrix (NULL: all are). */
+     matrix, so that it has factors, or moments (NULL: all are). */
   bool (*has_factors)(const struct op_call *call);
   int (*factors)(const struct op_call *call, struct tensor *gradient, struct factors *result);
   /* Where factors are made at a cost: *a = the listed rows of A alone (count × inputs). NULL elsewhere. */
   int (*factor_rows)(const struct op_call *call, const int64_t *row, int64_t count, struct tensor **a);
+  /* Ops with a parameter whose entries each act alone: the scale (input 1) and shift (input 2) of a norm's channels, or
+     a table (input 0) whose rows are picked. square[j] += Σ a², sum[j] += Σ a over all a that entry (row) j was
+     multiplied by; *rows += how often each scale was used, or how many rows were picked. */
+  int (*moments)(const struct op_call *call, double *square, double *sum, int64_t *rows);
+  int moments_of; /* the place of that parameter: 0 or 1 */
   /* Losses (convex in input 0): *result = H v, H the Hessian (Gauss-Newton) of the loss in input 0. */
   int (*hessian_product)(const struct op_call *call, struct tensor *v, struct tensor **result);
   /* *result: the diagonal of that H, input 0's shape. NULL where H is diagonal: its product with ones says it. */

@@ -69,6 +69,7 @@ static double dot(const struct tensor *a, const struct tensor *b) {
 /* Rows of an (extended × m) matrix as the weight's (or the bias's) tangent: a view. */
 static struct tensor *leaf_view(const struct gls_system *system, const struct tensor *stacked, bool bias) {
   if (bias) return tensor_select(stacked, 0, system->inputs);
+  if (system->kind == SYSTEM_NORM) return tensor_select(stacked, 0, 0);
   struct tensor *top = tensor_narrow(stacked, 0, 0, system->inputs, 1);
   if (!top || system->weight->shape.rank == 2) return top;
   struct tensor *turned = tensor_transpose(top, 0, 1); /* a convolution's weight is outputs × inputs */
@@ -398,16 +399,18 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
     struct gls_system *system = &step->system[step->count];
     bool is_layer;
     STATUS_TRY(layer_open(system, parameter[i], parameter, gls->count, &is_layer));
-    if (!is_layer) continue;
+    if (!is_layer && !scales_open(system, parameter[i], parameter, gls->count, options)) continue;
     step->count++; /* from here on closed by the caller */
     system->layer = &gls->layer[i];
-    STATUS_TRY(layer_prepare(system, options, damping, samples));
+    STATUS_TRY(is_layer ? layer_prepare(system, options, damping, samples) : scales_solve(system, damping, samples));
   }
   STATUS_TRY(factorise_all(step));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
-    STATUS_TRY(layer_solve(system, options, &gls->report));
-    if (options->momentum > 0 && options->statistics != STATISTICS_MOVING) STATUS_TRY(take_momentum(system, options));
+    bool layer = system->kind == SYSTEM_LAYER;
+    if (layer) STATUS_TRY(layer_solve(system, options, &gls->report));
+    if (options->momentum > 0 && (!layer || options->statistics != STATISTICS_MOVING))
+      STATUS_TRY(take_momentum(system, options));
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;

@@ -260,7 +260,7 @@ int layer_form_gradient(struct gls_system *system) {
   if (tensor_count(weight) != d * m)
     return status_error("gls: a weight of %s does not match its factors, %lld × %lld", shape_text(&weight->shape),
                         (long long)d, (long long)m);
-  if (weight->shape.rank == 2) {
+  if (weight->shape.rank <= 2) {
     vector_combine(value, 0, tensor_real(weight), 1, d * m);
   } else { /* a convolution's weight is outputs × inputs */
     struct tensor *flat = tensor_view_shape(weight, &(struct shape){.rank = 2, .size = {m, d}});
@@ -417,7 +417,7 @@ int layer_apply(struct gls_system *system, double step, double keep) {
   if (keep != 1) vector_combine(w, (real)keep, w, 0, d * m);
   if (!system->u) {
     dual_product(system, -step, w, b);
-  } else if (weight->shape.rank == 2) {
+  } else if (weight->shape.rank <= 2) {
     vector_combine(w, 1, tensor_real(system->u), (real)-step, d * m);
     if (b) vector_combine(b, 1, tensor_real(system->u) + d * m, (real)-step, m);
   } else { /* a convolution's weight: outputs × inputs */

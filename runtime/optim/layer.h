@@ -4,7 +4,10 @@
 
 #include "optim.h"
 
+enum gls_system_kind { SYSTEM_LAYER, SYSTEM_NORM, SYSTEM_TABLE };
+
 struct gls_system {
+  enum gls_system_kind kind;
   struct tensor *weight, *bias; /* borrowed leaves; bias NULL when there is none to step */
   struct gls_layer *layer;      /* borrowed state */
   int64_t inputs, extended;     /* d, and d + 1 with a bias */
@@ -44,6 +47,13 @@ int layer_form_gradient(struct gls_system *system);
 /* w = keep · w − step · U, bias too (without decay). */
 int layer_apply(struct gls_system *system, double step, double keep);
 void layer_close(struct gls_system *system);
+
+/* ---- scales.c ---- */
+/* A norm's scale (and shift) or a table of rows, if the options want them stepped; the rest is set up by the caller. */
+bool scales_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
+                 const struct gls_options *options);
+/* The whole of its direction and products. */
+int scales_solve(struct gls_system *system, double damping, double samples);
 
 /* ---- window.c ---- */
 /* The window takes in this batch's rows, the oldest go; a, g, rows and samples become the window's. *whole: the batch

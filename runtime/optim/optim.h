@@ -1,7 +1,7 @@
 /* Optimizers: one step over one parameter list.
    tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
    gls.c     the GLS step        layer.c   its linear systems, layer by layer
-   window.c  rows of A kept over several batches
+   window.c  rows of A kept over several batches    scales.c  norms and embeddings
    Settings come from the caller at every step (so that schedules need no state here), state stays in tensors that
    the caller owns and may save. Parameters are contiguous leaves of reals. */
 #ifndef GLS_OPTIM_OPTIM_H
@@ -62,6 +62,7 @@ struct gls_options {
   int64_t window;          /* STATISTICS_WINDOW: rows of A that are kept */
   double weight_decay;     /* decoupled; times learning_rate (automatic: times its factor alone) */
   double trust;            /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
+  bool norms, embeddings;  /* step the scales and shifts of norms, and tables of rows, too */
   int64_t statistics_rows; /* patches of convolutions: how many rows the statistics are made from; 0: all */
 };
 

@@ -28,12 +28,15 @@ local options = require "gls.options"
 -- @field statistics_rows = 512 convolutions: how many patches, spread over the whole batch, the statistics are made
 --   from (0: all). On the CNN 512 to 4096 ended at the same training loss; where they are fewer than d the system solved
 --   is of their number
+-- @field norms = false: the scale and shift of norms are stepped by GLS too, each channel by its own 2 × 2 system
+-- @field embeddings = false: tables of nn.Embedding are stepped by GLS too, AᵀA being the tokens' counts (in one
+--   automatic step with the rest rare tokens make it short: a fixed or matched rate suits them)
 -- @field fallback = "adam" for parameters without factors (norms, embeddings), or "sgd"
 -- @field fallback_learning_rate = 1e-3 of the fallback, times the schedule's factor
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, per_layer = false, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5, weight_decay = 0, trust = 0,
-  verify = false, statistics_rows = 512, fallback = "adam", fallback_learning_rate = 1e-3,
+  verify = false, norms = false, embeddings = false, statistics_rows = 512, fallback = "adam", fallback_learning_rate = 1e-3,
 })
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
@@ -99,7 +102,10 @@ local function announce(group)
   local owners, others = group.parameters.owners, {}
   if not owners then return end
   for i, name in ipairs(group.names) do
-    if owners[i] and not owners[i].affine then others[#others + 1] = name end
+    local owner = owners[i]
+    local stepped = not owner or owner.affine or owner.is_norm and group.settings.norms
+      or owner.is_table and group.settings.embeddings
+    if not stepped then others[#others + 1] = name end
   end
   if #others == 0 then return end
   local message = ("GLS: no factors for %s: left to %s, learning rate %g\n"):format(table.concat(others, ", "),
