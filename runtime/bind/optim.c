@@ -10,10 +10,12 @@
 #define BIND_OPTIMIZER "gls.optimizer"
 
 enum optimizer_kind { KIND_SGD, KIND_ADAM, KIND_GLS };
-enum { SLOT_COUNT = 4 };
+enum { SLOT_COUNT = 6 };
 static const char *const kind_name[] = {"sgd", "adam", "gls", NULL};
 static const char *const slot_name[][SLOT_COUNT] = {
-    {"velocity"}, {"first_moment", "second_moment"}, {"velocity", "covariance", "cholesky", "window"}};
+    {"velocity"},
+    {"first_moment", "second_moment"},
+    {"velocity", "covariance", "cholesky", "window", "basis", "second_moment"}};
 
 struct optimizer {
   enum optimizer_kind kind;
@@ -105,7 +107,8 @@ static int choice(lua_State *L, const char *name, const char *const *choices) {
 }
 
 static struct gls_options gls_options_of(lua_State *L) {
-  static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", "window", NULL};
+  static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", "window",
+                                                                                           NULL};
   return (struct gls_options){.damping = number(L, "damping"),
                               .automatic = flag(L, "automatic"),
                               .learning_rate = number(L, "learning_rate"),
@@ -119,6 +122,9 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .decay = number(L, "decay"),
                               .refresh = (int)number(L, "refresh"),
                               .window = (int64_t)number(L, "window"),
+                              .adaptive = flag(L, "adaptive"),
+                              .beta2 = number(L, "beta2"),
+                              .widest = (int64_t)number(L, "widest"),
                               .norms = flag(L, "norms"),
                               .embeddings = flag(L, "embeddings"),
                               .weight_decay = number(L, "weight_decay"),
@@ -182,7 +188,8 @@ static int optimizer_clear(lua_State *L) {
 static struct tensor **slot(struct optimizer *o, int k, int i) {
   if (o->kind != KIND_GLS) return &o->state[k][i];
   struct gls_layer *layer = &o->gls->layer[i];
-  struct tensor **const slots[SLOT_COUNT] = {&layer->velocity, &layer->covariance, &layer->cholesky, &layer->window};
+  struct tensor **const slots[SLOT_COUNT] = {&layer->velocity, &layer->covariance, &layer->cholesky,
+                                             &layer->window,   &layer->basis,      &layer->second};
   return slots[k];
 }
 

@@ -41,6 +41,8 @@ void gls_delete(struct gls *gls) {
     tensor_release(gls->layer[i].covariance);
     tensor_release(gls->layer[i].cholesky);
     tensor_release(gls->layer[i].window);
+    tensor_release(gls->layer[i].basis);
+    tensor_release(gls->layer[i].second);
   }
   memory_delete(gls->layer);
   memory_delete(gls->handled);
@@ -409,8 +411,8 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
     struct gls_system *system = &step->system[i];
     bool layer = system->kind == SYSTEM_LAYER;
     if (layer) STATUS_TRY(layer_solve(system, options, &gls->report));
-    if (options->momentum > 0 && (!layer || options->statistics != STATISTICS_MOVING))
-      STATUS_TRY(take_momentum(system, options));
+    bool momentum_is_in = layer && (options->statistics == STATISTICS_MOVING || options->adaptive);
+    if (options->momentum > 0 && !momentum_is_in) STATUS_TRY(take_momentum(system, options));
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;

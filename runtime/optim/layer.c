@@ -276,23 +276,26 @@ int layer_form_gradient(struct gls_system *system) {
   return STATUS_OK;
 }
 
+/* *covariance := its average with s after so many updates; it starts as a plain mean, so that it needs no correction. */
+static void average(struct tensor **covariance, struct tensor *s, int64_t updates, double decay) {
+  double t = (double)updates, keep = t / (t + 1) < decay ? t / (t + 1) : decay;
+  if (!isfinite(trace_of(tensor_real(s), s->shape.size[0]))) return; /* a batch with NaN leaves it as it is */
+  if (*covariance)
+    vector_combine(tensor_real(*covariance), (real)keep, tensor_real(s), (real)(1 - keep), tensor_count(s));
+  else
+    *covariance = tensor_retain(s);
+}
+
 /* S, averaged over steps where the statistics move. */
 static int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
-  struct tensor *s = primal_matrix(system, scale);
-  if (!s) return STATUS_ERROR;
-  if (!isfinite(trace_of(tensor_real(s), system->extended))) {
-    /* a batch with NaN leaves the averages as they are */
-  } else if (options->statistics == STATISTICS_MOVING && layer->covariance) {
-    /* the average starts as a plain mean, so that it needs no correction */
-    double t = (double)layer->updates, keep = t / (t + 1) < options->decay ? t / (t + 1) : options->decay;
-    vector_combine(tensor_real(layer->covariance), (real)keep, tensor_real(s), (real)(1 - keep), tensor_count(s));
-    tensor_release(s);
-    s = tensor_retain(layer->covariance);
-  } else if (options->statistics == STATISTICS_MOVING) {
-    layer->covariance = tensor_retain(s);
-  }
-  system->matrix = s;
+  system->matrix = primal_matrix(system, scale);
+  if (!system->matrix) return STATUS_ERROR;
+  if (options->statistics != STATISTICS_MOVING && !options->adaptive) return STATUS_OK;
+  average(&layer->covariance, system->matrix, layer->updates, options->decay);
+  if (!layer->covariance) return STATUS_OK;
+  tensor_release(system->matrix);
+  system->matrix = tensor_retain(layer->covariance);
   return STATUS_OK;
 }
 
@@ -345,6 +348,18 @@ static int fall_back(struct gls_system *system, struct gls_report *report) {
   return STATUS_OK;
 }
 
+/* The moving S and, when it is due, its eigenbasis. */
+static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
+  struct gls_layer *layer = system->layer;
+  if (system->extended > options->widest) return STATUS_OK;
+  if (layer->covariance && layer->covariance->shape.size[0] != system->extended)
+    return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
+                        (long long)layer->covariance->shape.size[0], (long long)system->extended);
+  STATUS_TRY(primal_statistics(system, options, scale));
+  bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
+  return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;
+}
+
 int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples) {
   double scale;
   struct gls_layer *layer = system->layer;
@@ -352,6 +367,7 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   STATUS_TRY(gather(system, options, &scale));
   system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
   if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
+  if (options->adaptive) return prepare_adaptive(system, options, scale);
   bool whole = true;
   if (options->statistics == STATISTICS_WINDOW) {
     STATUS_TRY(window_extend(system, options->window, &whole));
@@ -383,7 +399,10 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
 
 int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report) {
   report->cholesky_retries += system->retries;
-  if (!system->failed) STATUS_TRY(system->dual ? solve_dual(system, options) : solve_primal(system, options));
+  if (options->adaptive)
+    STATUS_TRY(adaptive_solve(system, options));
+  else if (!system->failed)
+    STATUS_TRY(system->dual ? solve_dual(system, options) : solve_primal(system, options));
   return system->failed ? fall_back(system, report) : STATUS_OK;
 }
 

@@ -48,6 +48,12 @@ int layer_form_gradient(struct gls_system *system);
 int layer_apply(struct gls_system *system, double step, double keep);
 void layer_close(struct gls_system *system);
 
+/* ---- adaptive.c ---- */
+/* Another eigenbasis from the moving average of AᵀA. */
+int adaptive_refresh(struct gls_system *system);
+/* The moments, and u with its products; failed when the gradient is not finite. */
+int adaptive_solve(struct gls_system *system, const struct gls_options *options);
+
 /* ---- scales.c ---- */
 /* A norm's scale (and shift) or a table of rows, if the options want them stepped; the rest is set up by the caller. */
 bool scales_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,

@@ -2,6 +2,7 @@
    tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
    gls.c     the GLS step        layer.c   its linear systems, layer by layer
    window.c  rows of A kept over several batches    scales.c  norms and embeddings
+   adaptive.c  Adam's moments in the eigenbasis of AᵀA
    Settings come from the caller at every step (so that schedules need no state here), state stays in tensors that
    the caller owns and may save. Parameters are contiguous leaves of reals. */
 #ifndef GLS_OPTIM_OPTIM_H
@@ -62,6 +63,9 @@ struct gls_options {
   int64_t window;          /* STATISTICS_WINDOW: rows of A that are kept */
   double weight_decay;     /* decoupled; times learning_rate (automatic: times its factor alone) */
   double trust;            /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
+  bool adaptive;           /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
+  double beta2;            /* of them */
+  int64_t widest;          /* layers of more inputs keep their own basis */
   bool norms, embeddings;  /* step the scales and shifts of norms, and tables of rows, too */
   int64_t statistics_rows; /* patches of convolutions: how many rows the statistics are made from; 0: all */
 };
@@ -75,12 +79,13 @@ struct gls_report {
 
 /* One affine layer: a weight, maybe a bias, and the state. All tensors are NULL until needed. */
 struct gls_layer {
-  struct tensor *weight, *bias; /* borrowed from the parameter list while a step runs */
-  struct tensor *velocity;      /* (d or d + 1) × m: V, or the last step under automatic momentum */
-  struct tensor *covariance;    /* moving S, (d or d + 1)² */
-  struct tensor *cholesky;      /* factor of S + λI */
-  struct tensor *window;        /* the last rows of A, oldest first, without the column of ones */
-  int64_t updates;              /* of the moving statistics */
+  struct tensor *weight, *bias;  /* borrowed from the parameter list while a step runs */
+  struct tensor *velocity;       /* (d or d + 1) × m: V, or the last step under automatic momentum */
+  struct tensor *covariance;     /* moving S, (d or d + 1)² */
+  struct tensor *cholesky;       /* factor of S + λI */
+  struct tensor *basis, *second; /* adaptive: eigenvectors of S, one a row; second moment (like velocity) */
+  struct tensor *window;         /* the last rows of A, oldest first, without the column of ones */
+  int64_t updates;               /* of the moving statistics; adaptive: of the moments */
 };
 
 struct gls {

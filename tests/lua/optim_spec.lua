@@ -40,6 +40,7 @@ describe("optimizers", function()
     { "GLS", { statistics = { window = 50 } } }, { "GLS", { statistics = { window = 60 }, learning_rate = 0.3 } },
     { "GLS", { statistics = { window = 60 }, graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
     { "GLS", { statistics = "window", window = 10, momentum = "auto" } },
+    { "GLS", { adaptive = true, momentum = 0.9, refresh = 3, learning_rate = 0.02 } }, { "GLS", { adaptive = true } },
   } do
     it(case[1] .. " lowers the loss", function()
       local model = network()
@@ -66,6 +67,7 @@ describe("optimizers", function()
       { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 0.01 } },
       { "GLS", { statistics = "moving", graft = "rms", learning_rate = 0.01 } },
       { "GLS", { statistics = { window = 100 }, rows = 1 } },
+      { "GLS", { adaptive = true, momentum = 0.9, refresh = 4, learning_rate = 0.01 } },
     } do
       gls.seed(3)
       local model = network()
@@ -149,6 +151,8 @@ describe("optimizers", function()
     assert.error_matches(function() optim.GLS(parameters, { statistics = { window = 2.5 } }) end, "whole number")
     assert.error_matches(function() optim.GLS(parameters, { statistics = { rows = 5 } }) end, "window = rows")
     assert.error_matches(function() optim.GLS(parameters, { statistics = "old" }) end, 'got "old"')
+    assert.error_matches(function() optim.GLS(parameters, { adaptive = true, statistics = "moving" }) end, "adaptive")
+    assert.error_matches(function() optim.GLS(parameters, { beta2 = 1 }) end, "beta2")
     assert.error_matches(function()
       local optimizer = optim.GLS(parameters)
       local model = network();
@@ -171,6 +175,35 @@ describe("GLS", function()
     local first = nn.mse(model(x), y):item()
     assert.is_true(train(model, optimizer, x, y, 30) < 0.5 * first)
     assert.is_true((model:parameters()[3]:detach() - scale):abs():sum():item() > 0)
+  end)
+
+  it("steps norms and embeddings where it is told to", function()
+    gls.seed(2)
+    local Model = nn.class("Words")
+    function Model:init()
+      self.table, self.norm, self.out = nn.Embedding(7, 6), nn.LayerNorm(6), nn.Linear(6, 3)
+    end
+    function Model:forward(i) return self.out(self.norm(self.table(i))) end
+    for _, settings in ipairs {
+      { norms = true, embeddings = true }, { norms = true, embeddings = true, learning_rate = 0.3 },
+      { norms = true, embeddings = true, graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05 },
+    } do
+      settings.fallback_learning_rate = 0 -- what it leaves does not move
+      local model, words, labels = Model(), gls.randint(1, 7, 40), gls.randint(1, 3, 40)
+      local optimizer = optim.GLS(model:parameters(), settings)
+      local before, first, last = {}, nil, nil
+      for i, p in ipairs(model:parameters()) do before[i] = p:detach():clone() end
+      for _ = 1, 60 do
+        local loss = nn.cross_entropy(model(words), labels)
+        loss:backward()
+        optimizer:step()
+        first, last = first or loss:item(), loss:item()
+      end
+      assert.is_true(last < 0.9 * first, ("%g from %g"):format(last, first))
+      for i, p in ipairs(model:parameters()) do
+        assert.is_true((p:detach() - before[i]):abs():sum():item() > 0, model:parameters().names[i])
+      end
+    end
   end)
 
   it("undoes a step after which the loss is not finite", function()

@@ -26,8 +26,12 @@ local options = require "gls.options"
 -- @field verify = false: `step(closure)` computes the loss again after the step; one that is not finite is undone and λ
 --   raised tenfold
 -- @field statistics_rows = 512 convolutions: how many patches, spread over the whole batch, the statistics are made
---   from (0: all). On the CNN 512 to 4096 ended at the same training loss; where they are fewer than d the system solved
---   is of their number
+--   from (0: all). On the CNN 512 to 4096 ended at the same training loss; where they are fewer than d the system
+--   solved is of their number
+-- @field adaptive = false: Adam's moments in the eigenbasis of AᵀA, which is averaged over steps (`decay`), the basis
+--   made anew every `refresh` steps: one-sided SOAP (Vyas et al., ICLR 2025). `momentum` is β₁, `beta2` = 0.999 its β₂,
+--   damping has no part; a layer of more than `widest` = 2048 inputs keeps its own basis: Adam.
+--   `{ adaptive = true, momentum = 0.9, refresh = 10, learning_rate = 1e-3 }`
 -- @field norms = false: the scale and shift of norms are stepped by GLS too, each channel by its own 2 × 2 system
 -- @field embeddings = false: tables of nn.Embedding are stepped by GLS too, AᵀA being the tokens' counts (in one
 --   automatic step with the rest rare tokens make it short: a fixed or matched rate suits them)
@@ -35,8 +39,9 @@ local options = require "gls.options"
 -- @field fallback_learning_rate = 1e-3 of the fallback, times the schedule's factor
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
-  graft = options.none, per_layer = false, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5, weight_decay = 0, trust = 0,
-  verify = false, norms = false, embeddings = false, statistics_rows = 512, fallback = "adam", fallback_learning_rate = 1e-3,
+  graft = options.none, per_layer = false, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
+  statistics_rows = 512, adaptive = false, beta2 = 0.999, widest = 2048, norms = false, embeddings = false,
+  weight_decay = 0, trust = 0, verify = false, fallback = "adam", fallback_learning_rate = 1e-3,
 })
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
@@ -87,6 +92,11 @@ local function check(settings)
   if momentum == "auto" and settings.statistics == "moving" then
     fail('momentum = "auto" goes with statistics = "batch" or a window')
   end
+  if settings.adaptive and (settings.statistics ~= "batch" or momentum == "auto") then
+    fail('adaptive = true has moving statistics of its own, momentum is its β₁: leave statistics at "batch" and give '
+      .. "momentum a number")
+  end
+  if settings.beta2 < 0 or settings.beta2 >= 1 then fail("beta2 is at least 0 and below 1, got %g", settings.beta2) end
   if settings.statistics ~= "batch" and settings.statistics ~= "moving" and settings.statistics ~= "window" then
     fail('statistics is "batch", "moving" or { window = rows }, got "%s"', tostring(settings.statistics))
   end
