@@ -1,6 +1,7 @@
 /* GEMM: one matrix product on the unit that serves best (gemm.h), else cut over threads by ourselves, every piece one
    single-threaded BLAS call. */
 #include <cblas.h>
+#include <string.h>
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
@@ -26,7 +27,10 @@ bool gemm_available(enum gemm_unit unit) {
   return unit == GEMM_TILES ? gemm_tiles_available() : gemm_vector_available();
 }
 
-bool gemm_product(const struct gemm_product *product) { return gemm_tiles(product) || gemm_vector(product); }
+bool gemm_product(const struct gemm_product *product) {
+  if (product->bias) return !gemm_available(GEMM_TILES) && gemm_vector(product); /* tiles do not know it */
+  return gemm_tiles(product) || gemm_vector(product);
+}
 
 static void gemm_piece(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                        int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
@@ -73,9 +77,30 @@ void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
   }
 }
 
+void matmul_gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
+                      const real *b, int64_t ldb, const real *bias, real *c) {
+  const struct gemm_product product = {.transpose_a = transpose_a,
+                                       .transpose_b = transpose_b,
+                                       .m = m,
+                                       .n = n,
+                                       .k = k,
+                                       .alpha = 1,
+                                       .a = a,
+                                       .lda = lda,
+                                       .b = b,
+                                       .ldb = ldb,
+                                       .c = c,
+                                       .ldc = n,
+                                       .bias = bias};
+  if (gemm_product(&product)) return;
+#pragma omp parallel for schedule(static) if (!omp_in_parallel() && m * n > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < m; i++) memcpy(c + i * n, bias, (size_t)n * sizeof(real));
+  matmul_gemm(transpose_a, transpose_b, m, n, k, 1, a, lda, b, ldb, 1, c, n);
+}
+
 /* Pieces of whole rows that fit the cache, one thread each. */
 int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
-                     int64_t lda, const real *b, int64_t ldb, matmul_take *take, void *context) {
+                     int64_t lda, const real *b, int64_t ldb, const struct matmul_taker *taker) {
   if (m == 0 || n == 0) return STATUS_OK;
   const struct gemm_product product = {.transpose_a = transpose_a,
                                        .transpose_b = transpose_b,
@@ -87,8 +112,7 @@ int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, i
                                        .lda = lda,
                                        .b = b,
                                        .ldb = ldb,
-                                       .take = take,
-                                       .context = context};
+                                       .taker = taker};
   if (gemm_product(&product)) return STATUS_OK;
   enum { PIECE = 1 << 17, ROWS_LEAST = 32 };
   int64_t rows = PIECE / n < ROWS_LEAST ? ROWS_LEAST : parallel_minimum(PIECE / n, m);
@@ -103,7 +127,8 @@ int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, i
     real *values = scratch + (size_t)omp_get_thread_num() * size;
     gemm_piece(transpose_a, transpose_b, count, n, k, alpha, a + (transpose_a ? start : start * lda), lda, b, ldb, 0,
                values, n);
-    for (int64_t i = 0; i < count; i++) take(context, start + i, 0, n, values + i * n);
+    taker->take(taker->context,
+                &(struct matmul_piece){.row = start, .rows = count, .columns = n, .values = values, .stride = n});
   }
   memory_release(scratch);
   return STATUS_OK;

@@ -1,14 +1,15 @@
 /* GEMM: one matrix product, and the units of the processor that can make it.
    gemm.c         the choice between them, and BLAS where none of ours serves
    gemm_tiles.c   the matrix unit of x86 processors (AMX, bf16), to float32's accuracy
-   gemm_vector.c  the vector unit (AVX-512)
+   gemm_vector.c  the vector unit (AVX-512), gemm_kernel.c its tiles and panels
    gram.c         A Aᵀ and Aᵀ A */
 #ifndef GLS_OPS_GEMM_H
 #define GLS_OPS_GEMM_H
 
 #include "op.h"
 
-/* Row-major, as matmul_gemm. Where take is set the product is handed out in pieces of rows, and c is not there. */
+/* Row-major, as matmul_gemm. With a bias (n numbers) every row of c begins as it, and beta counts for nothing. With a
+   taker the product is handed out in pieces, and c is not there. */
 struct gemm_product {
   bool transpose_a, transpose_b;
   int64_t m, n, k;
@@ -21,8 +22,8 @@ struct gemm_product {
   real *c;
   int64_t ldc;
   bool lower; /* what lies above the diagonal need not be filled */
-  matmul_take *take;
-  void *context;
+  const real *bias;
+  const struct matmul_taker *taker;
 };
 
 enum gemm_unit { GEMM_TILES, GEMM_VECTOR, GEMM_UNITS };

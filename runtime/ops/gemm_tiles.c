@@ -442,7 +442,7 @@ static bool plan_make(struct plan *plan, const struct gemm_product *product, int
   plan->right = (struct operand){p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
   plan->left_is_shared = p->m <= p->n;
   int64_t shared_length = plan->left_is_shared ? p->m : p->n, streamed_length = plan->left_is_shared ? p->n : p->m;
-  if (p->take) {
+  if (p->taker) {
     if (p->k > DEPTH_TAKE_MOST) return false;
     plan->depth = p->k;
   } else {
@@ -457,7 +457,7 @@ static bool plan_make(struct plan *plan, const struct gemm_product *product, int
   plan->strip = parallel_minimum(strip, fair);
   plan->shared_bytes = panel_bytes(plan->shared, plan->depth);
   plan->thread_bytes = 2 * panel_bytes(plan->strip, plan->depth);
-  if (p->take) plan->thread_bytes += (size_t)BLOCK * (size_t)at_least(plan->shared, plan->strip) * sizeof(float);
+  if (p->taker) plan->thread_bytes += (size_t)BLOCK * (size_t)at_least(plan->shared, plan->strip) * sizeof(float);
   plan->buffer = memory_acquire(plan->shared_bytes + (size_t)threads * plan->thread_bytes);
   return plan->buffer != NULL;
 }
@@ -494,7 +494,7 @@ static void strip_times_shared(struct share *share, const char *strip, const str
   bool left_is_shared = plan->left_is_shared;
   /* Rows are the outer loop where whole pieces of them are handed out; else the strip is, to stay in the first
      cache. */
-  bool shared_is_outer = p->take && left_is_shared;
+  bool shared_is_outer = p->taker && left_is_shared;
   int64_t outer_count = shared_is_outer ? at->shared_count : at->count;
   int64_t inner_count = shared_is_outer ? at->count : at->shared_count;
   int64_t steps = (at->depth + STEP - 1) / STEP;
@@ -517,26 +517,30 @@ static void strip_times_shared(struct share *share, const char *strip, const str
       result->columns = left_is_shared ? strip_here : shared_here;
       if (p->lower && result->column > result->row + result->rows - 1) continue;
       result->plan = plan;
-      result->to = p->take ? share->taken + j : p->c + result->row * p->ldc + result->column;
-      result->stride = p->take ? inner_count : p->ldc;
+      result->to = p->taker ? share->taken + j : p->c + result->row * p->ldc + result->column;
+      result->stride = p->taker ? inner_count : p->ldc;
       result->inner = at->inner, result->depth = at->depth;
-      result->alpha = p->alpha, result->beta = p->take ? 0 : at->inner == 0 ? p->beta : 1;
+      result->alpha = p->alpha, result->beta = p->taker ? 0 : at->inner == 0 ? p->beta : 1;
       result->next = 0;
-      aside.coming = result->to, aside.stride = p->ldc, aside.coming_rows = p->take ? 0 : result->rows;
+      aside.coming = result->to, aside.stride = p->ldc, aside.coming_rows = p->taker ? 0 : result->rows;
       multiply(result->block, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
                steps, result->rows, result->columns, &aside);
       if (aside.result) result_go_on(aside.result, BLOCK);
       aside.result = result;
       which = 1 - which;
     }
-    if (p->take) {
+    if (p->taker) {
       result_go_on(aside.result, BLOCK);
       aside.result = NULL;
       int64_t row = (left_is_shared ? at->shared : at->streamed) + i;
       int64_t column = left_is_shared ? at->streamed : at->shared;
       int64_t rows = parallel_minimum(BLOCK, outer_count - i);
-      for (int64_t r = 0; r < rows; r++)
-        p->take(p->context, row + r, column, inner_count, share->taken + r * inner_count);
+      p->taker->take(p->taker->context, &(struct matmul_piece){.row = row,
+                                                               .rows = rows,
+                                                               .column = column,
+                                                               .columns = inner_count,
+                                                               .values = share->taken,
+                                                               .stride = inner_count});
     }
   }
   if (aside.result) result_go_on(aside.result, BLOCK);

@@ -219,25 +219,23 @@ static int linear_shape(const struct op_call *call, struct shape *shape, enum el
   return STATUS_OK;
 }
 
-/* Every row of out becomes the bias, or is added to it. */
-static void fill_rows(real *out, const struct tensor *bias, int64_t rows, int64_t columns) {
-  const real *value = tensor_real(bias);
-  int64_t step = bias->stride[0];
-#pragma omp parallel for schedule(static) if (rows * columns > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j < columns; j++) out[i * columns + j] = value[j * step];
-}
-
-/* c = op(x) · op(y) + beta · c, c contiguous, for 2-D tensors of any strides. */
-static int multiply_matrices(struct tensor *x, struct tensor *y, real beta, real *c) {
+/* c = op(x) · op(y) + beta · c, c contiguous, for 2-D tensors of any strides; with a bias, + 1 biasᵀ instead of c. */
+static int multiply_matrices(struct tensor *x, struct tensor *y, struct tensor *bias, real beta, real *c) {
   struct operand a = {0}, b = {0};
+  struct tensor *line = bias ? tensor_contiguous(bias) : NULL;
   int status = operand_of(x, true, &(struct shape){0}, &a);
   if (status == STATUS_OK) status = operand_of(y, false, &(struct shape){0}, &b);
-  if (status == STATUS_OK)
-    matmul_gemm(a.transposed, b.transposed, x->shape.size[0], y->shape.size[1], x->shape.size[1], 1,
-                tensor_real(a.tensor), a.leading, tensor_real(b.tensor), b.leading, beta, c, y->shape.size[1]);
+  if (bias && !line) status = STATUS_ERROR;
+  int64_t m = x->shape.size[0], n = y->shape.size[1], k = x->shape.size[1];
+  if (status == STATUS_OK && line)
+    matmul_gemm_bias(a.transposed, b.transposed, m, n, k, tensor_real(a.tensor), a.leading, tensor_real(b.tensor),
+                     b.leading, tensor_real(line), c);
+  else if (status == STATUS_OK)
+    matmul_gemm(a.transposed, b.transposed, m, n, k, 1, tensor_real(a.tensor), a.leading, tensor_real(b.tensor),
+                b.leading, beta, c, n);
   tensor_release(a.tensor);
   tensor_release(b.tensor);
+  tensor_release(line);
   return status;
 }
 
@@ -245,9 +243,7 @@ static int linear_forward(struct op_call *call) {
   struct tensor *weight = call->input[1], *bias = call->input[2];
   struct tensor *x = tensor_flatten_rows(call->input[0]);
   if (!x) return STATUS_ERROR;
-  real *out = tensor_real(call->output);
-  if (bias) fill_rows(out, bias, x->shape.size[0], weight->shape.size[1]);
-  int status = multiply_matrices(x, weight, bias ? 1 : 0, out);
+  int status = multiply_matrices(x, weight, bias, 0, tensor_real(call->output));
   tensor_release(x);
   return status;
 }
@@ -255,7 +251,7 @@ static int linear_forward(struct op_call *call) {
 /* A new tensor of shape: x · y for matrices. */
 static struct tensor *matrix_product(struct tensor *x, struct tensor *y, const struct shape *shape) {
   struct tensor *out = tensor_new(TYPE_REAL, shape);
-  if (out && multiply_matrices(x, y, 0, tensor_real(out)) != STATUS_OK) {
+  if (out && multiply_matrices(x, y, NULL, 0, tensor_real(out)) != STATUS_OK) {
     tensor_release(out);
     return NULL;
   }
@@ -296,17 +292,22 @@ static int linear_vjp(const struct op_call *call, struct tensor *gradient, const
 static int linear_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   struct tensor *out = tensor_new(TYPE_REAL, &call->output->shape);
   if (!out) return STATUS_ERROR;
-  int64_t columns = call->input[1]->shape.size[1], rows = columns ? tensor_count(out) / columns : 0;
-  bool written = call->input_count > 2 && tangent[2];
-  if (written) fill_rows(tensor_real(out), tangent[2], rows, columns);
+  struct tensor *bias = call->input_count > 2 ? tangent[2] : NULL;
   int status = STATUS_OK;
+  bool written = false;
   for (int i = 0; i < 2 && status == STATUS_OK; i++) {
     if (!tangent[i]) continue;
     struct tensor *a = tensor_flatten_rows(i == 0 ? tangent[0] : call->input[0]);
-    status = a ? multiply_matrices(a, i == 0 ? call->input[1] : tangent[1], written ? 1 : 0, tensor_real(out))
+    status = a ? multiply_matrices(a, i == 0 ? call->input[1] : tangent[1], written ? NULL : bias, written ? 1 : 0,
+                                   tensor_real(out))
                : STATUS_ERROR;
     tensor_release(a);
     written = true;
+  }
+  if (!written) { /* the bias alone changes */
+    struct tensor *rows = tensor_expand(bias, &out->shape);
+    status = rows ? tensor_assign(out, rows) : STATUS_ERROR;
+    tensor_release(rows);
   }
   if (status != STATUS_OK) {
     tensor_release(out);

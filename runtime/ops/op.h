@@ -155,11 +155,27 @@ void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
 void matmul_gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                        int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
 
-/* alpha · op(a) op(b) (m×n) that is never stored: pieces of its rows, values[0..count) from (row, column) on, are
-   handed to take from several threads while they are in cache. */
-typedef void matmul_take(void *context, int64_t row, int64_t column, int64_t count, const real *values);
+/* c (m×n, contiguous) = op(a) op(b) + 1 biasᵀ */
+void matmul_gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
+                      const real *b, int64_t ldb, const real *bias, real *c);
+
+/* alpha · op(a) op(b) (m×n) that is never stored: pieces that together cover it, rows × columns from (row, column) on,
+   are handed to take from several threads while they are in cache. */
+struct matmul_piece {
+  int64_t row, rows, column, columns;
+  const real *values; /* rows are stride apart */
+  int64_t stride;
+};
+enum { MATMUL_TOUCHED = 3 };
+struct matmul_taker {
+  void (*take)(void *context, const struct matmul_piece *piece);
+  void *context;
+  /* Arrays (m×n, contiguous) of which take reads or writes the elements of its piece, so that they can be fetched in
+     time; after the last NULL. */
+  const real *touched[MATMUL_TOUCHED];
+};
 int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
-                     int64_t lda, const real *b, int64_t ldb, matmul_take *take, void *context);
+                     int64_t lda, const real *b, int64_t ldb, const struct matmul_taker *taker);
 
 /* ---- gram.c ---- */
 /* Lower triangle of c (n×n) = alpha · A Aᵀ, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the diagonal

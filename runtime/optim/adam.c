@@ -12,17 +12,21 @@ struct adam_context {
   real penalty;    /* decay that joins the gradient */
 };
 
-static void adam_tile(void *context, int64_t offset, int64_t count, const real *g) {
+static void adam_tile(void *context, const struct gradient_tile *tile) {
   const struct adam_context *c = context;
-  real *restrict w = c->w + offset, *restrict m = c->m + offset, *restrict v = c->v + offset;
   real beta1 = c->beta1, beta2 = c->beta2, epsilon = c->epsilon, rate = c->rate, correction = c->correction;
   real keep = c->keep, penalty = c->penalty;
+  for (int64_t row = 0; row < tile->rows; row++) {
+    int64_t offset = tile->offset + row * tile->pitch;
+    const real *restrict g = tile->gradient + row * tile->gradient_pitch;
+    real *restrict w = c->w + offset, *restrict m = c->m + offset, *restrict v = c->v + offset;
 #pragma omp simd
-  for (int64_t i = 0; i < count; i++) {
-    real gradient = g[i] + penalty * w[i];
-    m[i] = beta1 * m[i] + (1 - beta1) * gradient;
-    v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
-    w[i] = keep * w[i] - rate * m[i] / (sqrt(v[i] * correction) + epsilon);
+    for (int64_t i = 0; i < tile->columns; i++) {
+      real gradient = g[i] + penalty * w[i];
+      m[i] = beta1 * m[i] + (1 - beta1) * gradient;
+      v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
+      w[i] = keep * w[i] - rate * m[i] / (sqrt(v[i] * correction) + epsilon);
+    }
   }
 }
 
@@ -52,7 +56,8 @@ int adam_step(struct tensor *const *parameter, struct tensor **first, struct ten
         .penalty = (real)(options->decoupled ? 0 : decay),
     };
     bool any;
-    STATUS_TRY(gradient_tiles(w, adam_tile, &context, &any));
+    struct tile_update update = {adam_tile, &context, {context.w, context.m, context.v}};
+    STATUS_TRY(gradient_tiles(w, &update, &any));
     if (any) tensor_modified(w);
   }
   return STATUS_OK;

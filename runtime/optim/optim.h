@@ -11,12 +11,21 @@
 #include "../grad/tape.h"
 
 /* ---- tiles.c ---- */
-/* Calls update(context, offset, count, gradient) for pieces that together cover the leaf, from several threads;
-   gradient holds count elements, of the leaf's elements offset …. The gradient of an affine weight is formed piece
-   by piece in cache and never as a whole, unless something asked for the whole before. *any is false when the leaf
+/* rows × columns elements of a leaf, from offset on, pitch apart, and their gradient. */
+struct gradient_tile {
+  int64_t offset, rows, columns, pitch;
+  const real *gradient;
+  int64_t gradient_pitch;
+};
+struct tile_update {
+  void (*update)(void *context, const struct gradient_tile *tile);
+  void *context;
+  const real *touched[MATMUL_TOUCHED]; /* arrays like the leaf that update reads or writes; after the last NULL */
+};
+/* Calls update for tiles that together cover the leaf, from several threads. The gradient of an affine weight is formed
+   tile by tile in cache and never as a whole, unless something asked for the whole before. *any is false when the leaf
    has no gradient. */
-typedef void tile_update(void *context, int64_t offset, int64_t count, const real *gradient);
-int gradient_tiles(struct tensor *leaf, tile_update *update, void *context, bool *any);
+int gradient_tiles(struct tensor *leaf, const struct tile_update *update, bool *any);
 
 /* ---- clip.c ---- */
 /* *norm: Euclidean norm of all gradients together. When it is above maximum (> 0) they are scaled down to it. */

@@ -7,8 +7,7 @@ struct sgd_context {
   bool nesterov;
 };
 
-static void sgd_tile(void *context, int64_t offset, int64_t count, const real *g) {
-  const struct sgd_context *c = context;
+static void sgd_row(const struct sgd_context *c, int64_t offset, int64_t count, const real *restrict g) {
   real *restrict w = c->w + offset;
   real learning_rate = c->learning_rate, momentum = c->momentum, keep = c->keep;
   if (!c->v) {
@@ -32,6 +31,11 @@ static void sgd_tile(void *context, int64_t offset, int64_t count, const real *g
   }
 }
 
+static void sgd_tile(void *context, const struct gradient_tile *tile) {
+  for (int64_t row = 0; row < tile->rows; row++)
+    sgd_row(context, tile->offset + row * tile->pitch, tile->columns, tile->gradient + row * tile->gradient_pitch);
+}
+
 int sgd_step(struct tensor *const *parameter, struct tensor **velocity, int count, const struct sgd_options *options) {
   for (int i = 0; i < count; i++) {
     struct tensor *w = parameter[i];
@@ -47,7 +51,8 @@ int sgd_step(struct tensor *const *parameter, struct tensor **velocity, int coun
                                   .keep = (real)(1 - options->learning_rate * options->weight_decay),
                                   .nesterov = options->nesterov};
     bool any;
-    STATUS_TRY(gradient_tiles(w, sgd_tile, &context, &any));
+    struct tile_update update = {sgd_tile, &context, {context.w, context.v}};
+    STATUS_TRY(gradient_tiles(w, &update, &any));
     if (any) tensor_modified(w);
   }
   return STATUS_OK;

@@ -5,7 +5,7 @@
 #include "../base/parallel.h"
 #include "optim.h"
 
-static int dense_tiles(struct tensor *leaf, tile_update *update, void *context, bool *any) {
+static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
   struct tensor *gradient;
   STATUS_TRY(gradient_dense(leaf, &gradient));
   *any = gradient != NULL;
@@ -14,7 +14,10 @@ static int dense_tiles(struct tensor *leaf, tile_update *update, void *context, 
   int64_t count = tensor_count(gradient);
   enum { PIECE = 1 << 14 };
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < count; i += PIECE) update(context, i, parallel_minimum(PIECE, count - i), value + i);
+  for (int64_t i = 0; i < count; i += PIECE)
+    update->update(update->context,
+                   &(struct gradient_tile){
+                       .offset = i, .rows = 1, .columns = parallel_minimum(PIECE, count - i), .gradient = value + i});
   return STATUS_OK;
 }
 
@@ -26,25 +29,32 @@ static bool one_direct_factor(const struct gradient *gradient) {
 }
 
 struct taken {
-  tile_update *update;
-  void *context;
+  const struct tile_update *update;
   int64_t columns;
 };
 
-static void take(void *context, int64_t row, int64_t column, int64_t count, const real *values) {
+static void take(void *context, const struct matmul_piece *piece) {
   const struct taken *taken = context;
-  taken->update(taken->context, row * taken->columns + column, count, values);
+  const struct gradient_tile tile = {.offset = piece->row * taken->columns + piece->column,
+                                     .rows = piece->rows,
+                                     .columns = piece->columns,
+                                     .pitch = taken->columns,
+                                     .gradient = piece->values,
+                                     .gradient_pitch = piece->stride};
+  taken->update->update(taken->update->context, &tile);
 }
 
-int gradient_tiles(struct tensor *leaf, tile_update *update, void *context, bool *any) {
-  if (!one_direct_factor(leaf->gradient)) return dense_tiles(leaf, update, context, any);
+int gradient_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
+  if (!one_direct_factor(leaf->gradient)) return dense_tiles(leaf, update, any);
   const struct factor *factor = &leaf->gradient->factor[0];
   struct factors f = {0};
   STATUS_TRY(factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
   *any = true;
-  struct taken taken = {update, context, f.outputs};
+  struct taken taken = {update, f.outputs};
+  struct matmul_taker taker = {.take = take, .context = &taken};
+  memcpy(taker.touched, update->touched, sizeof taker.touched);
   int status = matmul_gemm_take(true, false, f.inputs, f.outputs, f.rows, 1, tensor_real(f.a), f.inputs,
-                                tensor_real(f.g), f.outputs, take, &taken);
+                                tensor_real(f.g), f.outputs, &taker);
   tensor_release(f.a);
   tensor_release(f.g);
   return status;

@@ -73,6 +73,22 @@ static void shapes(void) {
   }
 }
 
+/* Every row of the product begins as the bias. */
+static void biased(void) {
+  static const int64_t sizes[][3] = {{0, 5, 3}, {1, 1, 1}, {5, 3, 0}, {250, 40, 700}, {33, 257, 129}, {50, 10, 256}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
+    struct matrices x = matrices_new(false, true, m, n, k, 0);
+    real *bias = filled((size_t)n);
+    for (int64_t i = 0; i < m; i++) memcpy(x.reference + i * n, bias, (size_t)n * sizeof(real));
+    matmul_gemm_bias(false, true, m, n, k, x.a, x.lda, x.b, x.ldb, bias, x.c);
+    matmul_gemm_naive(false, true, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 1, x.reference, x.ldc);
+    CHECK(difference(&x, k) <= 1, "%dx%dx%d: off by %g times the bound", (int)m, (int)n, (int)k, difference(&x, k));
+    memory_release(bias);
+    matrices_delete(&x);
+  }
+}
+
 /* With beta = 0 whatever is in c is gone. */
 static void unread(void) {
   struct matrices x = matrices_new(false, false, 70, 80, 300, 0);
@@ -179,11 +195,14 @@ struct taken {
   int64_t n;
 };
 
-static void take_piece(void *context, int64_t row, int64_t column, int64_t count, const real *values) {
+static void take_piece(void *context, const struct matmul_piece *piece) {
   struct taken *taken = context;
-  for (int64_t i = 0; i < count; i++) {
-    taken->values[row * taken->n + column + i] = values[i];
-    taken->times[row * taken->n + column + i]++;
+  for (int64_t i = 0; i < piece->rows; i++) {
+    for (int64_t j = 0; j < piece->columns; j++) {
+      int64_t at = (piece->row + i) * taken->n + piece->column + j;
+      taken->values[at] = piece->values[i * piece->stride + j];
+      taken->times[at]++;
+    }
   }
 }
 
@@ -195,7 +214,8 @@ static void taken_in_pieces(void) {
     int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
     struct matrices x = matrices_new(true, false, m, n, k, 0);
     struct taken taken = {x.c, memory_new((size_t)(m * n + 1), 1), n};
-    int status = matmul_gemm_take(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, take_piece, &taken);
+    struct matmul_taker taker = {.take = take_piece, .context = &taken, .touched = {x.c, x.reference}};
+    int status = matmul_gemm_take(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, &taker);
     matmul_gemm_naive(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
     int64_t wrong = 0;
     for (int64_t i = 0; i < m * n; i++) wrong += taken.times[i] != 1;
@@ -231,6 +251,7 @@ void test_gemm(void) {
   for (int path = 0; path <= GEMM_UNITS; path++) { /* each unit alone, then none: BLAS */
     for (int unit = 0; unit < GEMM_UNITS; unit++) gemm_allow(unit, unit == path);
     shapes();
+    biased();
     unread();
     accuracy();
     not_finite();
