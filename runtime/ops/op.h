@@ -177,6 +177,10 @@ struct matmul_taker {
 int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                      int64_t lda, const real *b, int64_t ldb, const struct matmul_taker *taker);
 
+/* ---- solve.c ---- */
+/* b (n×m) := (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n), as linalg_cholesky_solve. */
+int matmul_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m);
+
 /* ---- gram.c ---- */
 /* Lower triangle of c (n×n) = alpha · A Aᵀ, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the diagonal
    within a block of rows is written too. */

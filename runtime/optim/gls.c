@@ -317,11 +317,9 @@ static int blend(struct gls_system *system, double keep, double scale) {
   matmul_gemm(true, false, d, m, system->rows, (real)scale, tensor_real(system->a), d, tensor_real(system->alpha), m,
               (real)keep, v, m);
   if (!system->bias) return STATUS_OK;
-  const real *alpha = tensor_real(system->alpha);
   real *last = v + d * m;
   for (int64_t j = 0; j < m; j++) last[j] *= (real)keep;
-  for (int64_t i = 0; i < system->rows; i++)
-    for (int64_t j = 0; j < m; j++) last[j] += (real)scale * alpha[i * m + j];
+  layer_add_rows(last, scale, system->alpha);
   return STATUS_OK;
 }
 

@@ -212,20 +212,41 @@ static int dual_gradient_square(struct gls_system *system) {
   return STATUS_OK;
 }
 
+/* A U = n (G − λ α), ⟨g, U⟩ = ⟨G, A U⟩ and ‖U‖² = ⟨α, A U⟩ in one pass; cut into pieces that the length alone decides. */
+static void dual_products(struct gls_system *system) {
+  enum { PIECES = 64 };
+  double gradient_dot_u[PIECES] = {0}, u_square[PIECES] = {0};
+  int64_t count = tensor_count(system->alpha), length = (count + PIECES - 1) / PIECES;
+  const real *g = tensor_real(system->g), *alpha = tensor_real(system->alpha);
+  real *product = tensor_real(system->product), n = (real)system->samples, lambda = (real)system->lambda;
+#pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
+  for (int piece = 0; piece < PIECES; piece++) {
+    int64_t end = parallel_minimum(count, (piece + 1) * length);
+    double gu = 0, uu = 0;
+#pragma omp simd reduction(+ : gu, uu)
+    for (int64_t i = piece * length; i < end; i++) {
+      real value = n * (g[i] - lambda * alpha[i]);
+      product[i] = value;
+      gu += (double)g[i] * (double)value;
+      uu += (double)alpha[i] * (double)value;
+    }
+    gradient_dot_u[piece] = gu, u_square[piece] = uu;
+  }
+  system->gradient_dot_u = system->u_square = 0;
+  for (int piece = 0; piece < PIECES; piece++) {
+    system->gradient_dot_u += gradient_dot_u[piece];
+    system->u_square += u_square[piece];
+  }
+}
+
 /* α, A U and their products. */
 static int solve_dual(struct gls_system *system, const struct gls_options *options) {
   system->alpha = tensor_copy(system->g);
   system->product = system->alpha ? matrix(system->rows, system->outputs) : NULL;
   if (!system->product) return STATUS_ERROR;
   STATUS_TRY(
-      linalg_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->alpha), system->outputs));
-  int64_t count = tensor_count(system->alpha);
-  const real *g = tensor_real(system->g), *alpha = tensor_real(system->alpha);
-  real *product = tensor_real(system->product), n = (real)system->samples, lambda = (real)system->lambda;
-#pragma omp parallel for simd schedule(static) if (count > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < count; i++) product[i] = n * (g[i] - lambda * alpha[i]);
-  system->gradient_dot_u = dot(system->g, system->product);
-  system->u_square = dot(system->alpha, system->product);
+      matmul_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->alpha), system->outputs));
+  dual_products(system);
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
   return options->graft == GRAFT_SGD ? dual_gradient_square(system) : STATUS_OK;
 }
@@ -320,7 +341,7 @@ static int solve_primal(struct gls_system *system, const struct gls_options *opt
   system->u = tensor_copy(from);
   if (!system->u) return STATUS_ERROR;
   STATUS_TRY(system->woodbury ? window_solve(system)
-                              : linalg_cholesky_solve(tensor_real(system->factor), system->extended,
+                              : matmul_cholesky_solve(tensor_real(system->factor), system->extended,
                                                       tensor_real(system->u), system->outputs));
   system->gradient_dot_u = dot(system->gradient, system->u);
   system->u_square = dot(system->u, system->u);
@@ -408,15 +429,24 @@ int layer_solve(struct gls_system *system, const struct gls_options *options, st
 
 /* ---- using the direction ---- */
 
+void layer_add_rows(real *to, double scale, const struct tensor *x) {
+  enum { PIECE = 256 };
+  int64_t rows = x->shape.size[0], m = x->shape.size[1];
+  const real *value = tensor_real(x);
+#pragma omp parallel for schedule(static) if (rows * m > PARALLEL_THRESHOLD)
+  for (int64_t start = 0; start < m; start += PIECE) {
+    int64_t count = parallel_minimum(PIECE, m - start);
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < count; j++) to[start + j] += (real)scale * value[i * m + start + j];
+  }
+}
+
 /* out (extended × m) = beta · out + scale · [Aᵀα; 1ᵀα] */
 static void dual_product(const struct gls_system *system, double scale, real *weight, real *bias) {
   int64_t d = system->inputs, m = system->outputs;
   matmul_gemm(true, false, d, m, system->rows, (real)scale, tensor_real(system->a), d, tensor_real(system->alpha), m, 1,
               weight, m);
-  if (!bias) return;
-  const real *alpha = tensor_real(system->alpha);
-  for (int64_t i = 0; i < system->rows; i++)
-    for (int64_t j = 0; j < m; j++) bias[j] += (real)scale * alpha[i * m + j];
+  if (bias) layer_add_rows(bias, scale, system->alpha);
 }
 
 int layer_form_direction(struct gls_system *system) {

@@ -46,6 +46,8 @@ int layer_form_direction(struct gls_system *system);
 int layer_form_gradient(struct gls_system *system);
 /* w = keep · w − step · U, bias too (without decay). */
 int layer_apply(struct gls_system *system, double step, double keep);
+/* to (m) += scale · Σ of x's rows (rows × m). */
+void layer_add_rows(real *to, double scale, const struct tensor *x);
 void layer_close(struct gls_system *system);
 
 /* ---- adaptive.c ---- */
