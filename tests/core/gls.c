@@ -3,37 +3,58 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../runtime/base/memory.h"
 #include "check.h"
 #include "least_squares.h"
 
 static const double TOLERANCE = sizeof(real) == 8 ? 1e-9 : 1e-4;
+/* Dual, primal and dense solution agree to this, times 5 with ρ = 0.01, where a square system's condition number is in
+   the hundreds. */
+static const double FORMS = sizeof(real) == 8 ? 1e-11 : 1e-5;
+static const double LONG_STEP = 1000;
 
 static const struct gls_options plain = {
     .damping = 1e-2, .learning_rate = 1, .rows = 1, .decay = 0.95, .refresh = 5, .statistics_rows = 4096};
 
-/* Both forms, over and under the diagonal, with and without bias. */
+/* The direction of one problem, in the form its sizes ask for or in the primal, against the dense solution. *step: what
+   was subtracted. */
+static double direction_error(const int64_t *size, bool bias, bool force_primal, double damping, double *step) {
+  struct problem p = problem_new(size[0], size[1], size[2], bias);
+  if (force_primal) { /* a gradient from elsewhere, here zero, asks for the primal form */
+    struct tensor *zero = tensor_zeros(TYPE_REAL, &p.parameter[0]->shape);
+    CHECK(gradient_add(p.parameter[0], zero) == STATUS_OK, "%s", status_message());
+  }
+  struct gls *gls = gls_new(parameter_count(&p));
+  struct gls_options options = plain;
+  options.damping = damping;
+  options.learning_rate = LONG_STEP; /* so that the rounding of the weights themselves is no part of the error */
+  double *expected = reference_direction(&p, damping), *moved = problem_step(&p, gls, &options);
+  int64_t count = problem_size(&p);
+  for (int64_t i = 0; i < count; i++) expected[i] *= LONG_STEP;
+  double error = relative_error(moved, expected, count);
+  CHECK(gls->handled[0] && (!bias || gls->handled[1]), "weight and bias are stepped by GLS");
+  memcpy(step, moved, (size_t)count * sizeof *step);
+  free(expected);
+  free(moved);
+  gls_delete(gls);
+  problem_delete(&p);
+  return error;
+}
+
+/* Both forms, over and under the diagonal, with and without bias: each is the dense solution, and they agree. */
 static void test_directions(void) {
   static const int64_t sizes[][3] = {{6, 11, 4}, {20, 7, 3}, {1, 5, 2}, {5, 1, 1}, {8, 8, 8}, {40, 90, 17}};
+  static const double dampings[] = {1e-2, 0.1, 1};
   for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
-    for (int bias = 0; bias < 2; bias++)
-      for (int force_primal = 0; force_primal < 2; force_primal++) {
-        struct problem p = problem_new(sizes[k][0], sizes[k][1], sizes[k][2], bias);
-        if (force_primal) { /* a gradient from elsewhere, here zero, asks for the primal form */
-          struct tensor *zero = tensor_zeros(TYPE_REAL, &p.parameter[0]->shape);
-          CHECK(gradient_add(p.parameter[0], zero) == STATUS_OK, "%s", status_message());
-        }
-        struct gls *gls = gls_new(parameter_count(&p));
-        double *expected = reference_direction(&p, plain.damping), *step = problem_step(&p, gls, &plain);
-        double error = relative_error(step, expected, problem_size(&p));
-        CHECK(error < TOLERANCE, "%lld×%lld×%lld bias %d primal %d: direction off by %g", (long long)p.n,
-              (long long)p.d, (long long)p.m, bias, force_primal, error);
-        CHECK(gls->handled[0] && (!bias || gls->handled[1]), "weight and bias are stepped by GLS");
-        free(expected);
-        free(step);
-        gls_delete(gls);
-        problem_delete(&p);
-      }
+    for (int i = 0; i < 6; i++) {
+      double step[2][91 * 17], error[2], damping = dampings[i / 2], allowed = damping < 0.1 ? 5 * FORMS : FORMS;
+      for (int primal = 0; primal < 2; primal++)
+        error[primal] = direction_error(sizes[k], i % 2, primal, damping, step[primal]);
+      double apart = relative_error(step[0], step[1], (sizes[k][1] + i % 2) * sizes[k][2]);
+      CHECK(fmax(error[0], error[1]) < allowed && apart < allowed,
+            "%lld×%lld×%lld bias %d damping %g: off by %g (dual where it fits), %g (primal), apart by %g",
+            (long long)sizes[k][0], (long long)sizes[k][1], (long long)sizes[k][2], i % 2, damping, error[0], error[1],
+            apart);
+    }
 }
 
 static double value_of(struct tensor *loss) { return (double)*tensor_real(loss); }
@@ -419,28 +440,6 @@ static void test_grouped_convolution(void) {
   for (int i = 0; i < 5; i++) tensor_release(all[i]);
 }
 
-/* Allocation failure at every place of a step: an error with a message, no leak, weights finite. */
-static void test_memory(void) {
-  size_t live = memory_live();
-  for (long n = 1, done = 0; !done && n < 2000; n++) {
-    struct problem p = problem_new(5, 9, 4, true);
-    struct gls *gls = gls_new(2);
-    struct gls_options options = plain;
-    options.automatic = true;
-    options.automatic_momentum = true;
-    memory_fail_at(n);
-    int status = gls_step(gls, p.parameter, &options);
-    memory_fail_at(0);
-    if (status == STATUS_OK)
-      done = 1;
-    else
-      CHECK(strstr(status_message(), "memory") != NULL, "message: %s", status_message());
-    gls_delete(gls);
-    problem_delete(&p);
-  }
-  CHECK(memory_live() == live, "%zu bytes live after failures, %zu before", memory_live(), live);
-}
-
 /* Adam and SGD against their papers' formulas, element by element in double. */
 static void test_classics(void) {
   for (int decoupled = 0; decoupled < 2; decoupled++) {
@@ -535,7 +534,6 @@ void test_gls(void) {
   test_drawn_rows();
   test_convolution();
   test_grouped_convolution();
-  test_memory();
   test_classics();
   test_clip();
 }

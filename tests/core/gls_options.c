@@ -1,10 +1,11 @@
 /* Options of GLS against dense references in double: the window of rows, few patches for all, norms, embeddings,
-   moments in the eigenbasis. */
+   moments in the eigenbasis; allocations that fail. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../../runtime/base/memory.h"
+#include "../../runtime/base/vector.h"
 #include "check.h"
 #include "least_squares.h"
 
@@ -434,7 +435,136 @@ static void test_adaptive(void) {
     for (int wide = 0; wide < 2; wide++) check_adaptive(bias, wide);
 }
 
+/* A network of an embedding, a convolution, a norm and a linear layer, recorded and taken backward: every kind of system
+   that a step has. */
+enum { NET_PARAMETERS = 7 };
+
+struct net {
+  struct tensor *parameter[NET_PARAMETERS], *index, *labels, *loss;
+};
+
+static struct net net_new(void) {
+  static const struct shape shapes[NET_PARAMETERS] = {{2, {5, 32}}, {4, {3, 2, 3, 3}}, {1, {3}}, {1, {3}},
+                                                      {1, {3}},     {2, {48, 4}},      {1, {4}}};
+  struct net net = {0};
+  for (int i = 0; i < NET_PARAMETERS; i++) {
+    net.parameter[i] = tensor_new(TYPE_REAL, &shapes[i]);
+    random_fill_normal((struct random_stream){(uint64_t)i, 3}, tensor_real(net.parameter[i]),
+                       tensor_count(net.parameter[i]));
+    net.parameter[i]->requires_gradient = true;
+  }
+  struct shape list = shape_of(1, (int64_t)6);
+  net.index = tensor_new(TYPE_INT32, &list);
+  net.labels = tensor_new(TYPE_INT32, &list);
+  for (int i = 0; i < 6; i++) tensor_int32(net.index)[i] = i % 5 + 1, tensor_int32(net.labels)[i] = i % 4 + 1;
+  return net;
+}
+
+static struct tensor *then(const char *op, struct tensor *x, struct tensor *const *more, int count,
+                           const struct op_value *values) {
+  struct tensor *input[5] = {x};
+  for (int i = 0; i < count; i++) input[i + 1] = more[i];
+  struct tensor *y = tape_run(op_find(op), count + 1, input, values);
+  CHECK(y != NULL, "%s", status_message());
+  tensor_release(x);
+  return y;
+}
+
+static void net_run(struct net *net) {
+  const struct op_value none[OP_MAX_PARAMETERS] = {0}, first[OP_MAX_PARAMETERS] = {{.count = 1, .list = {0}}},
+                        images[OP_MAX_PARAMETERS] = {{.count = 4, .list = {6, 2, 4, 4}}},
+                        flat[OP_MAX_PARAMETERS] = {{.count = 2, .list = {6, 48}}},
+                        plane[OP_MAX_PARAMETERS] = {{.count = 2, .list = {1, 1}},
+                                                    {.count = 2, .list = {1, 1}},
+                                                    {.count = 2, .list = {1, 1}},
+                                                    {.count = 1, .list = {1}}},
+                        training[OP_MAX_PARAMETERS] = {{.count = 1, .list = {1}}, {.number = 0.1}, {.number = 1e-5}};
+  struct tensor *const *p = net->parameter, *const norm[] = {p[3], p[4], NULL, NULL};
+  for (int i = 0; i < NET_PARAMETERS; i++) gradient_clear(p[i]);
+  struct tensor *x = tape_run(op_find("index_select"), 2, (struct tensor *[]){p[0], net->index}, first);
+  x = then("reshape", x, NULL, 0, images);
+  x = then("conv2d", x, p + 1, 2, plane);
+  x = then("batch_norm", x, norm, 4, training);
+  x = then("reshape", x, NULL, 0, flat);
+  x = then("linear", x, p + 5, 2, NULL);
+  x = then("cross_entropy", x, &net->labels, 1, none);
+  CHECK(tape_backward(x, NULL) == STATUS_OK, "%s", status_message());
+  tensor_release(net->loss);
+  net->loss = x;
+}
+
+static void net_delete(struct net *net) {
+  tape_release();
+  for (int i = 0; i < NET_PARAMETERS; i++) tensor_release(net->parameter[i]);
+  tensor_release(net->index);
+  tensor_release(net->labels);
+  tensor_release(net->loss);
+}
+
+/* The nth allocation of a second step fails, for every n: an error with a message, or a step by another way (fewer rows
+   at a time); the weights stay finite, the step can be taken again, nothing is left behind. */
+static void check_failures(const char *name, const struct gls_options *options) {
+  enum { LIMIT = 3000 };
+  size_t live = memory_live();
+  long n = 1, failures = 0;
+  for (bool done = false; !done && n < LIMIT; n++) {
+    struct net net = net_new();
+    struct gls *gls = gls_new(NET_PARAMETERS);
+    net_run(&net);
+    CHECK(gls_step(gls, net.parameter, options) == STATUS_OK, "%s: %s", name, status_message());
+    for (int i = 0; i < NET_PARAMETERS; i++) CHECK(gls->handled[i], "%s: parameter %d is not stepped", name, i);
+    tape_release();
+    net_run(&net);
+    status_error("nothing was said");
+    memory_fail_at(n);
+    int status = gls_step(gls, net.parameter, options);
+    memory_fail_at(0);
+    done = status == STATUS_OK && !check_message_has("out of memory");
+    if (!done) {
+      failures += status != STATUS_OK;
+      CHECK(check_message_has("out of memory"), "%s: allocation %ld fails, message: %s", name, n, status_message());
+      CHECK(gls_step(gls, net.parameter, options) == STATUS_OK, "%s: the step after failure %ld: %s", name, n,
+            status_message());
+    }
+    for (int i = 0; i < NET_PARAMETERS; i++)
+      CHECK(isfinite(vector_dot(tensor_real(net.parameter[i]), tensor_real(net.parameter[i]),
+                                tensor_count(net.parameter[i]))),
+            "%s: parameter %d is not finite after failure %ld", name, i, n);
+    gls_delete(gls);
+    net_delete(&net);
+  }
+  CHECK(n < LIMIT && failures > 20 && 10 * failures > 9 * (n - 2), "%s: %ld errors from %ld allocations that failed",
+        name, failures, n - 2);
+  CHECK(memory_live() == live, "%s: %zu bytes live after failures, %zu before", name, memory_live(), live);
+}
+
+static void test_memory_failures(void) {
+  struct gls_options base = plain;
+  base.learning_rate = 0.1;
+  base.norms = base.embeddings = true;
+  base.statistics_rows = 10;
+  base.window = 12;
+  base.beta2 = 0.9;
+  base.widest = 100;
+  base.refresh = 1;
+  struct gls_options automatic = base, momentum = base, moving = base, window = base, adaptive = base, grafted = base;
+  automatic.automatic = automatic.automatic_momentum = true;
+  automatic.rows = -1;
+  momentum.momentum = 0.9, momentum.graft = GRAFT_RMS;
+  moving.statistics = STATISTICS_MOVING, moving.momentum = 0.9;
+  window.statistics = STATISTICS_WINDOW, window.automatic = true;
+  adaptive.adaptive = true, adaptive.momentum = 0.9, adaptive.learning_rate = 1e-3;
+  grafted.graft = GRAFT_SGD, grafted.per_layer = true, grafted.statistics_rows = 0;
+  check_failures("automatic", &automatic);
+  check_failures("momentum", &momentum);
+  check_failures("moving", &moving);
+  check_failures("window", &window);
+  check_failures("adaptive", &adaptive);
+  check_failures("graft", &grafted);
+}
+
 void test_gls_options(void) {
+  test_memory_failures();
   test_adaptive();
   test_norms();
   test_table();
