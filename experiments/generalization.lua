@@ -2,7 +2,7 @@
 -- augmentation (flips, crops), dropout, weight decay, label smoothing, averaging of weights.
 --   glsrun experiments/generalization.lua --data cifar10
 --   glsrun experiments/generalization.lua --study --data cifar10 --samples 0 --seeds 1,2,3
---   glsrun experiments/generalization.lua --model cnn --study --data cifar10 --batch 100 --seeds 1,2,3
+--   glsrun experiments/generalization.lua --model cnn --data cifar10 --samples 5000 --batch 100 --seeds 1,2,3
 local experiment = require "gls.experiment"
 local task = require "models.task"
 
@@ -12,7 +12,8 @@ local choices = experiment.choices("generalization", {
 })
 local cnn = choices.model == "cnn"
 
--- Weight decay is decoupled, times the learning rate: at an optimizer's first rate a step shrinks the weights alike.
+-- Weight decay is decoupled, times the learning rate: at the optimizers' first rates a step shrinks the weights by
+-- about a thousandth.
 local function regularisers(decay)
   return {
     { data = { flip = true, crop = cnn and 4 or 2 } },
@@ -40,17 +41,19 @@ local function trials(name, values, decay, settings)
   return list
 end
 
+local rates = cnn and { 1e-3, 2e-3, 5e-4 } or { 1e-3, 5e-4 }
+
 experiment.run(task(choices.model, {
   name = "generalization",
   title = "Generalisation: " .. choices.model,
   choices = choices,
   trials = {
-    momentum = trials("learning_rate", cnn and { 0.01, 0.03 } or { 0.06, 0.03 }, cnn and 0.1 or 0.015),
-    adamw = trials("learning_rate", { 1e-3, 5e-4 }, 1, { weight_decay = 0 }),
-    gls = trials("damping", { 10, 3 }, 1e-3),
-    ["gls-matched"] = trials("learning_rate", { 1e-3, 5e-4 }, 1, { damping = 3 }),
-    ["gls-window"] = trials("learning_rate", { 1e-3, 5e-4 }, 1, { damping = 3 }),
-    ["gls-moving"] = trials("learning_rate", { 1e-3, 3e-3 }, 1),
+    momentum = trials("learning_rate", cnn and { 0.03, 0.06, 0.01 } or { 0.06, 0.03 }, 0.03),
+    adamw = trials("learning_rate", rates, 1, { weight_decay = 0 }),
+    gls = trials("damping", cnn and { 10, 3, 1 } or { 10, 3 }, 1e-3),
+    ["gls-matched"] = trials("learning_rate", rates, 1, { damping = 3 }),
+    ["gls-window"] = trials("learning_rate", rates, 1, { damping = 3 }),
+    ["gls-moving"] = trials("learning_rate", cnn and { 3e-3, 1e-3, 1e-2 } or { 1e-3, 3e-3 }, 1),
   },
   defaults = {
     samples = 10000, validation = 5000, epochs = 8, batch = 250, select = "valid",

@@ -3,10 +3,11 @@
 --
 -- Which settings (measured in README, "What was measured"):
 --   lowest training loss      the defaults (`learning_rate = "auto"`, constant schedule), damping 0.003 to 0.03
---   validation                the second form, `{ graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3 }`,
---                             cosine schedule to zero, layers as they are initialised by themselves, mirrored images and
---                             a little dropout (0.2): as the training loss falls fast, regularisation that slows Adam
---                             and SGD down pays here
+--   validation                the second form,
+--                             `{ graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3 }`,
+--                             cosine schedule to zero, layers as they are initialised by themselves, mirrored images
+--                             and, on wide layers, dropout of 0.2: as the training loss falls fast, regularisation that
+--                             holds Adam and SGD up pays here
 -- @module gls.optim.gls
 local core = require "gls.core"
 local base = require "gls.optim.base"
