@@ -15,11 +15,11 @@ local grid = experiment.grid
 
 local CELLS = {
   { name = "base", text = "as it is" },
-  { name = "epochs-60", text = "60 epochs", epochs = 60 },
-  { name = "images-200", text = "200 images", samples = 200, epochs = 100 },
-  { name = "images-5000", text = "5 000 images", samples = 5000, epochs = 8 },
-  { name = "images-10000", text = "10 000 images", samples = 10000, epochs = 6 },
-  { name = "images-50000", text = "50 000 images", samples = 0, epochs = 4, batch = 250 },
+  { name = "epochs-40", text = "40 epochs", epochs = 40 },
+  { name = "images-200", text = "200 images", samples = 200, epochs = 50 },
+  { name = "images-5000", text = "5 000 images", samples = 5000, epochs = 4 },
+  { name = "images-10000", text = "10 000 images", samples = 10000, epochs = 4, batch = 250 },
+  { name = "images-50000", text = "50 000 images", samples = 0, epochs = 2, batch = 250 },
   { name = "batch-50", text = "batch 50", batch = 50 },
   { name = "batch-250", text = "batch 250", batch = 250 },
   { name = "constant", text = "constant rate", settings = { schedule = "constant" } },
@@ -63,16 +63,27 @@ local function spec(cell)
     title = cell and "Autoencoder MLP: " .. cell.text or "Autoencoder MLP",
     choices = not cell and choices or nil,
     trials = {
-      sgd = trials(grid { learning_rate = { 10, 30, 60 } }, changes),
+      sgd = trials(grid { learning_rate = { 30, 60, 120 } }, changes),
       momentum = trials(grid { learning_rate = { 3, 10, 20 } }, changes),
-      adam = trials(grid { learning_rate = { 1e-3, 2e-3, 4e-3 }, beta2 = 0.95, warmup = 20 }, changes),
-      adamw = trials(grid { learning_rate = { 1e-3, 2e-3, 4e-3 }, beta2 = 0.95, warmup = 20 }, changes),
-      gls = trials(grid { damping = { 0.01, 0.03, 0.1 }, momentum = "auto" }, changes),
+      adam = trials(grid {
+        learning_rate = cell and { 1e-3, 2e-3, 4e-3 } or { 3e-3, 2e-3, 4e-3 }, beta2 = 0.95, warmup = cell and 20 or 40,
+      }, changes),
+      adamw = trials(grid { learning_rate = { 3e-3, 2e-3, 4e-3 }, beta2 = 0.95, warmup = 40 }, changes),
+      -- Statistics over about four batches keep a step from undoing what the batches before it were given. They are
+      -- dear where layers are wide: the study is without.
+      gls = trials(cell and {
+        { damping = 0.03, delta = 0.3, momentum = "auto" }, { damping = 0.1, delta = 1, momentum = "auto" },
+        { damping = 0.3, delta = 0.3, momentum = "auto" },
+      } or {
+        { damping = 0.03, statistics = "moving", decay = 0.75, refresh = 1 },
+        { damping = 0.1, delta = 1, momentum = "auto" },
+        { damping = 0.1, delta = 1, statistics = "moving", decay = 0.75, refresh = 1 },
+      }, changes),
       ["gls-matched"] = trials(grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01 }, changes),
-      ["gls-graft"] = trials(grid { learning_rate = { 10, 30, 60 }, damping = 3 }, changes),
+      ["gls-graft"] = trials(grid { learning_rate = { 10, 30, 60 } }, changes),
     },
     defaults = {
-      samples = cell and cell.samples or 1000, validation = 500, epochs = cell and (cell.epochs or 20) or 16,
+      samples = cell and cell.samples or 1000, validation = 500, epochs = cell and (cell.epochs or 10) or 16,
       batch = cell and (cell.batch or 100) or 250,
       optimizers = cell and { "adam", "gls" } or { "sgd", "adam", "gls" },
     },

@@ -26,9 +26,7 @@ local path = experiment.run(task(choices.model, {
   choices = choices,
   trials = {
     sgd = grid { learning_rate = rates, initialisation = initialisation },
-    ["gls-graft"] = grid {
-      learning_rate = rates, damping = choices.model == "autoencoder" and 3 or 1, initialisation = initialisation,
-    },
+    ["gls-graft"] = grid { learning_rate = rates, initialisation = initialisation },
   },
   defaults = { samples = 2000, validation = 1000, epochs = 10, batch = 250, optimizers = { "sgd", "gls-graft" } },
 }))
@@ -40,7 +38,8 @@ if not path then return end
 local SQUARE, SAMPLES = 8, 200
 
 local function small_problem()
-  local set = data.open("auto", { split = "train", samples = SAMPLES })
+  local config = record.decode(record.read(path:match "^(.*)/[^/]*$" .. "/config.json"))
+  local set = data.open(config.options.data, { split = "train", samples = SAMPLES, dir = config.options.data_dir })
   local images = set.images:float()
   local count, channels, height = images:size(1), images:size(2), images:size(3)
   local cells = height // SQUARE

@@ -115,15 +115,14 @@ local function compare(directory, peers)
     at_equal_epochs = loss_after(a, epochs) / loss_after(b, epochs),
     finished = config.state == "finished",
   }
+  -- The runs' own seconds are only as good as the machine was quiet; steps timed alone come before them.
   local timing = record.decode(record.read(directory .. "/timing.json") or "")
-  if timing then
-    local ratio = timing.step_seconds[2] / timing.step_seconds[1]
-    result.time_ratio = ratio
-    -- Both have as long as the faster one takes for its epochs.
-    local for_first, for_second = math.floor(epochs * math.min(1, ratio)), math.floor(epochs * math.min(1, 1 / ratio))
-    local x, y = loss_after(a, for_first), loss_after(b, for_second)
-    result.at_equal_seconds = x and y and x / y
-  end
+  local ratio = timing and timing.step_seconds[2] / timing.step_seconds[1] or b.epoch_seconds / a.epoch_seconds
+  result.time_ratio = ratio
+  -- Both have as long as the faster one takes for its epochs.
+  local for_first, for_second = math.floor(epochs * math.min(1, ratio)), math.floor(epochs * math.min(1, 1 / ratio))
+  local x, y = loss_after(a, for_first), loss_after(b, for_second)
+  result.at_equal_seconds = x and y and x / y
   return result
 end
 
@@ -191,7 +190,8 @@ function study.run(given, arguments)
   local path = out .. "/study.md"
   record.make_directory(out)
   record.write(path, ("# %s\n\n%s\n\nRatio: loss of `%s` / loss of `%s`. At equal seconds both have as long as the "
-    .. "faster takes for its epochs; the time of a step is that of `%s` over that of `%s`, measured alone, in turns.\n")
+    .. "faster takes for its epochs; the time of a step is that of `%s` over that of `%s` "
+    .. "(by --time where that was run, else by the runs' own seconds).\n")
     :format(given.title, text, given.peers[1], given.peers[2], given.peers[2], given.peers[1]))
   print(text)
   print(path)
