@@ -430,6 +430,16 @@ describe("what a summary is made of", function()
     assert.equal(2, rate(true))
   end)
 
+  it("leaves out of a setting's words what all have, tables too", function()
+    local function trial(rate, crop)
+      return { optimizer = "adam", settings = { learning_rate = rate, data = { flip = true, crop = crop } } }
+    end
+    local plain = { trial(1), trial(2) }
+    assert.equal("2", options.brief(plain[2], options.shared(plain)))
+    local differing = { trial(1), trial(2, 4) }
+    assert.equal("2, crop 4, flip true", options.brief(differing[2], options.shared(differing)))
+  end)
+
   it("takes the best validation loss with its epoch, and the final training loss", function()
     local runs = report.runs {
       row("sgd", 1, 1, 2, 0.3, { valid_loss = 5 }), row("sgd", 1, 1, 1, 0.4, { valid_loss = 2, valid_accuracy = 0.5 }),

@@ -454,11 +454,14 @@ end
 function options.shared(trials)
   local shared = {}
   for name, value in pairs(trials[1].settings) do
-    if name ~= "learning_rate" and type(value) ~= "table" then shared[name] = value end
+    if name ~= "learning_rate" then shared[name] = value end
   end
   for _, trial in ipairs(trials) do
     for name, value in pairs(shared) do
-      if trial.settings[name] ~= value then shared[name] = nil end
+      local own = trial.settings[name]
+      local same = own == value
+      if type(own) == "table" and type(value) == "table" then same = record.encode(own) == record.encode(value) end
+      if not same then shared[name] = nil end
     end
   end
   return shared

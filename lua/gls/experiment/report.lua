@@ -488,6 +488,9 @@ end
 -- More settings than this are drawn, but only the best of each optimizer is named.
 local NAMED_AT_MOST = 15
 
+-- Losses within such a factor of each other have a linear axis: a logarithmic one would have hardly a tick.
+local NARROW = 4
+
 -- One loss of every setting by epoch: the best of each optimizer thick, the others thin; named by what differs.
 local function variations(spec, config, trials, field, text)
   local series = {}
@@ -510,9 +513,15 @@ local function variations(spec, config, trials, field, text)
       series[#series + 1] = one
     end
   end
+  local low, high = math.huge, 0
+  for _, one in ipairs(series) do
+    for _, value in ipairs(one.y) do low, high = math.min(low, value), math.max(high, value) end
+  end
+  local narrow = high / low < NARROW
   return {
-    title = ("%s: every setting, %s"):format(spec.title, text), log = "y", series = series, y = spec.loss_name,
-    x = "epoch", note = ("%s · thick: best setting of each optimizer%s"):format(conditions(config), of_seeds(config)),
+    title = ("%s: every setting, %s"):format(spec.title, text), log = not narrow and "y" or nil, series = series,
+    y = spec.loss_name, x = "epoch",
+    note = ("%s · thick: best setting of each optimizer%s"):format(conditions(config), of_seeds(config)),
   }
 end
 
