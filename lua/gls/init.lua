@@ -4,12 +4,13 @@
 local checkpoint = require "gls.checkpoint"
 local core = require "gls.core"
 local options = require "gls.options"
+local profile = require "gls.profile"
 
 local gls = {}
 
 for name, value in pairs(core) do gls[name] = value end
 gls.core = core
-gls.save, gls.load = checkpoint.save, checkpoint.load
+gls.save, gls.load, gls.profile = checkpoint.save, checkpoint.load, profile.profile
 
 local submodules = {
   nn = true, optim = true, data = true, train = true, plot = true, log = true, experiment = true,

@@ -6,6 +6,7 @@
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
+#include "../base/profile.h"
 #include "../base/random.h"
 
 #ifdef __SSE__
@@ -36,7 +37,10 @@ static void collect(lua_State *L) {
 }
 
 void bind_collect(lua_State *L) {
-  if (bytes_made >= COLLECT_MINIMUM) collect(L);
+  if (bytes_made < COLLECT_MINIMUM) return;
+  profile_begin("memory", "collector");
+  collect(L);
+  profile_end();
 }
 
 void bind_made(lua_State *L, const struct tensor *tensor) {
@@ -47,6 +51,34 @@ void bind_made(lua_State *L, const struct tensor *tensor) {
 }
 
 /* ---- functions ---- */
+
+static int memory_profile_start(lua_State *L) {
+  (void)L;
+  profile_start();
+  return 0;
+}
+
+/* profile_stop() -> list of { phase =, name =, calls =, seconds = }, seconds in all */
+static int memory_profile_stop(lua_State *L) {
+  int count;
+  double seconds;
+  const struct profile_entry *entry = profile_stop(&count, &seconds);
+  lua_createtable(L, count, 0);
+  for (int i = 0; i < count; i++) {
+    lua_createtable(L, 0, 4);
+    lua_pushstring(L, entry[i].phase);
+    lua_setfield(L, -2, "phase");
+    lua_pushstring(L, entry[i].name);
+    lua_setfield(L, -2, "name");
+    lua_pushinteger(L, (lua_Integer)entry[i].calls);
+    lua_setfield(L, -2, "calls");
+    lua_pushnumber(L, entry[i].seconds);
+    lua_setfield(L, -2, "seconds");
+    lua_rawseti(L, -2, i + 1);
+  }
+  lua_pushnumber(L, seconds);
+  return 2;
+}
 
 static int memory_seed(lua_State *L) {
   random_seed((uint64_t)luaL_checkinteger(L, 1));
@@ -135,6 +167,11 @@ static int memory_collect(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
+    {"profile_start", memory_profile_start, "profile_start()\nWhat gls.profile begins with."},
+    {"profile_stop", memory_profile_stop,
+     "profile_stop() -> list, seconds\nWhat gls.profile ends with: { phase =, name =, calls =, seconds = } in the "
+     "order of "
+     "the first calls, and the time since profile_start."},
     {"seed", memory_seed,
      "seed(n)\nStarts the random numbers anew from the integer n: the same seed gives the same numbers, for\n"
      "any number of threads (Philox4x32-10; Salmon et al., SC 2011)."},

@@ -1,6 +1,7 @@
 /* Backward: reverse mode. One walk from the loss to the oldest node; the list of live nodes is in time's order, so
    every node's gradient is whole when its turn comes. */
 #include "../base/memory.h"
+#include "../base/profile.h"
 #include "tape.h"
 
 /* *slot += g, taking over g. A sum goes into the old buffer only when nobody else sees it. */
@@ -119,7 +120,9 @@ int tape_backward(struct tensor *loss, struct tensor *seed) {
   node->gradient = start;
   while (node) {
     if (node->gradient && status == STATUS_OK) {
+      profile_begin("backward", node->call.op->name);
       status = step_back(node);
+      profile_end();
       if (node->call.op->hessian_product) node->loss_weight += only_value(node->gradient);
     }
     tensor_release(node->gradient);

@@ -1,5 +1,6 @@
 /* Factors: from what backward left at a leaf to its dense gradient. */
 #include "../base/memory.h"
+#include "../base/profile.h"
 #include "../base/vector.h"
 #include "tape.h"
 
@@ -14,7 +15,8 @@ static struct tensor *product(const struct factor *factor) {
   bool needed[3] = {0};
   struct tensor *result[3] = {0};
   needed[factor->input] = true;
-  if (call->op->vjp(call, factor->gradient, needed, result) == STATUS_OK) return result[factor->input];
+  profile_begin("backward", call->op->name);
+  if (profile_ended(call->op->vjp(call, factor->gradient, needed, result)) == STATUS_OK) return result[factor->input];
   for (int i = 0; i < 3; i++) tensor_release(result[i]);
   return NULL;
 }

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/profile.h"
 #include "../base/vector.h"
 #include "tape.h"
 
@@ -103,8 +104,11 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
   if (any) {
     if (node->function && !node->function->jvp)
       return status_error("fn: forward mode needs the function's jvp (gls.fn{ forward =, backward =, jvp = })");
-    STATUS_TRY(node->function ? node->function->jvp(node->context, tangent, &node->tangent)
-                              : call->op->jvp(call, tangent, &node->tangent));
+    profile_begin("tangents", node->call.op->name);
+    int status = node->function ? node->function->jvp(node->context, tangent, &node->tangent)
+                                : call->op->jvp(call, tangent, &node->tangent);
+    profile_end();
+    STATUS_TRY(status);
   }
   if (!known) return STATUS_OK;
   struct tensor *rows = block.count ? rows_of(known, block) : tensor_retain(known);

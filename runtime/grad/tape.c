@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/profile.h"
 
 static bool enabled = true;
 static uint64_t sequence;
@@ -89,6 +90,7 @@ void node_release(struct node *node) {
 }
 
 void tape_release(void) {
+  profile_begin("memory", "tape release");
   while (last) {
     struct node *node = last;
     node_retain(node);
@@ -101,6 +103,7 @@ void tape_release(void) {
     }
     node_release(node);
   }
+  profile_end();
 }
 
 void gradient_release(struct gradient *gradient) {
@@ -170,8 +173,8 @@ static void hang(struct node *node, struct tensor *output) {
   link_node(node);
 }
 
-struct tensor *tape_run(const struct op *op, int input_count, struct tensor *const *input,
-                        const struct op_value *values) {
+static struct tensor *run_recorded(const struct op *op, int input_count, struct tensor *const *input,
+                                   const struct op_value *values) {
   bool record = false;
   if (enabled && !(op->flags & (OP_NO_GRADIENT | OP_CONSTANT)))
     for (int i = 0; i < input_count && !record; i++) record = tape_tracks(input[i]);
@@ -198,6 +201,14 @@ struct tensor *tape_run(const struct op *op, int input_count, struct tensor *con
     return NULL;
   }
   hang(node, output);
+  return output;
+}
+
+struct tensor *tape_run(const struct op *op, int input_count, struct tensor *const *input,
+                        const struct op_value *values) {
+  profile_begin("forward", op->name);
+  struct tensor *output = run_recorded(op, input_count, input, values);
+  profile_end();
   return output;
 }
 

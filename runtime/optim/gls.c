@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "../base/memory.h"
+#include "../base/profile.h"
 #include "../base/vector.h"
 #include "layer.h"
 
@@ -402,15 +403,20 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
     if (!is_layer && !scales_open(system, parameter[i], parameter, gls->count, options)) continue;
     step->count++; /* from here on closed by the caller */
     system->layer = &gls->layer[i];
-    STATUS_TRY(is_layer ? layer_prepare(system, options, damping, samples) : scales_solve(system, damping, samples));
+    profile_begin("optimizer", is_layer ? "statistics" : "scales and embeddings");
+    STATUS_TRY(profile_ended(is_layer ? layer_prepare(system, options, damping, samples)
+                                      : scales_solve(system, damping, samples)));
   }
-  STATUS_TRY(factorise_all(step));
+  profile_begin("optimizer", "factorisations");
+  STATUS_TRY(profile_ended(factorise_all(step)));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     bool layer = system->kind == SYSTEM_LAYER;
-    if (layer) STATUS_TRY(layer_solve(system, options, &gls->report));
+    profile_begin("optimizer", "directions");
+    STATUS_TRY(profile_ended(layer ? layer_solve(system, options, &gls->report) : STATUS_OK));
     bool momentum_is_in = layer && (options->statistics == STATISTICS_MOVING || options->adaptive);
-    if (options->momentum > 0 && !momentum_is_in) STATUS_TRY(take_momentum(system, options));
+    profile_begin("optimizer", "momentum");
+    STATUS_TRY(profile_ended(options->momentum > 0 && !momentum_is_in ? take_momentum(system, options) : STATUS_OK));
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;
@@ -427,8 +433,12 @@ int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_
   tape_loss_rows(&batch, &terms);
   int status = step.system && step.tangent ? STATUS_OK : STATUS_ERROR;
   if (status == STATUS_OK) status = solve_all(gls, &step, parameter, options, (double)terms, &finite);
+  profile_begin("optimizer", "step size");
   if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, batch);
+  profile_end();
+  profile_begin("optimizer", "weights");
   if (status == STATUS_OK && finite) status = apply(gls, &step, options);
+  profile_end();
   if (status == STATUS_OK && !finite) { /* nothing moves, fallback parameters neither */
     gls->report.skipped_steps++;
     for (int i = 0; i < gls->count; i++) gls->handled[i] = true;

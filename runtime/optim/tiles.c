@@ -3,6 +3,7 @@
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
+#include "../base/profile.h"
 #include "optim.h"
 
 static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
@@ -44,8 +45,7 @@ static void take(void *context, const struct matmul_piece *piece) {
   taken->update->update(taken->update->context, &tile);
 }
 
-int gradient_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
-  if (!one_direct_factor(leaf->gradient)) return dense_tiles(leaf, update, any);
+static int factor_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
   const struct factor *factor = &leaf->gradient->factor[0];
   struct factors f = {0};
   STATUS_TRY(factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
@@ -57,5 +57,13 @@ int gradient_tiles(struct tensor *leaf, const struct tile_update *update, bool *
                                 tensor_real(f.g), f.outputs, &taker);
   tensor_release(f.a);
   tensor_release(f.g);
+  return status;
+}
+
+int gradient_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
+  bool factor = one_direct_factor(leaf->gradient);
+  profile_begin("optimizer", factor ? "weight gradient with update" : "update");
+  int status = factor ? factor_tiles(leaf, update, any) : dense_tiles(leaf, update, any);
+  profile_end();
   return status;
 }

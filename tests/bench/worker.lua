@@ -213,6 +213,15 @@ function commands.forget()
   return {}
 end
 
+-- Whole steps by op.
+function commands.profile(request)
+  local step = prepared[request.slot]
+  for _ = 1, 3 do step() end
+  return { text = tostring(gls.profile(function()
+    for _ = 1, request.count do step() end
+  end)) }
+end
+
 function commands.memory() return { resting = resting, peak = status_bytes("VmHWM") } end
 
 -- JSON knows one kind of number: whole ones are integers here.
