@@ -28,6 +28,13 @@ static struct tensor *rows_of(const struct tensor *whole, struct row_block block
   struct shape shape = whole->shape;
   shape.size[0] = block.count;
   struct tensor *rows = tensor_new(whole->type, &shape);
+  if (rows && tensor_is_contiguous(whole)) {
+    size_t bytes = (size_t)(tensor_count(rows) / block.count) * type_size(whole->type);
+    const char *from = (const char *)whole->storage->data + (size_t)whole->offset * type_size(whole->type);
+    for (int64_t i = 0; i < block.count; i++)
+      memcpy((char *)rows->storage->data + (size_t)i * bytes, from + (size_t)block.row[i] * bytes, bytes);
+    return rows;
+  }
   for (int64_t i = 0; rows && i < block.count; i++) {
     struct tensor *from = tensor_select(whole, 0, block.row[i]), *to = from ? tensor_select(rows, 0, i) : NULL;
     int status = to ? tensor_assign(to, from) : STATUS_ERROR;
@@ -48,13 +55,23 @@ static bool narrow(struct tensor **slot, struct row_block block) {
   return true;
 }
 
+static bool is_loss_of(const struct node *node, struct row_block block) {
+  return node->call.op->hessian_product && carries_batch(node->call.input[0], block);
+}
+
+/* Rows of this node's output come from the same rows of its inputs. */
+static bool narrows(const struct node *node, struct row_block block) {
+  const struct op *op = node->call.op;
+  bool rowwise = op->rowwise ? op->rowwise(&node->call) : op->flags & OP_ROWWISE;
+  return is_loss_of(node, block) || (rowwise && carries_batch(node->call.output, block));
+}
+
 bool node_narrow(const struct node *node, struct row_block block, struct op_call *narrowed) {
   const struct op *op = node->call.op;
   *narrowed = node->call;
   narrowed->input = NULL;
-  bool loss = op->hessian_product && carries_batch(node->call.input[0], block);
-  bool rowwise = op->rowwise ? op->rowwise(&node->call) : op->flags & OP_ROWWISE;
-  if (!loss && !(rowwise && carries_batch(node->call.output, block))) return false;
+  bool loss = is_loss_of(node, block);
+  if (!narrows(node, block)) return false;
   narrowed->input = memory_new((size_t)node->call.input_count, sizeof *narrowed->input);
   if (!narrowed->input) return false;
   memcpy(narrowed->input, node->call.input, (size_t)node->call.input_count * sizeof *narrowed->input);
@@ -151,12 +168,11 @@ static int pass(const struct tangent_source *source, struct row_block block, boo
       if (is_loss) {
         if (node->loss_weight != 0 && tangent[0]) losses[loss].tangent = tensor_retain(tangent[0]);
       } else {
-        if (block.count) {
-          *fits = !node->function && node_narrow(node, block, &narrowed);
-          call = &narrowed;
-        }
+        bool narrow_call = block.count && any; /* what is known already needs no call */
+        if (block.count) *fits = !node->function && (any ? node_narrow(node, block, &narrowed) : narrows(node, block));
+        if (narrow_call) call = &narrowed;
         if (*fits) status = advance(node, call, known, tangent, any, block);
-        if (*fits && block.count) node_narrow_release(node, &narrowed);
+        if (*fits && narrow_call) node_narrow_release(node, &narrowed);
       }
     }
     if (is_loss && node->loss_weight != 0) losses[loss++].node = node;
