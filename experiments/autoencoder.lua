@@ -77,7 +77,7 @@ local function spec(cell)
       } or {
         { damping = 0.03, statistics = "moving", decay = 0.75, refresh = 1 },
         { damping = 0.1, delta = 1, momentum = "auto" },
-        { damping = 0.03, statistics = "window", window = 1000 },
+        { damping = 0.1, delta = 1, statistics = "window", window = 1000 },
       }, changes),
       ["gls-matched"] = trials(grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01 }, changes),
       ["gls-graft"] = trials(grid { learning_rate = { 10, 30, 60 } }, changes),
