@@ -313,7 +313,8 @@ bool conv_winograd_serves(const struct conv_geometry *geometry) {
   const struct conv_axis *y = &geometry->y, *x = &geometry->x;
   if (geometry->images == 0 || y->kernel != x->kernel || (y->kernel != 3 && y->kernel != 5)) return false;
   if (y->stride != 1 || x->stride != 1 || y->dilation != 1 || x->dilation != 1) return false;
-  if (geometry->channels < 8 || geometry->outputs < 8) return false;
+  /* With few channels the products are too few to pay for the spreading. */
+  if (geometry->channels < (y->kernel == 5 ? 3 : 8) || geometry->outputs < 8) return false;
   /* Products for those of the plain sum, in the result and in the source. */
   double points = (double)(y->kernel + TILE - 1), whole = points * points / (TILE * TILE);
   double plain = (double)(y->kernel * x->kernel);
