@@ -14,7 +14,8 @@
 #include "../base/parallel.h"
 
 enum {
-  SPAN = 1024,        /* reals summed as reals */
+  SPAN = 4096,        /* reals summed as reals, a hundredth of them in each lane */
+  AHEAD = 1024,       /* reals that are asked of memory before they are needed */
   CHUNK = FOLD_CHUNK, /* accumulators in a row of them */
   RUN = 32,           /* rows added as reals */
   PIECE = 1 << 16     /* elements of one piece of work, about */
@@ -22,8 +23,12 @@ enum {
 
 /* ---- spans ---- */
 
-typedef real lanes __attribute__((vector_size(32)));
-enum { LANES = sizeof(lanes) / sizeof(real) };
+enum { LANES = FOLD_LANES, TOTALS = 8, WIDTH = TOTALS * LANES };
+
+/* Asks for what lies AHEAD of WIDTH reals. */
+static inline void look_ahead(const real *x) {
+  for (int l = 0; l < TOTALS; l++) __builtin_prefetch(x + AHEAD + l * LANES, 0, 3);
+}
 
 static double combine(enum fold_kind kind, double a, double b) {
   if (kind == FOLD_HIGHEST) return b > a || b != b ? b : a;
@@ -35,37 +40,25 @@ static double neutral(enum fold_kind kind) {
   return kind == FOLD_HIGHEST ? -INFINITY : kind == FOLD_LOWEST ? INFINITY : 0;
 }
 
-static double span_sum(const real *x, int64_t n) {
-  lanes total[4] = {0}, part[4];
+static inline __attribute__((always_inline)) double span_total(const real *x, int64_t n, bool squares, real shift) {
+  fold_lanes total[TOTALS] = {{0}};
   int64_t i = 0;
-  for (; i + 4 * LANES <= n; i += 4 * LANES) {
-    memcpy(part, x + i, sizeof part);
-    for (int l = 0; l < 4; l++) total[l] += part[l];
+  for (; i + WIDTH <= n; i += WIDTH) {
+    look_ahead(x + i);
+#pragma GCC unroll 8
+    for (int l = 0; l < TOTALS; l++) fold_add_lanes(&total[l], x + i + l * LANES, squares, shift);
   }
-  for (; i + LANES <= n; i += LANES) {
-    memcpy(part, x + i, sizeof part[0]);
-    total[0] += part[0];
-  }
-  total[0] = (total[0] + total[1]) + (total[2] + total[3]);
+  for (; i + LANES <= n; i += LANES) fold_add_lanes(&total[0], x + i, squares, shift);
+  for (int half = TOTALS / 2; half > 0; half /= 2)
+    for (int l = 0; l < half; l++) total[l] += total[l + half];
   double sum = 0;
-  for (int l = 0; l < LANES; l++) sum += total[0][l];
-  for (; i < n; i++) sum += x[i];
+  for (int l = 0; l < LANES; l++) sum += (double)total[0][l];
+  for (; i < n; i++) sum += (double)(squares ? (x[i] - shift) * (x[i] - shift) : x[i]);
   return sum;
 }
 
-static double span_squares(const real *x, int64_t n, real shift) {
-  lanes total[4] = {0}, part[4];
-  int64_t i = 0;
-  for (; i + 4 * LANES <= n; i += 4 * LANES) {
-    memcpy(part, x + i, sizeof part);
-    for (int l = 0; l < 4; l++) total[l] += (part[l] - shift) * (part[l] - shift);
-  }
-  total[0] = (total[0] + total[1]) + (total[2] + total[3]);
-  double sum = 0;
-  for (int l = 0; l < LANES; l++) sum += total[0][l];
-  for (; i < n; i++) sum += (x[i] - shift) * (x[i] - shift);
-  return sum;
-}
+static double span_sum(const real *x, int64_t n) { return span_total(x, n, false, 0); }
+static double span_squares(const real *x, int64_t n, real shift) { return span_total(x, n, true, shift); }
 
 static double span_equal(const real *x, int64_t n, real shift) {
   int64_t count = 0;
@@ -76,13 +69,13 @@ static double span_equal(const real *x, int64_t n, real shift) {
 
 /* Comparisons drop NaN, so it is looked for apart. lowest is a constant where this is inlined. */
 static inline __attribute__((always_inline)) double span_extreme(const real *x, int64_t n, bool lowest) {
-  enum { WIDTH = 4 * LANES };
   real extreme = lowest ? INFINITY : -INFINITY, best[WIDTH];
   int unordered = 0, lane_unordered[WIDTH] = {0};
   int64_t i = 0;
   if (n >= WIDTH) {
     memcpy(best, x, sizeof best);
     for (; i + WIDTH <= n; i += WIDTH) {
+      look_ahead(x + i);
       for (int l = 0; l < WIDTH; l++) {
         best[l] = (lowest ? x[i + l] < best[l] : x[i + l] > best[l]) ? x[i + l] : best[l];
         lane_unordered[l] |= x[i + l] != x[i + l];

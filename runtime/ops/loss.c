@@ -302,7 +302,8 @@ static int pair_hessian_product(const struct op_call *call, struct tensor *v, st
 
 /* ---- cross-entropy ----
    Row with logits x, label y, smoothing s, of C classes: logsumexp(x) - (1-s) x[y] - s mean(x).
-   saved: 0 the softmax p, 1 the labels. Values: 0 label_smoothing, 1 sum. */
+   saved: 0 a struct softmax_row for each row, from which the softmax p is made anew where it is needed (to read the
+   logits again is cheaper than to keep p), 1 the labels. Values: 0 label_smoothing, 1 sum. */
 
 static int cross_entropy_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   (void)type;
@@ -348,68 +349,118 @@ static int check_labels(const int32_t *label, const struct table *t) {
   return STATUS_OK;
 }
 
-/* p = softmax of rows first..last-1 of x; the sum of their losses. The exponentials of the block are taken in one
-   loop, so that few classes vectorise too. */
-static double softmax_block(real *p, const real *x, const int32_t *label, int64_t first, int64_t last,
-                            const struct table *t) {
+/* What forward leaves of a row: its softmax is scale · exp(x − highest). */
+struct softmax_row {
+  real highest, scale;
+};
+
+/* to (rows first..last-1 × count) = exp(x − highest of the row), for count classes from x on. The exponentials are taken
+   in one loop, so that few classes vectorise too. */
+static void exponentials(real *to, const real *x, const struct softmax_row *row, int64_t first, int64_t last,
+                         int64_t count, int64_t classes) {
+  for (int64_t r = first; r < last; r++) {
+    const real *from = x + r * classes, highest = row[r].highest;
+    real *out = to + (r - first) * count;
+#pragma omp simd simdlen(16)
+    for (int64_t j = 0; j < count; j++) out[j] = from[j] - highest;
+  }
+#pragma omp simd simdlen(16)
+  for (int64_t i = 0; i < (last - first) * count; i++) to[i] = vector_exp(to[i]);
+}
+
+/* row of first..last-1 (at most BLOCK elements, or one row) from x; the sum of their losses. */
+static double cross_entropy_block(struct softmax_row *row, const real *x, const int32_t *label, int64_t first,
+                                  int64_t last, const struct table *t) {
   double loss = 0;
   int64_t classes = t->classes;
   for (int64_t r = first; r < last; r++) {
-    const real *row = x + r * classes;
-    real *out = p + r * classes;
-    real highest = row[0];
+    const real *from = x + r * classes;
+    real highest = from[0];
 #pragma omp simd simdlen(16) reduction(max : highest)
-    for (int64_t j = 0; j < classes; j++) highest = row[j] > highest ? row[j] : highest;
-#pragma omp simd simdlen(16)
-    for (int64_t j = 0; j < classes; j++) out[j] = row[j] - highest;
-    loss -= (double)(t->label * out[label[r] - 1]);
+    for (int64_t j = 0; j < classes; j++) highest = from[j] > highest ? from[j] : highest;
+    row[r] = (struct softmax_row){highest, 0};
+    loss -= (double)(t->label * (from[label[r] - 1] - highest));
     if (t->base > 0) {
       real sum = 0;
 #pragma omp simd simdlen(16) reduction(+ : sum)
-      for (int64_t j = 0; j < classes; j++) sum += out[j];
+      for (int64_t j = 0; j < classes; j++) sum += from[j] - highest;
       loss -= (double)(t->base * sum);
     }
   }
-  real *start = p + first * classes;
-  int64_t count = (last - first) * classes;
-#pragma omp simd simdlen(16)
-  for (int64_t i = 0; i < count; i++) start[i] = vector_exp(start[i]);
-  for (int64_t r = first; r < last; r++) {
-    real *out = p + r * classes, sum = 0;
+  real values[BLOCK];
+  for (int64_t start = 0; start < classes; start += BLOCK) {
+    int64_t count = parallel_minimum(BLOCK, classes - start);
+    exponentials(values, x + start, row, first, last, count, classes);
+    for (int64_t r = first; r < last; r++) {
+      const real *value = values + (r - first) * count;
+      real sum = 0;
 #pragma omp simd simdlen(16) reduction(+ : sum)
-    for (int64_t j = 0; j < classes; j++) sum += out[j];
-    const real scale = 1 / sum;
-#pragma omp simd simdlen(16)
-    for (int64_t j = 0; j < classes; j++) out[j] *= scale;
-    loss += log((double)sum);
+      for (int64_t j = 0; j < count; j++) sum += value[j];
+      row[r].scale += sum;
+    }
+  }
+  for (int64_t r = first; r < last; r++) {
+    loss += log((double)row[r].scale);
+    row[r].scale = 1 / row[r].scale;
   }
   return loss;
 }
 
+/* result (rows × classes) = factor · softmax − base, and at the labels label_part less. */
+static void softmax_rows(real *result, const real *x, const struct softmax_row *row, const struct table *t, real factor,
+                         real base, const int32_t *label, real label_part) {
+#pragma omp parallel for schedule(static) if (t->rows * t->classes > PARALLEL_THRESHOLD / 4)
+  for (int64_t i = 0; i < t->blocks; i++) {
+    int64_t first = i * t->block, last = parallel_minimum(t->rows, first + t->block);
+    exponentials(result + first * t->classes, x, row, first, last, t->classes, t->classes);
+    for (int64_t r = first; r < last; r++) {
+      real *out = result + r * t->classes;
+      const real scale = factor * row[r].scale;
+#pragma omp simd simdlen(16)
+      for (int64_t j = 0; j < t->classes; j++) out[j] = scale * out[j] - base;
+      if (label) out[label[r] - 1] -= label_part;
+    }
+  }
+}
+
+static const struct softmax_row *saved_rows(const struct op_call *call) {
+  return (const struct softmax_row *)tensor_real(call->saved[0]);
+}
+
+/* The softmax of the call's logits. */
+static struct tensor *softmax_of(const struct op_call *call, const struct table *t) {
+  struct tensor *logits = tensor_contiguous(call->input[0]);
+  struct tensor *softmax = logits ? tensor_new(TYPE_REAL, &logits->shape) : NULL;
+  if (softmax) softmax_rows(tensor_real(softmax), tensor_real(logits), saved_rows(call), t, 1, 0, NULL, 0);
+  tensor_release(logits);
+  return softmax;
+}
+
 static int cross_entropy_forward(struct op_call *call) {
   const struct table t = table_of(call);
+  struct shape shape = shape_of(2, t.rows, (int64_t)2);
   struct tensor *logits = tensor_contiguous(call->input[0]);
   struct tensor *labels = logits ? tensor_copy(call->input[1]) : NULL;
-  struct tensor *softmax = labels ? tensor_new(TYPE_REAL, &logits->shape) : NULL;
-  double *partial = softmax ? memory_acquire((size_t)t.blocks * sizeof *partial) : NULL;
+  struct tensor *saved = labels ? tensor_new(TYPE_REAL, &shape) : NULL;
+  double *partial = saved ? memory_acquire((size_t)t.blocks * sizeof *partial) : NULL;
   int status = partial ? check_labels(tensor_int32(labels), &t) : STATUS_ERROR;
   if (status == STATUS_OK) {
     const real *x = tensor_real(logits);
     const int32_t *label = tensor_int32(labels);
-    real *p = tensor_real(softmax);
+    struct softmax_row *row = (struct softmax_row *)tensor_real(saved);
 #pragma omp parallel for schedule(static) if (t.rows * t.classes > PARALLEL_THRESHOLD / 4)
     for (int64_t i = 0; i < t.blocks; i++)
-      partial[i] = softmax_block(p, x, label, i * t.block, parallel_minimum(t.rows, (i + 1) * t.block), &t);
+      partial[i] = cross_entropy_block(row, x, label, i * t.block, parallel_minimum(t.rows, (i + 1) * t.block), &t);
     *tensor_real(call->output) = (real)(take_total(partial, t.blocks) * t.weight);
   } else if (partial) {
     memory_release(partial);
   }
   tensor_release(logits);
   if (status == STATUS_OK && call->differentiable) {
-    call->saved[0] = softmax;
+    call->saved[0] = saved;
     call->saved[1] = labels;
   } else {
-    tensor_release(softmax);
+    tensor_release(saved);
     tensor_release(labels);
   }
   return status;
@@ -419,27 +470,27 @@ static int cross_entropy_vjp(const struct op_call *call, struct tensor *gradient
                              struct tensor **result) {
   if (!needed[0]) return STATUS_OK;
   const struct table t = table_of(call);
-  if (!(result[0] = tensor_new(TYPE_REAL, &call->input[0]->shape))) return STATUS_ERROR;
-  const real *p = tensor_real(call->saved[0]), factor = (real)((double)*tensor_real(gradient) * t.weight);
-  const real base = factor * t.base, label_part = factor * t.label;
-  const int32_t *label = tensor_int32(call->saved[1]);
-  real *out = tensor_real(result[0]);
-#pragma omp parallel for schedule(static) if (t.rows * t.classes > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < t.blocks; i++) {
-    int64_t first = i * t.block, last = parallel_minimum(t.rows, first + t.block);
-#pragma omp simd simdlen(16)
-    for (int64_t k = first * t.classes; k < last * t.classes; k++) out[k] = factor * p[k] - base;
-    for (int64_t r = first; r < last; r++) out[r * t.classes + label[r] - 1] -= label_part;
-  }
-  return STATUS_OK;
+  const real factor = (real)((double)*tensor_real(gradient) * t.weight);
+  struct tensor *logits = tensor_contiguous(call->input[0]);
+  result[0] = logits ? tensor_new(TYPE_REAL, &logits->shape) : NULL;
+  if (result[0])
+    softmax_rows(tensor_real(result[0]), tensor_real(logits), saved_rows(call), &t, factor, factor * t.base,
+                 tensor_int32(call->saved[1]), factor * t.label);
+  tensor_release(logits);
+  return result[0] ? STATUS_OK : STATUS_ERROR;
 }
 
 static int cross_entropy_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   const struct table t = table_of(call);
-  const real *p = tensor_real(call->saved[0]);
   const int32_t *label = tensor_int32(call->saved[1]);
+  struct tensor *softmax = softmax_of(call, &t);
+  if (!softmax) return STATUS_ERROR;
   struct tensor *flat = tangent[0] ? tensor_contiguous(tangent[0]) : tensor_zeros(TYPE_REAL, &call->input[0]->shape);
-  if (!flat) return STATUS_ERROR;
+  if (!flat) {
+    tensor_release(softmax);
+    return STATUS_ERROR;
+  }
+  const real *p = tensor_real(softmax);
   const real *change = tensor_real(flat);
   double total = 0;
   for (int64_t r = 0; r < t.rows; r++) {
@@ -450,6 +501,7 @@ static int cross_entropy_jvp(const struct op_call *call, struct tensor *const *t
         (double)dot(p + r * t.classes, row, t.classes) - (double)(t.label * row[label[r] - 1]) - (double)(t.base * sum);
   }
   tensor_release(flat);
+  tensor_release(softmax);
   *result = tensor_scalar((real)(total * t.weight));
   return *result ? STATUS_OK : STATUS_ERROR;
 }
@@ -457,18 +509,18 @@ static int cross_entropy_jvp(const struct op_call *call, struct tensor *const *t
 /* Row by row (diag(p) - p pᵀ) v: the target does not enter. */
 static int cross_entropy_hessian_product(const struct op_call *call, struct tensor *v, struct tensor **result) {
   const struct table t = table_of(call);
-  const real *p = tensor_real(call->saved[0]), weight = (real)t.weight;
+  const real weight = (real)t.weight;
   struct tensor *direction = tensor_contiguous(v);
-  struct tensor *product = direction ? tensor_new(TYPE_REAL, &call->input[0]->shape) : NULL;
+  struct tensor *product = direction ? softmax_of(call, &t) : NULL;
   if (product) {
     const real *along = tensor_real(direction);
     real *out = tensor_real(product);
 #pragma omp parallel for schedule(static) if (t.rows * t.classes > PARALLEL_THRESHOLD)
     for (int64_t r = 0; r < t.rows; r++) {
       int64_t at = r * t.classes;
-      const real mean = dot(p + at, along + at, t.classes);
+      const real mean = dot(out + at, along + at, t.classes);
 #pragma omp simd simdlen(16)
-      for (int64_t j = at; j < at + t.classes; j++) out[j] = weight * p[j] * (along[j] - mean);
+      for (int64_t j = at; j < at + t.classes; j++) out[j] *= weight * (along[j] - mean);
     }
   }
   tensor_release(direction);
@@ -478,13 +530,14 @@ static int cross_entropy_hessian_product(const struct op_call *call, struct tens
 
 /* p (1 - p). */
 static int cross_entropy_hessian_diagonal(const struct op_call *call, struct tensor **result) {
-  const real weight = (real)table_of(call).weight, *p = tensor_real(call->saved[0]);
-  *result = tensor_new(TYPE_REAL, &call->input[0]->shape);
+  const struct table t = table_of(call);
+  const real weight = (real)t.weight;
+  *result = softmax_of(call, &t);
   if (!*result) return STATUS_ERROR;
   real *out = tensor_real(*result);
   int64_t count = tensor_count(*result);
 #pragma omp parallel for simd schedule(static) if (count > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < count; i++) out[i] = weight * p[i] * (1 - p[i]);
+  for (int64_t i = 0; i < count; i++) out[i] = weight * out[i] * (1 - out[i]);
   return STATUS_OK;
 }
 
@@ -535,7 +588,7 @@ const struct op loss_ops[] = {
      .parameter = {TENSOR_PARAMETER("logits"), {.name = "labels", .kind = OP_INDICES},
                    {.name = "label_smoothing", .kind = OP_NUMBER, .has_default = true, .default_value = 0},
                    SUM_PARAMETER},
-     .shape = cross_entropy_shape, .forward = cross_entropy_forward, .vjp = cross_entropy_vjp,
+     .flags = OP_SAVES_INPUTS, .shape = cross_entropy_shape, .forward = cross_entropy_forward, .vjp = cross_entropy_vjp,
      .jvp = cross_entropy_jvp, .hessian_product = cross_entropy_hessian_product,
      .hessian_diagonal = cross_entropy_hessian_diagonal, .samples = cross_entropy_samples,
      .doc = "mean (or sum) over rows of -log softmax(logits)[label]: logits (…×C), labels (…) from 1 to C"},

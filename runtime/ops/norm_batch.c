@@ -4,6 +4,7 @@
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
+#include "fold.h"
 #include "norm.h"
 
 enum { BATCH_X, BATCH_WEIGHT, BATCH_BIAS, BATCH_RUNNING_MEAN, BATCH_RUNNING_VARIANCE, BATCH_INPUTS };
@@ -77,29 +78,55 @@ static void batch_sums(double *first, double *second, const real *x, const real 
   }
 }
 
-/* mean[c] and square[c] = Σ (x − mean)² of images start to end − 1: two passes while they are in cache. */
-static void batch_moments(double *mean, double *square, real *center, const real *x, const struct batch_layout *layout,
-                          int64_t start, int64_t end) {
+/* total += Σ x, or with squares Σ (x − shift)², of one channel of one image. What is left at the end goes to the first
+   lane. */
+static inline __attribute__((always_inline)) void add_places(fold_lanes *total, const real *x, int64_t count,
+                                                             bool squares, real shift) {
+  fold_lanes sum[4] = {*total, {0}, {0}, {0}};
+  int64_t i = 0;
+  for (; i + 4 * FOLD_LANES <= count; i += 4 * FOLD_LANES)
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++) fold_add_lanes(&sum[l], x + i + l * FOLD_LANES, squares, shift);
+  for (; i + FOLD_LANES <= count; i += FOLD_LANES) fold_add_lanes(&sum[0], x + i, squares, shift);
+  for (; i < count; i++) sum[0][0] += squares ? (x[i] - shift) * (x[i] - shift) : x[i];
+  *total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* result[c] = the sum (or with shift Σ (x − shift[c])²) of images start to end − 1. Lanes are kept apart until the end,
+   for a channel's places are few. */
+static void batch_totals(double *result, fold_lanes *total, const real *x, const real *shift,
+                         const struct batch_layout *layout, int64_t start, int64_t end) {
   int64_t channels = layout->channels, area = layout->area;
-  double count = (double)((end - start) * area);
-  memset(mean, 0, (size_t)channels * sizeof *mean);
-  memset(square, 0, (size_t)channels * sizeof *square);
-  batch_sums(mean, NULL, x, NULL, NULL, layout, start, end);
-  for (int64_t c = 0; c < channels; c++) center[c] = (real)(mean[c] / count);
-  for (int64_t n = start; n < end; n++) {
-    if (area == 1) {
+  memset(result, 0, (size_t)channels * sizeof *result);
+  if (area == 1) {
+    for (int64_t n = start; n < end; n++) {
       const real *a = x + n * channels;
-      for (int64_t c = 0; c < channels; c++) square[c] += (double)((a[c] - center[c]) * (a[c] - center[c]));
-      continue;
+      for (int64_t c = 0; !shift && c < channels; c++) result[c] += (double)a[c];
+      for (int64_t c = 0; shift && c < channels; c++) result[c] += (double)((a[c] - shift[c]) * (a[c] - shift[c]));
     }
+    return;
+  }
+  memset(total, 0, (size_t)channels * sizeof *total);
+  for (int64_t n = start; n < end; n++)
     for (int64_t c = 0; c < channels; c++) {
       const real *a = x + (n * channels + c) * area;
-      real shift = center[c], sum = 0;
-#pragma omp simd reduction(+ : sum)
-      for (int64_t i = 0; i < area; i++) sum += (a[i] - shift) * (a[i] - shift);
-      square[c] += (double)sum;
+      if (shift)
+        add_places(&total[c], a, area, true, shift[c]);
+      else
+        add_places(&total[c], a, area, false, 0);
     }
-  }
+  for (int64_t c = 0; c < channels; c++)
+    for (int l = 0; l < FOLD_LANES; l++) result[c] += (double)total[c][l];
+}
+
+/* mean[c] and square[c] = Σ (x − mean)² of images start to end − 1: two passes while they are in cache. */
+static void batch_moments(double *mean, double *square, real *center, fold_lanes *total, const real *x,
+                          const struct batch_layout *layout, int64_t start, int64_t end) {
+  int64_t channels = layout->channels;
+  double count = (double)((end - start) * layout->area);
+  batch_totals(mean, total, x, NULL, layout, start, end);
+  for (int64_t c = 0; c < channels; c++) center[c] = (real)(mean[c] / count);
+  batch_totals(square, total, x, center, layout, start, end);
   for (int64_t c = 0; c < channels; c++) {
     double rounding = mean[c] / count - (double)center[c]; /* the mean was rounded to center */
     mean[c] /= count;
@@ -110,16 +137,18 @@ static void batch_moments(double *mean, double *square, real *center, const real
 /* mean and variance (over count elements a channel) of the batch, blocks joined by Chan's formula. */
 static int batch_statistics(double *mean, double *variance, const real *x, const struct batch_layout *layout) {
   int64_t channels = layout->channels, blocks = layout->blocks;
-  size_t row = (size_t)channels * (2 * sizeof(double) + sizeof(real));
+  size_t row = (size_t)channels * (sizeof(fold_lanes) + 2 * sizeof(double) + sizeof(real));
   char *scratch = memory_acquire((size_t)blocks * row);
   if (!scratch) return STATUS_ERROR;
-  double *block_mean = (double *)scratch, *block_square = block_mean + blocks * channels;
+  fold_lanes *total = (fold_lanes *)scratch;
+  double *block_mean = (double *)(total + blocks * channels), *block_square = block_mean + blocks * channels;
   real *center = (real *)(block_square + blocks * channels);
 #pragma omp parallel for if (batch_is_large(layout))
   for (int64_t b = 0; b < blocks; b++) {
     int64_t start = b * layout->images_per_block,
             end = parallel_minimum(start + layout->images_per_block, layout->images);
-    batch_moments(block_mean + b * channels, block_square + b * channels, center + b * channels, x, layout, start, end);
+    batch_moments(block_mean + b * channels, block_square + b * channels, center + b * channels, total + b * channels,
+                  x, layout, start, end);
   }
   for (int64_t c = 0; c < channels; c++) {
     double total = 0, average = 0, square = 0;

@@ -239,8 +239,8 @@ static void filtering(void) {
     int64_t kernel = draw(0, 1) ? 3 : 5;
     narrow_axis(&geometry.y, kernel);
     narrow_axis(&geometry.x, kernel);
-    if (geometry.y.places < 1 || geometry.x.places < 1 || products(&geometry) > 2e7) continue;
-    check_geometry(&geometry, &winograd, 1e-5, number);
+    if (geometry.y.places < 1 || geometry.x.places < 1 || products(&geometry) > 4e6) continue;
+    check_geometry(&geometry, &winograd, 2e-5, number);
     check_geometry(&geometry, &direct, 2e-6, number);
   }
 }
