@@ -245,6 +245,7 @@ describe("GLS", function()
 end)
 
 describe("memory of training", function()
+  local sanitized = (os.getenv "SANITIZE" or "") ~= "" -- the sanitizer keeps what is freed for a while
   local threads = gls.threads()
   setup(function() gls.threads(1) end) -- the models are too small for more
   teardown(function() gls.threads(threads) end)
@@ -292,9 +293,11 @@ describe("memory of training", function()
         assert.is_true(half <= second + 1.5 * 2^20, ("peak %d to step 500, %d in the second"):format(half, second))
         -- where within a step that megabyte is full differs from stretch to stretch, by a step's tensors at most
         assert.is_true(whole <= half + 2^17, ("peak %d to step 1000, %d to step 500"):format(whole, half))
-        assert.is_true(half_size <= second_size + 2^21, ("resident %d, %d at step 2"):format(half_size, second_size))
-        -- beside them Lua's own old objects, some 80 bytes a step, wait for a major cycle
-        assert.is_true(whole_size <= half_size + 2^18, ("resident %d, %d at step 500"):format(whole_size, half_size))
+        if not sanitized then
+          assert.is_true(half_size <= second_size + 2^21, ("resident %d, %d at step 2"):format(half_size, second_size))
+          -- beside them Lua's own old objects, some 80 bytes a step, wait for a major cycle
+          assert.is_true(whole_size <= half_size + 2^18, ("resident %d, %d at step 500"):format(whole_size, half_size))
+        end
       end)
     end
   end
