@@ -39,7 +39,7 @@ static int check_versions(const struct node *node) {
 }
 
 /* The gradient of each input of one node, handed on. */
-static int step_back(struct node *node) {
+static int step_back(struct node *node, struct node *root) {
   struct op_call *call = &node->call;
   enum { FEW = 8 };
   bool few_needed[FEW] = {0};
@@ -59,7 +59,7 @@ static int step_back(struct node *node) {
     if (!input) continue;
     bool leaf = input->requires_gradient;
     if (leaf && call->op->factors && i > 0) {
-      status = gradient_add_factor(input, node, node->gradient, i);
+      status = gradient_add_factor(input, node, root, node->gradient, i);
     } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
       needed[i] = any = true;
     }
@@ -121,7 +121,7 @@ int tape_backward(struct tensor *loss, struct tensor *seed) {
   while (node) {
     if (node->gradient && status == STATUS_OK) {
       profile_begin("backward", node->call.op->name);
-      status = step_back(node);
+      status = step_back(node, loss->node);
       profile_end();
       if (node->call.op->hessian_product) node->loss_weight += only_value(node->gradient);
     }
@@ -150,7 +150,7 @@ int gradient_add(struct tensor *leaf, struct tensor *g) {
   return STATUS_ERROR;
 }
 
-int gradient_add_factor(struct tensor *leaf, struct node *node, struct tensor *g, int input) {
+int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input) {
   struct gradient *gradient = gradient_of(leaf);
   if (!gradient) return STATUS_ERROR;
   if (gradient->factor_count == gradient->factor_capacity) {
@@ -162,7 +162,7 @@ int gradient_add_factor(struct tensor *leaf, struct node *node, struct tensor *g
     gradient->factor = grown;
     gradient->factor_capacity = capacity;
   }
-  gradient->factor[gradient->factor_count++] =
-      (struct factor){.node = node_retain(node), .gradient = tensor_retain(g), .input = input};
+  gradient->factor[gradient->factor_count++] = (struct factor){
+      .node = node_retain(node), .root = node_retain(root), .gradient = tensor_retain(g), .input = input};
   return STATUS_OK;
 }

@@ -112,6 +112,7 @@ void gradient_release(struct gradient *gradient) {
   tensor_release(gradient->total);
   for (int i = 0; i < gradient->factor_count; i++) {
     node_release(gradient->factor[i].node);
+    node_release(gradient->factor[i].root);
     tensor_release(gradient->factor[i].gradient);
   }
   memory_delete(gradient->factor);

@@ -29,7 +29,8 @@ struct node {
 /* What backward leaves for a leaf. Affine ops leave their node and ∂L/∂Z; the product Aᵀ G is formed when
    somebody asks for it. */
 struct factor {
-  struct node *node;       /* owned */
+  struct node *node; /* owned */
+  struct node *root; /* owned: where backward began, so that a loss that no script holds any more is still there */
   struct tensor *gradient; /* ∂L/∂(output of node), owned */
   int input;               /* 1: this leaf is the weight, 2: the bias */
 };
@@ -84,7 +85,7 @@ int gradient_scale(struct tensor *leaf, real scale);
 void gradient_clear(struct tensor *leaf);
 /* Adds to a leaf's gradient; takes over g in every case. */
 int gradient_add(struct tensor *leaf, struct tensor *g);
-int gradient_add_factor(struct tensor *leaf, struct node *node, struct tensor *gradient, int input);
+int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *gradient, int input);
 
 /* ---- forward.c ---- */
 /* Some of the batch's rows; count 0 stands for all of them. Either a block from start on, or those that are listed. */
