@@ -69,19 +69,19 @@ static double span_equal(const real *x, int64_t n, real shift) {
 
 /* Comparisons drop NaN, so it is looked for apart. lowest is a constant where this is inlined. */
 static inline __attribute__((always_inline)) double span_extreme(const real *x, int64_t n, bool lowest) {
-  real extreme = lowest ? INFINITY : -INFINITY, best[WIDTH];
-  int unordered = 0, lane_unordered[WIDTH] = {0};
+  enum { WIDE = 2 * LANES }; /* what the compiler keeps in registers */
+  real extreme = lowest ? INFINITY : -INFINITY, best[WIDE];
+  int unordered = 0, lane_unordered[WIDE] = {0};
   int64_t i = 0;
-  if (n >= WIDTH) {
+  if (n >= WIDE) {
     memcpy(best, x, sizeof best);
-    for (; i + WIDTH <= n; i += WIDTH) {
-      look_ahead(x + i);
-      for (int l = 0; l < WIDTH; l++) {
+    for (; i + WIDE <= n; i += WIDE) {
+      for (int l = 0; l < WIDE; l++) {
         best[l] = (lowest ? x[i + l] < best[l] : x[i + l] > best[l]) ? x[i + l] : best[l];
         lane_unordered[l] |= x[i + l] != x[i + l];
       }
     }
-    for (int half = WIDTH / 2; half > 0; half /= 2) {
+    for (int half = WIDE / 2; half > 0; half /= 2) {
       for (int l = 0; l < half; l++) {
         best[l] = (lowest ? best[l + half] < best[l] : best[l + half] > best[l]) ? best[l + half] : best[l];
         lane_unordered[l] |= lane_unordered[l + half];
