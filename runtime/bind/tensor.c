@@ -185,10 +185,12 @@ static int tensor_index(lua_State *L) {
   } else if (strcmp(key, "grad") == 0) {
     struct tensor **slot = bind_new_tensor(L), *gradient = NULL;
     bind_check(L, gradient_dense(tensor, &gradient));
-    if (gradient)
+    if (gradient) {
       *slot = tensor_retain(gradient);
-    else
+      bind_made(L, gradient);
+    } else {
       lua_pushnil(L);
+    }
   } else {
     lua_pushnil(L);
   }

@@ -26,8 +26,11 @@ int gradient_dense(struct tensor *leaf, struct tensor **result) {
   *result = NULL;
   if (!gradient || (!gradient->dense && gradient->factor_count == 0)) return STATUS_OK;
   if (!gradient->total) {
-    struct tensor *sum = gradient->dense ? tensor_copy(gradient->dense) : NULL;
-    if (gradient->dense && !sum) return STATUS_ERROR;
+    struct tensor *sum = NULL;
+    if (gradient->dense) {
+      sum = gradient->factor_count ? tensor_copy(gradient->dense) : tensor_retain(gradient->dense);
+      if (!sum) return STATUS_ERROR;
+    }
     for (int i = 0; i < gradient->factor_count; i++) {
       struct tensor *term = product(&gradient->factor[i]);
       int status = term ? STATUS_OK : STATUS_ERROR;

@@ -76,6 +76,23 @@ describe("backward", function()
   end)
 end)
 
+describe("gradients that a script reads", function()
+  it("do not wait for the collector: memory is flat without an optimizer too", function()
+    local x, labels = gls.zeros(1000, 1000):requires_grad(true), gls.ones(1000):to "int32"
+    local function steps(count)
+      for _ = 1, count do
+        gls.cross_entropy(x, labels):backward()
+        assert(x.grad)
+        x:zero_grad()
+        gls.tape_release()
+      end
+      return gls.memory().live
+    end
+    local early = steps(20)
+    assert.is_true(steps(100) <= early + 20000000, "five tensors of slack, a hundred would be 400 MB")
+  end)
+end)
+
 describe("no_grad and detach", function()
   it("record nothing in a function or a block", function()
     local x = leaf { 1, 2 }
