@@ -76,32 +76,45 @@ static int matmul_shape(const struct op_call *call, struct shape *shape, enum el
   return STATUS_OK;
 }
 
+/* One product of a batch. */
+struct batched {
+  struct shape batch;
+  struct operand a, b;
+  int64_t m, n, k;
+  real *out;
+};
+
+static void multiply_one(const struct batched *p, int64_t i) {
+  int64_t rest = i, at_a = 0, at_b = 0;
+  for (int d = p->batch.rank - 1; d >= 0; d--) {
+    int64_t index = rest % p->batch.size[d];
+    rest /= p->batch.size[d];
+    at_a += index * p->a.tensor->stride[d];
+    at_b += index * p->b.tensor->stride[d];
+  }
+  matmul_gemm(p->a.transposed, p->b.transposed, p->m, p->n, p->k, 1, tensor_real(p->a.tensor) + at_a, p->a.leading,
+              tensor_real(p->b.tensor) + at_b, p->b.leading, 0, p->out + i * p->m * p->n, p->n);
+}
+
 /* out (contiguous, batch × rows × columns) = x · y */
 static int multiply(real *out, struct tensor *x, struct tensor *y) {
-  struct shape batch;
-  struct operand a = {0}, b = {0};
-  batch_shape(x, y, &batch);
-  int status = operand_of(x, true, &batch, &a);
-  if (status == STATUS_OK) status = operand_of(y, false, &batch, &b);
+  struct batched p = {.m = rows_of(x), .n = columns_of(y), .k = x->shape.size[x->shape.rank - 1], .out = out};
+  batch_shape(x, y, &p.batch);
+  int status = operand_of(x, true, &p.batch, &p.a);
+  if (status == STATUS_OK) status = operand_of(y, false, &p.batch, &p.b);
   if (status == STATUS_OK) {
-    int64_t m = rows_of(x), n = columns_of(y), k = x->shape.size[x->shape.rank - 1];
-    int64_t count = shape_count(&batch);
-    bool many = count > 1 && (count >= parallel_threads() || m * n * k < 65536);
-#pragma omp parallel for schedule(static) if (many && count * m * n * k > PARALLEL_THRESHOLD)
-    for (int64_t i = 0; i < count; i++) {
-      int64_t rest = i, at_a = 0, at_b = 0;
-      for (int d = batch.rank - 1; d >= 0; d--) {
-        int64_t index = rest % batch.size[d];
-        rest /= batch.size[d];
-        at_a += index * a.tensor->stride[d];
-        at_b += index * b.tensor->stride[d];
-      }
-      matmul_gemm(a.transposed, b.transposed, m, n, k, 1, tensor_real(a.tensor) + at_a, a.leading,
-                  tensor_real(b.tensor) + at_b, b.leading, 0, out + i * m * n, n);
+    int64_t count = shape_count(&p.batch), work = p.m * p.n * p.k;
+    bool many = count > 1 && (count >= parallel_threads() || work < 65536);
+    /* A region of one thread around the product's own would have a team of threads made for every product. */
+    if (many && count * work > PARALLEL_THRESHOLD) {
+#pragma omp parallel for schedule(static)
+      for (int64_t i = 0; i < count; i++) multiply_one(&p, i);
+    } else {
+      for (int64_t i = 0; i < count; i++) multiply_one(&p, i);
     }
   }
-  tensor_release(a.tensor);
-  tensor_release(b.tensor);
+  tensor_release(p.a.tensor);
+  tensor_release(p.b.tensor);
   return status;
 }
 
