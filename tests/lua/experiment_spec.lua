@@ -113,6 +113,31 @@ describe("a job", function()
     assert.equal(gls.threads(), config.machine.threads)
   end)
 
+  it("reports the best settings on test images that no choice saw", function()
+    local found, summary = run(spec(), arguments("tested", "--validation", "8", "--test", "4", "--select", "valid"))
+    assert.is_true(found, summary)
+    local config = assert(record.decode(record.read(directory .. "/tested/config.json")))
+    assert.same({ 8, 4 }, { config.data.validation_images, config.data.test_images })
+    local without, _, rows = run(spec(), arguments("untested", "--validation", "8", "--select", "valid")), nil,
+      record.rows(directory .. "/tested/results.jsonl")
+    assert.is_true(without)
+    for i, row in ipairs(record.rows(directory .. "/untested/results.jsonl")) do
+      assert.is_nil(row.test_loss)
+      assert.equal(row.valid_loss, rows[i].valid_loss, "the validation images are the same with and without a test")
+      assert.is_true(rows[i].test_loss > 0 and rows[i].test_accuracy * 4 % 1 == 0)
+    end
+    local text = assert(record.read(summary))
+    for _, name in ipairs { "8 for validation, 4 for the test,", "| test loss ", "| test accuracy ", "no part in" } do
+      assert.truthy(text:find(name, 1, true), name)
+    end
+    assert.falsy(record.read(path):find("| test loss", 1, true))
+    for _, wrong in ipairs { { "--test", "4" }, { "--validation", "8", "--test", "5" } } do
+      local good_one, message = run(spec(), arguments("mistested", table.unpack(wrong)))
+      assert.is_false(good_one)
+      assert.truthy(message:find(wrong[3] and "13 samples wanted" or "option --test", 1, true), message)
+    end
+  end)
+
   it("gives the same losses to the last bit again", function()
     assert.is_true((run(spec(), arguments "again")))
     local a, b = record.rows(directory .. "/whole/results.jsonl"), record.rows(directory .. "/again/results.jsonl")
@@ -234,7 +259,7 @@ end)
 describe("the command line", function()
   local function plan(...)
     local given = spec()
-    given.defaults.samples, given.defaults.select = 0, "train"
+    given.defaults.samples, given.defaults.test, given.defaults.select = 0, 0, "train"
     local chosen = options.parse(given, { ... })
     local texts = {}
     for i, trial in ipairs((options.plan(given, chosen))) do
@@ -336,7 +361,7 @@ describe("options of an experiment's own", function()
     assert.is_false(fine)
     assert.truthy(message:find("--model wide is not what", 1, true), message)
     local given = spec { choices = chosen }
-    given.defaults.samples, given.defaults.select = 0, "train"
+    given.defaults.samples, given.defaults.test, given.defaults.select = 0, 0, "train"
     local _, help = options.parse(given, { "--help" })
     assert.truthy(help:find("wide|deep", 1, true) and help:find("What is trained.", 1, true), help)
   end)
@@ -448,5 +473,14 @@ describe("what a summary is made of", function()
       runs[1].final_train, runs[1].best_valid, runs[1].best_valid_epoch, runs[1].best_accuracy, runs[1].epoch_seconds,
       runs[1].final_valid,
     })
+  end)
+
+  it("takes the test's loss at the epoch of the best validation loss", function()
+    local runs = report.runs {
+      row("sgd", 1, 1, 1, 0.5, { valid_loss = 3, test_loss = 4 }),
+      row("sgd", 1, 1, 2, 0.4, { valid_loss = 2, test_loss = 3, test_accuracy = 0.25 }),
+      row("sgd", 1, 1, 3, 0.3, { valid_loss = 5, test_loss = 1 }),
+    }
+    assert.same({ 3, 0.25 }, { runs[1].test_loss, runs[1].test_accuracy })
   end)
 end)

@@ -32,7 +32,7 @@ local SPEC = {
   choices = check.none, -- what experiment.choices gave
 }
 local DEFAULTS = {
-  data = "auto", samples = 0, validation = 2000, epochs = 10, batch = 250, optimizers = check.none,
+  data = "auto", samples = 0, validation = 2000, test = 0, epochs = 10, batch = 250, optimizers = check.none,
   seeds = check.any { 1 }, all_seeds = false, select = "train", schedule = check.none,
 }
 
@@ -89,16 +89,17 @@ local function new_config(spec, chosen, arguments, sets, counts)
     experiment = spec.name, title = spec.title, command = command_text(spec, arguments), state = "running",
     began = os.date "%Y-%m-%d %H:%M:%S",
     options = {
-      data = chosen.data, samples = chosen.samples, validation = chosen.validation, epochs = chosen.epochs,
-      batch = chosen.batch, seconds = chosen.seconds, optimizers = chosen.optimizers, lr = chosen.lr,
-      set = chosen.set, schedule = chosen.schedule, trials = chosen.trials, seeds = chosen.seeds,
+      data = chosen.data, samples = chosen.samples, validation = chosen.validation, test = chosen.test,
+      epochs = chosen.epochs, batch = chosen.batch, seconds = chosen.seconds, optimizers = chosen.optimizers,
+      lr = chosen.lr, set = chosen.set, schedule = chosen.schedule, trials = chosen.trials, seeds = chosen.seeds,
       all_seeds = chosen.all_seeds, choices = spec.choices,
       select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
     },
     trials = counts,
     data = {
       name = sets.train.name, note = sets.train.note or sets.train.name, fingerprint = sets.train.fingerprint,
-      train_images = #sets.train, validation_images = #sets.valid, loader = spec.data,
+      train_images = #sets.train, validation_images = #sets.valid,
+      test_images = sets.test and #sets.test or 0, loader = spec.data,
     },
     machine = machine(), versions = versions(),
   }
@@ -280,8 +281,9 @@ function experiment.run(given, arguments)
 
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
-  progress:line(("         %d training images, %d for validation, batch %d, %d epochs, %d threads"):format(#sets.train,
-    #sets.valid, chosen.batch, chosen.epochs, config.machine.threads))
+  progress:line(("         %d training images, %d for validation,%s batch %d, %d epochs, %d threads"):format(
+    #sets.train, #sets.valid, sets.test and (" %d for the test,"):format(#sets.test) or "", chosen.batch,
+    chosen.epochs, config.machine.threads))
   progress:line("trials   " .. report.trial_note(config))
   progress:line("results  " .. chosen.out)
   progress:line ""

@@ -167,6 +167,8 @@ local function parser_of(spec)
   option("--samples", ("Training images used (default %d; 0: all)."):format(default.samples), whole("samples", 0), "N")
   option("--validation", ("Test images used for validation (default %d; 0: all)."):format(default.validation),
     whole("validation", 0), "N")
+  option("--test", ("More test images, kept from every choice of a setting: the summary has the loss and accuracy on "
+    .. "them at the epoch of the best validation loss (default %d: none)."):format(default.test), whole("test", 0), "N")
   option("--epochs", ("Epochs of each run (default %d)."):format(default.epochs), whole("epochs", 1), "N")
   option("--seconds", "End a run at the end of the epoch in which it has trained for so many seconds.", function(text)
     local value = tonumber(text)
@@ -212,7 +214,7 @@ function options.known(spec)
 end
 
 -- What a resumed job must not change, for its runs would not be comparable.
-local FIXED = { "data", "samples", "validation", "epochs", "batch", "seconds" }
+local FIXED = { "data", "samples", "validation", "test", "epochs", "batch", "seconds" }
 local KEPT = { "optimizers", "lr", "set", "schedule", "trials", "seeds", "all_seeds", "select", "data_dir", "threads" }
 
 --- Reads a command line.

@@ -108,7 +108,7 @@ end
 -- What a reader of results.jsonl looks for first.
 local ROW = {
   "experiment", "optimizer", "settings", "seed", "epoch", "step", "seconds", "train_loss", "batch_loss", "first_loss",
-  "valid_loss", "valid_accuracy", "status", "peak_bytes",
+  "valid_loss", "valid_accuracy", "test_loss", "test_accuracy", "status", "peak_bytes",
 }
 
 local Results = {}

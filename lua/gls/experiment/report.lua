@@ -43,6 +43,7 @@ local function finish_run(run)
     end
     if row.valid_loss and row.valid_loss < run.best_valid then
       run.best_valid, run.best_valid_epoch = row.valid_loss, row.epoch
+      run.test_loss, run.test_accuracy = row.test_loss, row.test_accuracy
     end
     if row.valid_accuracy and (not run.best_accuracy or row.valid_accuracy > run.best_accuracy) then
       run.best_accuracy, run.best_accuracy_epoch = row.valid_accuracy, row.epoch
@@ -249,6 +250,9 @@ local function best_tables(spec, config, trials)
   local finals = choices.select == "valid"
   if finals then head[#head + 1] = "final validation loss" end
   if finals and spec.classify then head[#head + 1] = "final validation accuracy" end
+  local tested = (config.data.test_images or 0) > 0
+  if tested then head[#head + 1] = "test loss" end
+  if tested and spec.classify then head[#head + 1] = "test accuracy" end
   for _, text in ipairs { "seconds an epoch", "loss / Adam's", "time / Adam's" } do head[#head + 1] = text end
   for _, text in ipairs { "s/epoch", "loss/Adam", "time/Adam" } do short_head[#short_head + 1] = text end
   local rows, short_rows = {}, {}
@@ -269,6 +273,8 @@ local function best_tables(spec, config, trials)
     end
     if finals then row[#row + 1] = spread(best, "final_valid") end
     if finals and spec.classify then row[#row + 1] = spread(best, "final_accuracy", percent) end
+    if tested then row[#row + 1] = spread(best, "test_loss") end
+    if tested and spec.classify then row[#row + 1] = spread(best, "test_accuracy", percent) end
     local seconds = spread(best, "epoch_seconds")
     local loss, time = relative(best, adam, "final_train"), relative(best, adam, "epoch_seconds")
     for _, text in ipairs { seconds, loss, time } do row[#row + 1] = text end
@@ -355,8 +361,10 @@ end
 
 local function setting_line(config)
   local data, choices = config.data, config.options
-  return ("%s, %s training images, %s for validation, batch %d, %d epochs, seeds %s, %d threads"):format(data.name,
-    count_text(data.train_images), count_text(data.validation_images), choices.batch, choices.epochs,
+  local test = data.test_images or 0
+  return ("%s, %s training images, %s for validation,%s batch %d, %d epochs, seeds %s, %d threads"):format(data.name,
+    count_text(data.train_images), count_text(data.validation_images),
+    test > 0 and (" %s for the test,"):format(count_text(test)) or "", choices.batch, choices.epochs,
     table.concat(choices.seeds, ", "), config.machine.threads)
 end
 
@@ -400,7 +408,9 @@ function report.summary(spec, config, rows)
     .. "evaluation mode, on the same images for all. Seconds count training alone.%s"):format(trial_note(config),
     choices.select == "valid" and "best validation loss" or "final training loss", chosen_with,
     several and "numbers are medians over the seeds, with their range" or "one seed gives no range", spec.loss_name,
-    next(shared) and " All trials share: " .. options.describe(shared) .. "." or "")
+    (next(shared) and " All trials share: " .. options.describe(shared) .. "." or "")
+    .. ((config.data.test_images or 0) > 0 and " Test images had no part in any choice: their loss and accuracy are "
+      .. "those of the epoch of the best validation loss." or ""))
   local sentences = claims(config, trials)
   if #sentences > 0 then parts[#parts + 1] = table.concat(sentences, " ") end
   parts[#parts + 1] = "![loss by epoch](loss_vs_epoch.svg)\n\n![loss by seconds](loss_vs_seconds.svg)"

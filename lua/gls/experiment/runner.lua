@@ -24,14 +24,23 @@ end
 
 --- Opens the images that the choices name.
 -- @tparam table chosen
--- @treturn table `train`, `valid` (sets), `evaluated` (the part of the training set that losses are taken on)
+-- @treturn table `train`, `valid`, `test` (sets; `test` nil where none is asked for), `evaluated` (the part of the
+-- training set that losses are taken on)
 function runner.open(chosen)
   local function part(split, samples)
     return data.open(chosen.data, {
       split = split, dir = chosen.data_dir, samples = samples > 0 and samples or nil,
     })
   end
-  local sets = { train = part("train", chosen.samples), valid = part("test", chosen.validation) }
+  if chosen.test > 0 and chosen.validation == 0 then
+    error(("option --test: %d images besides those for validation: say by --validation how many those are"):format(
+      chosen.test), 0)
+  end
+  local sets = { train = part("train", chosen.samples), valid = part("test", chosen.validation + chosen.test) }
+  if chosen.test > 0 then
+    sets.test = sets.valid:narrow(chosen.validation + 1, chosen.test)
+    sets.valid = sets.valid:narrow(1, chosen.validation)
+  end
   sets.evaluated = #sets.train > EVALUATED_AT_MOST and sets.train:narrow(1, EVALUATED_AT_MOST) or sets.train
   if chosen.batch > #sets.train then
     error(("option --batch: %d is more than the %d training images"):format(chosen.batch, #sets.train), 0)
@@ -131,6 +140,7 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
       if optimizer.swap then optimizer:swap() end
       line.train_loss = runner.evaluate(spec, model, sets.evaluated, sets.train)
       line.valid_loss, line.valid_accuracy = runner.evaluate(spec, model, sets.valid, sets.train)
+      if sets.test then line.test_loss, line.test_accuracy = runner.evaluate(spec, model, sets.test, sets.train) end
       if optimizer.swap then optimizer:swap() end
       diverged = not finite(line.train_loss)
       local last = now.epoch == chosen.epochs or now.status == "out of time"
