@@ -8,6 +8,7 @@
 #include <libgen.h>
 #include <limits.h>
 #include <omp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -286,6 +287,21 @@ static int protected_main(lua_State *L) {
   return 1;
 }
 
+/* Undoes what libgomp did before main where the user binds threads (OMP_PROC_BIND, OMP_PLACES): this thread is on one
+   place, and a program started from it would find no other. */
+static void unbind(void) {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  int processors[CPU_SETSIZE];
+  for (int place = 0; place < omp_get_num_places(); place++) {
+    int count = omp_get_place_num_procs(place);
+    if (count > CPU_SETSIZE) return;
+    omp_get_place_proc_ids(place, processors);
+    for (int i = 0; i < count; i++) CPU_SET(processors[i], &all);
+  }
+  if (CPU_COUNT(&all) > 0) sched_setaffinity(0, sizeof all, &all);
+}
+
 /* OpenMP's threads wait for work in a loop that takes milliseconds to give the processor away: with other jobs on the
    same cores a step took up to fifty times as long. libgomp reads how long from the environment before main begins,
    so the program starts itself anew where the user has not chosen (libgomp manual, "GOMP_SPINCOUNT"). */
@@ -296,6 +312,7 @@ static void wait_briefly(char **argv) {
   ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
   if (length <= 0 || setenv("GOMP_SPINCOUNT", spins, 0) != 0) return;
   path[length] = '\0';
+  unbind();
   execv(path, argv); /* comes back only when it failed: then on as we are */
 }
 

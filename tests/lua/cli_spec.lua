@@ -79,6 +79,15 @@ describe("glsrun", function()
       assert.equal("nil\tactive\n", with "OMP_WAIT_POLICY=active")
     end)
 
+    it("has all processors where the user binds threads to them", function()
+      local count = "-e 'print(require(\"gls\").threads())'"
+      local function with(binding)
+        local clean = "env -u GOMP_SPINCOUNT -u OMP_WAIT_POLICY -u OMP_NUM_THREADS "
+        return (shell(clean .. binding .. " " .. quote(glsrun) .. " " .. count))
+      end
+      assert.equal(with "", with "OMP_PROC_BIND=true")
+    end)
+
     it("--help names every option", function()
       local output, code = run "--help"
       for _, option in ipairs { "%-e", "%-l", "%-i", "%-v", "%-W", "%-%-help" } do assert.matches(option, output) end
