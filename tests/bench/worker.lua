@@ -114,6 +114,12 @@ function kinds.conv2d(workload)
   return timed(workload, function() return layer(x) end, { x, layer.weight, layer.bias })
 end
 
+function kinds.max_pool(workload)
+  local layer = nn.MaxPool2d(2)
+  local x = gls.randn(workload.images, workload.channels, workload.side, workload.side)
+  return timed(workload, function() return layer(x) end, { x })
+end
+
 function kinds.batch_norm(workload)
   local layer = nn.BatchNorm2d(workload.channels)
   local x = gls.randn(workload.images, workload.channels, workload.side, workload.side)

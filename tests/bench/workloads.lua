@@ -121,6 +121,14 @@ for _, c in ipairs {
   }, 3)
 end
 
+for _, shape in ipairs { { 50, 32, 32 }, { 250, 64, 16 } } do
+  local n, c, side = table.unpack(shape)
+  both_ways({
+    group = "pooling", target = 0.8, name = ("max pooling %d×%d×%d×%d, 2×2"):format(n, c, side, side),
+    bytes = 4 * 1.25 * n * c * side ^ 2, work = { kind = "max_pool", images = n, channels = c, side = side },
+  }, 2)
+end
+
 for _, shape in ipairs { { 128, 16, 32 }, { 128, 64, 8 } } do
   local n, c, side = table.unpack(shape)
   both_ways({

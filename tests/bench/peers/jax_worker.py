@@ -136,6 +136,10 @@ def conv2d(w):
     return timed(w, lambda x, k, b: convolve(x, k, w["stride"]) + b, x, layer["w"], layer["b"])
 
 
+def max_pool(w):
+    return timed(w, pool, normal(w["images"], w["side"], w["side"], w["channels"]))
+
+
 def batch_norm(w):
     def forward(x, scale, shift):
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
@@ -170,4 +174,4 @@ def finish(result):
 
 
 serve(f"JAX {jax.__version__}", {
-    f.__name__: f for f in (step, linear, matmul, conv2d, batch_norm, cross_entropy, chain, reduce)}, finish)
+    f.__name__: f for f in (step, linear, matmul, conv2d, max_pool, batch_norm, cross_entropy, chain, reduce)}, finish)

@@ -116,6 +116,13 @@ def conv2d(w):
     return memory_formats(make)
 
 
+def max_pool(w):
+    def make(form):
+        x = torch.randn(w["images"], w["channels"], w["side"], w["side"])
+        return layer_step(w, nn.MaxPool2d(2), x.to(memory_format=form))
+    return memory_formats(make)
+
+
 def batch_norm(w):
     def make(form):
         x = torch.randn(w["images"], w["channels"], w["side"], w["side"])
@@ -201,5 +208,5 @@ def folder(w):
 
 
 serve(f"PyTorch {torch.__version__}", {
-    f.__name__: f for f in (step, linear, matmul, conv2d, batch_norm, cross_entropy, chain, reduce, tiny, copy, batches,
-                            binary, folder)})
+    f.__name__: f for f in (step, linear, matmul, conv2d, max_pool, batch_norm, cross_entropy, chain, reduce, tiny,
+                            copy, batches, binary, folder)})
