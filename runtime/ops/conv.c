@@ -83,10 +83,9 @@ int conv_data_gradient(real *dx, const real *gradient, const real *weight, const
                                                                                                     weight, geometry);
 }
 
-int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
-                         const struct conv_geometry *geometry) {
+int conv_weight_gradient(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry) {
   return (conv_winograd_serves(geometry) ? conv_winograd_weight_gradient : conv_direct_weight_gradient)(
-      dweight, dbias, gradient, x, geometry);
+      dweight, gradient, x, geometry);
 }
 
 /* result = Σ x * weight over the pairs + bias; bias may be NULL. */
@@ -113,9 +112,18 @@ static int conv2d_forward(struct op_call *call) {
   return conv_apply(call->output, 1, pair, call->input[CONV_BIAS], &geometry);
 }
 
+/* The sum of the gradient over images and places; bias: its shape. */
+static struct tensor *conv_bias_gradient(struct tensor *gradient, const struct shape *bias) {
+  struct shape column = shape_of(3, bias->size[0], (int64_t)1, (int64_t)1);
+  struct tensor *sum = op_sum_to_shape(gradient, &column);
+  struct tensor *view = sum ? tensor_view_shape(sum, bias) : NULL;
+  tensor_release(sum);
+  return view;
+}
+
 static int conv2d_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   struct conv_geometry geometry = conv_geometry_of(call, &call->input[CONV_X]->shape);
-  for (int i = 0; i < CONV_INPUTS; i++) {
+  for (int i = 0; i < CONV_BIAS; i++) {
     if (!needed[i]) continue;
     result[i] = tensor_new(TYPE_REAL, &call->input[i]->shape);
     if (!result[i]) return STATUS_ERROR;
@@ -127,12 +135,14 @@ static int conv2d_vjp(const struct op_call *call, struct tensor *gradient, const
     status = weight ? conv_data_gradient(tensor_real(result[CONV_X]), tensor_real(g), tensor_real(weight), &geometry)
                     : STATUS_ERROR;
   }
-  if (status == STATUS_OK && (needed[CONV_WEIGHT] || needed[CONV_BIAS])) {
+  if (status == STATUS_OK && needed[CONV_WEIGHT]) {
     x = tensor_contiguous(call->input[CONV_X]);
-    status = x ? conv_weight_gradient(needed[CONV_WEIGHT] ? tensor_real(result[CONV_WEIGHT]) : NULL,
-                                      needed[CONV_BIAS] ? tensor_real(result[CONV_BIAS]) : NULL, tensor_real(g),
-                                      tensor_real(x), &geometry)
+    status = x ? conv_weight_gradient(tensor_real(result[CONV_WEIGHT]), tensor_real(g), tensor_real(x), &geometry)
                : STATUS_ERROR;
+  }
+  if (status == STATUS_OK && needed[CONV_BIAS]) {
+    result[CONV_BIAS] = conv_bias_gradient(g, &call->input[CONV_BIAS]->shape);
+    if (!result[CONV_BIAS]) status = STATUS_ERROR;
   }
   tensor_release(g);
   tensor_release(x);

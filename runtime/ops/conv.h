@@ -1,7 +1,7 @@
 /* Convolution of images: its geometry, and the kernels that conv.c puts together.
    conv.c          the op: shapes, derivatives, factors
    conv_patches.c  the patches under the kernel as rows of a matrix, and the reference: plain loops
-   conv_direct.c   forward and data gradient          conv_weight.c  gradient of weight and bias
+   conv_direct.c   forward and data gradient          conv_weight.c  gradient of the weight
    conv_winograd.c all three with fewer products, where the kernel is 3×3 or 5×5 (conv_transform.h) */
 #ifndef GLS_OPS_CONV_H
 #define GLS_OPS_CONV_H
@@ -38,16 +38,35 @@ static inline int64_t conv_padded_column(const struct conv_padded *padded, int64
   return column % padded->split * padded->part + column / padded->split;
 }
 
-/* Bytes that the next image will need, brought into the second cache a piece at a time, between tiles. */
+/* Two stretches of memory that the next image will need, brought into the second cache a piece at a time, between
+   tiles. */
 struct conv_ahead {
-  const char *at;
-  int64_t left, step;
+  struct {
+    const char *at;
+    int64_t left, step; /* bytes; step in whole lines */
+    bool written;
+  } part[2];
 };
 
+static inline void conv_ahead_set(struct conv_ahead *ahead, int part, const real *at, int64_t count, int64_t pieces,
+                                  bool written) {
+  int64_t bytes = count * (int64_t)sizeof(real);
+  ahead->part[part].at = (const char *)at;
+  ahead->part[part].left = bytes;
+  ahead->part[part].step = bytes / (pieces < 1 ? 1 : pieces) / 64 * 64 + 64;
+  ahead->part[part].written = written;
+}
+
 static inline void conv_look_ahead(struct conv_ahead *ahead) {
-  int64_t count = parallel_minimum(ahead->left, ahead->step);
-  for (int64_t i = 0; i < count; i += 64) __builtin_prefetch(ahead->at + i, 0, 2);
-  ahead->at += count, ahead->left -= count;
+  for (int part = 0; part < 2; part++) {
+    const char *at = ahead->part[part].at;
+    int64_t count = parallel_minimum(ahead->part[part].left, ahead->part[part].step);
+    if (ahead->part[part].written)
+      for (int64_t i = 0; i < count; i += 64) __builtin_prefetch(at + i, 1, 2);
+    else
+      for (int64_t i = 0; i < count; i += 64) __builtin_prefetch(at + i, 0, 2);
+    ahead->part[part].at += count, ahead->part[part].left -= count;
+  }
 }
 
 /* ---- conv_patches.c ---- */
@@ -73,9 +92,7 @@ struct conv_part {
 int conv_forward(real *output, const struct conv_part *part, int parts, const real *bias,
                  const struct conv_geometry *geometry);
 int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
-/* dweight, dbias: either may be NULL. */
-int conv_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
-                         const struct conv_geometry *geometry);
+int conv_weight_gradient(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry);
 
 /* ---- conv_direct.c ---- */
 int conv_direct_forward(real *output, const struct conv_part *part, int parts, const real *bias,
@@ -83,7 +100,7 @@ int conv_direct_forward(real *output, const struct conv_part *part, int parts, c
 int conv_direct_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
 
 /* ---- conv_weight.c ---- */
-int conv_direct_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+int conv_direct_weight_gradient(real *dweight, const real *gradient, const real *x,
                                 const struct conv_geometry *geometry);
 
 /* ---- conv_winograd.c ---- */
@@ -93,7 +110,7 @@ int conv_winograd_forward(real *output, const struct conv_part *part, int parts,
                           const struct conv_geometry *geometry);
 int conv_winograd_data_gradient(real *dx, const real *gradient, const real *weight,
                                 const struct conv_geometry *geometry);
-int conv_winograd_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+int conv_winograd_weight_gradient(real *dweight, const real *gradient, const real *x,
                                   const struct conv_geometry *geometry);
 
 #endif

@@ -363,7 +363,7 @@ static const struct strip_kind *strip_choose(int outputs, int64_t rows) {
 /* All outputs of one group of one image at rows first to last − 1, by strips. The last strip of a column or row
    overlaps the one before. padded: the image's channels from row first on. */
 static void direct_strips(real *result, const real *padded, const struct direct *plan, int64_t group, int64_t first,
-                          int64_t last, const real *ordered, const real *biases, struct conv_ahead ahead) {
+                          int64_t last, const real *ordered, const real *biases, struct conv_ahead *ahead) {
   int64_t area = plan->rows * plan->columns, count = last - first;
   const struct phase *phase = &plan->phase[0];
   struct strip strip = {.result_output = area,
@@ -389,7 +389,7 @@ static void direct_strips(real *result, const real *padded, const struct direct 
           int64_t row = parallel_minimum(y + i, count - kind->rows);
           strip.result = result + output * area + (first + row) * plan->columns + column;
           strip.source = padded + row * strip.row + column;
-          conv_look_ahead(&ahead);
+          conv_look_ahead(ahead);
           kind->sum(&strip);
         }
       }
@@ -401,7 +401,8 @@ static void direct_strips(real *result, const real *padded, const struct direct 
 /* Sums of one block and phase over rows first to last − 1 of the phase, by tiles. sums holds whole rows of the result,
    from row first · result_step_y on; source is the padded image from the row that the phase's row first starts at. */
 static void direct_phase(vector *sums, const real *source, const struct direct *plan, const struct phase *phase,
-                         int64_t first, int64_t last, int vectors, const real *weight, const vector *bias) {
+                         int64_t first, int64_t last, int vectors, const real *weight, const vector *bias,
+                         struct conv_ahead *ahead) {
   last = parallel_minimum(last, phase->rows);
   struct tile tile = {.sums_row = plan->result_step_y * plan->columns * vectors,
                       .sums_column = plan->result_step_x * vectors,
@@ -422,6 +423,7 @@ static void direct_phase(vector *sums, const real *source, const struct direct *
       tile.sums = sums + (phase->start_y + (y - first) * plan->result_step_y) * plan->columns * vectors +
                   (phase->start_x + x * plan->result_step_x) * vectors;
       tile.source = source + (y - first) * tile.row + x * plan->step_x;
+      conv_look_ahead(ahead);
       kind->sum(&tile);
       y += kind->rows;
     }
@@ -440,7 +442,8 @@ static int64_t direct_chunk_rows(const struct direct *plan) {
 
 /* All outputs of one group of one image at rows first to last − 1 of the phases, by tiles; padded as above. */
 static void direct_tiles(real *result, vector *sums, const real *padded, const struct direct *plan, int64_t group,
-                         int64_t first, int64_t last, const real *ordered, const real *biases) {
+                         int64_t first, int64_t last, const real *ordered, const real *biases,
+                         struct conv_ahead *ahead) {
   int64_t area = plan->rows * plan->columns, start = first * plan->result_step_y * plan->columns;
   int64_t places = parallel_minimum(last * plan->result_step_y, plan->rows) * plan->columns - start;
   for (int64_t output = 0; output < plan->outputs; output += 2 * VECTOR_LANES) {
@@ -449,7 +452,7 @@ static void direct_tiles(real *result, vector *sums, const real *padded, const s
     for (int64_t p = 0; p < plan->phase_count; p++)
       direct_phase(sums, padded, plan, &plan->phase[p], first, last, vectors,
                    ordered + direct_weight_start(plan, group, &plan->phase[p], output),
-                   (const vector *)(biases + output));
+                   (const vector *)(biases + output), ahead);
     vector_transpose_matrix(result + output * area + start, area, (const real *)sums, vectors * VECTOR_LANES, places,
                             valid);
   }
@@ -500,19 +503,18 @@ static int direct_run(real *result, const real *source, const real *weight, cons
       if (parts > 1) memset(padded, 0, (size_t)padded_size * sizeof(real)); /* else the same places stay zero */
       conv_pad(padded, &local.padded, source + plane * channels * planes, channels, plan->height, plan->width, top,
                local.padded.rows);
-      const real *next = source + (plane + 1) * channels * planes;
-      struct conv_ahead ahead = {
-          .at = (const char *)next,
-          .left = item + 1 < items && parts == 1 ? channels * planes * (int64_t)sizeof(real) : 0};
-      int64_t block = STRIP_OUTPUTS, passes = (plan->outputs + block - 1) / block;
-      ahead.step =
-          ahead.left / (passes * ((area + STRIP_ROWS * VECTOR_LANES - 1) / (STRIP_ROWS * VECTOR_LANES))) / 64 * 64 + 64;
       real *images = result + plane * plan->outputs * area;
+      struct conv_ahead ahead = {0};
+      if (item + 1 < items && parts == 1) { /* while some number of tiles or strips is summed */
+        int64_t pieces = plan->outputs * area / (VECTOR_LANES * (plan->strips ? VECTOR_MOST_SUMS : VECTOR_SUMS));
+        conv_ahead_set(&ahead, 0, source + (plane + 1) * channels * planes, channels * planes, pieces, false);
+        conv_ahead_set(&ahead, 1, images + plan->outputs * area, plan->outputs * area, pieces, true);
+      }
       if (plan->strips)
-        direct_strips(images, padded, &local, group, begin, end, ordered, biases + group * bias_size, ahead);
+        direct_strips(images, padded, &local, group, begin, end, ordered, biases + group * bias_size, &ahead);
       for (int64_t first = begin; !plan->strips && first < end; first += chunk)
         direct_tiles(images, sums, padded + (first - begin) * plan->step_y * plan->padded.pitch, &local, group, first,
-                     parallel_minimum(first + chunk, end), ordered, biases + group * bias_size);
+                     parallel_minimum(first + chunk, end), ordered, biases + group * bias_size, &ahead);
     }
   }
   memory_release(scratch);

@@ -1,5 +1,7 @@
 /* Convolution, the plain forms: patches as rows of a matrix (the A of an affine layer), zero-padded planes, and the
    reference that the fast kernels are tested against. */
+#include <string.h>
+
 #include "../base/parallel.h"
 #include "conv.h"
 #include "simd.h"
@@ -51,7 +53,7 @@ static inline void conv_copy_row(real *restrict to, const real *restrict from, i
   int64_t j = 0;
   for (; j + VECTOR_LANES <= count; j += VECTOR_LANES)
     *(vector_unaligned *)(to + j) = *(const vector_unaligned *)(from + j);
-  for (; j < count; j++) to[j] = from[j];
+  if (j < count) memcpy(to + j, from + j, (size_t)(count - j) * sizeof(real));
 }
 
 /* even, odd = every other column. */

@@ -1,4 +1,4 @@
-/* Convolution: gradient of weight and bias, Σ over images and places of gradient × input.
+/* Convolution: gradient of the weight, Σ over images and places of gradient × input.
 
    One vector holds VECTOR_LANES output channels of the gradient at one place (so the gradient is transposed, image
    by image, to places × outputs). A tile keeps in registers the sums of some vectors of outputs for some taps (a
@@ -74,20 +74,33 @@ static void weight_tile_four(const struct weight_tile *tile) {
   weight_tile_sum(tile, 4, VECTOR_MOST_SUMS / 4, tile->step);
 }
 
-/* sums (padded_taps + 1 × outputs; the last row is the bias's) += what one image of one group gives.
+/* Rows of places that tiles pass over, and how many taps a tile has. */
+static int64_t weight_rows(const struct weight_plan *plan, int vectors) {
+  int64_t rows = CHUNK_VECTORS / (vectors * plan->geometry->x.places);
+  return rows < 1 ? 1 : rows;
+}
+
+static int weight_taps(int vectors) {
+  return vectors == 4 ? VECTOR_MOST_SUMS / 4 : vectors == 2 ? VECTOR_SUMS / 2 : TILE_TAPS;
+}
+
+/* Tiles of one image, about. */
+static int64_t weight_tiles(const struct weight_plan *plan) {
+  int64_t width = plan->outputs / VECTOR_LANES;
+  int vectors = width >= 4 ? 4 : width >= 2 ? 2 : 1;
+  return width / vectors * (plan->taps / weight_taps(vectors)) *
+         (plan->geometry->y.places / weight_rows(plan, vectors));
+}
+
+/* sums (padded_taps × outputs) += what one image of one group gives.
    gradient: places × outputs, transposed. */
-static void weight_image(vector *sums, const vector *gradient, const real *padded, const struct weight_plan *plan) {
+static void weight_image(vector *sums, const vector *gradient, const real *padded, const struct weight_plan *plan,
+                         struct conv_ahead *ahead) {
   const struct conv_axis *y = &plan->geometry->y, *x = &plan->geometry->x;
   int64_t width = plan->outputs / VECTOR_LANES;
-  for (int64_t place = 0; place < plan->places; place++)
-    for (int64_t v = 0; v < width; v++) sums[plan->padded_taps * width + v] += gradient[place * width + v];
   for (int64_t first = 0; first < width;) {
     int vectors = width - first >= 4 ? 4 : width - first >= 2 ? 2 : 1;
-    int64_t taps = vectors == 4   ? VECTOR_MOST_SUMS / 4
-                   : vectors == 2 ? VECTOR_SUMS / 2
-                                  : TILE_TAPS,
-            rows = CHUNK_VECTORS / (vectors * x->places);
-    rows = rows < 1 ? 1 : rows;
+    int64_t taps = weight_taps(vectors), rows = weight_rows(plan, vectors);
     for (int64_t row = 0; row < y->places; row += rows)
       for (int64_t tap = 0; tap < plan->taps; tap += taps) {
         struct weight_tile tile = {.sums = sums + tap * width + first,
@@ -100,6 +113,7 @@ static void weight_image(vector *sums, const vector *gradient, const real *padde
                                    .rows = parallel_minimum(rows, y->places - row),
                                    .columns = x->places,
                                    .offset = plan->offset + tap};
+        conv_look_ahead(ahead);
         if (vectors == 4)
           weight_tile_four(&tile);
         else if (vectors == 2)
@@ -139,7 +153,7 @@ static int64_t weight_axis_extent(const struct conv_axis *axis) {
   return (axis->places - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1;
 }
 
-int conv_direct_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+int conv_direct_weight_gradient(real *dweight, const real *gradient, const real *x,
                                 const struct conv_geometry *geometry) {
   const struct conv_axis *vertical = &geometry->y, *horizontal = &geometry->x;
   int64_t groups = geometry->groups, channels = geometry->channels, images = geometry->images;
@@ -155,7 +169,7 @@ int conv_direct_weight_gradient(real *dweight, real *dbias, const real *gradient
   plan.padded.plane = plan.padded.rows * plan.padded.pitch;
   plan.padded_taps = (plan.taps + WHOLE_TAPS - 1) / WHOLE_TAPS * WHOLE_TAPS;
 
-  int64_t group_size = (plan.padded_taps + 1) * plan.outputs, block_size = groups * group_size;
+  int64_t group_size = plan.padded_taps * plan.outputs, block_size = groups * group_size;
   int64_t blocks = parallel_minimum(MOST_BLOCKS, MOST_SUMS / (block_size * (int64_t)sizeof(real)));
   blocks = parallel_minimum(blocks < 2 ? 2 : blocks, images < 1 ? 1 : images);
   int threads = parallel_threads();
@@ -186,24 +200,24 @@ int conv_direct_weight_gradient(real *dweight, real *dbias, const real *gradient
                  horizontal->size, 0, plan.padded.rows);
         vector_transpose_matrix(transposed, plan.outputs, gradient + (n * groups + group) * gradient_size, plan.places,
                                 geometry->outputs, plan.places);
+        const real *next = x + (n * groups + group + 1) * input_size;
+        struct conv_ahead ahead = {0};
+        if (n + 1 < images) {
+          conv_ahead_set(&ahead, 0, next, input_size, weight_tiles(&plan), false);
+          conv_ahead_set(&ahead, 1, gradient + (n * groups + group + 1) * gradient_size, gradient_size,
+                         weight_tiles(&plan), false);
+        }
         weight_image((vector *)(sums + block * block_size + group * group_size), (const vector *)transposed, padded,
-                     &plan);
+                     &plan, &ahead);
       }
   }
 
   int64_t pieces = (plan.taps + VECTOR_LANES - 1) / VECTOR_LANES;
-#pragma omp parallel for schedule(static) num_threads(threads) if (dweight && blocks * block_size > PARALLEL_THRESHOLD)
-  for (int64_t piece = 0; piece < (dweight ? groups * pieces : 0); piece++) {
+#pragma omp parallel for schedule(static) num_threads(threads) if (blocks * block_size > PARALLEL_THRESHOLD)
+  for (int64_t piece = 0; piece < groups * pieces; piece++) {
     int64_t group = piece / pieces, first = piece % pieces * VECTOR_LANES;
     weight_collect(dweight + group * geometry->outputs * plan.taps, sums + group * group_size, block_size, blocks,
                    &plan, first, parallel_minimum(first + VECTOR_LANES, plan.taps));
-  }
-  for (int64_t o = 0; dbias && o < groups * geometry->outputs; o++) {
-    const real *from =
-        sums + o / geometry->outputs * group_size + plan.padded_taps * plan.outputs + o % geometry->outputs;
-    real sum = 0;
-    for (int64_t block = 0; block < blocks; block++) sum += from[block * block_size];
-    dbias[o] = sum;
   }
   memory_release(scratch);
   memory_release(sums);

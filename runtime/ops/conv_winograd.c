@@ -466,9 +466,9 @@ int conv_winograd_data_gradient(real *dx, const real *gradient, const real *weig
   return winograd_apply(dx, &(struct conv_part){gradient, weight}, NULL, &plan);
 }
 
-/* ---- gradient of weight and bias ---- */
+/* ---- gradient of the weight ---- */
 
-/* Sums of one block: [pair][point][channel][PAIR], then those of the bias. */
+/* Sums of one block: [pair][point][channel][PAIR]. */
 static void weight_products(real *sums, const struct winograd *plan, const struct scratch *scratch, int vectors,
                             int64_t tiles) {
   for (int64_t point = 0; point < plan->points * plan->points; point++)
@@ -483,18 +483,14 @@ static void weight_products(real *sums, const struct winograd *plan, const struc
     }
 }
 
-/* The gradient of one vector of outputs, spread; its sum goes to the bias's. */
-static void spread_gradient(real *to, vector *bias, const struct winograd *plan, const struct scratch *scratch,
-                            const struct run *run, const real *gradient, int64_t outputs) {
+/* The gradient of one vector of outputs, spread. */
+static void spread_gradient(real *to, const struct winograd *plan, const struct scratch *scratch, const struct run *run,
+                            const real *gradient, int64_t outputs) {
   const struct spread spread = {plan->rows, plan->columns, 0,
                                 0,          TILE,          plan->points == 6 ? spread_gradient_6 : spread_gradient_8};
   int64_t first, last, area = plan->rows * plan->columns;
   spread_range(&first, &last, &spread, run);
   gather(scratch->planes, gradient + first * plan->columns, area, (last - first) * plan->columns, outputs);
-  vector sum[4] = {{0}, {0}, {0}, {0}};
-  const vector *values = (const vector *)scratch->planes;
-  for (int64_t place = 0; place < (last - first) * plan->columns; place++) sum[place % 4] += values[place];
-  *bias += (sum[0] + sum[1]) + (sum[2] + sum[3]);
   spread_run(to, plan->sums_point, PAIR, &spread, run, plan->tiles, first, last, scratch);
 }
 
@@ -503,7 +499,6 @@ static void weight_chunk(real *sums, const struct winograd *plan, const struct s
                          const real *x, int64_t group, int64_t start, int64_t end) {
   int64_t source = plan->channels * plan->height * plan->width, area = plan->rows * plan->columns;
   int64_t pair_size = plan->points * plan->points * plan->blocks * LANES * PAIR;
-  vector *bias = (vector *)(sums + plan->pairs * pair_size);
   struct run run;
   for (int64_t unit = start; unit < end; unit += run.rows) {
     run = winograd_run(plan, start, unit, end);
@@ -515,7 +510,7 @@ static void weight_chunk(real *sums, const struct winograd *plan, const struct s
       run = winograd_run(plan, start, unit, end);
       for (int v = 0; v < vectors; v++) {
         int64_t output = pair * PAIR + v * LANES;
-        spread_gradient(scratch->right + v * LANES, &bias[2 * pair + v], plan, scratch, &run,
+        spread_gradient(scratch->right + v * LANES, plan, scratch, &run,
                         gradient + ((run.image * plan->groups + group) * plan->outputs + output) * area,
                         parallel_minimum(LANES, plan->outputs - output));
       }
@@ -548,13 +543,13 @@ static void weight_collect(real *dweight, const struct winograd *plan, const rea
   }
 }
 
-int conv_winograd_weight_gradient(real *dweight, real *dbias, const real *gradient, const real *x,
+int conv_winograd_weight_gradient(real *dweight, const real *gradient, const real *x,
                                   const struct conv_geometry *geometry) {
   struct winograd plan = winograd_plan(geometry, false, 1);
   winograd_chunk(&plan);
   int threads = parallel_threads();
   int64_t units = plan.images * plan.tile_rows, points = plan.points * plan.points, groups = plan.groups;
-  int64_t group_size = plan.pairs * (points * plan.blocks * LANES + 1) * PAIR, block_size = groups * group_size;
+  int64_t group_size = plan.pairs * points * plan.blocks * LANES * PAIR, block_size = groups * group_size;
   int64_t blocks = parallel_minimum(MOST_BLOCKS, MOST_SUMS / (block_size * (int64_t)sizeof(real)));
   blocks = parallel_minimum(blocks, units * plan.tiles / BLOCK_TILES);
   blocks = parallel_minimum(at_least(blocks, 2), units);
@@ -582,17 +577,11 @@ int conv_winograd_weight_gradient(real *dweight, real *dbias, const real *gradie
     }
     int64_t vectors = divide_up(plan.outputs, LANES);
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < (dweight ? groups * plan.channels * vectors : 0); item++) {
+    for (int64_t item = 0; item < groups * plan.channels * vectors; item++) {
       int64_t group = item / vectors / plan.channels, channel = item / vectors % plan.channels;
       weight_collect(dweight + group * plan.weight_group, &plan, sums + group * group_size, block_size, blocks, channel,
                      item % vectors);
     }
-  }
-  for (int64_t o = 0; dbias && o < groups * plan.outputs; o++) {
-    const real *from = sums + (o / plan.outputs + 1) * group_size - plan.pairs * PAIR + o % plan.outputs;
-    real sum = 0;
-    for (int64_t block = 0; block < blocks; block++) sum += from[block * block_size];
-    dbias[o] = sum;
   }
   memory_release(memory);
   memory_release(sums);

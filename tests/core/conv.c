@@ -1,4 +1,4 @@
-/* Convolution: forward, the gradients of data, weight and bias, and patches against plain loops, over many drawn
+/* Convolution: forward, the gradients of data and weight, and patches against plain loops, over many drawn
    geometries (strides, padding, dilation, groups, sizes about those of vectors); and the same bits for any number of
    threads. */
 #include <math.h>
@@ -62,14 +62,13 @@ static int64_t weight_count(const struct conv_geometry *geometry) {
 }
 
 /* What each product of the sum gives to the gradients; scale: the same with sizes. */
-static void naive_gradients(double *dx, double *dweight, double *dbias, const real *gradient, const real *x,
-                            const real *weight, const struct conv_geometry *geometry) {
+static void naive_gradients(double *dx, double *dweight, const real *gradient, const real *x, const real *weight,
+                            const struct conv_geometry *geometry) {
   const struct conv_axis *y = &geometry->y, *z = &geometry->x;
   int64_t channels = geometry->channels, outputs = geometry->groups * geometry->outputs;
   for (int64_t at = 0; at < output_count(geometry); at++) {
     int64_t j = at % z->places, i = at / z->places % y->places, o = at / z->places / y->places % outputs;
     int64_t image = at / z->places / y->places / outputs, group = o / geometry->outputs;
-    dbias[o] += (double)gradient[at];
     for (int64_t tap = 0; tap < channels * y->kernel * z->kernel; tap++) {
       int64_t c = tap / (y->kernel * z->kernel), ky = tap / z->kernel % y->kernel, kx = tap % z->kernel;
       int64_t from_y = i * y->stride - y->padding + ky * y->dilation;
@@ -106,8 +105,7 @@ struct kernels {
   int (*forward)(real *output, const struct conv_part *part, int parts, const real *bias,
                  const struct conv_geometry *geometry);
   int (*data_gradient)(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry);
-  int (*weight_gradient)(real *dweight, real *dbias, const real *gradient, const real *x,
-                         const struct conv_geometry *geometry);
+  int (*weight_gradient)(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry);
 };
 
 static const struct kernels best = {"", conv_forward, conv_data_gradient, conv_weight_gradient};
@@ -118,16 +116,16 @@ static const struct kernels winograd = {"Winograd ", conv_winograd_forward, conv
 
 /* Everything that a set of kernels makes of the same inputs. */
 struct results {
-  real *output, *both, *dx, *dweight, *dbias; /* both: x * weight + other * other_weight + bias */
+  real *output, *both, *dx, *dweight; /* both: x * weight + other * other_weight + bias */
 };
 
 static struct results new_results(const struct conv_geometry *geometry) {
   return (struct results){filled(output_count(geometry)), filled(output_count(geometry)), filled(input_count(geometry)),
-                          filled(weight_count(geometry)), filled(geometry->groups * geometry->outputs)};
+                          filled(weight_count(geometry))};
 }
 
 static void release_results(struct results *results) {
-  real *buffers[] = {results->output, results->both, results->dx, results->dweight, results->dbias};
+  real *buffers[] = {results->output, results->both, results->dx, results->dweight};
   for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) memory_release(buffers[i]);
 }
 
@@ -136,7 +134,7 @@ static bool run_kernels(struct results *to, const struct kernels *kernels, const
   return kernels->forward(to->output, part, 1, bias, geometry) == 0 &&
          kernels->forward(to->both, part, 2, bias, geometry) == 0 &&
          kernels->data_gradient(to->dx, gradient, part[0].weight, geometry) == 0 &&
-         kernels->weight_gradient(to->dweight, to->dbias, gradient, part[0].x, geometry) == 0;
+         kernels->weight_gradient(to->dweight, gradient, part[0].x, geometry) == 0;
 }
 
 /* allowed: the largest difference over the largest value, in float. */
@@ -147,11 +145,11 @@ static void check_geometry(const struct conv_geometry *geometry, const struct ke
   const struct conv_part part[2] = {{filled(inputs), filled(weights)}, {filled(inputs), filled(weights)}};
   real *bias = filled(outputs), *gradient = filled(count), *naive = filled(count), *other = filled(count);
   struct results here = new_results(geometry), again = new_results(geometry);
-  double *dx = zeros(inputs), *dweight = zeros(weights), *dbias = zeros(outputs);
+  double *dx = zeros(inputs), *dweight = zeros(weights);
 
   conv_naive_forward(naive, part[0].x, part[0].weight, bias, geometry);
   conv_naive_forward(other, part[1].x, part[1].weight, NULL, geometry);
-  naive_gradients(dx, dweight, dbias, gradient, part[0].x, part[0].weight, geometry);
+  naive_gradients(dx, dweight, gradient, part[0].x, part[0].weight, geometry);
   double *output = widened(naive, count), *both = widened(naive, count);
   for (int64_t i = 0; i < count; i++) both[i] += (double)other[i];
   if (CHECK_IS_DOUBLE) allowed = 1e-12;
@@ -162,8 +160,7 @@ static void check_geometry(const struct conv_geometry *geometry, const struct ke
   } result[] = {{"forward", difference(here.output, output, count)},
                 {"sum of two", difference(here.both, both, count)},
                 {"gradient of data", difference(here.dx, dx, inputs)},
-                {"gradient of weight", difference(here.dweight, dweight, weights)},
-                {"gradient of bias", difference(here.dbias, dbias, outputs)}};
+                {"gradient of weight", difference(here.dweight, dweight, weights)}};
   for (size_t i = 0; i < sizeof result / sizeof result[0]; i++)
     CHECK(ran && result[i].difference <= allowed, "drawn geometry %d: %s%s off by %g", number, kernels->name,
           result[i].name, result[i].difference);
@@ -190,7 +187,6 @@ static void check_geometry(const struct conv_geometry *geometry, const struct ke
                      other,
                      dx,
                      dweight,
-                     dbias,
                      output,
                      both};
   for (size_t i = 0; i < sizeof buffers / sizeof buffers[0]; i++) memory_release(buffers[i]);
