@@ -2,7 +2,8 @@
 #include "../base/parallel.h"
 #include "gemm.h"
 
-void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real *c, int64_t ldc) {
+void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
+                 int64_t ldc) {
   const struct gemm_product product = {.transpose_a = transpose,
                                        .transpose_b = !transpose,
                                        .m = n,
@@ -13,6 +14,7 @@ void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a
                                        .lda = lda,
                                        .b = a,
                                        .ldb = lda,
+                                       .beta = beta,
                                        .c = c,
                                        .ldc = ldc,
                                        .lower = true};
@@ -24,6 +26,6 @@ void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a
     int64_t start = (blocks - 1 - i) * block; /* the longest rows first */
     int64_t size = parallel_minimum(block, n - start);
     const real *rows = a + (transpose ? start : start * lda);
-    matmul_gemm(transpose, !transpose, size, start + size, k, alpha, rows, lda, a, lda, 0, c + start * ldc, ldc);
+    matmul_gemm(transpose, !transpose, size, start + size, k, alpha, rows, lda, a, lda, beta, c + start * ldc, ldc);
   }
 }

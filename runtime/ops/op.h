@@ -180,10 +180,21 @@ int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, i
 /* ---- solve.c ---- */
 /* b (n×m) := (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n), as linalg_cholesky_solve. */
 int matmul_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m);
+/* The same where every row of b is a right-hand side (rows × n, ldb apart): b := b (L Lᵀ)⁻¹. The first `zeros` entries
+   of all of them are known to be zero. */
+void matmul_cholesky_solve_rows(const real *factor, int64_t n, real *b, int64_t ldb, int64_t rows, int64_t zeros);
+/* b := b L⁻ᵀ, L the lower triangle of factor (n×n, its rows stride apart). */
+void matmul_lower_solve_rows(const real *factor, int64_t n, int64_t stride, real *b, int64_t ldb, int64_t rows);
+
+/* ---- cholesky.c ---- */
+/* The lower triangle of a (n×n) becomes its Cholesky factor; false when it has none. What lies above the diagonal is
+   spoilt. */
+bool matmul_cholesky(real *a, int64_t n);
 
 /* ---- gram.c ---- */
-/* Lower triangle of c (n×n) = alpha · A Aᵀ, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the diagonal
-   within a block of rows is written too. */
-void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real *c, int64_t ldc);
+/* Lower triangle of c (n×n) = alpha · A Aᵀ + beta · c, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the
+   diagonal within a block of rows is written too. */
+void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
+                 int64_t ldc);
 
 #endif

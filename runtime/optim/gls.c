@@ -42,6 +42,8 @@ void gls_delete(struct gls *gls) {
     tensor_release(gls->layer[i].covariance);
     tensor_release(gls->layer[i].cholesky);
     tensor_release(gls->layer[i].window);
+    tensor_release(gls->layer[i].gram);
+    tensor_release(gls->layer[i].gram_window);
     tensor_release(gls->layer[i].basis);
     tensor_release(gls->layer[i].second);
   }
@@ -113,7 +115,7 @@ static struct tensor *leaf_tangent(void *context, const struct tensor *leaf) {
   return NULL;
 }
 
-/* A U of a dual layer that one node used, in the output's shape; kept in the layer's tangent slot. */
+/* A U of a layer that one node used, where it is known, in the output's shape; kept in the layer's tangent slot. */
 static struct tensor *affine_tangent(void *context, const struct node *node) {
   struct step *step = context;
   if (step->momentum_pass) return NULL;
@@ -122,7 +124,7 @@ static struct tensor *affine_tangent(void *context, const struct node *node) {
     if (system->u || !system->product || node->call.input[1] != system->weight) continue;
     if (system->batch_rows != tensor_count(node->call.output) / (system->outputs ? system->outputs : 1)) continue;
     tensor_release(step->tangent[2 * i]);
-    int64_t before = system->rows - system->batch_rows; /* of a window: the batch's rows are the last */
+    int64_t before = system->product->shape.size[0] - system->batch_rows; /* of a window: the batch's are the last */
     struct tensor *batch = tensor_narrow(system->product, 0, before, system->batch_rows, 1);
     step->tangent[2 * i] = batch ? tensor_view_shape(batch, &node->call.output->shape) : NULL;
     tensor_release(batch);
@@ -311,16 +313,10 @@ static int blend(struct gls_system *system, double keep, double scale) {
                         shape_text(&(*velocity)->shape), (long long)system->extended, (long long)system->outputs);
   real *v = tensor_real(*velocity);
   int64_t d = system->inputs, m = system->outputs;
-  if (system->u) {
+  if (system->u)
     vector_combine(v, (real)keep, tensor_real(system->u), (real)scale, system->extended * m);
-    return STATUS_OK;
-  }
-  matmul_gemm(true, false, d, m, system->rows, (real)scale, tensor_real(system->a), d, tensor_real(system->alpha), m,
-              (real)keep, v, m);
-  if (!system->bias) return STATUS_OK;
-  real *last = v + d * m;
-  for (int64_t j = 0; j < m; j++) last[j] *= (real)keep;
-  layer_add_rows(last, scale, system->alpha);
+  else
+    layer_add_direction(system, scale, keep, v, system->bias ? v + d * m : NULL);
   return STATUS_OK;
 }
 
@@ -386,11 +382,23 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
   return STATUS_OK;
 }
 
-static int factorise_all(struct step *step) {
-  int failures = 0;
-#pragma omp parallel for schedule(dynamic) reduction(+ : failures) if (step->count > 1)
-  for (int i = 0; i < step->count; i++) failures += layer_factorise(&step->system[i]) != STATUS_OK;
-  return failures ? status_error("gls: LAPACK refused the Cholesky factorisation of %d layers", failures) : STATUS_OK;
+/* Large factorisations in turn, with all threads; small ones side by side, a thread each. */
+static void factorise_all(struct step *step) {
+  enum { ALONE_LEAST = 768 };
+  int small = 0;
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    if (!system->stale) continue;
+    bool alone = system->matrix->shape.size[0] >= ALONE_LEAST;
+    if (alone) layer_factorise(system);
+    small += !alone;
+  }
+  if (small == 0) return;
+#pragma omp parallel for schedule(dynamic)
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    if (system->stale && system->matrix->shape.size[0] < ALONE_LEAST) layer_factorise(system);
+  }
 }
 
 static int solve_all(struct gls *gls, struct step *step, struct tensor *const *parameter,
@@ -408,7 +416,8 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
                                       : scales_solve(system, damping, samples)));
   }
   profile_begin("optimizer", "factorisations");
-  STATUS_TRY(profile_ended(factorise_all(step)));
+  factorise_all(step);
+  profile_end();
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     bool layer = system->kind == SYSTEM_LAYER;

@@ -1,4 +1,13 @@
-/* Layer: the dual and the primal system of one affine layer. */
+/* Layer: the dual and the primal system of one affine layer, and three ways from it to the direction. With n rows in
+   the batch, r in A (those of the batch or of a window), d inputs and m outputs; flops beyond the weights' gradient's
+   own 2ndm, which the last product of each stands for, or costs:
+
+   dual      K = AAᵀ/n, α = (K + λI)⁻¹ G, U = Aᵀα:            r²d for K, r³/3, 2r²m,              2rdm
+   primal    S = AᵀA/n, U = (S + λI)⁻¹ (AᵀG):                 rd² for S, d³/3, 2d²m,              2ndm
+   by rows   Y = A (S + λI)⁻¹ of the batch's rows, U = Yᵀ G:  rd² for S, d³/3, 2d²n, 2n²(d + m),  2ndm
+     from K of a window (window.c):                           2nrd for K, r³/3, r²n, 2nrd, 2n²m,  2ndm
+
+   Dual and by rows U stays a product of factors, which is formed in the weights. */
 #include "layer.h"
 
 #include <math.h>
@@ -14,8 +23,8 @@ enum { CHOLESKY_TRIES = 12 };
 static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
 
 void layer_close(struct gls_system *system) {
-  struct tensor **owned[] = {&system->a,        &system->g, &system->alpha,  &system->product,
-                             &system->gradient, &system->u, &system->matrix, &system->factor};
+  struct tensor **owned[] = {&system->a, &system->g,      &system->alpha,  &system->product, &system->gradient,
+                             &system->u, &system->matrix, &system->factor, &system->y};
   for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
     tensor_release(*owned[i]);
     *owned[i] = NULL;
@@ -160,24 +169,29 @@ static double trace_of(const real *a, int64_t n) {
   return sum;
 }
 
+/* Lower triangle of to = scale · (from + more), n × n. */
+static void copy_lower(real *to, const real *from, int64_t n, real scale, real more) {
+#pragma omp parallel for schedule(dynamic, 32) if (!omp_in_parallel() && n * n > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j <= i; j++) to[i * n + j] = scale * (from[i * n + j] + more);
+}
+
 /* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. */
-int layer_factorise(struct gls_system *system) {
-  if (!system->stale) return STATUS_OK;
+void layer_factorise(struct gls_system *system) {
   int64_t n = system->matrix->shape.size[0];
   real *out = tensor_real(system->factor);
   system->failed = true;
-  if (!isfinite(system->lambda)) return STATUS_OK;
+  if (!isfinite(system->lambda)) return;
   if (!(system->lambda > 0)) system->lambda = 1e-30; /* A is zero: any damping gives U = 0 */
   for (int attempt = 0; attempt < CHOLESKY_TRIES && system->failed; attempt++) {
     if (attempt > 0) {
       system->lambda *= 10;
       system->retries++;
     }
-    memcpy(out, tensor_real(system->matrix), (size_t)(n * n) * sizeof(real));
+    copy_lower(out, tensor_real(system->matrix), n, 1, 0);
     for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)system->lambda;
-    STATUS_TRY(linalg_cholesky(out, n, &system->failed));
+    system->failed = !matmul_cholesky(out, n);
   }
-  return STATUS_OK;
 }
 
 static double dot(const struct tensor *a, const struct tensor *b) {
@@ -190,24 +204,29 @@ static struct tensor *dual_matrix(const struct gls_system *system) {
   struct tensor *k = matrix(rows, rows);
   if (!k) return NULL;
   real *value = tensor_real(k), scale = (real)(1 / system->samples);
-  matmul_gram(false, rows, system->inputs, scale, tensor_real(system->a), system->inputs, value, rows);
+  const struct gls_layer *layer = system->layer;
+  if (layer->window && layer->window == system->a && layer->gram_window == system->a) {
+    copy_lower(value, tensor_real(layer->gram), rows, scale, system->bias ? 1 : 0);
+    return k;
+  }
+  matmul_gram(false, rows, system->inputs, scale, tensor_real(system->a), system->inputs, 0, value, rows);
   if (system->bias)
     for (int64_t i = 0; i < rows; i++)
       for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
   return k;
 }
 
-/* ‖AᵀG‖² = n ⟨G, K G⟩ */
-static int dual_gradient_square(struct gls_system *system) {
-  int64_t rows = system->rows, columns = system->outputs;
+/* ⟨G, K G⟩ for K (n × n) of which the lower triangle is there; the upper one is filled in. */
+static int quadratic_form(struct tensor *k, const struct tensor *g, double *form) {
+  int64_t rows = g->shape.size[0], columns = g->shape.size[1];
   struct tensor *product = matrix(rows, columns);
   if (!product) return STATUS_ERROR;
-  real *value = tensor_real(system->matrix);
+  real *value = tensor_real(k);
   for (int64_t i = 0; i < rows; i++)
     for (int64_t j = i + 1; j < rows; j++) value[i * rows + j] = value[j * rows + i];
-  matmul_gemm(false, false, rows, columns, rows, 1, value, rows, tensor_real(system->g), columns, 0,
-              tensor_real(product), columns);
-  system->gradient_square = system->samples * dot(system->g, product);
+  matmul_gemm(false, false, rows, columns, rows, 1, value, rows, tensor_real(g), columns, 0, tensor_real(product),
+              columns);
+  *form = dot(g, product);
   tensor_release(product);
   return STATUS_OK;
 }
@@ -248,25 +267,38 @@ static int solve_dual(struct gls_system *system, const struct gls_options *optio
       matmul_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->alpha), system->outputs));
   dual_products(system);
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
-  return options->graft == GRAFT_SGD ? dual_gradient_square(system) : STATUS_OK;
+  if (options->graft == GRAFT_SGD) { /* ‖AᵀG‖² = n ⟨G, K G⟩ */
+    STATUS_TRY(quadratic_form(system->matrix, system->g, &system->gradient_square));
+    system->gradient_square *= system->samples;
+  }
+  return STATUS_OK;
 }
 
-/* S = scale · [A 1]ᵀ[A 1] / n, lower triangle. */
-static struct tensor *primal_matrix(const struct gls_system *system, double scale) {
-  int64_t rows = system->a->shape.size[0], d = system->inputs, size = system->extended;
-  struct tensor *s = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {size, size}});
-  if (!s) return NULL;
-  real *value = tensor_real(s), factor = (real)(scale / system->samples);
-  const real *a = tensor_real(system->a);
-  matmul_gram(true, d, rows, factor, a, d, value, size);
-  if (system->bias) {
-    real *last = value + d * size;
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = 0; j < d; j++) last[j] += a[i * d + j];
-    for (int64_t j = 0; j < d; j++) last[j] *= factor;
-    last[d] = (real)rows * factor;
+/* to (m) += scale · Σ of x's rows (rows × m), with weights stride apart, or 1. */
+static void add_rows(real *to, double scale, const struct tensor *x, const real *weight, int64_t stride) {
+  enum { PIECE = 256 };
+  int64_t rows = x->shape.size[0], m = x->shape.size[1];
+  const real *value = tensor_real(x);
+#pragma omp parallel for schedule(static) if (rows * m > PARALLEL_THRESHOLD)
+  for (int64_t start = 0; start < m; start += PIECE) {
+    int64_t count = parallel_minimum(PIECE, m - start);
+    for (int64_t i = 0; i < rows; i++) {
+      real times = (real)scale * (weight ? weight[i * stride] : 1);
+      for (int64_t j = 0; j < count; j++) to[start + j] += times * value[i * m + start + j];
+    }
   }
-  return s;
+}
+
+/* s := keep · s + take · scale · [A 1]ᵀ[A 1] / n, lower triangle. */
+static void add_statistics(struct tensor *s, double keep, double take, const struct gls_system *system, double scale) {
+  int64_t rows = system->a->shape.size[0], d = system->inputs, size = system->extended;
+  real *value = tensor_real(s), factor = (real)(take * scale / system->samples);
+  matmul_gram(true, d, rows, factor, tensor_real(system->a), d, (real)keep, value, size);
+  if (!system->bias) return;
+  real *last = value + d * size;
+  for (int64_t j = 0; j < size; j++) last[j] *= (real)keep;
+  add_rows(last, (double)factor, system->a, NULL, 0);
+  last[d] += (real)rows * factor;
 }
 
 int layer_form_gradient(struct gls_system *system) {
@@ -297,37 +329,39 @@ int layer_form_gradient(struct gls_system *system) {
   return STATUS_OK;
 }
 
-/* *covariance := its average with s after so many updates; it starts as a plain mean, so that it needs no correction. */
-static void average(struct tensor **covariance, struct tensor *s, int64_t updates, double decay) {
-  double t = (double)updates, keep = t / (t + 1) < decay ? t / (t + 1) : decay;
-  if (!isfinite(trace_of(tensor_real(s), s->shape.size[0]))) return; /* a batch with NaN leaves it as it is */
-  if (*covariance)
-    vector_combine(tensor_real(*covariance), (real)keep, tensor_real(s), (real)(1 - keep), tensor_count(s));
-  else
-    *covariance = tensor_retain(s);
-}
-
-/* S, averaged over steps where the statistics move. */
+/* S, averaged over steps where the statistics move: a plain mean at first, so that it needs no correction. A batch whose
+   inputs are not finite leaves the average as it is. */
 static int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
-  system->matrix = primal_matrix(system, scale);
+  bool averaged = options->statistics == STATISTICS_MOVING || options->adaptive;
+  if (averaged && !isfinite(dot(system->a, system->a))) {
+    if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
+    averaged = false;
+  }
+  if (system->matrix) return STATUS_OK;
+  bool first = !averaged || !layer->covariance;
+  system->matrix = first ? tensor_zeros(TYPE_REAL, &(struct shape){2, {system->extended, system->extended}})
+                         : tensor_retain(layer->covariance);
   if (!system->matrix) return STATUS_ERROR;
-  if (options->statistics != STATISTICS_MOVING && !options->adaptive) return STATUS_OK;
-  average(&layer->covariance, system->matrix, layer->updates, options->decay);
-  if (!layer->covariance) return STATUS_OK;
-  tensor_release(system->matrix);
-  system->matrix = tensor_retain(layer->covariance);
+  double t = (double)layer->updates, keep = first ? 0 : fmin(t / (t + 1), options->decay);
+  add_statistics(system->matrix, keep, 1 - keep, system, scale);
+  if (averaged && first) layer->covariance = tensor_retain(system->matrix);
   return STATUS_OK;
+}
+
+/* Where statistics move the factor serves the steps to come. */
+static void keep_factor(struct gls_system *system, const struct gls_options *options) {
+  struct gls_layer *layer = system->layer;
+  if (options->statistics != STATISTICS_MOVING || !system->stale) return;
+  tensor_release(layer->cholesky);
+  layer->cholesky = tensor_retain(system->factor);
 }
 
 /* U and its products. */
 static int solve_primal(struct gls_system *system, const struct gls_options *options) {
   struct gls_layer *layer = system->layer;
   bool moving = options->statistics == STATISTICS_MOVING;
-  if (moving && system->stale) {
-    tensor_release(layer->cholesky);
-    layer->cholesky = tensor_retain(system->factor);
-  }
+  keep_factor(system, options);
   STATUS_TRY(layer_form_gradient(system));
   const struct tensor *from = system->gradient;
   system->gradient_square = dot(system->gradient, system->gradient);
@@ -349,13 +383,97 @@ static int solve_primal(struct gls_system *system, const struct gls_options *opt
   return STATUS_OK;
 }
 
+/* Y, and effect (n × n) = [A 1] Yᵀ, which G is multiplied with to give A U. */
+static void rows_from_primal(struct gls_system *system, real *effect) {
+  int64_t n = system->batch_rows, d = system->inputs, e = system->extended;
+  const real *a = tensor_real(system->a) + (system->a->shape.size[0] - n) * d;
+  real *y = tensor_real(system->y);
+  for (int64_t i = 0; i < n; i++) {
+    memcpy(y + i * e, a + i * d, (size_t)d * sizeof(real));
+    if (e > d) y[i * e + d] = 1;
+  }
+  matmul_cholesky_solve_rows(tensor_real(system->factor), e, y, e, n, 0);
+  matmul_gemm(false, true, n, n, d, 1, a, d, y, e, 0, effect, n);
+  for (int64_t i = 0; i < n && e > d; i++)
+    for (int64_t j = 0; j < n; j++) effect[i * n + j] += y[j * e + d];
+}
+
+/* The same from K of a window: Z, then Y = Zᵀ W; A Yᵀ = n (1 − λ Z) in the batch's rows. */
+static int rows_from_window(struct gls_system *system, real *effect) {
+  int64_t n = system->batch_rows, r = system->rows, d = system->inputs, e = system->extended;
+  struct tensor *solved = tensor_zeros(TYPE_REAL, &(struct shape){2, {n, r}});
+  if (!solved) return STATUS_ERROR;
+  real *z = tensor_real(solved), *y = tensor_real(system->y);
+  for (int64_t i = 0; i < n; i++) z[i * r + r - n + i] = 1;
+  matmul_cholesky_solve_rows(tensor_real(system->factor), r, z, r, n, r - n);
+  matmul_gemm(false, false, n, d, r, 1, z, r, tensor_real(system->a), d, 0, y, e);
+  for (int64_t i = 0; i < n && e > d; i++) {
+    real sum = 0;
+    for (int64_t k = 0; k < r; k++) sum += z[i * r + k];
+    y[i * e + d] = sum;
+  }
+  for (int64_t i = 0; i < n; i++)
+    for (int64_t j = 0; j < n; j++)
+      effect[i * n + j] = (real)(system->samples * ((i == j) - system->lambda * (double)z[i * r + r - n + j]));
+  tensor_release(solved);
+  return STATUS_OK;
+}
+
+/* ‖Xᵀ G‖² = ⟨G, X Xᵀ G⟩ for rows X (n × columns), ones beside them or not. */
+static int product_square(const struct gls_system *system, const real *x, int64_t columns, bool ones, double *square) {
+  int64_t n = system->batch_rows;
+  struct tensor *gram = matrix(n, n);
+  if (!gram) return STATUS_ERROR;
+  matmul_gram(false, n, columns, 1, x, columns, 0, tensor_real(gram), n);
+  if (ones) copy_lower(tensor_real(gram), tensor_real(gram), n, 1, 1);
+  int status = quadratic_form(gram, system->g, square);
+  tensor_release(gram);
+  return status;
+}
+
+/* Y, A U and its products. */
+static int solve_by_rows(struct gls_system *system, const struct gls_options *options) {
+  int64_t n = system->batch_rows, m = system->outputs;
+  keep_factor(system, options);
+  struct tensor *effect = matrix(n, n);
+  system->y = matrix(n, system->extended);
+  system->product = matrix(n, m);
+  int status = effect && system->y && system->product ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK && system->dual)
+    status = rows_from_window(system, tensor_real(effect));
+  else if (status == STATUS_OK)
+    rows_from_primal(system, tensor_real(effect));
+  if (status == STATUS_OK)
+    matmul_gemm(false, false, n, m, n, 1, tensor_real(effect), n, tensor_real(system->g), m, 0,
+                tensor_real(system->product), m);
+  tensor_release(effect);
+  STATUS_TRY(status);
+  system->gradient_dot_u = dot(system->g, system->product);
+  if (options->graft != GRAFT_NONE) { /* the lengths are of no use else */
+    const real *a = tensor_real(system->a) + (system->a->shape.size[0] - n) * system->inputs;
+    STATUS_TRY(product_square(system, tensor_real(system->y), system->extended, false, &system->u_square));
+    STATUS_TRY(product_square(system, a, system->inputs, system->bias, &system->gradient_square));
+  }
+  system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
+  return STATUS_OK;
+}
+
+/* Whether Y is less work than what else would be done with these factors. */
+static bool rows_are_less(const struct gls_system *system) {
+  double n = (double)system->batch_rows, r = (double)system->rows, d = (double)system->inputs;
+  double m = (double)system->outputs;
+  if (!system->dual) return n < m;
+  return n * (r * r + 2 * r * d + 2 * n * m + 2 * d * m) < m * (2 * r * r + 2 * r * d);
+}
+
 /* SGD's direction on this layer, on the scale of a direction damped by the mean eigenvalue. */
 static int fall_back(struct gls_system *system, struct gls_report *report) {
   report->direction_fallbacks++;
-  tensor_release(system->alpha);
-  tensor_release(system->product);
-  tensor_release(system->u);
-  system->alpha = system->product = system->u = NULL;
+  struct tensor **parts[] = {&system->alpha, &system->product, &system->u, &system->y};
+  for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+    tensor_release(*parts[i]);
+    *parts[i] = NULL;
+  }
   STATUS_TRY(layer_form_gradient(system));
   double square = dot(system->a, system->a) / system->samples;
   double mean = square / (double)(system->extended > 0 ? system->extended : 1);
@@ -400,8 +518,12 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
     whole = false;
   }
   bool wide = !moving && system->rows <= system->extended;
-  system->dual = wide && whole && !system->weight->gradient->dense && all_direct(system);
+  bool factors_alone = whole && !system->weight->gradient->dense && all_direct(system);
+  system->dual = wide && factors_alone;
   system->woodbury = wide && !system->dual && (options->statistics == STATISTICS_WINDOW || !whole);
+  /* the momentum of moving statistics is on the gradient */
+  system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system);
+  if (system->dual && !system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
   if (system->dual || system->woodbury) {
     system->matrix = dual_matrix(system);
     if (!system->matrix) return STATUS_ERROR;
@@ -423,38 +545,31 @@ int layer_solve(struct gls_system *system, const struct gls_options *options, st
   if (options->adaptive)
     STATUS_TRY(adaptive_solve(system, options));
   else if (!system->failed)
-    STATUS_TRY(system->dual ? solve_dual(system, options) : solve_primal(system, options));
+    STATUS_TRY(system->by_rows ? solve_by_rows(system, options)
+               : system->dual  ? solve_dual(system, options)
+                               : solve_primal(system, options));
   return system->failed ? fall_back(system, report) : STATUS_OK;
 }
 
 /* ---- using the direction ---- */
 
-void layer_add_rows(real *to, double scale, const struct tensor *x) {
-  enum { PIECE = 256 };
-  int64_t rows = x->shape.size[0], m = x->shape.size[1];
-  const real *value = tensor_real(x);
-#pragma omp parallel for schedule(static) if (rows * m > PARALLEL_THRESHOLD)
-  for (int64_t start = 0; start < m; start += PIECE) {
-    int64_t count = parallel_minimum(PIECE, m - start);
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = 0; j < count; j++) to[start + j] += (real)scale * value[i * m + start + j];
-  }
-}
-
-/* out (extended × m) = beta · out + scale · [Aᵀα; 1ᵀα] */
-static void dual_product(const struct gls_system *system, double scale, real *weight, real *bias) {
-  int64_t d = system->inputs, m = system->outputs;
-  matmul_gemm(true, false, d, m, system->rows, (real)scale, tensor_real(system->a), d, tensor_real(system->alpha), m, 1,
-              weight, m);
-  if (bias) layer_add_rows(bias, scale, system->alpha);
+void layer_add_direction(const struct gls_system *system, double scale, double keep, real *weight, real *bias) {
+  int64_t d = system->inputs, m = system->outputs, step = system->y ? system->extended : d;
+  const struct tensor *left = system->y ? system->y : system->a, *right = system->y ? system->g : system->alpha;
+  matmul_gemm(true, false, d, m, right->shape.size[0], (real)scale, tensor_real(left), step, tensor_real(right), m,
+              (real)keep, weight, m);
+  if (!bias) return;
+  for (int64_t j = 0; j < m; j++) bias[j] = keep == 0 ? 0 : (real)keep * bias[j];
+  add_rows(bias, scale, right, system->y ? tensor_real(left) + d : NULL, step);
 }
 
 int layer_form_direction(struct gls_system *system) {
   if (system->u) return STATUS_OK;
-  system->u = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {system->extended, system->outputs}});
-  if (!system->u) return STATUS_ERROR;
-  real *u = tensor_real(system->u);
-  dual_product(system, 1, u, system->bias ? u + system->inputs * system->outputs : NULL);
+  struct tensor *direction = matrix(system->extended, system->outputs);
+  if (!direction) return STATUS_ERROR;
+  real *u = tensor_real(direction);
+  layer_add_direction(system, 1, 0, u, system->bias ? u + system->inputs * system->outputs : NULL);
+  system->u = direction;
   return STATUS_OK;
 }
 
@@ -465,7 +580,7 @@ int layer_apply(struct gls_system *system, double step, double keep) {
   int status = STATUS_OK;
   if (keep != 1) vector_combine(w, (real)keep, w, 0, d * m);
   if (!system->u) {
-    dual_product(system, -step, w, b);
+    layer_add_direction(system, -step, 1, w, b);
   } else if (weight->shape.rank <= 2) {
     vector_combine(w, 1, tensor_real(system->u), (real)-step, d * m);
     if (b) vector_combine(b, 1, tensor_real(system->u) + d * m, (real)-step, m);

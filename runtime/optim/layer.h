@@ -17,6 +17,7 @@ struct gls_system {
   double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
   bool dual;
+  bool by_rows;                   /* U = Yᵀ G, G the batch's alone */
   bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
   struct tensor *matrix, *factor; /* K or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
@@ -24,9 +25,10 @@ struct gls_system {
   int64_t retries;
   struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m); of a window the batch's rows come last */
   struct tensor *alpha;    /* dual: (K + λI)⁻¹ G */
-  struct tensor *product;  /* dual: A U = n (G − λ α) */
+  struct tensor *y;        /* by rows: [A 1] (S + λI)⁻¹, A of the batch; batch_rows × extended */
+  struct tensor *product;  /* dual, by rows: A U */
   struct tensor *gradient; /* [AᵀG; 1ᵀG], extended × m, where it was needed */
-  struct tensor *u;        /* the direction, extended × m; NULL while dual and not asked for */
+  struct tensor *u;        /* the direction, extended × m; NULL while it is a product and not asked for */
   double gradient_dot_u, u_square, gradient_square; /* ⟨g, U⟩, ‖U‖², ‖g‖² */
   double step;                                      /* this layer's η, set by gls.c */
 };
@@ -35,19 +37,19 @@ struct gls_system {
    parameters and serves this weight's uses alone is stepped with it. */
 int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
                bool *is_layer);
-/* The direction in three steps, so that the factorisations of all layers, each too small for several threads, run side
-   by side: the matrix K or S; its factor (safe to call for several layers at once); U and its products. damping is ρ
-   with all that guards have put on it. */
+/* The direction in three steps, so that the factorisations of all layers, most too small for several threads, run side
+   by side: the matrix K or S; its factor where it is stale (safe to call for several layers at once); U and its
+   products. damping is ρ with all that guards have put on it. */
 int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples);
-int layer_factorise(struct gls_system *system);
+void layer_factorise(struct gls_system *system);
 int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report);
-/* Makes u (from α), and gradient. */
+/* Makes u (from its factors), and gradient. */
 int layer_form_direction(struct gls_system *system);
 int layer_form_gradient(struct gls_system *system);
 /* w = keep · w − step · U, bias too (without decay). */
 int layer_apply(struct gls_system *system, double step, double keep);
-/* to (m) += scale · Σ of x's rows (rows × m). */
-void layer_add_rows(real *to, double scale, const struct tensor *x);
+/* The same from U's factors (while u is NULL) into weight (d × m) and bias (m, or NULL): keep · itself + scale · U. */
+void layer_add_direction(const struct gls_system *system, double scale, double keep, real *weight, real *bias);
 void layer_close(struct gls_system *system);
 
 /* ---- adaptive.c ---- */
@@ -64,9 +66,11 @@ bool scales_open(struct gls_system *system, struct tensor *weight, struct tensor
 int scales_solve(struct gls_system *system, double damping, double samples);
 
 /* ---- window.c ---- */
-/* The window takes in this batch's rows, the oldest go; a, g, rows and samples become the window's. *whole: the batch
-   is in it undivided. A batch whose inputs are not finite is not taken in, and stands alone. */
+/* The window takes in this batch's rows, the oldest go; a, rows and samples become the window's. *whole: the batch is in
+   it undivided, its rows the last. A batch whose inputs are not finite is not taken in, and stands alone. */
 int window_extend(struct gls_system *system, int64_t most, bool *whole);
+/* G in its rows' places, zeros above. */
+int window_spread(struct gls_system *system);
 /* u (extended × m) := (S + λI)⁻¹ u by Woodbury's identity, S from a, given the factor of K + λI. */
 int window_solve(struct gls_system *system);
 

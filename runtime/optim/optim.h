@@ -94,7 +94,9 @@ struct gls_layer {
   struct tensor *cholesky;       /* factor of S + λI */
   struct tensor *basis, *second; /* adaptive: eigenvectors of S, one a row; second moment (like velocity) */
   struct tensor *window;         /* the last rows of A, oldest first, without the column of ones */
-  int64_t updates;               /* of the moving statistics; adaptive: of the moments */
+  struct tensor *gram;           /* their products with each other, lower triangle: those of gram_window's rows */
+  struct tensor *gram_window;
+  int64_t updates; /* of the moving statistics; adaptive: of the moments */
 };
 
 struct gls {

@@ -1,4 +1,5 @@
-/* Matrix products: matmul_gemm, matmul_gemm_take and matmul_gram against three loops in double, on every path that
+/* Matrix products: matmul_gemm, matmul_gemm_take and matmul_gram against three loops in double, factors and solutions
+   against what they solve, on every path that
    this processor has; accuracy, infinities and NaN, leading dimensions, reruns to the last bit. */
 #include <math.h>
 #include <stdio.h>
@@ -233,8 +234,10 @@ static void gram(void) {
     for (int transpose = 0; transpose < 2; transpose++) {
       int64_t n = sizes[s][0], k = sizes[s][1];
       struct matrices x = matrices_new(transpose, !transpose, n, n, k, 0);
-      matmul_gram(transpose, n, k, (real)0.25, x.a, x.lda, x.c, x.ldc);
-      matmul_gemm_naive(transpose, !transpose, n, n, k, (real)0.25, x.a, x.lda, x.a, x.lda, 0, x.reference, x.ldc);
+      real beta = s % 2 ? (real)0.75 : 0;
+      memcpy(x.reference, x.c, x.count_c * sizeof(real));
+      matmul_gram(transpose, n, k, (real)0.25, x.a, x.lda, beta, x.c, x.ldc);
+      matmul_gemm_naive(transpose, !transpose, n, n, k, (real)0.25, x.a, x.lda, x.a, x.lda, beta, x.reference, x.ldc);
       for (int64_t i = 0; i < n; i++)
         for (int64_t j = i + 1; j < n; j++) x.c[i * n + j] = x.reference[i * n + j] = 0;
       /* The diagonal sums squares, which do not cancel. */
@@ -247,7 +250,7 @@ static void gram(void) {
 
 /* (L Lᵀ)⁻¹ b, held against b: L Lᵀ x is b again, to as many roundings as L has rows. */
 static void solved(void) {
-  static const int64_t sizes[][2] = {{250, 100}, {33, 40}, {600, 17}, {40, 300}, {5, 40}, {64, 3}};
+  static const int64_t sizes[][2] = {{250, 100}, {33, 40}, {600, 17}, {40, 300}, {5, 40}, {64, 3}, {1100, 70}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     int64_t n = sizes[s][0], m = sizes[s][1];
     struct matrices x = matrices_new(false, false, n, m, n, 0); /* a: L, b: x, c: the right-hand side */
@@ -275,6 +278,72 @@ static void solved(void) {
   }
 }
 
+/* Right-hand sides as rows, whose first entries may be zero: the same as columns. */
+static void solved_rows(void) {
+  static const int64_t sizes[][3] = {{250, 100, 0}, {33, 40, 20},  {600, 17, 583},
+                                     {5, 3, 1},     {1100, 70, 0}, {64, 1, 63}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    int64_t n = sizes[s][0], m = sizes[s][1], zeros = sizes[s][2];
+    struct matrices x = matrices_new(false, false, m, n, n, 3); /* c: the sides */
+    real *factor = filled((size_t)(n * n)), *columns = memory_acquire((size_t)(n * m) * sizeof(real));
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j < n; j++) factor[i * n + j] = i == j ? 2 : factor[i * n + j] / (real)n;
+    for (int64_t i = 0; i < m; i++)
+      for (int64_t j = 0; j < zeros; j++) x.c[i * x.ldc + j] = 0;
+    memcpy(x.reference, x.c, x.count_c * sizeof(real));
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j < m; j++) columns[i * m + j] = x.c[j * x.ldc + i];
+    matmul_cholesky_solve_rows(factor, n, x.c, x.ldc, m, zeros);
+    CHECK(linalg_cholesky_solve(factor, n, columns, m) == STATUS_OK, "%s", status_message());
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = 0; j < m; j++) x.reference[j * x.ldc + i] = columns[i * m + j];
+    CHECK(difference(&x, n) <= 1, "%dx%d, %d zeros: off by %g times the bound", (int)n, (int)m, (int)zeros,
+          difference(&x, n));
+    memory_release(factor);
+    memory_release(columns);
+    matrices_delete(&x);
+  }
+}
+
+/* The factor times its transpose is the matrix again; the same factor from other numbers of threads; a matrix that has
+   no factor is known as such. */
+static void factorised(void) {
+  static const int64_t sizes[] = {1, 40, 300, 385, 450, 700, 1100};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    int64_t n = sizes[s], k = 2 * n;
+    struct matrices x = matrices_new(false, true, n, n, k, 0);
+    matmul_gram(false, n, k, 1 / (real)k, x.a, k, 0, x.c, n);
+    for (int64_t i = 0; i < n; i++) x.c[i * n + i] += (real)0.1;
+    real *again = memory_acquire(x.count_c * sizeof(real)), *matrix = memory_acquire(x.count_c * sizeof(real));
+    memcpy(again, x.c, x.count_c * sizeof(real));
+    memcpy(matrix, x.c, x.count_c * sizeof(real));
+    CHECK(matmul_cholesky(x.c, n), "%d: no factor", (int)n);
+    int threads = parallel_threads();
+    parallel_set_threads(3);
+    CHECK(matmul_cholesky(again, n), "%d: no factor from three threads", (int)n);
+    parallel_set_threads(threads);
+    bool vector = gemm_available(GEMM_VECTOR) && gemm_allowed(GEMM_VECTOR), same = true;
+    for (int64_t i = 0; i < n; i++) {
+      same = same && (!vector || memcmp(again + i * n, x.c + i * n, (size_t)(i + 1) * sizeof(real)) == 0);
+      for (int64_t j = i + 1; j < n; j++) x.c[i * n + j] = 0;
+    }
+    memcpy(again, x.c, x.count_c * sizeof(real));
+    matmul_gemm_naive(false, true, n, n, n, 1, again, n, again, n, 0, x.c, n);
+    memcpy(x.reference, matrix, x.count_c * sizeof(real));
+    for (int64_t i = 0; i < n; i++)
+      for (int64_t j = i + 1; j < n; j++) x.reference[i * n + j] = matrix[j * n + i];
+    CHECK(difference(&x, n) <= 1 && same, "%d: off by %g times the bound, same %d", (int)n, difference(&x, n), same);
+    for (int bad = 0; bad < 2; bad++) {
+      memcpy(again, matrix, x.count_c * sizeof(real));
+      again[n * n - 1] = bad ? NAN : -1;
+      CHECK(!matmul_cholesky(again, n), "%d: a matrix without factor got one", (int)n);
+    }
+    memory_release(again);
+    memory_release(matrix);
+    matrices_delete(&x);
+  }
+}
+
 void test_gemm(void) {
   bool before[GEMM_UNITS];
   for (int unit = 0; unit < GEMM_UNITS; unit++) before[unit] = gemm_allow(unit, false);
@@ -289,6 +358,8 @@ void test_gemm(void) {
     taken_in_pieces();
     gram();
     solved();
+    solved_rows();
+    factorised();
   }
   for (int unit = 0; unit < GEMM_UNITS; unit++) gemm_allow(unit, before[unit]);
 }

@@ -42,7 +42,8 @@ static double direction_error(const int64_t *size, bool bias, bool force_primal,
 
 /* Both forms, over and under the diagonal, with and without bias: each is the dense solution, and they agree. */
 static void test_directions(void) {
-  static const int64_t sizes[][3] = {{6, 11, 4}, {20, 7, 3}, {1, 5, 2}, {5, 1, 1}, {8, 8, 8}, {40, 90, 17}};
+  static const int64_t sizes[][3] = {{6, 11, 4}, {20, 7, 3},  {1, 5, 2},   {5, 1, 1},
+                                     {8, 8, 8},  {10, 6, 25}, {40, 90, 17}};
   static const double dampings[] = {1e-2, 0.1, 1};
   for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
     for (int i = 0; i < 6; i++) {

@@ -1,4 +1,4 @@
-/* Options of GLS against dense references in double: the window of rows, few patches for all, norms, embeddings,
+/* Options of GLS against dense references in double: the window of rows, moving statistics, few patches for all, norms, embeddings,
    moments in the eigenbasis; allocations that fail. */
 #include <math.h>
 #include <stdlib.h>
@@ -71,8 +71,9 @@ static double reference_rate(const struct problem *p, const double *u) {
 }
 
 /* Six steps with fresh inputs: the window fills, then the oldest rows go. */
-static void check_window(int64_t n, int64_t d, int64_t window, bool bias, bool other_gradient, bool automatic) {
-  struct problem p = problem_new(n, d, 3, bias);
+static void check_window(const int64_t *lengths, bool bias, bool other_gradient, bool automatic) {
+  int64_t n = lengths[0], d = lengths[1], m = lengths[2], window = lengths[3];
+  struct problem p = problem_new(n, d, m, bias);
   int64_t e = d + bias, known = 0, size = problem_size(&p);
   double *rows = calloc((size_t)((6 * n + window) * e), sizeof *rows);
   struct gls_options options = plain;
@@ -96,8 +97,9 @@ static void check_window(int64_t n, int64_t d, int64_t window, bool bias, bool o
     double *moved = problem_step(&p, gls, &options);
     for (int64_t i = 0; i < size; i++) expected[i] *= rate;
     double error = relative_error(moved, expected, size);
-    CHECK(error < TOLERANCE, "window %lld, %lld×%lld bias %d other %d auto %d, step %d: off by %g", (long long)window,
-          (long long)n, (long long)d, bias, other_gradient, automatic, step + 1, error);
+    CHECK(error < TOLERANCE, "window %lld, %lld×%lld×%lld bias %d other %d auto %d, step %d: off by %g",
+          (long long)window, (long long)n, (long long)d, (long long)m, bias, other_gradient, automatic, step + 1,
+          error);
     free(now);
     free(moved);
     free(expected);
@@ -108,12 +110,113 @@ static void check_window(int64_t n, int64_t d, int64_t window, bool bias, bool o
 }
 
 static void test_window(void) {
-  static const int64_t sizes[][3] = {/* n, d, window */ {5, 30, 12}, {5, 30, 5}, {5, 30, 3}, {5, 4, 12}, {9, 6, 7}};
+  static const int64_t sizes[][4] = {/* n, d, m, window; m above n: by rows */
+                                     {5, 30, 3, 12},  {5, 30, 3, 5},  {5, 30, 3, 3},   {5, 4, 3, 12}, {9, 6, 3, 7},
+                                     {5, 30, 17, 12}, {5, 30, 17, 5}, {5, 30, 17, 14}, {5, 4, 17, 12}};
   for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
     for (int bias = 0; bias < 2; bias++)
       for (int other = 0; other < 2; other++)
-        for (int automatic = 0; automatic < 2; automatic++)
-          check_window(sizes[k][0], sizes[k][1], sizes[k][2], bias, other, automatic);
+        for (int automatic = 0; automatic < 2; automatic++) check_window(sizes[k], bias, other, automatic);
+}
+
+/* The moving average of AᵀA, m above n (by rows) and below, the factor made anew at every second step. */
+static void check_moving(int64_t m, bool bias, bool automatic, bool other_gradient) {
+  enum { STEPS = 7, REFRESH = 2 };
+  struct problem p = problem_new(5, 8, m, bias);
+  int64_t e = p.d + bias, size = problem_size(&p);
+  double *s = calloc((size_t)(e * e), sizeof *s), *damped = calloc((size_t)(e * e), sizeof *s);
+  double *factored = calloc((size_t)(e * e), sizeof *s);
+  struct gls_options options = plain;
+  options.statistics = STATISTICS_MOVING;
+  options.decay = 0.7;
+  options.refresh = REFRESH;
+  options.automatic = automatic;
+  struct gls *gls = gls_new(parameter_count(&p));
+  for (int t = 1; t <= STEPS; t++) {
+    redraw(&p, (uint64_t)t + 40);
+    if (other_gradient) {
+      struct tensor *zero = tensor_zeros(TYPE_REAL, &p.parameter[0]->shape);
+      CHECK(gradient_add(p.parameter[0], zero) == STATUS_OK, "%s", status_message());
+    }
+    double *a = extended_rows(&p), *expected = reference_gradient(&p), keep = fmin((t - 1) / (double)t, 0.7), trace = 0;
+    for (int64_t i = 0; i < e; i++)
+      for (int64_t j = 0; j < e; j++) {
+        double sum = 0;
+        for (int64_t k = 0; k < p.n; k++) sum += a[k * e + i] * a[k * e + j] / (double)p.n;
+        s[i * e + j] = keep * s[i * e + j] + (1 - keep) * sum;
+      }
+    for (int64_t i = 0; i < e; i++) trace += s[i * e + i];
+    if ((t - 1) % REFRESH == 0) memcpy(factored, s, (size_t)(e * e) * sizeof *s);
+    for (int64_t i = 0; i < e && (t - 1) % REFRESH == 0; i++)
+      factored[i * e + i] += options.damping * trace / (double)e;
+    memcpy(damped, factored, (size_t)(e * e) * sizeof *s);
+    solve_by_elimination(damped, expected, e, m);
+    double rate = automatic ? reference_rate(&p, expected) : 1, *moved = problem_step(&p, gls, &options);
+    for (int64_t i = 0; i < size; i++) expected[i] *= rate;
+    double error = relative_error(moved, expected, size);
+    CHECK(error < TOLERANCE, "moving, m %lld bias %d auto %d other %d, step %d: off by %g", (long long)m, bias,
+          automatic, other_gradient, t, error);
+    free(a);
+    free(expected);
+    free(moved);
+  }
+  free(s);
+  free(damped);
+  free(factored);
+  gls_delete(gls);
+  problem_delete(&p);
+}
+
+static void test_moving_average(void) {
+  for (int bias = 0; bias < 2; bias++)
+    for (int automatic = 0; automatic < 2; automatic++)
+      for (int other = 0; other < 2; other++) {
+        check_moving(3, bias, automatic, other);
+        check_moving(17, bias, automatic, other);
+      }
+}
+
+/* Every form of the direction has the same lengths: its own, SGD's, and the slope, through the grafts and the trust
+   region, whose steps are those of U and g in full. */
+static void check_lengths(const int64_t *size, enum gls_statistics statistics, bool bias) {
+  double *step[2];
+  for (int graft = 0; graft < 3; graft++) {
+    for (int other = 0; other < 2; other++) { /* a gradient from elsewhere, here zero: U and g in full */
+      struct problem p = problem_new(size[0], size[1], size[2], bias);
+      struct gls_options options = plain;
+      options.statistics = statistics;
+      options.window = 12;
+      options.graft = graft == 0 ? GRAFT_SGD : graft == 1 ? GRAFT_RMS : GRAFT_NONE;
+      options.trust = graft == 2 ? 1e-3 : 0;
+      options.momentum = graft == 1 && statistics != STATISTICS_MOVING ? 0.5 : 0;
+      struct gls *gls = gls_new(parameter_count(&p));
+      for (int t = 0; t < 3; t++) {
+        redraw(&p, (uint64_t)t + 60);
+        struct tensor *zero = other ? tensor_zeros(TYPE_REAL, &p.parameter[0]->shape) : NULL;
+        if (other) CHECK(gradient_add(p.parameter[0], zero) == STATUS_OK, "%s", status_message());
+        if (t > 0) free(step[other]);
+        step[other] = problem_step(&p, gls, &options);
+      }
+      gls_delete(gls);
+      problem_delete(&p);
+    }
+    double error = relative_error(step[0], step[1], (size[1] + bias) * size[2]);
+    CHECK(error < TOLERANCE && norm_of(step[0], size[1] * size[2]) > 0,
+          "statistics %d, %lld×%lld×%lld bias %d, graft %d: the forms are apart by %g", statistics, (long long)size[0],
+          (long long)size[1], (long long)size[2], bias, graft, error);
+    free(step[0]);
+    free(step[1]);
+  }
+}
+
+static void test_lengths(void) {
+  static const int64_t sizes[][3] = {{5, 30, 17}, {5, 4, 17}, {5, 9, 3}};
+  for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
+    for (int bias = 0; bias < 2; bias++) {
+      check_lengths(sizes[k], STATISTICS_BATCH, bias);
+      check_lengths(sizes[k], STATISTICS_MOVING, bias);
+      check_lengths(sizes[k], STATISTICS_WINDOW, bias);
+    }
 }
 
 /* Where all patches are equal a few of them stand for all: the step is the same from 4 rows (fewer than d), 20 (more) and
@@ -445,7 +548,7 @@ struct net {
 
 static struct net net_new(void) {
   static const struct shape shapes[NET_PARAMETERS] = {{2, {5, 32}}, {4, {3, 2, 3, 3}}, {1, {3}}, {1, {3}},
-                                                      {1, {3}},     {2, {48, 4}},      {1, {4}}};
+                                                      {1, {3}},     {2, {48, 17}},     {1, {17}}};
   struct net net = {0};
   for (int i = 0; i < NET_PARAMETERS; i++) {
     net.parameter[i] = tensor_new(TYPE_REAL, &shapes[i]);
@@ -548,6 +651,7 @@ static void test_memory_failures(void) {
   base.widest = 100;
   base.refresh = 1;
   struct gls_options automatic = base, momentum = base, moving = base, window = base, adaptive = base, grafted = base;
+  struct gls_options lengths = base;
   automatic.automatic = automatic.automatic_momentum = true;
   automatic.rows = -1;
   momentum.momentum = 0.9, momentum.graft = GRAFT_RMS;
@@ -555,6 +659,8 @@ static void test_memory_failures(void) {
   window.statistics = STATISTICS_WINDOW, window.automatic = true;
   adaptive.adaptive = true, adaptive.momentum = 0.9, adaptive.learning_rate = 1e-3;
   grafted.graft = GRAFT_SGD, grafted.per_layer = true, grafted.statistics_rows = 0;
+  lengths.statistics = STATISTICS_MOVING, lengths.graft = GRAFT_RMS;
+  check_failures("lengths", &lengths);
   check_failures("automatic", &automatic);
   check_failures("momentum", &momentum);
   check_failures("moving", &moving);
@@ -569,6 +675,8 @@ void test_gls_options(void) {
   test_norms();
   test_table();
   test_window();
+  test_moving_average();
+  test_lengths();
   test_few_patches();
   test_bad_batch(STATISTICS_BATCH, false);
   test_bad_batch(STATISTICS_MOVING, false);
