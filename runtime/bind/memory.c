@@ -8,6 +8,7 @@
 #include "../base/parallel.h"
 #include "../base/profile.h"
 #include "../base/random.h"
+#include "../grad/tape.h"
 
 #ifdef __SSE__
 #include <xmmintrin.h>
@@ -18,7 +19,12 @@
    alive at two cycles in a row counts as old and waits for a full cycle; so when the bytes in use have grown
    well past what the last full cycle left, the next cycle is a full one. */
 
-enum { COLLECT_MINIMUM = 1 << 20, COLLECT_URGENT = 64 << 20, COLLECT_SLACK = 32 << 20 };
+enum {
+  COLLECT_MINIMUM = 1 << 20,
+  COLLECT_URGENT = 64 << 20,
+  COLLECT_UNRECORDED = 8 << 20, /* the same while the tape is empty: results take turns in memory that is in cache */
+  COLLECT_SLACK = 32 << 20
+};
 
 static size_t bytes_made;      /* by tensors since the last cycle */
 static size_t live_after_full; /* bytes in use that the last full cycle left */
@@ -47,7 +53,8 @@ void bind_made(lua_State *L, const struct tensor *tensor) {
   if (!tensor || !tensor->storage) return;
   bytes_made += sizeof *tensor;
   if (tensor->storage->references == 1) bytes_made += tensor->storage->bytes;
-  if (bytes_made > COLLECT_URGENT && bytes_made > memory_live() / 2) collect(L);
+  size_t urgent = tape_node_count() ? COLLECT_URGENT : COLLECT_UNRECORDED;
+  if (bytes_made > urgent && bytes_made > memory_live() / 2) collect(L);
 }
 
 /* ---- functions ---- */

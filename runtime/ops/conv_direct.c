@@ -35,6 +35,7 @@ struct direct {
   int64_t phase_count, tap_count;
   struct phase *phase;
   int64_t *offset; /* of each tap in the padded source */
+  int64_t *row;    /* of the source, that it takes a phase's first row of places to: may lie outside */
   int64_t *tap;    /* its position in the kernel */
   struct conv_padded padded;
   int64_t reach;                         /* rows of the padded source that one row of places reads */
@@ -86,10 +87,11 @@ static int direct_list_taps(struct direct *plan, const struct conv_axis *y, cons
   int64_t phases_y = gradient ? y->stride : 1, phases_x = gradient ? x->stride : 1;
   int64_t taps = y->kernel * x->kernel;
   plan->phase =
-      memory_acquire((size_t)(phases_y * phases_x) * sizeof *plan->phase + (size_t)taps * 2 * sizeof(int64_t));
+      memory_acquire((size_t)(phases_y * phases_x) * sizeof *plan->phase + (size_t)taps * 3 * sizeof(int64_t));
   if (!plan->phase) return STATUS_ERROR;
   plan->offset = (int64_t *)(plan->phase + phases_y * phases_x);
-  plan->tap = plan->offset + taps;
+  plan->row = plan->offset + taps;
+  plan->tap = plan->row + taps;
   plan->phase_count = plan->tap_count = 0;
   for (int64_t r = 0; r < phases_y; r++)
     for (int64_t s = 0; s < phases_x; s++) {
@@ -105,11 +107,18 @@ static int direct_list_taps(struct direct *plan, const struct conv_axis *y, cons
           if (!direct_tap(y, gradient, r, i, &offset_y) || !direct_tap(x, gradient, s, j, &offset_x)) continue;
           plan->offset[plan->tap_count] = (offset_y + plan->padded.top) * plan->padded.pitch +
                                           conv_padded_column(&plan->padded, offset_x + plan->padded.left);
+          plan->row[plan->tap_count] = offset_y;
           plan->tap[plan->tap_count++] = i * x->kernel + j;
           phase->taps++;
         }
     }
   return STATUS_OK;
+}
+
+/* Whether the tap brings rows y to y + rows − 1 of a phase anything but the zeros above and below. */
+static bool direct_tap_counts(const struct direct *plan, int64_t tap, int64_t y, int64_t rows) {
+  int64_t row = plan->row[tap] + y * plan->step_y;
+  return row + (rows - 1) * plan->step_y >= 0 && row < plan->height;
 }
 
 enum { STRIP_OUTPUTS = 6, STRIP_FEW_OUTPUTS = 4 }; /* of one strip; a single one is the third case */
@@ -205,6 +214,7 @@ struct tile {
   int64_t channels, taps;
   const int64_t *offset;
   const vector *weight;
+  int64_t unused;  /* vectors of weight between a channel's last tap and the next one's first */
   int64_t columns; /* of the tile's columns those to store */
 };
 
@@ -220,7 +230,7 @@ VECTOR_INLINE void tile_sum(const struct tile *tile, const int vectors, const in
 #pragma GCC unroll 2
     for (int v = 0; v < vectors; v++) sum[i * vectors + v] = tile->bias[v];
 
-  for (int64_t c = tile->channels; c > 0; c--, source += plane)
+  for (int64_t c = tile->channels; c > 0; c--, source += plane, weight += tile->unused)
     for (int64_t t = 0; t < taps; t++, weight += vectors) {
       const real *at = source + offset[t];
 #pragma GCC unroll 16
@@ -398,6 +408,18 @@ static void direct_strips(real *result, const real *padded, const struct direct 
   }
 }
 
+/* Taps and weights of a tile at rows y to y + rows − 1 of a phase. The taps that count follow each other. */
+static void direct_aim(struct tile *tile, const struct direct *plan, const struct phase *phase, int64_t y, int64_t rows,
+                       int vectors, const vector *weight) {
+  int64_t begin = phase->first_tap, end = begin + phase->taps;
+  while (begin < end && !direct_tap_counts(plan, begin, y, rows)) begin++;
+  while (begin < end && !direct_tap_counts(plan, end - 1, y, rows)) end--;
+  tile->offset = plan->offset + begin;
+  tile->taps = end - begin;
+  tile->weight = weight + (begin - phase->first_tap) * vectors;
+  tile->unused = (phase->taps - tile->taps) * vectors;
+}
+
 /* Sums of one block and phase over rows first to last − 1 of the phase, by tiles. sums holds whole rows of the result,
    from row first · result_step_y on; source is the padded image from the row that the phase's row first starts at. */
 static void direct_phase(vector *sums, const real *source, const struct direct *plan, const struct phase *phase,
@@ -410,10 +432,7 @@ static void direct_phase(vector *sums, const real *source, const struct direct *
                       .row = plan->step_y * plan->padded.pitch,
                       .step = plan->step_x,
                       .plane = plan->padded.plane,
-                      .channels = plan->channels,
-                      .taps = phase->taps,
-                      .offset = plan->offset + phase->first_tap,
-                      .weight = (const vector *)weight};
+                      .channels = plan->channels};
   for (int64_t x = 0; x < phase->columns;) {
     int64_t columns = phase->columns;
     tile.columns = phase->columns - x;
@@ -423,6 +442,7 @@ static void direct_phase(vector *sums, const real *source, const struct direct *
       tile.sums = sums + (phase->start_y + (y - first) * plan->result_step_y) * plan->columns * vectors +
                   (phase->start_x + x * plan->result_step_x) * vectors;
       tile.source = source + (y - first) * tile.row + x * plan->step_x;
+      direct_aim(&tile, plan, phase, y, kind->rows, vectors, (const vector *)weight);
       conv_look_ahead(ahead);
       kind->sum(&tile);
       y += kind->rows;

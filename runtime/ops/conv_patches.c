@@ -6,6 +6,9 @@
 #include "conv.h"
 #include "simd.h"
 
+/* Rows are too short to be worth calls of memmove: the compiler is not to make such of loops. */
+#pragma GCC optimize("no-tree-loop-distribute-patterns")
+
 void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count) {
   const struct conv_axis *y = &geometry->y, *z = &geometry->x;
   int64_t width = geometry->channels * y->kernel * z->kernel;
@@ -48,12 +51,16 @@ void conv_naive_forward(real *output, const real *x, const real *weight, const r
         }
 }
 
-/* to = from. */
+/* to = from */
 static inline void conv_copy_row(real *restrict to, const real *restrict from, int64_t count) {
   int64_t j = 0;
   for (; j + VECTOR_LANES <= count; j += VECTOR_LANES)
     *(vector_unaligned *)(to + j) = *(const vector_unaligned *)(from + j);
-  if (j < count) memcpy(to + j, from + j, (size_t)(count - j) * sizeof(real));
+  if (j + VECTOR_LANES / 2 <= count) {
+    memcpy(to + j, from + j, VECTOR_BYTES / 2);
+    j += VECTOR_LANES / 2;
+  }
+  for (; j < count; j++) to[j] = from[j];
 }
 
 /* even, odd = every other column. */

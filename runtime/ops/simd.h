@@ -97,9 +97,10 @@ VECTOR_INLINE void vector_transpose_matrix(real *to, int64_t to_pitch, const rea
 #pragma GCC unroll 16
       for (int64_t k = 0; k < VECTOR_LANES; k++) *(vector_unaligned *)(to + (j + k) * to_pitch + i) = square[k];
     }
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
-      to[j * to_pitch + i] = from[i * from_pitch + j];
+  for (int64_t j = whole_columns; j < columns; j++)
+    for (int64_t i = 0; i < whole_rows; i++) to[j * to_pitch + i] = from[i * from_pitch + j];
+  for (int64_t i = whole_rows; i < rows; i++)
+    for (int64_t j = 0; j < columns; j++) to[j * to_pitch + i] = from[i * from_pitch + j];
 }
 
 #endif
