@@ -1,7 +1,5 @@
 /* Convolution, the plain forms: patches as rows of a matrix (the A of an affine layer), zero-padded planes, and the
    reference that the fast kernels are tested against. */
-#include <string.h>
-
 #include "../base/parallel.h"
 #include "conv.h"
 #include "simd.h"
@@ -51,49 +49,69 @@ void conv_naive_forward(real *output, const real *x, const real *weight, const r
         }
 }
 
-/* to = from */
-static inline void conv_copy_row(real *restrict to, const real *restrict from, int64_t count) {
-  int64_t j = 0;
-  for (; j + VECTOR_LANES <= count; j += VECTOR_LANES)
-    *(vector_unaligned *)(to + j) = *(const vector_unaligned *)(from + j);
-  if (j + VECTOR_LANES / 2 <= count) {
-    memcpy(to + j, from + j, VECTOR_BYTES / 2);
-    j += VECTOR_LANES / 2;
+/* to = rows of a plane, count of them, each `vectors` whole vectors and some numbers long. */
+VECTOR_INLINE void conv_copy_rows(real *restrict to, int64_t pitch, const real *restrict from, int64_t width,
+                                  int64_t count, const int64_t vectors, const int64_t rest) {
+  for (; count > 0; count--, to += pitch, from += width) {
+    int64_t j = 0;
+    for (; j < vectors * VECTOR_LANES; j += VECTOR_LANES)
+      *(vector_unaligned *)(to + j) = *(const vector_unaligned *)(from + j);
+    for (int64_t k = j; k < j + rest; k++) to[k] = from[k];
   }
-  for (; j < count; j++) to[j] = from[j];
 }
 
-/* even, odd = every other column. */
-static inline void conv_deal_row(real *restrict even, real *restrict odd, const real *restrict from, int64_t count) {
+/* even, odd = every other column of the same. */
+VECTOR_INLINE void conv_deal_rows(real *restrict even, real *restrict odd, int64_t pitch, const real *restrict from,
+                                  int64_t width, int64_t count, const int64_t pairs, const int64_t rest) {
 #define CONV_DEAL(lane, first) (2 * (lane) + (first))
   const vector_order evens = VECTOR_ORDER(CONV_DEAL, 0), odds = VECTOR_ORDER(CONV_DEAL, 1);
 #undef CONV_DEAL
-  int64_t j = 0;
-  for (; j + 2 * VECTOR_LANES <= count; j += 2 * VECTOR_LANES) {
-    vector x = *(const vector_unaligned *)(from + j), y = *(const vector_unaligned *)(from + j + VECTOR_LANES);
-    *(vector_unaligned *)(even + j / 2) = __builtin_shuffle(x, y, evens);
-    *(vector_unaligned *)(odd + j / 2) = __builtin_shuffle(x, y, odds);
+  for (; count > 0; count--, even += pitch, odd += pitch, from += width) {
+    int64_t j = 0;
+    for (; j < pairs * VECTOR_LANES; j += VECTOR_LANES) {
+      vector x = *(const vector_unaligned *)(from + 2 * j);
+      vector y = *(const vector_unaligned *)(from + 2 * j + VECTOR_LANES);
+      *(vector_unaligned *)(even + j) = __builtin_shuffle(x, y, evens);
+      *(vector_unaligned *)(odd + j) = __builtin_shuffle(x, y, odds);
+    }
+    for (int64_t k = 0; k < rest; k++) (k % 2 ? odd : even)[j + k / 2] = from[2 * j + k];
   }
-  for (; j < count; j++) (j % 2 ? odd : even)[j / 2] = from[j];
+}
+
+/* Rows of a plane into their places, whatever is between. The usual lengths as constants. */
+static void conv_place_rows(real *to, const struct conv_padded *padded, const real *from, int64_t width, int64_t count,
+                            int64_t inside) {
+  int64_t pitch = padded->pitch;
+  real *start = to + conv_padded_column(padded, padded->left);
+  real *second = to + conv_padded_column(padded, padded->left + 1);
+  if (padded->split == 1) {
+    int64_t vectors = inside / VECTOR_LANES, rest = inside % VECTOR_LANES;
+    if (rest == 0 && vectors == 1)
+      conv_copy_rows(start, pitch, from, width, count, 1, 0);
+    else if (rest == 0 && vectors == 2)
+      conv_copy_rows(start, pitch, from, width, count, 2, 0);
+    else
+      conv_copy_rows(start, pitch, from, width, count, vectors, rest);
+  } else if (padded->split == 2) {
+    int64_t pairs = inside / (2 * VECTOR_LANES), rest = inside % (2 * VECTOR_LANES);
+    if (rest == 0 && pairs == 1)
+      conv_deal_rows(start, second, pitch, from, width, count, 1, 0);
+    else
+      conv_deal_rows(start, second, pitch, from, width, count, pairs, rest);
+  } else {
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t j = 0; j < inside; j++)
+        to[i * pitch + conv_padded_column(padded, padded->left + j)] = from[i * width + j];
+  }
 }
 
 void conv_pad(real *to, const struct conv_padded *padded, const real *x, int64_t channels, int64_t height,
               int64_t width, int64_t first, int64_t rows) {
-  int64_t pitch = padded->pitch, split = padded->split, inside = parallel_minimum(width, pitch - padded->left);
+  int64_t pitch = padded->pitch, inside = parallel_minimum(width, pitch - padded->left);
   int64_t top = first < padded->top ? padded->top - first : 0, from = top + first - padded->top;
   int64_t count = parallel_minimum(rows - top, height - from);
-  int64_t start = conv_padded_column(padded, padded->left), second = conv_padded_column(padded, padded->left + 1);
   x += from * width;
   to += top * pitch;
   for (int64_t c = 0; c < channels; c++, to += padded->plane, x += height * width)
-    for (int64_t i = 0; i < count; i++) {
-      const real *row = x + i * width;
-      real *place = to + i * pitch;
-      if (split == 1)
-        conv_copy_row(place + start, row, inside);
-      else if (split == 2)
-        conv_deal_row(place + start, place + second, row, inside);
-      else
-        for (int64_t j = 0; j < inside; j++) place[conv_padded_column(padded, padded->left + j)] = row[j];
-    }
+    conv_place_rows(to, padded, x, width, count, inside);
 }

@@ -241,9 +241,36 @@ static void filtering(void) {
   }
 }
 
+static struct conv_axis step_of_two(int64_t size, int64_t kernel, int64_t padding, int64_t dilation) {
+  struct conv_axis axis = {size, 0, kernel, 2, padding, dilation};
+  axis.places = (size + 2 * padding - (kernel - 1) * dilation - 1) / 2 + 1;
+  return axis;
+}
+
+/* Steps of 2 as residual networks have them, and beside them odd sides, padding that hides whole rows of the kernel,
+   groups, dilation. */
+static void halving(void) {
+  static const int64_t shape[][9] = {
+      /* images, groups, channels, outputs, rows, columns, kernel, padding, dilation */
+      {3, 1, 16, 32, 32, 32, 3, 1, 1}, {3, 1, 32, 64, 16, 16, 3, 1, 1}, {2, 1, 5, 33, 17, 15, 3, 0, 1},
+      {9, 1, 3, 16, 33, 31, 5, 2, 1},  {2, 2, 6, 20, 11, 40, 3, 2, 1},  {2, 3, 4, 7, 16, 9, 1, 0, 1},
+      {2, 1, 17, 40, 15, 16, 3, 2, 2}, {1, 1, 8, 24, 5, 6, 3, 4, 1},    {20, 1, 4, 18, 8, 8, 2, 1, 1}};
+  for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++) {
+    const int64_t *s = shape[i];
+    const struct conv_geometry geometry = {.images = s[0],
+                                           .groups = s[1],
+                                           .channels = s[2],
+                                           .outputs = s[3],
+                                           .y = step_of_two(s[4], s[6], s[7], s[8]),
+                                           .x = step_of_two(s[5], s[6], s[7], s[8])};
+    check_geometry(&geometry, &direct, 2e-6, (int)i);
+  }
+}
+
 void test_conv(void) {
   patches();
   filtering();
+  halving();
   for (int number = 0; number < 150; number++) {
     drawn = (uint64_t)number * 77 + 1;
     struct conv_geometry geometry = draw_geometry();
