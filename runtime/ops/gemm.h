@@ -1,7 +1,7 @@
 /* GEMM: one matrix product, and the units of the processor that can make it.
    gemm.c         the choice between them, and BLAS where none of ours serves
    gemm_tiles.c   the matrix unit of x86 processors (AMX, bf16), to float32's accuracy
-   gemm_vector.c  the vector unit (AVX-512), gemm_kernel.c its tiles and panels
+   gemm_vector.c  the vector unit (AVX-512), gemm_kernel.c its tiles and panels; gemm_thin.c narrow results
    gram.c         A Aᵀ and Aᵀ A */
 #ifndef GLS_OPS_GEMM_H
 #define GLS_OPS_GEMM_H
@@ -39,6 +39,8 @@ enum gemm_unit { GEMM_TILES, GEMM_VECTOR, GEMM_UNITS };
    computations", ARITH 2019. */
 bool gemm_tiles(const struct gemm_product *product);
 bool gemm_vector(const struct gemm_product *product);
+/* The part of gemm_vector that is for narrow results. */
+bool gemm_thin(const struct gemm_product *product);
 /* The first of them that does it. */
 bool gemm_product(const struct gemm_product *product);
 

@@ -235,6 +235,7 @@ bool gemm_vector(const struct gemm_product *product) {
   double work = (double)p->m * (double)p->n * (double)p->k;
   if (!gemm_allowed(GEMM_VECTOR) || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < 1 || work < WORK_LEAST)
     return false;
+  if (gemm_thin(product)) return true;
   int threads = omp_in_parallel() || work < WORK_PARALLEL ? 1 : parallel_threads();
   struct plan plan;
   plan_make(&plan, p, threads);

@@ -57,7 +57,8 @@ static void shapes(void) {
   static const int64_t sizes[][3] = {{0, 5, 3},      {5, 0, 3},      {4, 3, 0},      {1, 1, 1},      {1, 300, 64},
                                      {300, 1, 64},   {7, 9, 11},     {24, 24, 1000}, {100, 77, 333}, {33, 257, 129},
                                      {257, 33, 700}, {129, 130, 31}, {49, 700, 97},  {250, 10, 256}, {31, 1100, 40},
-                                     {1100, 47, 45}, {64, 64, 1300}};
+                                     {1100, 47, 45}, {64, 64, 1300}, {1003, 16, 64}, {37, 10, 900},  {250, 29, 70},
+                                     {16, 16, 5000}, {31, 23, 2050}, {64, 5, 20000}, {130, 32, 4100}};
   static const real scales[][2] = {{1, 0}, {1, 1}, {(real)-0.5, (real)0.25}, {0, 2}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     for (int choice = 0; choice < 4; choice++) {
@@ -165,7 +166,8 @@ static bool is_ours(void) {
 
 /* The same to the last bit again, and on any number of threads. */
 static void repeatable(void) {
-  static const int64_t sizes[][3] = {{250, 500, 700}, {600, 130, 300}, {50, 1000, 64}};
+  static const int64_t sizes[][3] = {{250, 500, 700}, {600, 130, 300}, {50, 1000, 64},
+                                     {16, 16, 20000}, {1000, 10, 64},  {100, 30, 5000}};
   int threads = parallel_threads();
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
