@@ -20,6 +20,7 @@ enum {
   BLOCK_TAKE_BYTES = 3 << 18, /* the same where all of k is held */
   WORK_LEAST = 1 << 12,       /* multiplications below which BLAS's call is cheaper */
   WORK_PARALLEL = 1 << 16,
+  SHARED = 32,     /* two lines of a cache */
   LENGTH_LEAST = 4 /* of m and n: narrower ones are matrix times vector */
 };
 
@@ -58,7 +59,8 @@ static struct rectangle plan_piece(const struct plan *plan, int64_t piece) {
 }
 
 /* Threads share the result so that the least is packed twice: rows cost k · n again, columns k · m; less where a kernel
-   packs. */
+   packs. Where columns are cut the processor fetches ahead what the neighbour writes, SHARED reals a row, which tells
+   where k is short. */
 static void plan_threads(struct plan *plan, int threads) {
   const struct gemm_product *p = plan->product;
   double least = INFINITY, left = plan->fresh_left ? 0.5 : 1, right = plan->fresh_right ? 0.5 : 1;
@@ -68,8 +70,8 @@ static void plan_threads(struct plan *plan, int threads) {
     if (p->lower && columns > 1) continue;
     double uneven = (double)round_up(cut(p->n, columns), GEMM_COLUMNS) * columns / (double)p->n *
                     ((double)cut(p->m, rows) * rows / (double)p->m);
-    double cost =
-        right * (double)p->n * rows + left * (double)p->m * columns + (double)p->m * (double)p->n * (uneven - 1);
+    double cost = right * (double)p->n * rows + left * (double)p->m * columns +
+                  (double)p->m * (double)p->n * (uneven - 1) + (double)p->m * SHARED * (columns - 1) / (double)p->k;
     if (cost < least) {
       least = cost;
       plan->row_pieces = rows;
