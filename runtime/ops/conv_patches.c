@@ -13,15 +13,16 @@ void conv_patches(real *patches, const real *x, const struct conv_geometry *geom
   for (int64_t place = first; place < first + count; place++) {
     real *row = patches + (place - first) * width;
     int64_t top = place / z->places * y->stride - y->padding, left = place % z->places * z->stride - z->padding;
+    int64_t begin = 0, end = z->kernel; /* of a patch's columns those within the image */
+    while (begin < end && left + begin * z->dilation < 0) begin++;
+    while (begin < end && left + (end - 1) * z->dilation >= z->size) end--;
     for (int64_t c = 0; c < geometry->channels; c++)
-      for (int64_t i = 0; i < y->kernel; i++) {
+      for (int64_t i = 0; i < y->kernel; i++, row += z->kernel) {
         int64_t from_y = top + i * y->dilation;
         const real *line = x + (c * y->size + from_y) * z->size;
         bool inside = from_y >= 0 && from_y < y->size;
-        for (int64_t j = 0; j < z->kernel; j++) {
-          int64_t from_x = left + j * z->dilation;
-          *row++ = inside && from_x >= 0 && from_x < z->size ? line[from_x] : 0;
-        }
+        for (int64_t j = 0; j < z->kernel && (!inside || end - begin < z->kernel); j++) row[j] = 0;
+        for (int64_t j = begin; j < end && inside; j++) row[j] = line[left + j * z->dilation];
       }
   }
 }

@@ -384,7 +384,7 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
 
 /* Large factorisations in turn, with all threads; small ones side by side, a thread each. */
 static void factorise_all(struct step *step) {
-  enum { ALONE_LEAST = 768 };
+  enum { ALONE_LEAST = 384 };
   int small = 0;
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
