@@ -89,6 +89,23 @@ static void where_values(const struct elements *e) {
   foreach (i, e) e->result[i] = e->x[i] != 0 ? e->y[i] : e->z[i];
 }
 
+static void gradient_where_true(const struct elements *e) {
+  foreach (i, e) {
+    const real whole = e->gradient[i]; /* read in every case: only so is the loop turned into vectors */
+    e->result[i] = e->x[i] != 0 ? whole : 0;
+  }
+}
+
+static void gradient_where_false(const struct elements *e) {
+  foreach (i, e) {
+    const real whole = e->gradient[i];
+    e->result[i] = e->x[i] != 0 ? 0 : whole;
+  }
+}
+
+static const struct elementwise_rule where_rule = {
+    .values = where_values, .derivative = {NULL, gradient_where_true, gradient_where_false}, .chooses = true};
+
 static void eq_values(const struct elements *e) {
   foreach (i, e) e->result[i] = e->x[i] == e->y[i] ? 1 : 0;
 }
@@ -329,7 +346,7 @@ static void relu_values(const struct elements *e) {
 
 static void relu_by_x(const struct elements *e) {
   foreach (i, e) {
-    const real whole = e->gradient[i]; /* read in every case: only so is the loop turned into vectors */
+    const real whole = e->gradient[i];
     e->result[i] = e->output[i] <= 0 ? 0 : whole;
   }
 }
@@ -509,7 +526,7 @@ const struct op elementwise_ops[] = {
      .jvp = where_jvp,
      .doc = "x where the condition is not zero, else y; all three broadcast",
      .samples = where_samples,
-     .family = &(const struct elementwise_rule){.values = where_values}},
+     .family = &where_rule},
     COMPARISON("eq", eq_values, "1 where x = y, else 0; broadcast"),
     COMPARISON("ne", ne_values, "1 where x and y differ, else 0; broadcast"),
     COMPARISON("lt", lt_values, "1 where x < y, else 0; broadcast"),

@@ -1,5 +1,5 @@
 /* Elementwise: what the rows of elementwise.c give to the functions of elementwise_run.c that all of them share.
-   A kernel sees contiguous elements only; elementwise_run cuts any strides and any broadcasting into such blocks. */
+   A kernel sees contiguous elements only; elementwise_walk.c cuts any strides and any broadcasting into such blocks. */
 #ifndef GLS_OPS_ELEMENTWISE_H
 #define GLS_OPS_ELEMENTWISE_H
 
@@ -21,8 +21,9 @@ typedef void elementwise_kernel(const struct elements *e);
    derivative is 1. linear: the output's tangent is the values of the tangents. */
 struct elementwise_rule {
   elementwise_kernel *values;
-  elementwise_kernel *derivative[2];
+  elementwise_kernel *derivative[3]; /* NULL: there is none by this input */
   bool linear;
+  bool chooses; /* input 0 is a condition, which the derivatives read, alone of the inputs */
 };
 
 /* A vectorised loop over the elements of a block; simdlen asks for the widest registers. */
@@ -30,6 +31,29 @@ struct elementwise_rule {
 
 elementwise_kernel elementwise_same; /* result = gradient */
 
+/* ---- elementwise_walk.c ---- */
+enum { WALK_OPERANDS = 33 };
+/* Operands over the dimensions of a shape; neighbouring dimensions that all operands walk as one are joined. */
+struct elementwise_walk {
+  int64_t count, block; /* elements of the shape, and of a block */
+  int operands, rank;
+  int64_t size[TENSOR_MAX_RANK];
+  const struct tensor *operand[WALK_OPERANDS]; /* NULL where there is none */
+  int64_t stride[WALK_OPERANDS][TENSOR_MAX_RANK];
+  bool whole[WALK_OPERANDS]; /* contiguous reals over all of the shape */
+  bool all_whole;
+};
+/* Operands (borrowed; any type, any strides, broadcast to the shape; NULL where there is none) for blocks of this many
+   elements. */
+int elementwise_walk_plan(struct elementwise_walk *walk, const struct shape *shape, int operands,
+                          struct tensor *const *operand, int64_t block);
+/* The block from start on: sets from[k] to the contiguous elements of operand k, then calls take for them, once or, for
+   long rows, row by row. packed: room for operands × block reals, NULL when all are whole. */
+typedef void elementwise_take(void *context, int64_t start, int64_t count);
+void elementwise_walk_block(const struct elementwise_walk *walk, int64_t start, real *packed, const real **from,
+                            elementwise_take *take, void *context);
+
+/* ---- elementwise_run.c ---- */
 /* Operands of elementwise_run by place; NULL where there is none. Any type, any strides, broadcast to the shape. */
 enum { ELEMENTWISE_X, ELEMENTWISE_Y, ELEMENTWISE_Z, ELEMENTWISE_GRADIENT, ELEMENTWISE_OUTPUT, ELEMENTWISE_OPERANDS };
 

@@ -1,5 +1,5 @@
-/* Elementwise ops, the shared part: broadcasting, packing of strided operands, threads, and the forward, vjp and jvp
-   functions that all rows of elementwise.c use. */
+/* Elementwise ops, the shared part: one kernel over operands of any strides, and the forward, vjp and jvp functions that
+   all rows of elementwise.c use. */
 #include "elementwise.h"
 
 #include <string.h>
@@ -9,158 +9,45 @@
 /* Elements of a block: a few operands of it fit the first cache. Fixed, so that the cut, and with it the vectorised
    tails, do not depend on the number of threads. */
 enum { BLOCK = 2048 };
-/* Rows at least this long are handed to the kernel one by one; shorter ones are packed together. */
-enum { ROW_MINIMUM = 64 };
 
-/* Operands over the output's dimensions; neighbouring dimensions that all operands walk as one are joined. */
-struct plan {
+struct run {
   elementwise_kernel *kernel;
   const struct op_value *value;
   real *result;
-  int64_t count;
-  int rank;
-  int64_t size[TENSOR_MAX_RANK];
-  const struct tensor *operand[ELEMENTWISE_OPERANDS];
-  int64_t stride[ELEMENTWISE_OPERANDS][TENSOR_MAX_RANK];
-  bool whole[ELEMENTWISE_OPERANDS]; /* contiguous reals over all of the output */
-  bool all_whole;
+  const real *from[ELEMENTWISE_OPERANDS];
 };
 
-static int64_t operand_stride(const struct tensor *t, const struct shape *shape, int dimension) {
-  int own = dimension - (shape->rank - t->shape.rank);
-  return own < 0 || t->shape.size[own] == 1 ? 0 : t->stride[own];
+static void run_kernel(void *context, int64_t start, int64_t count) {
+  const struct run *run = context;
+  run->kernel(&(struct elements){.result = run->result + start,
+                                 .x = run->from[ELEMENTWISE_X],
+                                 .y = run->from[ELEMENTWISE_Y],
+                                 .z = run->from[ELEMENTWISE_Z],
+                                 .gradient = run->from[ELEMENTWISE_GRADIENT],
+                                 .output = run->from[ELEMENTWISE_OUTPUT],
+                                 .count = count,
+                                 .value = run->value});
 }
 
-static int make_plan(struct plan *plan, const struct shape *shape, struct tensor *const *operand) {
-  plan->all_whole = true;
-  for (int k = 0; k < ELEMENTWISE_OPERANDS; k++) {
-    const struct tensor *t = plan->operand[k] = operand[k];
-    if (!t) continue;
-    struct shape both;
-    if (!shape_broadcast(&t->shape, shape, &both) || !shape_equal(&both, shape))
-      return status_error("a tensor of shape %s does not broadcast to %s", shape_text(&t->shape), shape_text(shape));
-    plan->whole[k] = t->type == TYPE_REAL && tensor_count(t) == plan->count && tensor_is_contiguous(t);
-    plan->all_whole = plan->all_whole && plan->whole[k];
-  }
-  if (plan->all_whole) return STATUS_OK;
-  for (int d = 0; d < shape->rank; d++) {
-    if (shape->size[d] == 1) continue;
-    bool joins = plan->rank > 0;
-    int last = plan->rank - 1;
-    for (int k = 0; k < ELEMENTWISE_OPERANDS && joins; k++)
-      if (operand[k]) joins = plan->stride[k][last] == operand_stride(operand[k], shape, d) * shape->size[d];
-    if (!joins) last = plan->rank++;
-    plan->size[last] = joins ? plan->size[last] * shape->size[d] : shape->size[d];
-    for (int k = 0; k < ELEMENTWISE_OPERANDS; k++)
-      if (operand[k]) plan->stride[k][last] = operand_stride(operand[k], shape, d);
-  }
-  if (plan->rank == 0) plan->size[plan->rank++] = 1;
-  return STATUS_OK;
-}
-
-/* out = count elements of t from offset on, as reals. */
-static void pack(real *out, const struct tensor *t, int64_t offset, int64_t stride, int64_t count) {
-  if (t->type == TYPE_REAL) {
-    const real *in = tensor_real(t) + offset;
-    if (stride == 0) {
-      real value = *in;
-      for (int64_t i = 0; i < count; i++) out[i] = value;
-    } else if (stride == 1) {
-      for (int64_t i = 0; i < count; i++) out[i] = in[i];
-    } else {
-      for (int64_t i = 0; i < count; i++) out[i] = in[i * stride];
-    }
-  } else if (t->type == TYPE_INT32) {
-    const int32_t *in = tensor_int32(t) + offset;
-    for (int64_t i = 0; i < count; i++) out[i] = (real)in[i * stride];
+static void run_block(const struct elementwise_walk *walk, struct run run, int64_t start) {
+  if (walk->all_whole) {
+    elementwise_walk_block(walk, start, NULL, run.from, run_kernel, &run);
   } else {
-    const uint8_t *in = tensor_uint8(t) + offset;
-    for (int64_t i = 0; i < count; i++) out[i] = in[i * stride];
+    _Alignas(64) real packed[ELEMENTWISE_OPERANDS * BLOCK];
+    elementwise_walk_block(walk, start, packed, run.from, run_kernel, &run);
   }
-}
-
-static void run_kernel(const struct plan *plan, const real *const *from, int64_t start, int64_t count) {
-  plan->kernel(&(struct elements){.result = plan->result + start,
-                                  .x = from[ELEMENTWISE_X],
-                                  .y = from[ELEMENTWISE_Y],
-                                  .z = from[ELEMENTWISE_Z],
-                                  .gradient = from[ELEMENTWISE_GRADIENT],
-                                  .output = from[ELEMENTWISE_OUTPUT],
-                                  .count = count,
-                                  .value = plan->value});
-}
-
-/* Elements start..end-1 of the output. The walk goes run by run along the last dimension; long runs go to the kernel
-   as they are (operands with stride 1 without a copy), short ones are gathered until the block is full. */
-static void run_strided_block(const struct plan *plan, int64_t start, int64_t end) {
-  _Alignas(64) real packed[ELEMENTWISE_OPERANDS][BLOCK];
-  const real *from[ELEMENTWISE_OPERANDS] = {0};
-  int64_t offset[ELEMENTWISE_OPERANDS] = {0}, index[TENSOR_MAX_RANK];
-  int64_t filled_from[ELEMENTWISE_OPERANDS] = {0}, filled[ELEMENTWISE_OPERANDS] = {0}; /* repeats in packed */
-  int last = plan->rank - 1;
-  int64_t inner = plan->size[last], rest = start;
-  bool by_row = inner >= ROW_MINIMUM;
-  for (int d = last; d >= 0; d--) {
-    index[d] = rest % plan->size[d];
-    rest /= plan->size[d];
-    for (int k = 0; k < ELEMENTWISE_OPERANDS; k++)
-      if (plan->operand[k]) offset[k] += index[d] * plan->stride[k][d];
-  }
-  for (int64_t at = start; at < end;) {
-    int64_t run = parallel_minimum(inner - index[last], end - at);
-    for (int k = 0; k < ELEMENTWISE_OPERANDS; k++) {
-      const struct tensor *t = plan->operand[k];
-      if (!t) continue;
-      int64_t stride = plan->stride[k][last];
-      if (!by_row) {
-        if (!plan->whole[k]) pack(packed[k] + (at - start), t, offset[k], stride, run);
-      } else if (t->type == TYPE_REAL && stride == 1) {
-        from[k] = tensor_real(t) + offset[k];
-      } else if (stride != 0 || filled[k] < run || filled_from[k] != offset[k]) {
-        pack(packed[k], t, offset[k], stride, run);
-        from[k] = packed[k];
-        filled_from[k] = offset[k];
-        filled[k] = run;
-      }
-    }
-    if (by_row) run_kernel(plan, from, at, run);
-    at += run;
-    index[last] += run;
-    for (int k = 0; k < ELEMENTWISE_OPERANDS; k++) offset[k] += run * plan->stride[k][last];
-    for (int d = last; d > 0 && index[d] == plan->size[d]; d--) {
-      index[d] = 0;
-      index[d - 1]++;
-      for (int k = 0; k < ELEMENTWISE_OPERANDS; k++)
-        offset[k] += plan->stride[k][d - 1] - plan->size[d] * plan->stride[k][d];
-    }
-  }
-  if (by_row) return;
-  for (int k = 0; k < ELEMENTWISE_OPERANDS; k++)
-    if (plan->operand[k]) from[k] = plan->whole[k] ? tensor_real(plan->operand[k]) + start : packed[k];
-  run_kernel(plan, from, start, end - start);
-}
-
-static void run_block(const struct plan *plan, int64_t start) {
-  int64_t end = parallel_minimum(plan->count, start + BLOCK);
-  if (!plan->all_whole) {
-    run_strided_block(plan, start, end);
-    return;
-  }
-  const real *from[ELEMENTWISE_OPERANDS] = {0};
-  for (int k = 0; k < ELEMENTWISE_OPERANDS; k++)
-    if (plan->operand[k]) from[k] = tensor_real(plan->operand[k]) + start;
-  run_kernel(plan, from, start, end - start);
 }
 
 int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, struct tensor *const *operand,
                     struct tensor *result) {
-  struct plan plan = {.kernel = kernel, .value = value, .result = tensor_real(result), .count = tensor_count(result)};
-  STATUS_TRY(make_plan(&plan, &result->shape, operand));
-  if (plan.count > PARALLEL_THRESHOLD) {
+  struct elementwise_walk walk;
+  struct run run = {.kernel = kernel, .value = value, .result = tensor_real(result)};
+  STATUS_TRY(elementwise_walk_plan(&walk, &result->shape, ELEMENTWISE_OPERANDS, operand, BLOCK));
+  if (walk.count > PARALLEL_THRESHOLD) {
 #pragma omp parallel for schedule(static)
-    for (int64_t start = 0; start < plan.count; start += BLOCK) run_block(&plan, start);
+    for (int64_t start = 0; start < walk.count; start += BLOCK) run_block(&walk, run, start);
   } else {
-    for (int64_t start = 0; start < plan.count; start += BLOCK) run_block(&plan, start);
+    for (int64_t start = 0; start < walk.count; start += BLOCK) run_block(&walk, run, start);
   }
   return STATUS_OK;
 }
@@ -297,20 +184,13 @@ int comparison_forward(struct op_call *call) {
 
 /* ---- where: keeps a copy of the condition alone, not the values it chose from ---- */
 
-static void keep_true(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] != 0 ? e->gradient[i] : 0;
-}
-
-static void keep_false(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] != 0 ? 0 : e->gradient[i];
-}
-
-static struct tensor *where_part(const struct tensor *condition, bool chosen, struct tensor *direction,
+/* direction · ∂output/∂input i */
+static struct tensor *where_part(const struct op_call *call, int i, struct tensor *direction,
                                  const struct shape *shape) {
-  struct tensor *operand[ELEMENTWISE_OPERANDS] = {
-      [ELEMENTWISE_X] = (struct tensor *)condition, [ELEMENTWISE_GRADIENT] = direction};
+  const struct elementwise_rule *rule = call->op->family;
+  struct tensor *operand[ELEMENTWISE_OPERANDS] = {[ELEMENTWISE_X] = call->saved[0], [ELEMENTWISE_GRADIENT] = direction};
   struct tensor *part = tensor_new(TYPE_REAL, shape);
-  if (!part || elementwise_run(chosen ? keep_true : keep_false, NULL, operand, part) == STATUS_OK) return part;
+  if (!part || elementwise_run(rule->derivative[i], NULL, operand, part) == STATUS_OK) return part;
   tensor_release(part);
   return NULL;
 }
@@ -334,7 +214,7 @@ int where_vjp(const struct op_call *call, struct tensor *gradient, const bool *n
   if (needed[0] && !(result[0] = tensor_zeros(TYPE_REAL, &call->input[0]->shape))) return STATUS_ERROR;
   for (int i = 1; i <= 2; i++) {
     if (!needed[i]) continue;
-    struct tensor *full = where_part(call->saved[0], i == 1, gradient, &gradient->shape);
+    struct tensor *full = where_part(call, i, gradient, &gradient->shape);
     if (!full) return STATUS_ERROR;
     result[i] = op_sum_to_shape(full, &call->input[i]->shape);
     tensor_release(full);
@@ -343,11 +223,8 @@ int where_vjp(const struct op_call *call, struct tensor *gradient, const bool *n
   return STATUS_OK;
 }
 
-static void choose(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] != 0 ? e->y[i] : e->z[i];
-}
-
 int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  const struct elementwise_rule *rule = call->op->family;
   struct shape shape;
   enum element_type type;
   STATUS_TRY(elementwise_shape(call, &shape, &type));
@@ -355,7 +232,7 @@ int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct 
     struct tensor *operand[ELEMENTWISE_OPERANDS] = {call->saved[0], tangent[1], tangent[2]};
     struct tensor *chosen = tensor_new(TYPE_REAL, &shape);
     if (!chosen) return STATUS_ERROR;
-    if (elementwise_run(choose, NULL, operand, chosen) == STATUS_OK) {
+    if (elementwise_run(rule->values, NULL, operand, chosen) == STATUS_OK) {
       *result = chosen;
       return STATUS_OK;
     }
@@ -363,7 +240,7 @@ int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct 
     return STATUS_ERROR;
   }
   if (tangent[1] || tangent[2])
-    *result = where_part(call->saved[0], tangent[1] != NULL, tangent[1] ? tangent[1] : tangent[2], &shape);
+    *result = where_part(call, tangent[1] ? 1 : 2, tangent[1] ? tangent[1] : tangent[2], &shape);
   else
     *result = tensor_zeros(TYPE_REAL, &shape);
   return *result ? STATUS_OK : STATUS_ERROR;
