@@ -55,56 +55,66 @@ static inline float vector_multiply_add(float a, float b, float c) {
 #endif
 }
 
-/* eˣ = 2ⁿ (1 + result): n is the integer next to x / log(2), and result r + r² q(r) for what is left, |r| <= log(2)/2,
-   with q the polynomial of least largest error there. Adding 1.5 · 2²³ rounds to n and leaves it in the low bits, from
-   where it is moved to the exponent's place in *bits. */
-static inline float vector_exp_parts(float x, uint32_t *bits) {
-  const float round = 12582912;
-  float shifted = vector_multiply_add(x, 1.44269504f, round);
-  float n = shifted - round;
-  float r = vector_multiply_add(n, -0.693359375f, x); /* log(2) in two parts; the first leaves no rounding */
-  r = vector_multiply_add(n, 2.12194440e-4f, r);
+/* eʳ - 1 = r + r² q(r) for |r| <= log(2)/2, with q the polynomial of least largest error there. */
+static inline float vector_expm1_near(float r) {
   float q = vector_multiply_add(r, 0.0013943222584202886f, 0.00836438313126564f);
   q = vector_multiply_add(q, r, 0.04166635125875473f);
   q = vector_multiply_add(q, r, 0.1666657030582428f);
   q = vector_multiply_add(q, r, 0.5f);
-  memcpy(bits, &shifted, sizeof *bits);
-  *bits <<= 23;
   return vector_multiply_add(r * r, q, r);
 }
 
-static inline float vector_power_of_two(uint32_t bits) {
-  float power;
-  memcpy(&power, &bits, sizeof power);
-  return power;
+/* n, the integer next to x / log(2), for eˣ = 2ⁿ eʳ, and *power = 2ⁿ⁺ᵇ⁻¹²⁷. Adding 1.5 · 2²³ + b rounds to n and leaves
+   n + b in the low bits, from where it is moved to the exponent's place. */
+static inline float vector_exponent(float x, float b, float *power) {
+  float round = 12582912 + b;
+  float shifted = vector_multiply_add(x, 1.44269504f, round);
+  uint32_t bits;
+  memcpy(&bits, &shifted, sizeof bits);
+  bits <<= 23;
+  memcpy(power, &bits, sizeof bits);
+  return shifted - round;
 }
 
 /* By 2ⁿ⁻¹, as the largest results need 2¹²⁸, which is no float. Above the range infinite, below 2⁻¹²⁵ it is 0. */
 static inline float vector_exp(float x) {
-  uint32_t bits;
-  float rest = vector_exp_parts(x, &bits), power = vector_power_of_two(bits + ((uint32_t)126 << 23));
+  float power, n = vector_exponent(x, 126, &power);
+  float r = vector_multiply_add(n, -0.693359375f, x); /* log(2) in two parts; the first leaves no rounding */
+  float rest = vector_expm1_near(vector_multiply_add(n, 2.12194440e-4f, r));
   float half = vector_multiply_add(rest, power, power), value = half + half;
   value = x > 88.7228394f ? INFINITY : value;
   return x < -86.6433945f ? 0 : value;
 }
 
-/* eˣ - 1, exact near 0, for -80 < x < 80. */
+/* eˣ - 1, exact near 0, for -80 < x < 80; within 2e-9 n eˣ from rounding log(2), which tanh and erf do not see. */
 static inline float vector_expm1_within(float x) {
-  uint32_t bits;
-  float rest = vector_exp_parts(x, &bits), power = vector_power_of_two(bits + ((uint32_t)127 << 23));
+  float power, n = vector_exponent(x, 127, &power);
+  float rest = vector_expm1_near(vector_multiply_add(n, -0.69314718f, x));
   return vector_multiply_add(rest, power, power - 1);
+}
+
+/* The less of |x| and limit; NaN stays. Done on the bits, which order as integers: comparisons of floats would take turns
+   with the multiplications. Adding 2²³ - 1 makes NaN, alone, negative, and so the least. */
+static inline float vector_size_within(float x, float limit) {
+  const uint32_t shift = 0x7fffff;
+  uint32_t bits, most;
+  memcpy(&bits, &x, sizeof bits);
+  memcpy(&most, &limit, sizeof most);
+  int32_t shifted = (int32_t)((bits & 0x7fffffff) + shift), end = (int32_t)(most + shift);
+  bits = (uint32_t)(shifted < end ? shifted : end) - shift;
+  memcpy(&x, &bits, sizeof x);
+  return x;
 }
 
 /* m / (m + 2), m = e^2|x| - 1; from 10 on it is 1. */
 static inline float vector_tanh(float x) {
-  float size = fabsf(x), within = size > 10 ? 10 : size;
-  float m = vector_expm1_within(2 * within);
+  float within = vector_size_within(x, 10), m = vector_expm1_within(within + within);
   return copysignf(m / (m + 2), x);
 }
 
 /* 1 - e^(|x| q(|x|)), q the polynomial of least largest error in the result; from 4 on it is 1. */
 static inline float vector_erf(float x) {
-  float size = fabsf(x), within = size > 4 ? 4 : size;
+  float within = vector_size_within(x, 4);
   float q = vector_multiply_add(within, 9.263952051696833e-06f, -0.00011771418940043077f);
   q = vector_multiply_add(q, within, 0.0006331141339614987f);
   q = vector_multiply_add(q, within, -0.0016675710212439299f);
