@@ -4,6 +4,17 @@
 #include "../base/profile.h"
 #include "tape.h"
 
+/* The storage of the gradient that backward started from, which is the caller's to change once backward has returned. */
+static const struct storage *lent;
+
+/* g itself, or a copy of what is lent, taking over g: what stays after backward. */
+static struct tensor *to_keep(struct tensor *g) {
+  if (g->storage != lent) return g;
+  struct tensor *copy = tensor_copy(g);
+  tensor_release(g);
+  return copy;
+}
+
 /* *slot += g, taking over g. A sum goes into the old buffer only when nobody else sees it. */
 static int add_to(struct tensor **slot, struct tensor *g) {
   if (!*slot) {
@@ -91,6 +102,25 @@ static int step_back(struct node *node, struct node *root) {
 /* The value of a gradient of rank 0. */
 static real only_value(const struct tensor *t) { return tensor_count(t) == 1 ? *tensor_real(t) : 0; }
 
+/* From the node root, whose output has this gradient (taken over), to the oldest. */
+static int walk_back(struct node *root, struct tensor *gradient) {
+  int status = STATUS_OK;
+  root->gradient = gradient;
+  for (struct node *node = root; node; node = node->previous) {
+    bool scripts = node->gradient && node->function; /* then it is the script's to write on */
+    if (scripts && !(node->gradient = to_keep(node->gradient))) status = STATUS_ERROR;
+    if (node->gradient && status == STATUS_OK) {
+      profile_begin("backward", node->call.op->name);
+      status = step_back(node, root);
+      profile_end();
+      if (node->call.op->hessian_product) node->loss_weight += only_value(node->gradient);
+    }
+    tensor_release(node->gradient);
+    node->gradient = NULL;
+  }
+  return status;
+}
+
 int tape_backward(struct tensor *loss, struct tensor *seed) {
   if (!tape_tracks(loss)) {
     if (loss->node)
@@ -107,28 +137,16 @@ int tape_backward(struct tensor *loss, struct tensor *seed) {
   if (seed && !shape_equal(&seed->shape, &loss->shape))
     return status_error("backward: the gradient to start from has shape %s, the tensor %s", shape_text(&seed->shape),
                         shape_text(&loss->shape));
-  struct tensor *start = seed ? tensor_copy(seed) : tensor_new(TYPE_REAL, &loss->shape);
+  struct tensor *start = seed ? tensor_retain(seed) : tensor_new(TYPE_REAL, &loss->shape);
   if (!start) return STATUS_ERROR;
   if (!seed && tensor_fill(start, 1) != STATUS_OK) {
     tensor_release(start);
     return STATUS_ERROR;
   }
-  if (loss->requires_gradient) return gradient_add(loss, start);
-
-  int status = STATUS_OK;
-  struct node *node = loss->node;
-  node->gradient = start;
-  while (node) {
-    if (node->gradient && status == STATUS_OK) {
-      profile_begin("backward", node->call.op->name);
-      status = step_back(node, loss->node);
-      profile_end();
-      if (node->call.op->hessian_product) node->loss_weight += only_value(node->gradient);
-    }
-    tensor_release(node->gradient);
-    node->gradient = NULL;
-    node = node->previous;
-  }
+  const struct storage *before = lent; /* a script's backward may call backward */
+  lent = seed ? seed->storage : NULL;
+  int status = loss->requires_gradient ? gradient_add(loss, start) : walk_back(loss->node, start);
+  lent = before;
   return status;
 }
 
@@ -145,9 +163,12 @@ static struct gradient *gradient_of(struct tensor *leaf) {
 
 int gradient_add(struct tensor *leaf, struct tensor *g) {
   struct gradient *gradient = gradient_of(leaf);
-  if (gradient) return add_to(&gradient->dense, g);
-  tensor_release(g);
-  return STATUS_ERROR;
+  if (!gradient) {
+    tensor_release(g);
+    return STATUS_ERROR;
+  }
+  g = to_keep(g);
+  return g ? add_to(&gradient->dense, g) : STATUS_ERROR;
 }
 
 int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input) {
@@ -162,7 +183,9 @@ int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *roo
     gradient->factor = grown;
     gradient->factor_capacity = capacity;
   }
-  gradient->factor[gradient->factor_count++] = (struct factor){
-      .node = node_retain(node), .root = node_retain(root), .gradient = tensor_retain(g), .input = input};
+  struct tensor *kept = to_keep(tensor_retain(g));
+  if (!kept) return STATUS_ERROR;
+  gradient->factor[gradient->factor_count++] =
+      (struct factor){.node = node_retain(node), .root = node_retain(root), .gradient = kept, .input = input};
   return STATUS_OK;
 }

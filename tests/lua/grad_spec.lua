@@ -40,6 +40,24 @@ describe("backward", function()
     fails("shape", y.backward, y, gls.ones(3))
   end)
 
+  it("leaves the gradient that it starts from to its owner", function()
+    local x, y = leaf { 1, 2, 3 }, leaf { 4, 5, 6 }
+    local seed = gls.ones(3);
+    (x + y):backward(seed)
+    seed:fill(9)
+    assert.same({ 1, 1, 1 }, x.grad:tolist())
+    x.grad:fill(5)
+    assert.same({ 1, 1, 1 }, y.grad:tolist())
+    y:backward(seed)
+    seed:fill(0)
+    assert.same({ 10, 10, 10 }, y.grad:tolist())
+    local weight, input = leaf { { 1, 2 }, { 3, 4 } }, gls.ones(1, 2)
+    seed = gls.ones(1, 2)
+    input:linear(weight):backward(seed)
+    seed:fill(7)
+    assert.same({ { 1, 1 }, { 1, 1 } }, weight.grad:tolist())
+  end)
+
   it("goes through indexing and broadcasting", function()
     local x = leaf { { 1, 2 }, { 3, 4 } }
     local b = leaf { 1, 1 };
