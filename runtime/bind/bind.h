@@ -2,6 +2,7 @@
    module.c  luaopen_gls_core, joins the domains     tensor.c  tensor userdata: creation, indexing, operators
    ops.c     every row of the op table as function and method, help     grad.c  tape: backward, jvp, fn
    create.c  tensors from numbers, lists and chance     index.c  x[key] and x[key] = value     scope.c  gls.scope
+   fuse.c    elementwise functions as one op
    optim.c   optimizers      io.c  loaders and files     linalg.c  Cholesky, eigenproblem    memory.c  seeds, threads, bytes
 
    The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
@@ -76,6 +77,17 @@ struct op_value;
 /* Runs an op through the tape and pushes its output; the message of a failure is raised. */
 void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
               const struct op_value *values);
+/* ---- fuse.c ---- */
+extern int bind_fusing; /* how many functions are being fused: called with symbols that stand for tensors */
+/* A tensor, or a symbol while a function is being fused; NULL for anything else. */
+struct tensor *bind_test_operand(lua_State *L, int i);
+/* Pushes a number as a tensor (or symbol) of rank 0. */
+struct tensor *bind_push_number(lua_State *L, double number);
+/* While a function is being fused: adds a step to it and pushes its symbol; false, and nothing done, when no input is a
+   symbol. */
+bool bind_trace(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
+                const struct op_value *values);
+
 /* "; did you mean …?" (or "") pushed as a string, from a NULL-ended array of names. */
 void bind_push_suggestion(lua_State *L, const char *given, const char *const *names);
 
@@ -84,6 +96,7 @@ void bind_open_tensor(lua_State *L);
 void bind_open_create(lua_State *L);
 void bind_open_ops(lua_State *L);
 void bind_open_grad(lua_State *L);
+void bind_open_fuse(lua_State *L);
 void bind_open_optim(lua_State *L);
 void bind_open_io(lua_State *L);
 void bind_open_linalg(lua_State *L);

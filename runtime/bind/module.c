@@ -64,6 +64,7 @@ __attribute__((visibility("default"))) int luaopen_gls_core(lua_State *L) {
   bind_open_create(L);
   bind_open_ops(L);
   bind_open_grad(L);
+  bind_open_fuse(L);
   bind_open_scope(L);
   bind_open_linalg(L);
   bind_open_optim(L);

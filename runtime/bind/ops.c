@@ -9,6 +9,7 @@
 
 void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
               const struct op_value *values) {
+  if (bind_fusing > 0 && bind_trace(L, op, input_count, input, values)) return;
   struct tensor **slot = bind_new_tensor(L);
   *slot = tape_run(op, input_count, input, values);
   if (!*slot) bind_error(L);
@@ -155,7 +156,7 @@ static int wrong_value(lua_State *L, const struct op *op, const struct op_parame
 }
 
 static struct tensor *take_tensor(lua_State *L, const struct op *op, const struct op_parameter *p, int at) {
-  struct tensor *tensor = bind_test_tensor(L, at);
+  struct tensor *tensor = bind_test_operand(L, at);
   if (tensor) {
     if (tensor->type == TYPE_REAL ? p->kind != OP_INDICES : p->kind == OP_ANY_TENSOR) return tensor;
     if (p->kind == OP_INDICES && tensor->type == TYPE_INT32) return tensor;
@@ -165,8 +166,7 @@ static struct tensor *take_tensor(lua_State *L, const struct op *op, const struc
     lua_call(L, 1, 1);
     return bind_tensor(L, -1);
   } else if (lua_type(L, at) == LUA_TNUMBER && p->kind != OP_INDICES) {
-    bind_push_tensor(L, tensor_scalar((real)lua_tonumber(L, at)));
-    return bind_tensor(L, -1);
+    return bind_push_number(L, lua_tonumber(L, at));
   }
   if (tensor) {
     const char *type = p->kind == OP_INDICES ? type_name(TYPE_INT32) : type_name(TYPE_REAL);
@@ -364,7 +364,7 @@ struct operands {
 
 /* True for two tensors; else x is the only one. */
 static bool take_operands(lua_State *L, const char *sign, struct operands *o) {
-  *o = (struct operands){.x = bind_test_tensor(L, 1), .y = bind_test_tensor(L, 2)};
+  *o = (struct operands){.x = bind_test_operand(L, 1), .y = bind_test_operand(L, 2)};
   for (int i = 1; i <= 2; i++) {
     struct tensor *tensor = i == 1 ? o->x : o->y;
     if (!tensor && lua_type(L, i) != LUA_TNUMBER)
@@ -421,8 +421,7 @@ static int operator_div(lua_State *L) {
   } else if (o.number == 1) {
     bind_run(L, row_reciprocal, 1, &o.x, NULL);
   } else {
-    bind_push_tensor(L, tensor_scalar((real)o.number));
-    bind_run(L, row_div, 2, (struct tensor *[]){bind_tensor(L, -1), o.x}, NULL);
+    bind_run(L, row_div, 2, (struct tensor *[]){bind_push_number(L, o.number), o.x}, NULL);
   }
   return 1;
 }
@@ -435,8 +434,7 @@ static int operator_pow(lua_State *L) {
     struct op_value value[OP_MAX_PARAMETERS] = {{.number = o.number}};
     bind_run(L, row_power, 1, &o.x, value);
   } else {
-    bind_push_tensor(L, tensor_scalar((real)o.number));
-    bind_run(L, row_pow, 2, (struct tensor *[]){bind_tensor(L, -1), o.x}, NULL);
+    bind_run(L, row_pow, 2, (struct tensor *[]){bind_push_number(L, o.number), o.x}, NULL);
   }
   return 1;
 }

@@ -85,6 +85,7 @@ void node_release(struct node *node) {
     pile = gone->next;
     for (int i = 0; i < gone->call.input_count; i++) lose(gone->input_node[i], &pile);
     if (!gone->released) drop_saved(gone);
+    if (gone->call.op && gone->call.op->use) gone->call.op->use(gone->call.op, -1);
     memory_delete(gone);
   }
 }
@@ -185,6 +186,7 @@ static struct tensor *run_recorded(const struct op *op, int input_count, struct 
   if (!node) return NULL;
   struct tensor **kept_input = node->call.input;
   node->call.op = op;
+  if (op->use) op->use(op, 1);
   node->call.differentiable = true;
   if (values) memcpy(node->call.value, values, sizeof node->call.value);
   node->call.input = (struct tensor **)input; /* forward sees the values */

@@ -118,6 +118,9 @@ struct op {
      Where indices start at 1 for the user they do so here. */
   const char *const *samples;
   const void *family; /* what the functions that a family's rows share need to know of this row; NULL elsewhere */
+  /* Of a row that was made at run time (fuse.h) and goes with its last user: one user more (1) or fewer (-1). NULL: a row
+     of the table. */
+  void (*use)(const struct op *op, int change);
 };
 
 /* ---- table.c ---- */

@@ -81,6 +81,7 @@ local function both_ways(row, passes)
     add {
       group = row.group, name = row.name .. (backward and ", forward and backward" or ", forward"), work = work,
       flops = row.flops and row.flops * times, bytes = row.bytes and row.bytes * times, target = row.target,
+      only = row.only,
     }
   end
 end
@@ -144,10 +145,15 @@ for _, shape in ipairs { { 250, 10 }, { 4096, 1000 } } do
   }, 3)
 end
 
+-- In one pass (gls.fuse; jit in JAX), and op by op against PyTorch, which does the same.
 both_ways({
   group = "elementwise", target = 0.8, name = "relu(tanh(x y + x) / 2 - y), 1 000 000", bytes = 4 * 3e6,
+  work = { kind = "chain", count = 1000000, fused = true },
+}, 8 / 3)
+both_ways({
+  group = "elementwise", name = "the same op by op", bytes = 4 * 3e6, only = "torch",
   work = { kind = "chain", count = 1000000 },
-}, 3)
+}, 8 / 3)
 
 for _, what in ipairs { "sum", "sum of rows", "max of columns", "variance" } do
   add {

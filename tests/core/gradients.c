@@ -437,7 +437,7 @@ static void check_random(const struct sample *sample) {
   trial_release(&first);
 }
 
-static void check_sample(const struct op *op, const char *text, uint64_t seed) {
+void check_row(const struct op *op, const char *text, uint64_t seed) {
   struct sample sample;
   snprintf(place, sizeof place, "%s \"%s\" (seed %llu)", op->name, text, (unsigned long long)seed);
   if (!CHECK_HERE(sample_make(&sample, op, text, seed), "sample: %s", status_message())) return;
@@ -483,6 +483,6 @@ void test_gradients(void) {
     if (!CHECK(op->samples && op->samples[0], "%s has no samples", op->name)) continue;
     check_coverage(op);
     for (int s = 0; op->samples[s]; s++)
-      if (!sample_is_remark(op->samples[s])) check_sample(op, op->samples[s], (uint64_t)(1000 + s));
+      if (!sample_is_remark(op->samples[s])) check_row(op, op->samples[s], (uint64_t)(1000 + s));
   }
 }

@@ -10,7 +10,7 @@
 
 void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
     test_reduce(void), test_move(void), test_gemm(void), test_gradients(void), test_memory(void), test_io(void),
-    test_gls(void), test_gls_options(void), test_conv(void);
+    test_gls(void), test_gls_options(void), test_conv(void), test_fuse(void);
 
 static const struct {
   const char *name;
@@ -26,6 +26,7 @@ static const struct {
     {"move", test_move},
     {"gemm", test_gemm},
     {"conv", test_conv},
+    {"fuse", test_fuse},
     {"gradients", test_gradients},
     {"memory", test_memory},
     {"io", test_io},

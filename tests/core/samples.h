@@ -24,6 +24,9 @@ void sample_release(struct sample *sample);
 /* "without empty: why" or "without size 1: why": what the op has no sample for, instead of a sample. */
 bool sample_is_remark(const char *text);
 
+/* gradients.c: everything that holds for a row, over one sample of it. */
+void check_row(const struct op *op, const char *text, uint64_t seed);
+
 /* A new contiguous tensor of standard normal numbers. */
 struct tensor *sample_normal(const struct shape *shape, uint64_t seed);
 

@@ -1,0 +1,178 @@
+/* Fuse: programs, and the functions of their rows. */
+#include "fuse.h"
+
+#include <string.h>
+
+#include "../base/memory.h"
+
+/* ---- building ---- */
+
+static void use_row(const struct op *op, int change) { fuse_use((struct fuse *)op->family, change); }
+
+struct fuse *fuse_new(int input_count, const enum element_type *type) {
+  if (input_count < 1 || input_count > FUSE_INPUTS) {
+    status_error("%d arguments given: 1 to %d are possible", input_count, FUSE_INPUTS);
+    return NULL;
+  }
+  struct fuse *fuse = memory_new(1, sizeof *fuse);
+  if (!fuse) return NULL;
+  fuse->references = 1;
+  fuse->input_count = fuse->value_count = input_count;
+  for (int i = 0; i < input_count; i++) fuse->value[i].type = type[i];
+  return fuse;
+}
+
+void fuse_use(struct fuse *fuse, int change) {
+  fuse->references += change;
+  if (fuse->references == 0) memory_delete(fuse);
+}
+
+static int add_value(struct fuse *fuse, const struct fuse_value *given, int *value) {
+  if (fuse->value_count == FUSE_VALUES)
+    return status_error("more than %d arguments, numbers and steps: cut the function in two", FUSE_VALUES);
+  *value = fuse->value_count++;
+  fuse->value[*value] = *given;
+  return STATUS_OK;
+}
+
+int fuse_number(struct fuse *fuse, double number, int *value) {
+  return add_value(fuse, &(struct fuse_value){.type = TYPE_REAL, .number = number}, value);
+}
+
+static bool is_elementwise(const struct op *op) {
+  for (const struct op *row = elementwise_ops; row->name; row++)
+    if (row == op) return true;
+  return false;
+}
+
+/* The op's own checks (of numbers, mostly), over arguments of one element. */
+static int check_call(const struct op *op, int argument_count, const struct op_value *values) {
+  struct tensor one = {.type = TYPE_REAL}, *input[3] = {&one, &one, &one};
+  struct op_call call = {.op = op, .input_count = argument_count, .input = input};
+  if (values) memcpy(call.value, values, sizeof call.value);
+  struct shape shape;
+  enum element_type type;
+  return op->shape(&call, &shape, &type) == STATUS_OK ? STATUS_OK : status_prefix("%s", op->name);
+}
+
+int fuse_step(struct fuse *fuse, const struct op *op, int argument_count, const int *argument,
+              const struct op_value *values, int *value) {
+  if (!is_elementwise(op)) return status_error("%s is not elementwise: " FUSE_ADVICE, op->name);
+  struct fuse_value step = {.type = TYPE_REAL, .op = op, .argument_count = argument_count};
+  int integers = 0;
+  for (int i = 0; i < argument_count; i++) {
+    step.argument[i] = argument[i];
+    enum element_type type = fuse->value[argument[i]].type;
+    if (type == TYPE_REAL) continue;
+    integers++;
+    if (op->parameter[i].kind != OP_ANY_TENSOR)
+      return status_error("%s: argument %d has type %s and must be %s", op->name, i + 1, type_name(type),
+                          type_name(TYPE_REAL));
+  }
+  if (integers == 2) return status_error("%s of two tensors of integers is not fused", op->name);
+  STATUS_TRY(check_call(op, argument_count, values));
+  if (values) memcpy(step.value, values, sizeof step.value);
+  return add_value(fuse, &step, value);
+}
+
+/* ---- the row ---- */
+
+static const struct fuse *program(const struct op_call *call) { return call->op->family; }
+
+/* Of the inputs that are used. */
+static int fused_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  const struct fuse *fuse = program(call);
+  struct tensor *used[FUSE_INPUTS];
+  struct op_call others = {.op = call->op, .input = used};
+  for (int i = 0; i < call->input_count; i++)
+    if (fuse->used[i]) used[others.input_count++] = call->input[i];
+  return elementwise_shape(&others, shape, type);
+}
+
+static int fused_forward(struct op_call *call) {
+  const struct fuse *fuse = program(call);
+  struct tensor *operand[FUSE_INPUTS];
+  for (int i = 0; i < call->input_count; i++) operand[i] = fuse->used[i] ? call->input[i] : NULL;
+  return fuse_run(&fuse->forward, &call->output->shape, operand, (real *[]){tensor_real(call->output)});
+}
+
+static int fused_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  const struct fuse *fuse = program(call);
+  struct fuse_plan plan;
+  bool reached[FUSE_INPUTS];
+  fuse_plan_backward(fuse, needed, reached, &plan);
+  struct tensor *operand[FUSE_INPUTS + 1], *full[FUSE_INPUTS] = {0};
+  real *values[FUSE_INPUTS];
+  int results = 0, status = STATUS_OK;
+  for (int i = 0; i < call->input_count; i++) {
+    operand[i] = fuse->used[i] ? call->input[i] : NULL;
+    if (!reached[i]) continue;
+    full[i] = tensor_new(TYPE_REAL, &gradient->shape);
+    if (full[i])
+      values[results++] = tensor_real(full[i]);
+    else
+      status = STATUS_ERROR;
+  }
+  operand[call->input_count] = gradient;
+  if (status == STATUS_OK && results > 0) status = fuse_run(&plan, &gradient->shape, operand, values);
+  for (int i = 0; i < call->input_count; i++) {
+    if (status == STATUS_OK && needed[i]) {
+      const struct shape *shape = &call->input[i]->shape;
+      result[i] = full[i] ? op_sum_to_shape(full[i], shape) : tensor_zeros(TYPE_REAL, shape);
+      if (!result[i]) status = STATUS_ERROR;
+    }
+    tensor_release(full[i]);
+  }
+  return status;
+}
+
+static int fused_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  const struct fuse *fuse = program(call);
+  struct shape shape;
+  enum element_type type = TYPE_REAL;
+  STATUS_TRY(fused_shape(call, &shape, &type));
+  struct tensor *operand[2 * FUSE_INPUTS];
+  bool given[FUSE_INPUTS];
+  for (int i = 0; i < call->input_count; i++) {
+    given[i] = fuse->used[i] && tangent[i];
+    operand[i] = fuse->used[i] ? call->input[i] : NULL;
+    operand[call->input_count + i] = given[i] ? tangent[i] : NULL;
+  }
+  struct fuse_plan plan;
+  if (!fuse_plan_tangent(fuse, given, &plan)) {
+    *result = tensor_zeros(TYPE_REAL, &shape);
+    return *result ? STATUS_OK : STATUS_ERROR;
+  }
+  struct tensor *change = tensor_new(TYPE_REAL, &shape);
+  if (!change) return STATUS_ERROR;
+  if (fuse_run(&plan, &shape, operand, (real *[]){tensor_real(change)}) == STATUS_OK) {
+    *result = change;
+    return STATUS_OK;
+  }
+  tensor_release(change);
+  return STATUS_ERROR;
+}
+
+const struct op *fuse_finish(struct fuse *fuse, int result) {
+  fuse->result = result;
+  fuse_plan_forward(fuse, &fuse->forward);
+  bool any = false;
+  for (int i = 0; i < fuse->input_count; i++) any = any || fuse->used[i];
+  if (!any) {
+    status_error("the result does not depend on any argument");
+    return NULL;
+  }
+  fuse->row = (struct op){.name = "fuse",
+                          .parameter = {{.name = "arguments", .kind = OP_TENSORS}},
+                          .flags = OP_ROWWISE | OP_SAVES_INPUTS,
+                          .batch_inputs = ~0U,
+                          .rowwise = elementwise_rowwise,
+                          .shape = fused_shape,
+                          .forward = fused_forward,
+                          .vjp = fused_vjp,
+                          .jvp = fused_jvp,
+                          .use = use_row,
+                          .doc = "elementwise ops in one pass",
+                          .family = fuse};
+  return &fuse->row;
+}
