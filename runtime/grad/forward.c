@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/parallel.h"
 #include "../base/profile.h"
 #include "../base/vector.h"
 #include "tape.h"
@@ -31,6 +32,7 @@ static struct tensor *rows_of(const struct tensor *whole, struct row_block block
   if (rows && tensor_is_contiguous(whole)) {
     size_t bytes = (size_t)(tensor_count(rows) / block.count) * type_size(whole->type);
     const char *from = (const char *)whole->storage->data + (size_t)whole->offset * type_size(whole->type);
+#pragma omp parallel for schedule(static) if (tensor_count(rows) > PARALLEL_THRESHOLD)
     for (int64_t i = 0; i < block.count; i++)
       memcpy((char *)rows->storage->data + (size_t)i * bytes, from + (size_t)block.row[i] * bytes, bytes);
     return rows;
