@@ -3,6 +3,7 @@
    own 2ndm, which the last product of each stands for, or costs:
 
    dual      K = AAᵀ/n, α = (K + λI)⁻¹ G, U = Aᵀα:            r²d for K, r³/3, 2r²m,              2rdm
+     U = Yᵀ G,  Y = (K + λI)⁻¹ A, where A U is of no use:     r²d for K, r³/3, 2r²d,              2rdm
    primal    S = AᵀA/n, U = (S + λI)⁻¹ (AᵀG):                 rd² for S, d³/3, 2d²m,              2ndm
    by rows   Y = A (S + λI)⁻¹ of the batch's rows, U = Yᵀ G:  rd² for S, d³/3, 2d²n, 2n²(d + m),  2ndm
      from K of a window (window.c):                           2nrd for K, r³/3, r²n, 2nrd, 2n²m,  2ndm
@@ -258,14 +259,23 @@ static void dual_products(struct gls_system *system) {
   }
 }
 
+/* Whether A U and the lengths of U are of use: with momentum its own count. */
+static bool products_are_used(const struct gls_options *options) {
+  return options->automatic || options->momentum == 0 || options->trust > 0 || options->graft == GRAFT_SGD;
+}
+
 /* α, A U and their products. */
 static int solve_dual(struct gls_system *system, const struct gls_options *options) {
+  bool used = products_are_used(options);
   system->alpha = tensor_copy(system->g);
-  system->product = system->alpha ? matrix(system->rows, system->outputs) : NULL;
-  if (!system->product) return STATUS_ERROR;
+  if (system->alpha && used) system->product = matrix(system->rows, system->outputs);
+  if (!system->alpha || (used && !system->product)) return STATUS_ERROR;
   STATUS_TRY(
       matmul_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->alpha), system->outputs));
-  dual_products(system);
+  if (used)
+    dual_products(system);
+  else
+    system->u_square = dot(system->alpha, system->alpha); /* finite, and that is all */
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
   if (options->graft == GRAFT_SGD) { /* ‖AᵀG‖² = n ⟨G, K G⟩ */
     STATUS_TRY(quadratic_form(system->matrix, system->g, &system->gradient_square));
@@ -383,26 +393,53 @@ static int solve_primal(struct gls_system *system, const struct gls_options *opt
   return STATUS_OK;
 }
 
-/* Y, and effect (n × n) = [A 1] Yᵀ, which G is multiplied with to give A U. */
-static void rows_from_primal(struct gls_system *system, real *effect) {
+/* Y begins as [A 1]. */
+static int copy_rows(struct gls_system *system) {
   int64_t n = system->batch_rows, d = system->inputs, e = system->extended;
   const real *a = tensor_real(system->a) + (system->a->shape.size[0] - n) * d;
+  system->y = matrix(n, e);
+  if (!system->y) return STATUS_ERROR;
   real *y = tensor_real(system->y);
+#pragma omp parallel for schedule(static) if (n * d > PARALLEL_THRESHOLD)
   for (int64_t i = 0; i < n; i++) {
     memcpy(y + i * e, a + i * d, (size_t)d * sizeof(real));
     if (e > d) y[i * e + d] = 1;
   }
+  return STATUS_OK;
+}
+
+/* Y from the batch's own K, where nobody asks for A U. */
+static int solve_own_rows(struct gls_system *system) {
+  STATUS_TRY(copy_rows(system));
+  STATUS_TRY(
+      matmul_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->y), system->extended));
+  system->u_square = dot(system->y, system->y) + dot(system->g, system->g); /* finite, and that is all */
+  system->failed = !isfinite(system->u_square);
+  return STATUS_OK;
+}
+
+/* Y, and effect (n × n) = [A 1] Yᵀ, which G is multiplied with to give A U. */
+static int rows_from_primal(struct gls_system *system, real *effect) {
+  int64_t n = system->batch_rows, d = system->inputs, e = system->extended;
+  STATUS_TRY(copy_rows(system));
+  const real *a = tensor_real(system->a) + (system->a->shape.size[0] - n) * d;
+  real *y = tensor_real(system->y);
   matmul_cholesky_solve_rows(tensor_real(system->factor), e, y, e, n, 0);
   matmul_gemm(false, true, n, n, d, 1, a, d, y, e, 0, effect, n);
   for (int64_t i = 0; i < n && e > d; i++)
     for (int64_t j = 0; j < n; j++) effect[i * n + j] += y[j * e + d];
+  return STATUS_OK;
 }
 
 /* The same from K of a window: Z, then Y = Zᵀ W; A Yᵀ = n (1 − λ Z) in the batch's rows. */
 static int rows_from_window(struct gls_system *system, real *effect) {
   int64_t n = system->batch_rows, r = system->rows, d = system->inputs, e = system->extended;
   struct tensor *solved = tensor_zeros(TYPE_REAL, &(struct shape){2, {n, r}});
-  if (!solved) return STATUS_ERROR;
+  system->y = solved ? matrix(n, e) : NULL;
+  if (!system->y) {
+    tensor_release(solved);
+    return STATUS_ERROR;
+  }
   real *z = tensor_real(solved), *y = tensor_real(system->y);
   for (int64_t i = 0; i < n; i++) z[i * r + r - n + i] = 1;
   matmul_cholesky_solve_rows(tensor_real(system->factor), r, z, r, n, r - n);
@@ -435,14 +472,11 @@ static int product_square(const struct gls_system *system, const real *x, int64_
 static int solve_by_rows(struct gls_system *system, const struct gls_options *options) {
   int64_t n = system->batch_rows, m = system->outputs;
   keep_factor(system, options);
+  if (system->dual && system->rows == n) return solve_own_rows(system);
   struct tensor *effect = matrix(n, n);
-  system->y = matrix(n, system->extended);
   system->product = matrix(n, m);
-  int status = effect && system->y && system->product ? STATUS_OK : STATUS_ERROR;
-  if (status == STATUS_OK && system->dual)
-    status = rows_from_window(system, tensor_real(effect));
-  else if (status == STATUS_OK)
-    rows_from_primal(system, tensor_real(effect));
+  int status = effect && system->product ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK) status = (system->dual ? rows_from_window : rows_from_primal)(system, tensor_real(effect));
   if (status == STATUS_OK)
     matmul_gemm(false, false, n, m, n, 1, tensor_real(effect), n, tensor_real(system->g), m, 0,
                 tensor_real(system->product), m);
@@ -459,7 +493,9 @@ static int solve_by_rows(struct gls_system *system, const struct gls_options *op
 }
 
 /* Whether Y is less work than what else would be done with these factors. */
-static bool rows_are_less(const struct gls_system *system) {
+static bool rows_are_less(const struct gls_system *system, const struct gls_options *options) {
+  if (system->dual && system->rows == system->batch_rows)
+    return !products_are_used(options) && system->extended < system->outputs;
   double n = (double)system->batch_rows, r = (double)system->rows, d = (double)system->inputs;
   double m = (double)system->outputs;
   if (!system->dual) return n < m;
@@ -522,7 +558,7 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   system->dual = wide && factors_alone;
   system->woodbury = wide && !system->dual && (options->statistics == STATISTICS_WINDOW || !whole);
   /* the momentum of moving statistics is on the gradient */
-  system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system);
+  system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system, options);
   if (system->dual && !system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
   if (system->dual || system->woodbury) {
     system->matrix = dual_matrix(system);

@@ -125,10 +125,11 @@ static void test_grafts(void) {
     }
 }
 
-/* V ← βV + (1 − β)U over three steps, in both forms. */
+/* V ← βV + (1 − β)U over three steps, in both forms, by rows too. */
 static void test_momentum(void) {
-  for (int tall = 0; tall < 2; tall++) {
-    struct problem p = problem_new(tall ? 20 : 5, 9, 4, true);
+  static const int64_t sizes[][3] = {{5, 9, 4}, {20, 9, 4}, {5, 9, 25}, {10, 9, 25}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    struct problem p = problem_new(sizes[s][0], sizes[s][1], sizes[s][2], true);
     struct gls_options options = plain;
     options.momentum = 0.9;
     options.learning_rate = 0.1;
