@@ -15,20 +15,15 @@
 
 enum {
   SPAN = 4096,        /* reals summed as reals, a hundredth of them in each lane */
-  AHEAD = 1024,       /* reals that are asked of memory before they are needed */
   CHUNK = FOLD_CHUNK, /* accumulators in a row of them */
   RUN = 32,           /* rows added as reals */
+  COLLECTED = 128,    /* accumulators when the pieces' are added up */
   PIECE = 1 << 16     /* elements of one piece of work, about */
 };
 
 /* ---- spans ---- */
 
-enum { LANES = FOLD_LANES, TOTALS = 8, WIDTH = TOTALS * LANES };
-
-/* Asks for what lies AHEAD of WIDTH reals. */
-static inline void look_ahead(const real *x) {
-  for (int l = 0; l < TOTALS; l++) __builtin_prefetch(x + AHEAD + l * LANES, 0, 3);
-}
+enum { LANES = FOLD_LANES, TOTALS = 8, WIDTH = TOTALS * LANES, FEW = 4 /* lanes that are added up as such */ };
 
 static double combine(enum fold_kind kind, double a, double b) {
   if (kind == FOLD_HIGHEST) return b > a || b != b ? b : a;
@@ -40,21 +35,43 @@ static double neutral(enum fold_kind kind) {
   return kind == FOLD_HIGHEST ? -INFINITY : kind == FOLD_LOWEST ? INFINITY : 0;
 }
 
+/* The last `rest` of LANES neighbours, zeros before them. */
+static inline __attribute__((always_inline)) fold_lanes last_lanes(fold_lanes part, int64_t rest) {
+  for (int l = 0; l < LANES; l++) part[l] = l >= LANES - rest ? part[l] : 0;
+  return part;
+}
+
 static inline __attribute__((always_inline)) double span_total(const real *x, int64_t n, bool squares, real shift) {
   fold_lanes total[TOTALS] = {{0}};
   int64_t i = 0;
   for (; i + WIDTH <= n; i += WIDTH) {
-    look_ahead(x + i);
 #pragma GCC unroll 8
     for (int l = 0; l < TOTALS; l++) fold_add_lanes(&total[l], x + i + l * LANES, squares, shift);
   }
-  for (; i + LANES <= n; i += LANES) fold_add_lanes(&total[0], x + i, squares, shift);
-  for (int half = TOTALS / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+  for (int l = 0; l < TOTALS - 1; l++, i += LANES) {
+    if (i + LANES > n) break;
+    fold_add_lanes(&total[l], x + i, squares, shift);
+  }
+  double scalars = 0;
+  if (i < n && n >= LANES) {
+    fold_lanes part = *(const fold_lanes *)(x + n - LANES);
+    if (squares) part -= shift, part *= part;
+    total[TOTALS - 1] += last_lanes(part, n - i);
+  } else {
+    for (; i < n; i++) scalars += (double)(squares ? (x[i] - shift) * (x[i] - shift) : x[i]);
+  }
+#pragma GCC unroll 4
+  for (int half = TOTALS / 2; half > 0; half /= 2) {
+#pragma GCC unroll 4
     for (int l = 0; l < half; l++) total[l] += total[l + half];
-  double sum = 0;
-  for (int l = 0; l < LANES; l++) sum += (double)total[0][l];
-  for (; i < n; i++) sum += (double)(squares ? (x[i] - shift) * (x[i] - shift) : x[i]);
-  return sum;
+  }
+  double sum[LANES], few[FEW] = {0};
+  for (int l = 0; l < LANES; l++) sum[l] = (double)total[0][l];
+#pragma GCC unroll 4
+  for (int first = 0; first + FEW <= LANES; first += FEW)
+    for (int l = 0; l < FEW; l++) few[l] += sum[first + l];
+  return (few[0] + few[1]) + (few[2] + few[3]) + scalars;
 }
 
 static double span_sum(const real *x, int64_t n) { return span_total(x, n, false, 0); }
@@ -67,33 +84,42 @@ static double span_equal(const real *x, int64_t n, real shift) {
   return (double)count;
 }
 
-/* Comparisons drop NaN, so it is looked for apart. lowest is a constant where this is inlined. */
-static inline __attribute__((always_inline)) double span_extreme(const real *x, int64_t n, bool lowest) {
+/* Comparisons drop NaN, so it is looked for apart: a sum over a NaN is one. (So is one over both infinities: then every
+   element is asked.) lowest is a constant where this is inlined. */
+static inline __attribute__((always_inline)) real span_extreme(const real *x, int64_t n, bool lowest) {
   enum { WIDE = 2 * LANES }; /* what the compiler keeps in registers */
-  real extreme = lowest ? INFINITY : -INFINITY, best[WIDE];
-  int unordered = 0, lane_unordered[WIDE] = {0};
+  real extreme = lowest ? INFINITY : -INFINITY, sum = 0, best[WIDE], total[WIDE] = {0};
   int64_t i = 0;
   if (n >= WIDE) {
     memcpy(best, x, sizeof best);
-    for (; i + WIDE <= n; i += WIDE) {
+    for (; i < n; i += WIDE) {
+      const real *part = x + parallel_minimum(i, n - WIDE); /* what is seen twice does no harm */
       for (int l = 0; l < WIDE; l++) {
-        best[l] = (lowest ? x[i + l] < best[l] : x[i + l] > best[l]) ? x[i + l] : best[l];
-        lane_unordered[l] |= x[i + l] != x[i + l];
+        best[l] = (lowest ? part[l] < best[l] : part[l] > best[l]) ? part[l] : best[l];
+        total[l] += part[l];
       }
     }
-    for (int half = WIDE / 2; half > 0; half /= 2) {
+#pragma GCC unroll 4
+    for (int half = WIDE / 2; half >= FEW; half /= 2) {
+#pragma GCC unroll 1
       for (int l = 0; l < half; l++) {
         best[l] = (lowest ? best[l + half] < best[l] : best[l + half] > best[l]) ? best[l + half] : best[l];
-        lane_unordered[l] |= lane_unordered[l + half];
+        total[l] += total[l + half];
       }
     }
-    extreme = best[0];
-    unordered = lane_unordered[0];
+#pragma GCC unroll 4
+    for (int l = 0; l < FEW; l++) {
+      extreme = (lowest ? best[l] < extreme : best[l] > extreme) ? best[l] : extreme;
+      sum += total[l];
+    }
   }
   for (; i < n; i++) {
     extreme = (lowest ? x[i] < extreme : x[i] > extreme) ? x[i] : extreme;
-    unordered |= x[i] != x[i];
+    sum += x[i];
   }
+  if (sum == sum) return extreme;
+  int unordered = 0;
+  for (i = 0; i < n; i++) unordered |= x[i] != x[i];
   return unordered ? NAN : extreme;
 }
 
@@ -135,6 +161,37 @@ static void fold_row(enum fold_kind kind, real *restrict total, const real *rest
 #pragma omp simd
       for (int64_t j = 0; j < n; j++) total[j] += x[j];
   }
+}
+
+enum { TOGETHER = 4 };
+
+/* The same with TOGETHER rows, one after the other, while a piece of total stays in registers. Squares and counts are
+   not so limited by memory. */
+static void fold_rows(enum fold_kind kind, real *restrict total, const real *const *x, int64_t n) {
+  const real *restrict a = x[0], *restrict b = x[1], *restrict c = x[2], *restrict d = x[3];
+#define TAKE(better, row) value = (row[j] better value) | (row[j] != row[j]) ? row[j] : value
+  switch (kind) {
+    case FOLD_HIGHEST:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) {
+        real value = total[j];
+        TAKE(>, a), TAKE(>, b), TAKE(>, c), TAKE(>, d);
+        total[j] = value;
+      }
+      break;
+    case FOLD_LOWEST:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) {
+        real value = total[j];
+        TAKE(<, a), TAKE(<, b), TAKE(<, c), TAKE(<, d);
+        total[j] = value;
+      }
+      break;
+    default:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) total[j] = (((total[j] + a[j]) + b[j]) + c[j]) + d[j];
+  }
+#undef TAKE
 }
 
 /* n elements as neighbours: x itself, or scratch filled. */
@@ -251,20 +308,51 @@ static int reduce_by_rows(struct task *task) {
    another (fewer in the last). */
 static void column_rows(const struct task *task, const real *x, const real *shift, int64_t row_width, int64_t run_width,
                         int64_t start, int64_t width, int64_t first, int64_t last, double *total) {
-  real sum[CHUNK], scratch[CHUNK];
+  _Alignas(64) real sum[CHUNK], scratch[CHUNK]; /* a store that crosses lines of the cache takes twice as long */
   int64_t rows = (run_width + row_width - 1) / row_width; /* rows of one run */
+  bool together = task->inner_stride == 1 && task->kind != FOLD_SQUARES && task->kind != FOLD_EQUAL;
   for (int64_t j = 0; j < width; j++) total[j] = neutral(task->kind);
   for (int64_t r = first; r < last;) {
     int64_t end = parallel_minimum(last, r + RUN);
     for (int64_t j = 0; j < width; j++) sum[j] = (real)neutral(task->kind);
-    for (; r < end; r++) {
-      int64_t at = rows == 1 ? start : r % rows * row_width + start;
-      int64_t n = parallel_minimum(width, run_width - at);
-      const real *row = x + axes_offset(&task->reduced, rows == 1 ? r : r / rows) + at * task->inner_stride;
-      fold_row(task->kind, sum, fold_gather(scratch, row, task->inner_stride, n), shift, n);
+    while (r < end) {
+      const real *row[TOGETHER];
+      int64_t n[TOGETHER], most = together ? parallel_minimum(TOGETHER, end - r) : 1, count = 0;
+      for (; count < most; count++, r++) {
+        int64_t at = rows == 1 ? start : r % rows * row_width + start;
+        n[count] = parallel_minimum(width, run_width - at);
+        row[count] = x + axes_offset(&task->reduced, rows == 1 ? r : r / rows) + at * task->inner_stride;
+      }
+      if (count == TOGETHER && n[0] == n[1] && n[0] == n[2] && n[0] == n[3]) {
+        fold_rows(task->kind, sum, row, n[0]);
+        continue;
+      }
+      for (int64_t i = 0; i < count; i++)
+        fold_row(task->kind, sum, fold_gather(scratch, row[i], task->inner_stride, n[i]), shift, n[i]);
     }
-    for (int64_t j = 0; j < width; j++) total[j] = combine(task->kind, total[j], sum[j]);
+    if (task->kind == FOLD_HIGHEST || task->kind == FOLD_LOWEST) {
+      for (int64_t j = 0; j < width; j++) total[j] = combine(task->kind, total[j], sum[j]);
+    } else {
+#pragma omp simd
+      for (int64_t j = 0; j < width; j++) total[j] += (double)sum[j];
+    }
   }
+}
+
+/* result = what rows of partial results, columns apart, come to. */
+static void column_collect(const struct task *task, real *result, const double *partial, int64_t columns, int64_t width,
+                           int64_t rows) {
+  double total[COLLECTED];
+  for (int64_t j = 0; j < width; j++) total[j] = neutral(task->kind);
+  for (int64_t r = 0; r < rows; r++, partial += columns) {
+    if (task->kind == FOLD_HIGHEST || task->kind == FOLD_LOWEST) {
+      for (int64_t j = 0; j < width; j++) total[j] = combine(task->kind, total[j], partial[j]);
+    } else {
+#pragma omp simd
+      for (int64_t j = 0; j < width; j++) total[j] += partial[j];
+    }
+  }
+  for (int64_t j = 0; j < width; j++) result[j] = (real)(task->factor * total[j]);
 }
 
 static int reduce_by_columns(struct task *task) {
@@ -291,8 +379,8 @@ static int reduce_by_columns(struct task *task) {
   for (int64_t o = 0; o < outer; o++) {
     for (int64_t g = 0; g < groups; g++) {
       for (int64_t c = 0; c < chunks; c++) {
-        double local[CHUNK];
-        real shift[CHUNK];
+        _Alignas(64) double local[CHUNK];
+        _Alignas(64) real shift[CHUNK];
         int64_t start = c * CHUNK, width = parallel_minimum(CHUNK, row_width - start);
         for (int64_t j = 0; j < width; j++)
           shift[j] = task->shift ? task->shift[o * columns + (fold > 1 ? j % columns : start + j)] : 0;
@@ -304,13 +392,12 @@ static int reduce_by_columns(struct task *task) {
       }
     }
   }
-  for (int64_t o = 0; kept_apart && o < outer; o++) {
-    for (int64_t j = 0; j < columns; j++) {
-      double total = neutral(task->kind);
-      for (int64_t i = 0; i < groups * fold; i++)
-        total = combine(task->kind, total, partial[(o * groups * fold + i) * columns + j]);
-      task->result[o * columns + j] = (real)(task->factor * total);
-    }
+  int64_t parts = (columns + COLLECTED - 1) / COLLECTED, terms = groups * fold;
+#pragma omp parallel for schedule(static) if (outer * terms * columns > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < (kept_apart ? outer * parts : 0); i++) {
+    int64_t o = i / parts, start = i % parts * COLLECTED, width = parallel_minimum(COLLECTED, columns - start);
+    column_collect(task, task->result + o * columns + start, partial + o * terms * columns + start, columns, width,
+                   terms);
   }
   memory_release(partial);
   return STATUS_OK;
