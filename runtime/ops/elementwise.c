@@ -1,20 +1,22 @@
 /* Elementwise ops: arithmetic, elementary functions, activations, comparisons. A row is at most three kernels: the
    values, and for each input the product of a gradient (or tangent) with the derivative by it. */
 #include "../base/vector_math.h"
-#include "elementwise.h"
+#include "elementwise_pair.h"
+
+static const struct step_numbers no_numbers;
 
 /* ---- two tensors ---- */
 
 static void add_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] + e->y[i];
+  foreach (i, e) e->result[i] = step_add(e->x[i], e->y[i], no_numbers);
 }
 
 static void sub_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] - e->y[i];
+  foreach (i, e) e->result[i] = step_subtract(e->x[i], e->y[i], no_numbers);
 }
 
 static void mul_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] * e->y[i];
+  foreach (i, e) e->result[i] = step_multiply(e->x[i], e->y[i], no_numbers);
 }
 
 static void div_values(const struct elements *e) {
@@ -26,11 +28,11 @@ static void minus_gradient(const struct elements *e) {
 }
 
 static void gradient_times_x(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->gradient[i] * e->x[i];
+  foreach (i, e) e->result[i] = step_multiply(e->gradient[i], e->x[i], no_numbers);
 }
 
 static void gradient_times_y(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->gradient[i] * e->y[i];
+  foreach (i, e) e->result[i] = step_multiply(e->gradient[i], e->y[i], no_numbers);
 }
 
 static void div_by_x(const struct elements *e) {
@@ -133,13 +135,13 @@ static void ge_values(const struct elements *e) {
 /* ---- one tensor and numbers ---- */
 
 static void affine_values(const struct elements *e) {
-  const real scale = (real)e->value[0].number, shift = (real)e->value[1].number;
-  foreach (i, e) e->result[i] = scale * e->x[i] + shift;
+  const struct step_numbers n = {(real)e->value[0].number, (real)e->value[1].number};
+  foreach (i, e) e->result[i] = step_affine(e->x[i], 0, n);
 }
 
 static void affine_by_x(const struct elements *e) {
-  const real scale = (real)e->value[0].number;
-  foreach (i, e) e->result[i] = scale * e->gradient[i];
+  const struct step_numbers n = {(real)e->value[0].number, 0};
+  foreach (i, e) e->result[i] = step_scale(e->gradient[i], 0, n);
 }
 
 static void square_values(const struct elements *e) {
@@ -316,7 +318,7 @@ static void tanh_values(const struct elements *e) {
 }
 
 static void tanh_by_x(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->gradient[i] * (1 - e->output[i] * e->output[i]);
+  foreach (i, e) e->result[i] = step_tanh_slope(e->gradient[i], e->output[i], no_numbers);
 }
 
 static void sigmoid_values(const struct elements *e) {
@@ -341,14 +343,11 @@ static void softplus_by_x(const struct elements *e) {
 
 /* A NaN passes, in both directions. */
 static void relu_values(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->x[i] <= 0 ? 0 : e->x[i];
+  foreach (i, e) e->result[i] = step_relu(e->x[i], 0, no_numbers);
 }
 
 static void relu_by_x(const struct elements *e) {
-  foreach (i, e) {
-    const real whole = e->gradient[i];
-    e->result[i] = e->output[i] <= 0 ? 0 : whole;
-  }
+  foreach (i, e) e->result[i] = step_relu_slope(e->output[i], e->gradient[i], no_numbers);
 }
 
 static void leaky_relu_values(const struct elements *e) {
@@ -415,6 +414,27 @@ static void silu_by_x(const struct elements *e) {
     real s = 1 / (1 + vector_exp(-e->x[i]));
     e->result[i] = e->gradient[i] * s * (1 + e->x[i] * (1 - s));
   }
+}
+
+/* ---- kernels that are steps ---- */
+
+static const struct elementwise_step steps[] = {
+    {add_values, STEP_ADD, ELEMENTWISE_X, ELEMENTWISE_Y},
+    {sub_values, STEP_SUBTRACT, ELEMENTWISE_X, ELEMENTWISE_Y},
+    {mul_values, STEP_MULTIPLY, ELEMENTWISE_X, ELEMENTWISE_Y},
+    {gradient_times_x, STEP_MULTIPLY, ELEMENTWISE_GRADIENT, ELEMENTWISE_X},
+    {gradient_times_y, STEP_MULTIPLY, ELEMENTWISE_GRADIENT, ELEMENTWISE_Y},
+    {affine_values, STEP_AFFINE, ELEMENTWISE_X, -1},
+    {affine_by_x, STEP_SCALE, ELEMENTWISE_GRADIENT, -1},
+    {relu_values, STEP_RELU, ELEMENTWISE_X, -1},
+    {relu_by_x, STEP_RELU_SLOPE, ELEMENTWISE_OUTPUT, ELEMENTWISE_GRADIENT},
+    {tanh_by_x, STEP_TANH_SLOPE, ELEMENTWISE_GRADIENT, ELEMENTWISE_OUTPUT},
+};
+
+const struct elementwise_step *elementwise_step_of(elementwise_kernel *kernel) {
+  for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++)
+    if (steps[i].kernel == kernel) return &steps[i];
+  return NULL;
 }
 
 /* ---- samples: short and long rows, more than one block, more than one thread, size 1, empty, scalar ---- */

@@ -13,6 +13,7 @@ struct elements {
   const real *output;    /* what the kernel of the values gave */
   int64_t count;
   const struct op_value *value;
+  const struct elementwise_pair *pair; /* of elementwise_pair_values alone */
 };
 typedef void elementwise_kernel(const struct elements *e);
 

@@ -1,12 +1,12 @@
 /* Fuse: a chain of elementwise ops as one op. A program is written step by step, each an elementwise row of the table over
    arguments, numbers and earlier steps; its own row then runs all of them block by block, in buffers that stay in the
-   first cache, with the kernels of the steps' rows.
+   first cache, with the kernels of the steps' rows, cheap ones by twos.
    fuse.c       programs, their rows            fuse_plan.c  what is to be run, forward and for derivatives
    fuse_run.c   running it over blocks */
 #ifndef GLS_OPS_FUSE_H
 #define GLS_OPS_FUSE_H
 
-#include "elementwise.h"
+#include "elementwise_pair.h"
 
 enum { FUSE_INPUTS = 16, FUSE_VALUES = 64, FUSE_PARAMETERS = 2 };
 
@@ -18,7 +18,8 @@ enum { FUSE_NONE = -1, FUSE_INSTRUCTIONS = 8 * FUSE_VALUES };
 struct fuse_instruction {
   elementwise_kernel *kernel;
   const struct op_value *value;
-  int result, x, y, z, gradient, output;
+  struct elementwise_pair pair;
+  int result, read[ELEMENTWISE_OPERANDS];
 };
 
 struct fuse_plan {

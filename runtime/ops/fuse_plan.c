@@ -1,5 +1,6 @@
 /* Plans of fused programs. Instructions are first emitted in their order with a place of its own for every result; then
-   those that no result needs are dropped, and places are given buffers, each free again after its last reader. */
+   those that no result needs are dropped, cheap ones made into pairs, and places are given buffers, each free again
+   after its last reader. */
 #include <string.h>
 
 #include "fuse.h"
@@ -14,11 +15,19 @@ static int emit(struct fuse_plan *plan, struct fuse_instruction instruction) {
   return instruction.result;
 }
 
-static const struct fuse_instruction nothing = {
-    .result = FUSE_NONE, .x = FUSE_NONE, .y = FUSE_NONE, .z = FUSE_NONE, .gradient = FUSE_NONE, .output = FUSE_NONE};
+static const struct fuse_instruction nothing = {.result = FUSE_NONE,
+                                                .read = {FUSE_NONE, FUSE_NONE, FUSE_NONE, FUSE_NONE, FUSE_NONE}};
 
 static int place_of(const struct fuse_value *step, const int *at, int i) {
   return i < step->argument_count ? at[step->argument[i]] : FUSE_NONE;
+}
+
+static int emit_values(struct fuse_plan *plan, const struct fuse_value *step, const int *at) {
+  struct fuse_instruction values = nothing;
+  values.kernel = fuse_rule(step)->values;
+  values.value = step->value;
+  for (int i = 0; i < step->argument_count; i++) values.read[ELEMENTWISE_X + i] = place_of(step, at, i);
+  return emit(plan, values);
 }
 
 /* The values of all steps, from operands that begin with the inputs; at[v]: the place of value v. */
@@ -31,17 +40,8 @@ static void begin(const struct fuse *fuse, struct fuse_plan *plan, int operands,
     at[v] = operands + plan->numbers;
     plan->number[plan->numbers++] = fuse->value[v].number;
   }
-  for (int v = fuse->input_count; v < fuse->value_count; v++) {
-    const struct fuse_value *step = &fuse->value[v];
-    if (!step->op) continue;
-    struct fuse_instruction values = nothing;
-    values.kernel = fuse_rule(step)->values;
-    values.value = step->value;
-    values.x = place_of(step, at, 0);
-    values.y = place_of(step, at, 1);
-    values.z = place_of(step, at, 2);
-    at[v] = emit(plan, values);
-  }
+  for (int v = fuse->input_count; v < fuse->value_count; v++)
+    if (fuse->value[v].op) at[v] = emit_values(plan, &fuse->value[v], at);
 }
 
 /* direction · ∂value v/∂its argument i */
@@ -53,13 +53,13 @@ static int emit_derivative(const struct fuse *fuse, struct fuse_plan *plan, cons
   struct fuse_instruction product = nothing;
   product.kernel = rule->derivative[i];
   product.value = step->value;
-  product.gradient = direction;
-  if (step->op->flags & OP_SAVES_INPUTS || rule->chooses) product.x = place_of(step, at, 0);
-  if (step->op->flags & OP_SAVES_INPUTS) {
-    product.y = place_of(step, at, 1);
-    product.z = place_of(step, at, 2);
-  }
-  if (step->op->flags & OP_SAVES_OUTPUT) product.output = at[v];
+  product.read[ELEMENTWISE_GRADIENT] = direction;
+  const struct elementwise_step *known = elementwise_step_of(product.kernel);
+  int inputs = step->op->flags & OP_SAVES_INPUTS ? step->argument_count : rule->chooses ? 1 : 0;
+  for (int k = 0; k < inputs; k++)
+    if (!known || known->a == ELEMENTWISE_X + k || known->b == ELEMENTWISE_X + k)
+      product.read[ELEMENTWISE_X + k] = place_of(step, at, k);
+  if (step->op->flags & OP_SAVES_OUTPUT) product.read[ELEMENTWISE_OUTPUT] = at[v];
   return emit(plan, product);
 }
 
@@ -69,60 +69,80 @@ static int emit_sum(struct fuse_plan *plan, int a, int b) {
   if (!sum) sum = op_find("add")->family;
   struct fuse_instruction both = nothing;
   both.kernel = sum->values;
-  both.x = a;
-  both.y = b;
+  both.read[ELEMENTWISE_X] = a;
+  both.read[ELEMENTWISE_Y] = b;
   return emit(plan, both);
 }
 
 /* ---- finishing ---- */
 
-static void reads_of(const struct fuse_instruction *instruction, int *read[5]) {
-  struct fuse_instruction *i = (struct fuse_instruction *)instruction;
-  read[0] = &i->x;
-  read[1] = &i->y;
-  read[2] = &i->z;
-  read[3] = &i->gradient;
-  read[4] = &i->output;
+/* How often each instruction's result is read by those that are needed for the results; what a result itself needs counts
+   as one more. */
+static void count_reads(const struct fuse_plan *plan, const int *destination, int *reads) {
+  const int begin = first(plan);
+  for (int k = 0; k < plan->count; k++) reads[k] = destination[k] != FUSE_NONE;
+  for (int k = plan->count - 1; k >= 0; k--)
+    for (int i = 0; i < ELEMENTWISE_OPERANDS && reads[k] > 0; i++) {
+      int made_by = plan->instruction[k].read[i] - begin;
+      if (made_by >= 0) reads[made_by]++;
+    }
 }
 
-/* result[r] is the place of result r; afterwards, places are as fuse.h says. */
-static void finish(struct fuse_plan *plan, int results, int *result) {
-  const int begin = first(plan);
-  int destination[FUSE_INSTRUCTIONS]; /* of each instruction: a result, or FUSE_NONE */
-  int last_read[FUSE_INSTRUCTIONS];   /* the instruction that reads it last, or FUSE_NONE */
-  for (int k = 0; k < FUSE_INSTRUCTIONS; k++) destination[k] = last_read[k] = FUSE_NONE;
-  for (int r = 0; r < results; r++) {
-    if (result[r] < begin || destination[result[r] - begin] != FUSE_NONE) {
-      struct fuse_instruction copy = nothing;
-      copy.kernel = elementwise_same;
-      copy.gradient = result[r];
-      result[r] = emit(plan, copy);
-    }
-    destination[result[r] - begin] = r;
-  }
-  int *read[5];
-  for (int k = plan->count - 1; k >= 0; k--) {
-    if (destination[k] == FUSE_NONE && last_read[k] == FUSE_NONE) continue; /* nobody needs it */
-    reads_of(&plan->instruction[k], read);
-    for (int i = 0; i < 5; i++)
-      if (*read[i] >= begin && last_read[*read[i] - begin] == FUSE_NONE) last_read[*read[i] - begin] = k;
-  }
+/* Instruction k and the one that made its operand in place `through`, whose result only it reads, as a pair; the other
+   operand is in place `other` (or none). */
+static bool pair_up(struct fuse_plan *plan, int k, enum step_kind kind, int through, int other, int *reads,
+                    const int *destination) {
+  struct fuse_instruction *second = &plan->instruction[k];
+  if (kind == STEP_NONE || through < 0 || second->read[through] < first(plan)) return false;
+  int made_by = second->read[through] - first(plan);
+  const struct fuse_instruction *before = &plan->instruction[made_by];
+  const struct elementwise_step *step = elementwise_step_of(before->kernel);
+  if (!step || !step_goes_first(step->kind) || reads[made_by] != 1 || destination[made_by] != FUSE_NONE) return false;
+  struct fuse_instruction both = nothing;
+  int a = before->read[step->a];
+  both.kernel = elementwise_pair_values;
+  both.pair = (struct elementwise_pair){step->kind, kind, before->value, second->value};
+  both.result = second->result;
+  both.read[ELEMENTWISE_X] = a;
+  both.read[ELEMENTWISE_Y] = step->b < 0 ? a : before->read[step->b];
+  both.read[ELEMENTWISE_Z] = other < 0 ? a : second->read[other];
+  reads[made_by] = 0;
+  *second = both;
+  return true;
+}
 
-  int place[FUSE_INSTRUCTIONS], kept = 0;
+static void make_pairs(struct fuse_plan *plan, int *reads, const int *destination) {
+  for (int k = 0; k < plan->count; k++) {
+    const struct elementwise_step *step = elementwise_step_of(plan->instruction[k].kernel);
+    if (!step || reads[k] == 0 || pair_up(plan, k, step->kind, step->a, step->b, reads, destination)) continue;
+    enum step_kind turned = step->kind == STEP_ADD || step->kind == STEP_MULTIPLY ? step->kind
+                            : step->kind == STEP_SUBTRACT                         ? STEP_SUBTRACT_FROM
+                                                                                  : STEP_NONE;
+    pair_up(plan, k, turned, step->b, step->a, reads, destination);
+  }
+}
+
+/* Drops what nobody reads and gives the others their places. */
+static void give_places(struct fuse_plan *plan, int results, const int *reads, const int *destination) {
+  const int begin = first(plan);
+  int left[FUSE_INSTRUCTIONS], place[FUSE_INSTRUCTIONS], kept = 0; /* left: readers still to come */
   bool busy[FUSE_INSTRUCTIONS] = {0};
+  for (int k = 0; k < plan->count; k++) left[k] = 0;
+  for (int k = 0; k < plan->count; k++)
+    for (int i = 0; i < ELEMENTWISE_OPERANDS && reads[k] > 0; i++)
+      if (plan->instruction[k].read[i] >= begin) left[plan->instruction[k].read[i] - begin]++;
   plan->results = results;
   plan->buffers = 0;
   for (int k = 0; k < plan->count; k++) {
-    if (destination[k] == FUSE_NONE && last_read[k] == FUSE_NONE) continue;
+    if (reads[k] == 0) continue;
     struct fuse_instruction *instruction = &plan->instruction[kept++];
     *instruction = plan->instruction[k];
-    reads_of(instruction, read);
-    for (int i = 0; i < 5; i++) {
-      int made_by = *read[i] - begin;
+    for (int i = 0; i < ELEMENTWISE_OPERANDS; i++) {
+      int made_by = instruction->read[i] - begin;
       if (made_by < 0) continue;
-      *read[i] = place[made_by];
+      instruction->read[i] = place[made_by];
       int buffer = place[made_by] - begin - results;
-      if (last_read[made_by] == k && buffer >= 0) busy[buffer] = false;
+      if (--left[made_by] == 0 && buffer >= 0) busy[buffer] = false;
     }
     if (destination[k] != FUSE_NONE) {
       place[k] = begin + destination[k];
@@ -136,6 +156,24 @@ static void finish(struct fuse_plan *plan, int results, int *result) {
     instruction->result = place[k];
   }
   plan->count = kept;
+}
+
+/* result[r] is the place of result r; afterwards, places are as fuse.h says. */
+static void finish(struct fuse_plan *plan, int results, int *result) {
+  int destination[FUSE_INSTRUCTIONS], reads[FUSE_INSTRUCTIONS]; /* of each instruction: a result, or FUSE_NONE */
+  for (int k = 0; k < FUSE_INSTRUCTIONS; k++) destination[k] = FUSE_NONE;
+  for (int r = 0; r < results; r++) {
+    if (result[r] < first(plan) || destination[result[r] - first(plan)] != FUSE_NONE) {
+      struct fuse_instruction copy = nothing;
+      copy.kernel = elementwise_same;
+      copy.read[ELEMENTWISE_GRADIENT] = result[r];
+      result[r] = emit(plan, copy);
+    }
+    destination[result[r] - first(plan)] = r;
+  }
+  count_reads(plan, destination, reads);
+  make_pairs(plan, reads, destination);
+  give_places(plan, results, reads, destination);
 }
 
 /* ---- the plans ---- */
@@ -193,8 +231,8 @@ bool fuse_plan_tangent(const struct fuse *fuse, const bool *given, struct fuse_p
       struct fuse_instruction both = nothing;
       both.kernel = fuse_rule(step)->values;
       both.value = step->value;
-      both.x = x;
-      both.y = y;
+      both.read[ELEMENTWISE_X] = x;
+      both.read[ELEMENTWISE_Y] = y;
       tangent[v] = emit(plan, both);
       continue;
     }

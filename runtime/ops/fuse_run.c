@@ -48,13 +48,14 @@ static void run_instructions(void *context, int64_t start, int64_t count) {
     const struct fuse_instruction *i = &plan->instruction[k];
     if (worker->run->fetches) fetch_part(plan, at, count, k);
     i->kernel(&(struct elements){.result = (real *)at[i->result],
-                                 .x = at[i->x],
-                                 .y = at[i->y],
-                                 .z = at[i->z],
-                                 .gradient = at[i->gradient],
-                                 .output = at[i->output],
+                                 .x = at[i->read[ELEMENTWISE_X]],
+                                 .y = at[i->read[ELEMENTWISE_Y]],
+                                 .z = at[i->read[ELEMENTWISE_Z]],
+                                 .gradient = at[i->read[ELEMENTWISE_GRADIENT]],
+                                 .output = at[i->read[ELEMENTWISE_OUTPUT]],
                                  .count = count,
-                                 .value = i->value});
+                                 .value = i->value,
+                                 .pair = &i->pair});
   }
 }
 
