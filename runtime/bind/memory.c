@@ -22,7 +22,7 @@
 enum {
   COLLECT_MINIMUM = 1 << 20,
   COLLECT_URGENT = 64 << 20,
-  COLLECT_UNRECORDED = 8 << 20, /* the same while the tape is empty: results take turns in memory that is in cache */
+  COLLECT_UNRECORDED = 4 << 20, /* before an op, while the tape is empty: its result takes memory that is in cache */
   COLLECT_SLACK = 32 << 20
 };
 
@@ -53,8 +53,11 @@ void bind_made(lua_State *L, const struct tensor *tensor) {
   if (!tensor || !tensor->storage) return;
   bytes_made += sizeof *tensor;
   if (tensor->storage->references == 1) bytes_made += tensor->storage->bytes;
-  size_t urgent = tape_node_count() ? COLLECT_URGENT : COLLECT_UNRECORDED;
-  if (bytes_made > urgent && bytes_made > memory_live() / 2) collect(L);
+  if (bytes_made > COLLECT_URGENT && bytes_made > memory_live() / 2) collect(L);
+}
+
+void bind_before_op(lua_State *L) {
+  if (bytes_made > COLLECT_UNRECORDED && tape_node_count() == 0) collect(L);
 }
 
 /* ---- functions ---- */

@@ -10,6 +10,7 @@
 void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
               const struct op_value *values) {
   if (bind_fusing > 0 && bind_trace(L, op, input_count, input, values)) return;
+  bind_before_op(L);
   struct tensor **slot = bind_new_tensor(L);
   *slot = tape_run(op, input_count, input, values);
   if (!*slot) bind_error(L);

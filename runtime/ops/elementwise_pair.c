@@ -6,6 +6,11 @@ bool step_goes_first(enum step_kind kind) {
          kind == STEP_SCALE || kind == STEP_RELU;
 }
 
+bool step_takes_relu(enum step_kind second) {
+  return second == STEP_ADD || second == STEP_SUBTRACT || second == STEP_SUBTRACT_FROM || second == STEP_MULTIPLY ||
+         second == STEP_AFFINE;
+}
+
 typedef real step(real a, real b, struct step_numbers n);
 
 static inline real subtract_from(real a, real b, struct step_numbers n) { return step_subtract(b, a, n); }
@@ -19,24 +24,32 @@ static inline __attribute__((always_inline)) void loop(const struct elements *e,
   foreach (i, e) e->result[i] = second(first(e->x[i], e->y[i], n), e->z[i], m);
 }
 
+static inline __attribute__((always_inline)) void loop_with_relu(const struct elements *e, step *first, step *second) {
+  const struct step_numbers n = numbers_of(e->pair->first_value), m = numbers_of(e->pair->second_value);
+  if (e->pair->relu)
+    foreach (i, e) e->result[i] = step_relu(second(first(e->x[i], e->y[i], n), e->z[i], m), 0, m);
+  else
+    loop(e, first, second);
+}
+
 static inline __attribute__((always_inline)) void loop_of_second(const struct elements *e, step *first) {
   switch (e->pair->second) {
     case STEP_NONE:
       break;
     case STEP_ADD:
-      loop(e, first, step_add);
+      loop_with_relu(e, first, step_add);
       break;
     case STEP_SUBTRACT:
-      loop(e, first, step_subtract);
+      loop_with_relu(e, first, step_subtract);
       break;
     case STEP_SUBTRACT_FROM:
-      loop(e, first, subtract_from);
+      loop_with_relu(e, first, subtract_from);
       break;
     case STEP_MULTIPLY:
-      loop(e, first, step_multiply);
+      loop_with_relu(e, first, step_multiply);
       break;
     case STEP_AFFINE:
-      loop(e, first, step_affine);
+      loop_with_relu(e, first, step_affine);
       break;
     case STEP_SCALE:
       loop(e, first, step_scale);

@@ -66,9 +66,10 @@ enum step_kind {
   STEP_TANH_SLOPE
 };
 
-/* Two steps, the second with the first's result as its a. */
+/* Two steps, the second with the first's result as its a; then relu, as after a scale and shift. */
 struct elementwise_pair {
   enum step_kind first, second;
+  bool relu;
   const struct op_value *first_value, *second_value;
 };
 
@@ -84,9 +85,10 @@ struct elementwise_step {
 const struct elementwise_step *elementwise_step_of(elementwise_kernel *kernel);
 
 /* ---- elementwise_pair.c ---- */
-/* Whether a step can be the first; all but STEP_NONE can be the second. */
+/* Whether a step can be the first; all but STEP_NONE can be the second. Whether relu can follow the second. */
 bool step_goes_first(enum step_kind kind);
-/* The kernel of pairs: result = second(first(x, y), z), as elements->pair says; y and z are never NULL. */
+bool step_takes_relu(enum step_kind second);
+/* The kernel of pairs: result = second(first(x, y), z), or relu of it, as elements->pair says; y and z are never NULL. */
 elementwise_kernel elementwise_pair_values;
 
 #endif

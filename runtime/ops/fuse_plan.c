@@ -97,11 +97,21 @@ static bool pair_up(struct fuse_plan *plan, int k, enum step_kind kind, int thro
   int made_by = second->read[through] - first(plan);
   const struct fuse_instruction *before = &plan->instruction[made_by];
   const struct elementwise_step *step = elementwise_step_of(before->kernel);
-  if (!step || !step_goes_first(step->kind) || reads[made_by] != 1 || destination[made_by] != FUSE_NONE) return false;
+  if (reads[made_by] != 1 || destination[made_by] != FUSE_NONE) return false;
+  if (before->kernel == elementwise_pair_values && kind == STEP_RELU && !before->pair.relu &&
+      step_takes_relu(before->pair.second)) {
+    int result = second->result;
+    *second = *before;
+    second->result = result;
+    second->pair.relu = true;
+    reads[made_by] = 0;
+    return true;
+  }
+  if (!step || !step_goes_first(step->kind)) return false;
   struct fuse_instruction both = nothing;
   int a = before->read[step->a];
   both.kernel = elementwise_pair_values;
-  both.pair = (struct elementwise_pair){step->kind, kind, before->value, second->value};
+  both.pair = (struct elementwise_pair){step->kind, kind, false, before->value, second->value};
   both.result = second->result;
   both.read[ELEMENTWISE_X] = a;
   both.read[ELEMENTWISE_Y] = step->b < 0 ? a : before->read[step->b];
