@@ -5,6 +5,10 @@
      by columns  when they belong to different results: rows of x added to a row of accumulators.
    Spans and runs of rows are short sums of reals; these are added up in double, so that the error does not grow
    with the size. Pieces handed to threads depend on the shape alone. */
+/* Accumulators are too few to be worth a call of memset, which goes by microcode: the compiler is not to make one of a
+   loop. */
+#pragma GCC optimize("no-tree-loop-distribute-patterns")
+
 #include "fold.h"
 
 #include <math.h>
@@ -92,7 +96,8 @@ static inline __attribute__((always_inline)) real span_extreme(const real *x, in
   int64_t i = 0;
   if (n >= WIDE) {
     memcpy(best, x, sizeof best);
-    for (; i < n; i += WIDE) {
+    /* After the first step whole lines of the cache. */
+    for (int64_t step = WIDE - (int64_t)((uintptr_t)x / sizeof(real) % LANES); i < n; i += step, step = WIDE) {
       const real *part = x + parallel_minimum(i, n - WIDE); /* what is seen twice does no harm */
       for (int l = 0; l < WIDE; l++) {
         best[l] = (lowest ? part[l] < best[l] : part[l] > best[l]) ? part[l] : best[l];
