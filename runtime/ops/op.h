@@ -147,7 +147,7 @@ int op_resolve_dimension(int64_t given, int rank, int *dimension);
 
 /* Families; each array is ended by a row without a name. */
 extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], arrange_ops[],
-    index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], random_ops[];
+    index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[], random_ops[];
 
 /* ---- gemm.c ---- */
 /* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel, split by us: on the unit
