@@ -129,7 +129,8 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .embeddings = flag(L, "embeddings"),
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
-                              .statistics_rows = (int64_t)number(L, "statistics_rows")};
+                              .statistics_rows = (int64_t)number(L, "statistics_rows"),
+                              .part = (int64_t)number(L, "part")};
 }
 
 /* optimizer:step(settings): applies the gradients; keeps them and the tape. */

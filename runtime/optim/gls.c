@@ -389,7 +389,7 @@ static void factorise_all(struct step *step) {
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     if (!system->stale) continue;
-    bool alone = system->matrix->shape.size[0] >= ALONE_LEAST;
+    bool alone = system->matrix->shape.size[1] >= ALONE_LEAST;
     if (alone) layer_factorise(system);
     small += !alone;
   }
@@ -397,7 +397,7 @@ static void factorise_all(struct step *step) {
 #pragma omp parallel for schedule(dynamic)
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
-    if (system->stale && system->matrix->shape.size[0] < ALONE_LEAST) layer_factorise(system);
+    if (system->stale && system->matrix->shape.size[1] < ALONE_LEAST) layer_factorise(system);
   }
 }
 

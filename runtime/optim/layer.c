@@ -8,7 +8,8 @@
    by rows   Y = A (S + λI)⁻¹ of the batch's rows, U = Yᵀ G:  rd² for S, d³/3, 2d²n, 2n²(d + m),  2ndm
      from K of a window (window.c):                           2nrd for K, r³/3, r²n, 2nrd, 2n²m,  2ndm
 
-   Dual and by rows U stays a product of factors, which is formed in the weights. */
+   Dual and by rows U stays a product of factors, which is formed in the weights. A batch may be solved in parts: U is
+   then the mean of what its parts, each a batch of its own, would give; r is the rows of one, α and Y go part by part. */
 #include "layer.h"
 
 #include <math.h>
@@ -19,6 +20,8 @@
 #include "../base/vector.h"
 
 enum { CHOLESKY_TRIES = 12 };
+/* Patches that stand for all, where the caller leaves it to us. */
+enum { PATCHES_AN_IMAGE = 5, PATCHES_LEAST = 128, PATCHES_MOST = 512 };
 /* Woodbury's identity takes the difference of two numbers of which the smaller is about ρ/d of the larger: with less
    damping than this it is left, where there is a choice. */
 static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
@@ -98,6 +101,10 @@ static int64_t *draw_rows(int64_t rows, int64_t count) {
 static int factors_of_use(const struct factor *use, int64_t limit, struct factors *f, double *scale) {
   const struct op_call *call = &use->node->call;
   *scale = 1;
+  if (limit < 0) {
+    limit = parallel_minimum(PATCHES_AN_IMAGE * call->output->shape.size[0], PATCHES_MOST);
+    if (limit < PATCHES_LEAST) limit = PATCHES_LEAST;
+  }
   const struct tensor *weight = call->input[1];
   int64_t outputs = weight->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
   if (!call->op->factor_rows || limit <= 0 || rows <= limit) return call->op->factors(call, use->gradient, f);
@@ -177,10 +184,20 @@ static void copy_lower(real *to, const real *from, int64_t n, real scale, real m
     for (int64_t j = 0; j <= i; j++) to[i * n + j] = scale * (from[i * n + j] + more);
 }
 
+/* Rows of the batch that are solved together; their matrix and factor begin at `at` of the layer's. */
+struct part {
+  int64_t start, count, at;
+};
+
+static struct part part_of(const struct gls_system *system, int64_t p) {
+  int64_t size = system->matrix->shape.size[1];
+  if (system->parts == 1) return (struct part){0, size, 0};
+  int64_t start = system->rows * p / system->parts, end = system->rows * (p + 1) / system->parts;
+  return (struct part){start, end - start, p * size * size};
+}
+
 /* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. */
 void layer_factorise(struct gls_system *system) {
-  int64_t n = system->matrix->shape.size[0];
-  real *out = tensor_real(system->factor);
   system->failed = true;
   if (!isfinite(system->lambda)) return;
   if (!(system->lambda > 0)) system->lambda = 1e-30; /* A is zero: any damping gives U = 0 */
@@ -189,32 +206,54 @@ void layer_factorise(struct gls_system *system) {
       system->lambda *= 10;
       system->retries++;
     }
-    copy_lower(out, tensor_real(system->matrix), n, 1, 0);
-    for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)system->lambda;
-    system->failed = !matmul_cholesky(out, n);
+    system->failed = false;
+    for (int64_t p = 0; p < system->parts && !system->failed; p++) {
+      struct part part = part_of(system, p);
+      int64_t n = part.count;
+      real *out = tensor_real(system->factor) + part.at;
+      copy_lower(out, tensor_real(system->matrix) + part.at, n, 1, 0);
+      for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)system->lambda;
+      system->failed = !matmul_cholesky(out, n);
+    }
   }
+}
+
+/* b (rows × columns) := (K + λI)⁻¹ b, part by part. */
+static int solve_parts(const struct gls_system *system, real *b, int64_t columns) {
+  for (int64_t p = 0; p < system->parts; p++) {
+    struct part part = part_of(system, p);
+    STATUS_TRY(
+        matmul_cholesky_solve(tensor_real(system->factor) + part.at, part.count, b + part.start * columns, columns));
+  }
+  return STATUS_OK;
 }
 
 static double dot(const struct tensor *a, const struct tensor *b) {
   return vector_dot(tensor_real(a), tensor_real(b), tensor_count(a));
 }
 
-/* K = (A Aᵀ + 1 1ᵀ) / n, the ones where there is a bias. */
-static struct tensor *dual_matrix(const struct gls_system *system) {
-  int64_t rows = system->rows;
-  struct tensor *k = matrix(rows, rows);
-  if (!k) return NULL;
-  real *value = tensor_real(k), scale = (real)(1 / system->samples);
+/* K = (A Aᵀ + 1 1ᵀ) / n, the ones where there is a bias; of parts one below the other. */
+static struct tensor *dual_matrix(struct gls_system *system) {
+  int64_t size = (system->rows + system->parts - 1) / system->parts, d = system->inputs;
+  system->matrix = matrix(system->parts * size, size);
+  if (!system->matrix) return NULL;
   const struct gls_layer *layer = system->layer;
   if (layer->window && layer->window == system->a && layer->gram_window == system->a) {
-    copy_lower(value, tensor_real(layer->gram), rows, scale, system->bias ? 1 : 0);
-    return k;
+    copy_lower(tensor_real(system->matrix), tensor_real(layer->gram), size, (real)(1 / system->samples),
+               system->bias ? 1 : 0);
+    return system->matrix;
   }
-  matmul_gram(false, rows, system->inputs, scale, tensor_real(system->a), system->inputs, 0, value, rows);
-  if (system->bias)
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
-  return k;
+  for (int64_t p = 0; p < system->parts; p++) {
+    struct part part = part_of(system, p);
+    int64_t rows = part.count;
+    real *value = tensor_real(system->matrix) + part.at;
+    real scale = (real)((double)system->rows / (double)rows / system->samples);
+    matmul_gram(false, rows, d, scale, tensor_real(system->a) + part.start * d, d, 0, value, rows);
+    if (system->bias)
+      for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
+  }
+  return system->matrix;
 }
 
 /* ⟨G, K G⟩ for K (n × n) of which the lower triangle is there; the upper one is filled in. */
@@ -270,8 +309,7 @@ static int solve_dual(struct gls_system *system, const struct gls_options *optio
   system->alpha = tensor_copy(system->g);
   if (system->alpha && used) system->product = matrix(system->rows, system->outputs);
   if (!system->alpha || (used && !system->product)) return STATUS_ERROR;
-  STATUS_TRY(
-      matmul_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->alpha), system->outputs));
+  STATUS_TRY(solve_parts(system, tensor_real(system->alpha), system->outputs));
   if (used)
     dual_products(system);
   else
@@ -411,8 +449,7 @@ static int copy_rows(struct gls_system *system) {
 /* Y from the batch's own K, where nobody asks for A U. */
 static int solve_own_rows(struct gls_system *system) {
   STATUS_TRY(copy_rows(system));
-  STATUS_TRY(
-      matmul_cholesky_solve(tensor_real(system->factor), system->rows, tensor_real(system->y), system->extended));
+  STATUS_TRY(solve_parts(system, tensor_real(system->y), system->extended));
   system->u_square = dot(system->y, system->y) + dot(system->g, system->g); /* finite, and that is all */
   system->failed = !isfinite(system->u_square);
   return STATUS_OK;
@@ -535,6 +572,27 @@ static int prepare_adaptive(struct gls_system *system, const struct gls_options 
   return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;
 }
 
+/* The number of parts, where solving in parts is asked for, U as a product is all that is needed, and the work falls by
+   half. */
+static int64_t count_parts(const struct gls_system *system, const struct gls_options *options) {
+  double n = (double)system->rows, d = (double)system->extended, m = (double)system->outputs;
+  if (options->part <= 0 || options->statistics != STATISTICS_BATCH || products_are_used(options)) return 1;
+  int64_t parts = (system->rows + options->part - 1) / options->part;
+  double size = ceil(n / (double)parts), sides = 2 * fmin(m, d);
+  double whole = n <= d ? n * n * (d + n / 3 + sides) : d * d * (n + d / 3 + 2 * m);
+  return size <= d && n * size * (d + size / 3 + sides) <= whole / 2 ? parts : 1;
+}
+
+/* The mean of the diagonals' sums, of all parts. */
+static double trace_of_parts(const struct gls_system *system) {
+  double sum = 0;
+  for (int64_t p = 0; p < system->parts; p++) {
+    struct part part = part_of(system, p);
+    sum += trace_of(tensor_real(system->matrix) + part.at, part.count);
+  }
+  return sum / (double)system->parts;
+}
+
 int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples) {
   double scale;
   struct gls_layer *layer = system->layer;
@@ -553,25 +611,26 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
     system->samples /= scale;
     whole = false;
   }
-  bool wide = !moving && system->rows <= system->extended;
   bool factors_alone = whole && !system->weight->gradient->dense && all_direct(system);
+  system->parts = factors_alone ? count_parts(system, options) : 1;
+  bool wide = !moving && (system->rows <= system->extended || system->parts > 1);
   system->dual = wide && factors_alone;
   system->woodbury = wide && !system->dual && (options->statistics == STATISTICS_WINDOW || !whole);
   /* the momentum of moving statistics is on the gradient */
   system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system, options);
   if (system->dual && !system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
   if (system->dual || system->woodbury) {
-    system->matrix = dual_matrix(system);
-    if (!system->matrix) return STATUS_ERROR;
+    if (!dual_matrix(system)) return STATUS_ERROR;
   } else {
     STATUS_TRY(primal_statistics(system, options, scale));
   }
-  int64_t size = system->matrix->shape.size[0];
   int64_t rows = options->statistics == STATISTICS_WINDOW ? system->rows : system->batch_rows;
+  if (system->parts > 1) rows = system->matrix->shape.size[1];
   int64_t least = !moving && rows < system->extended ? rows : system->extended;
   system->stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
-  system->lambda = damping * trace_of(tensor_real(system->matrix), size) / (double)(least > 0 ? least : 1);
-  system->factor = system->stale ? matrix(size, size) : tensor_retain(layer->cholesky);
+  system->lambda = damping * trace_of_parts(system) / (double)(least > 0 ? least : 1);
+  const int64_t *size = system->matrix->shape.size;
+  system->factor = system->stale ? matrix(size[0], size[1]) : tensor_retain(layer->cholesky);
   if (moving) layer->updates++;
   return system->factor ? STATUS_OK : STATUS_ERROR;
 }

@@ -14,12 +14,13 @@ struct gls_system {
   int64_t outputs;              /* m */
   int64_t batch_rows;           /* of this batch, all uses stacked */
   int64_t rows;                 /* of A below: those of the batch, or of the window */
+  int64_t parts;                /* of the batch that are solved each by itself, or 1 */
   double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
   bool dual;
   bool by_rows;                   /* U = Yᵀ G, G the batch's alone */
   bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
-  struct tensor *matrix, *factor; /* K or S, and the Cholesky factor of it + λI */
+  struct tensor *matrix, *factor; /* K (of every part) or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
   bool failed;                    /* no damping made it positive definite, or the solution is not finite */
   int64_t retries;

@@ -67,16 +67,18 @@ struct gls_options {
   enum gls_graft graft;
   bool per_layer; /* GRAFT_SGD layer by layer */
   enum gls_statistics statistics;
-  double decay;            /* of the moving statistics */
-  int refresh;             /* steps between their factorisations */
-  int64_t window;          /* STATISTICS_WINDOW: rows of A that are kept */
-  double weight_decay;     /* decoupled; times learning_rate (automatic: times its factor alone) */
-  double trust;            /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
-  bool adaptive;           /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
-  double beta2;            /* of them */
-  int64_t widest;          /* layers of more inputs keep their own basis */
-  bool norms, embeddings;  /* step the scales and shifts of norms, and tables of rows, too */
-  int64_t statistics_rows; /* patches of convolutions: how many rows the statistics are made from; 0: all */
+  double decay;           /* of the moving statistics */
+  int refresh;            /* steps between their factorisations */
+  int64_t window;         /* STATISTICS_WINDOW: rows of A that are kept */
+  double weight_decay;    /* decoupled; times learning_rate (automatic: times its factor alone) */
+  double trust;           /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
+  bool adaptive;          /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
+  double beta2;           /* of them */
+  int64_t widest;         /* layers of more inputs keep their own basis */
+  bool norms, embeddings; /* step the scales and shifts of norms, and tables of rows, too */
+  /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
+  int64_t statistics_rows;
+  int64_t part; /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
 };
 
 /* What the guards did, and the last step. */

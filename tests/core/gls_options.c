@@ -1,4 +1,4 @@
-/* Options of GLS against dense references in double: the window of rows, moving statistics, few patches for all, norms, embeddings,
+/* Options of GLS against dense references in double: the window of rows, moving statistics, parts, few patches for all, norms, embeddings,
    moments in the eigenbasis; allocations that fail. */
 #include <math.h>
 #include <stdlib.h>
@@ -174,6 +174,69 @@ static void test_moving_average(void) {
         check_moving(3, bias, automatic, other);
         check_moving(17, bias, automatic, other);
       }
+}
+
+/* Σ over parts of (AₚᵀAₚ/nₚ + λI)⁻¹ AₚᵀGₚ, λ = ρ · mean of tr(AₚᵀAₚ/nₚ) / min(longest part, e). */
+static double *reference_parts(const struct problem *p, int64_t parts, double damping) {
+  int64_t e = p->d + (p->has_bias ? 1 : 0), m = p->m, longest = (p->n + parts - 1) / parts;
+  double *a = extended_rows(p), *g = reference_output_gradient(p), trace = 0;
+  double *u = calloc((size_t)(e * m), sizeof *u), *s = calloc((size_t)(e * e), sizeof *s);
+  double *x = calloc((size_t)(e * m), sizeof *x);
+  for (int64_t k = 0; k < parts; k++) {
+    int64_t start = p->n * k / parts, end = p->n * (k + 1) / parts;
+    for (int64_t i = start * e; i < end * e; i++) trace += a[i] * a[i] / (double)((end - start) * parts);
+  }
+  for (int64_t k = 0; k < parts; k++) {
+    int64_t start = p->n * k / parts, end = p->n * (k + 1) / parts;
+    memset(s, 0, (size_t)(e * e) * sizeof *s);
+    memset(x, 0, (size_t)(e * m) * sizeof *x);
+    for (int64_t i = start; i < end; i++)
+      for (int64_t r = 0; r < e; r++) {
+        for (int64_t c = 0; c < e; c++) s[r * e + c] += a[i * e + r] * a[i * e + c] / (double)(end - start);
+        for (int64_t j = 0; j < m; j++) x[r * m + j] += a[i * e + r] * g[i * m + j];
+      }
+    for (int64_t r = 0; r < e; r++) s[r * e + r] += damping * trace / (double)(longest < e ? longest : e);
+    solve_by_elimination(s, x, e, m);
+    for (int64_t i = 0; i < e * m; i++) u[i] += x[i];
+  }
+  free(a);
+  free(g);
+  free(s);
+  free(x);
+  return u;
+}
+
+/* V ← V/2 + U/2, U from the batch in parts: of unequal length, of rows above d, and where the layer widens. */
+static void test_parts(void) {
+  static const int64_t sizes[][5] = {/* n, d, m, part, and how many parts that makes */
+                                     {11, 9, 4, 4, 3},
+                                     {40, 9, 4, 2, 20},
+                                     {11, 9, 25, 4, 3},
+                                     {12, 9, 4, 12, 1},
+                                     {3, 9, 4, 1, 3}};
+  for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
+    for (int bias = 0; bias < 2; bias++) {
+      struct problem p = problem_new(sizes[k][0], sizes[k][1], sizes[k][2], bias);
+      int64_t size = problem_size(&p);
+      double *v = calloc((size_t)size, sizeof *v);
+      struct gls_options options = plain;
+      options.part = sizes[k][3];
+      options.momentum = 0.5;
+      struct gls *gls = gls_new(parameter_count(&p));
+      for (int t = 0; t < 3; t++) {
+        redraw(&p, (uint64_t)t + 80);
+        double *u = reference_parts(&p, sizes[k][4], options.damping), *moved = problem_step(&p, gls, &options);
+        for (int64_t i = 0; i < size; i++) v[i] = v[i] / 2 + u[i] / 2;
+        double error = relative_error(moved, v, size);
+        CHECK(error < TOLERANCE, "%lld×%lld×%lld bias %d, parts of %lld, step %d: off by %g", (long long)p.n,
+              (long long)p.d, (long long)p.m, bias, (long long)options.part, t + 1, error);
+        free(u);
+        free(moved);
+      }
+      free(v);
+      gls_delete(gls);
+      problem_delete(&p);
+    }
 }
 
 /* Every form of the direction has the same lengths: its own, SGD's, and the slope, through the grafts and the trust
@@ -660,6 +723,7 @@ static void test_memory_failures(void) {
   adaptive.adaptive = true, adaptive.momentum = 0.9, adaptive.learning_rate = 1e-3;
   grafted.graft = GRAFT_SGD, grafted.per_layer = true, grafted.statistics_rows = 0;
   lengths.statistics = STATISTICS_MOVING, lengths.graft = GRAFT_RMS;
+  momentum.part = 4;
   check_failures("lengths", &lengths);
   check_failures("automatic", &automatic);
   check_failures("momentum", &momentum);
@@ -677,6 +741,7 @@ void test_gls_options(void) {
   test_window();
   test_moving_average();
   test_lengths();
+  test_parts();
   test_few_patches();
   test_bad_batch(STATISTICS_BATCH, false);
   test_bad_batch(STATISTICS_MOVING, false);

@@ -34,6 +34,7 @@ describe("optimizers", function()
     { "Adam", { learning_rate = 0.02 } }, { "AdamW", { learning_rate = 0.02 } }, { "GLS", {} },
     { "GLS", { learning_rate = 0.3 } }, { "GLS", { momentum = "auto" } },
     { "GLS", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05 } },
+    { "GLS", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05, part = 1 } },
     { "GLS", { graft = "sgd", learning_rate = 0.1 } },
     { "GLS", { graft = "sgd", learning_rate = 0.1, per_layer = true } },
     { "GLS", { statistics = "moving", graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
@@ -153,6 +154,8 @@ describe("optimizers", function()
     assert.error_matches(function() optim.GLS(parameters, { statistics = "old" }) end, 'got "old"')
     assert.error_matches(function() optim.GLS(parameters, { adaptive = true, statistics = "moving" }) end, "adaptive")
     assert.error_matches(function() optim.GLS(parameters, { beta2 = 1 }) end, "beta2")
+    assert.error_matches(function() optim.GLS(parameters, { part = 2.5 }) end, "number of rows")
+    assert.error_matches(function() optim.GLS(parameters, { statistics_rows = "few" }) end, 'got few')
     assert.error_matches(function()
       local optimizer = optim.GLS(parameters)
       local model = network();

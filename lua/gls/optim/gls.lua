@@ -33,9 +33,13 @@ local options = require "gls.options"
 -- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
 -- @field verify = false: `step(closure)` computes the loss again after the step; one that is not finite is undone and λ
 --   raised tenfold
--- @field statistics_rows = 512 convolutions: how many patches, spread over the whole batch, the statistics are made
---   from (0: all). On the CNN 512 to 4096 ended at the same training loss; where they are fewer than d the system
+-- @field statistics_rows = "auto" convolutions: how many patches, spread over the whole batch, the statistics are
+--   made from (0: all); "auto": 5 of every image, at least 128 and at most 512. Where they are fewer than d the system
 --   solved is of their number
+-- @field part = 256 linear layers, where the step's length is given and has momentum (the second form, of batch
+--   statistics): most rows of the batch that are solved together; the direction is the mean of what the parts would
+--   give, each as a batch of its own (0: all rows together). Work goes with batch × part, not with the square of the
+--   batch
 -- @field adaptive = false: Adam's moments in the eigenbasis of AᵀA, which is averaged over steps (`decay`), the basis
 --   made anew every `refresh` steps: one-sided SOAP (Vyas et al., ICLR 2025). `momentum` is β₁, `beta2` = 0.999 its β₂,
 --   damping has no part; a layer of more than `widest` = 2048 inputs keeps its own basis: Adam.
@@ -48,7 +52,8 @@ local options = require "gls.options"
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, per_layer = false, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
-  statistics_rows = 512, adaptive = false, beta2 = 0.999, widest = 2048, norms = false, embeddings = false,
+  statistics_rows = options.any "auto", part = 256, adaptive = false, beta2 = 0.999, widest = 2048,
+  norms = false, embeddings = false,
   weight_decay = 0, trust = 0, verify = false, fallback = "adam", fallback_learning_rate = 1e-3,
 })
 
@@ -103,6 +108,12 @@ local function check(settings)
   if settings.adaptive and (settings.statistics ~= "batch" or momentum == "auto") then
     fail('adaptive = true has moving statistics of its own, momentum is its β₁: leave statistics at "batch" and give '
       .. "momentum a number")
+  end
+  local part = settings.part
+  if part < 0 or part ~= math.floor(part) then fail("part is a number of rows, or 0 for all, got %g", part) end
+  local patches = settings.statistics_rows
+  if patches ~= "auto" and (type(patches) ~= "number" or patches < 0 or patches ~= math.floor(patches)) then
+    fail('statistics_rows is a number of patches, 0 for all, or "auto", got %s', tostring(patches))
   end
   if settings.beta2 < 0 or settings.beta2 >= 1 then fail("beta2 is at least 0 and below 1, got %g", settings.beta2) end
   if settings.statistics ~= "batch" and settings.statistics ~= "moving" and settings.statistics ~= "window" then
@@ -165,6 +176,7 @@ end
 
 function GLS:update(group, settings)
   if settings.rows == "auto" then settings.rows = -1 end
+  if settings.statistics_rows == "auto" then settings.statistics_rows = -1 end
   settings.automatic = settings.learning_rate == "auto"
   if settings.automatic then settings.learning_rate = settings.factor end
   settings.automatic_momentum = settings.momentum == "auto"
