@@ -3,9 +3,10 @@
 #include "../base/parallel.h"
 #include "fuse.h"
 
-/* Bytes of the first cache that a block's places may fill, and the least and most elements of a block: the cut depends on
-   the program alone, so that no result depends on the number of threads. */
-enum { CACHE_BYTES = 24 << 10, BLOCK_LEAST = 256, BLOCK_MOST = 2048, BLOCK_UNIT = 64 };
+/* Bytes of the first cache that a block's places may fill (less than half of it: the next block's operands come in
+   meanwhile), and the least and most elements of a block: the cut depends on the program alone, so that no result depends
+   on the number of threads. */
+enum { CACHE_BYTES = 12 << 10, BLOCK_LEAST = 256, BLOCK_MOST = 2048, BLOCK_UNIT = 64 };
 
 /* Bytes of operands and results from which on they are taken to come from beyond the second cache: those of the next block
    are fetched while this one is worked on, lines of them before each instruction. */
