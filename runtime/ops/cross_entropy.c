@@ -289,7 +289,8 @@ static int cross_entropy_hessian_diagonal(const struct op_call *call, struct ten
 
 // clang-format off
 static const char *const cross_entropy_samples[] = {
-    "4x5 labels5:4", "4x5 labels5:4 label_smoothing=0.1", "2x3x7 labels7:2x3 sum=1", "300x10 labels10:300", "17x32 labels32:17 label_smoothing=0.2", "17x33 labels33:17 label_smoothing=0.2",
+    "4x5 labels5:4", "4x5 labels5:4 label_smoothing=0.1", "2x3x7 labels7:2x3 sum=1", "300x10 labels10:300",
+    "17x32 labels32:17 label_smoothing=0.2", "17x33 labels33:17 label_smoothing=0.2",
     "2x3000 labels3000:2 label_smoothing=0.3", "1x1 labels1:1", "5 labels5:scalar", "0x5 labels5:0 sum=1", NULL};
 
 const struct op cross_entropy_ops[] = {
