@@ -27,8 +27,9 @@ local options = require "gls.options"
 --   learning_rate = 1e-3 }`
 -- @field per_layer = false with graft "sgd": layer by layer instead of over all layers
 -- @field statistics = "batch"; "moving": AᵀA is averaged over steps (`decay` = 0.95) and factorised every
---   `refresh` = 5 steps; { window = r } (or "window", with `window` = 1000): AᵀA is that of the last r rows of A, of
---   several batches; where r is less than d the system solved is r × r
+--   `refresh` = 5 steps (on the wide autoencoder 2 ended as low as 1 at four fifths of the time); { window = r } (or
+--   "window", with `window` = 1000): AᵀA is that of the last r rows of A, of several batches; where r is less than d
+--   the system solved is r × r
 -- @field weight_decay = 0 decoupled, times the learning rate (automatic: times the schedule's factor)
 -- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
 -- @field verify = false: `step(closure)` computes the loss again after the step; one that is not finite is undone and λ
