@@ -63,14 +63,25 @@ static int emit_derivative(const struct fuse *fuse, struct fuse_plan *plan, cons
   return emit(plan, product);
 }
 
+/* a + b; where one of them is -g, the other less g. */
 static int emit_sum(struct fuse_plan *plan, int a, int b) {
-  static const struct elementwise_rule *sum;
+  static const struct elementwise_rule *sum, *difference;
   if (a == FUSE_NONE) return b;
-  if (!sum) sum = op_find("add")->family;
+  if (!sum) {
+    sum = op_find("add")->family;
+    difference = op_find("sub")->family;
+  }
   struct fuse_instruction both = nothing;
   both.kernel = sum->values;
-  both.read[ELEMENTWISE_X] = a;
-  both.read[ELEMENTWISE_Y] = b;
+  for (int turn = 0; turn < 2 && both.kernel == sum->values; turn++) {
+    int negative = turn ? b : a;
+    both.read[ELEMENTWISE_X] = turn ? a : b;
+    both.read[ELEMENTWISE_Y] = negative;
+    if (negative < first(plan) || plan->instruction[negative - first(plan)].kernel != difference->derivative[1])
+      continue;
+    both.kernel = difference->values;
+    both.read[ELEMENTWISE_Y] = plan->instruction[negative - first(plan)].read[ELEMENTWISE_GRADIENT];
+  }
   return emit(plan, both);
 }
 
