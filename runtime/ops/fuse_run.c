@@ -35,8 +35,8 @@ static void fetch_part(const struct fuse_plan *plan, const real *const *at, int6
   const real *const *result = at + plan->operands + plan->numbers;
   for (int64_t i = count + start; i < count + end; i += LINE) {
     for (int o = 0; o < plan->operands; o++)
-      if (at[o]) __builtin_prefetch(at[o] + i, 0, 2);
-    for (int r = 0; r < plan->results; r++) __builtin_prefetch(result[r] + i, 1, 2);
+      if (at[o]) __builtin_prefetch(at[o] + i, 0, 3);
+    for (int r = 0; r < plan->results; r++) __builtin_prefetch(result[r] + i, 1, 3);
   }
 }
 
