@@ -39,10 +39,9 @@ static double neutral(enum fold_kind kind) {
   return kind == FOLD_HIGHEST ? -INFINITY : kind == FOLD_LOWEST ? INFINITY : 0;
 }
 
-/* The last `rest` of LANES neighbours, zeros before them. */
-static inline __attribute__((always_inline)) fold_lanes last_lanes(fold_lanes part, int64_t rest) {
-  for (int l = 0; l < LANES; l++) part[l] = l >= LANES - rest ? part[l] : 0;
-  return part;
+/* Leaves the last `rest` of LANES neighbours, zeros before them. */
+static inline __attribute__((always_inline)) void keep_last(fold_lanes *part, int64_t rest) {
+  for (int l = 0; l < LANES; l++) (*part)[l] = l >= LANES - rest ? (*part)[l] : 0;
 }
 
 static inline __attribute__((always_inline)) double span_total(const real *x, int64_t n, bool squares, real shift) {
@@ -61,7 +60,8 @@ static inline __attribute__((always_inline)) double span_total(const real *x, in
   if (i < n && n >= LANES) {
     fold_lanes part = *(const fold_lanes *)(x + n - LANES);
     if (squares) part -= shift, part *= part;
-    total[TOTALS - 1] += last_lanes(part, n - i);
+    keep_last(&part, n - i);
+    total[TOTALS - 1] += part;
   } else {
     for (; i < n; i++) scalars += (double)(squares ? (x[i] - shift) * (x[i] - shift) : x[i]);
   }
