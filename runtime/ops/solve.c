@@ -210,22 +210,30 @@ static bool vector_serves(int64_t n, int64_t m) {
 
 #endif
 
-/* The substitutions as they are written down. */
+/* The substitutions as they are written down, for one side. */
+static inline void substitute(const real *factor, int64_t n, int64_t stride, int directions, real *x, int64_t inner) {
+  for (int64_t i = 0; i < n && directions & FORWARD; i++) {
+    const real *row = factor + i * stride;
+    real sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t k = 0; k < i; k++) sum += row[k] * x[k * inner];
+    x[i * inner] = (x[i * inner] - sum) / row[i];
+  }
+  for (int64_t i = n - 1; i >= 0 && directions & BACK; i--) {
+    const real *row = factor + i * stride;
+    real value = x[i * inner] /= row[i];
+#pragma omp simd
+    for (int64_t k = 0; k < i; k++) x[k * inner] -= row[k] * value;
+  }
+}
+
 static void solve_naive(const real *factor, int64_t n, int64_t stride, int directions, const struct sides *s) {
-  int64_t inner = s->inner;
 #pragma omp parallel for schedule(static) if (!omp_in_parallel() && n * n * s->count > 65536)
   for (int64_t j = 0; j < s->count; j++) {
-    real *x = s->b + j * s->outer;
-    for (int64_t i = 0; i < n && directions & FORWARD; i++) {
-      real sum = x[i * inner];
-      for (int64_t k = 0; k < i; k++) sum -= factor[i * stride + k] * x[k * inner];
-      x[i * inner] = sum / factor[i * stride + i];
-    }
-    for (int64_t i = n - 1; i >= 0 && directions & BACK; i--) {
-      real sum = x[i * inner] / factor[i * stride + i];
-      for (int64_t k = 0; k < i; k++) x[k * inner] -= factor[i * stride + k] * sum;
-      x[i * inner] = sum;
-    }
+    if (s->inner == 1)
+      substitute(factor, n, stride, directions, s->b + j * s->outer, 1);
+    else
+      substitute(factor, n, stride, directions, s->b + j * s->outer, s->inner);
   }
 }
 
