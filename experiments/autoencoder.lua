@@ -79,7 +79,7 @@ local function spec(cell)
         { damping = 0.03, delta = 0.3, momentum = "auto" }, { damping = 0.1, delta = 1, momentum = "auto" },
         { damping = 0.3, delta = 0.3, momentum = "auto" },
       } or {
-        { damping = 0.03, statistics = "moving", decay = 0.75, refresh = 1 },
+        { damping = 0.03, statistics = "moving", decay = 0.75, refresh = 2 },
         { damping = 0.1, delta = 1, momentum = "auto" },
         { damping = 0.1, delta = 1, statistics = "window", window = 1000 },
       }, changes),
