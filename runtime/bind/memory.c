@@ -28,9 +28,11 @@ enum {
 
 static size_t bytes_made;      /* by tensors since the last cycle */
 static size_t live_after_full; /* bytes in use that the last full cycle left */
+static bool after_step;        /* the last cycle was at the end of an optimizer's step, or in tape_release */
 
 static void collect(lua_State *L) {
   bytes_made = 0;
+  after_step = false;
   if (!lua_gc(L, LUA_GCISRUNNING)) return; /* the script has stopped it */
   lua_gc(L, LUA_GCSTEP, 0);
   size_t live = memory_live();
@@ -46,6 +48,7 @@ void bind_collect(lua_State *L) {
   if (bytes_made < COLLECT_MINIMUM) return;
   profile_begin("memory", "collector");
   collect(L);
+  after_step = true;
   profile_end();
 }
 
@@ -56,8 +59,9 @@ void bind_made(lua_State *L, const struct tensor *tensor) {
   if (bytes_made > COLLECT_URGENT && bytes_made > memory_live() / 2) collect(L);
 }
 
+/* A training loop is left to its steps: with one more cycle in each, all tensors of a step would grow old. */
 void bind_before_op(lua_State *L) {
-  if (bytes_made > COLLECT_UNRECORDED && tape_node_count() == 0) collect(L);
+  if (bytes_made > COLLECT_UNRECORDED && !after_step && tape_node_count() == 0) collect(L);
 }
 
 /* ---- functions ---- */

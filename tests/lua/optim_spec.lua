@@ -316,6 +316,29 @@ describe("memory of training", function()
   end
 end)
 
+describe("memory of training on batches of megabytes", function()
+  it("is flat from the second step on: what a step makes before its first recorded op does not grow old", function()
+    gls.seed(1)
+    local model = nn.Sequential { nn.Linear(3072, 1024), nn.ReLU(), nn.Linear(1024, 8) }
+    local optimizer = optim.SGD(model:parameters(), { learning_rate = 1e-3 })
+    local function peak(steps)
+      gls.collect()
+      gls.reset_peak()
+      for _ = 1, steps do
+        local x, y = gls.rand(400, 3072) - 0.5, gls.randn(400, 8)
+        local output = model(x)
+        local loss = nn.mse(output, y)
+        loss:backward()
+        optimizer:step()
+      end
+      return gls.memory().peak
+    end
+    peak(1)
+    local first, later = peak(3), peak(60) -- a step's tensors that variables held are there in the next one
+    assert.is_true(later <= first, ("peak %d in later steps, %d in the first"):format(later, first))
+  end)
+end)
+
 describe("optim.average", function()
   it("evaluates averaged weights and gives the others back", function()
     local p = gls.tensor({ 0 }):requires_grad(true)
