@@ -6,6 +6,7 @@
 
 enum { CONV_X, CONV_WEIGHT, CONV_BIAS, CONV_INPUTS };
 enum { CONV_STRIDE, CONV_PADDING, CONV_DILATION, CONV_GROUPS }; /* places in call->value */
+enum { CONV_MOST = 1 << 20 }; /* of stride, padding and dilation: sizes made of them do not overflow */
 
 static struct conv_axis conv_axis_of(const struct op_call *call, const struct shape *x, int axis) {
   struct conv_axis result = {.size = x->size[2 + axis],
@@ -43,25 +44,25 @@ static int conv_shape(const struct op_call *call, struct shape *shape, enum elem
     return status_error("weight has four dimensions (outputs, channels / groups, height, width), not %s",
                         shape_text(weight));
   if (groups < 1) return status_error("groups is %lld, it is at least 1", (long long)groups);
-  if (weight->size[1] * groups != x->size[1])
-    return status_error("weight %s in %lld groups takes %lld channels, the images are %s", shape_text(weight),
-                        (long long)groups, (long long)(weight->size[1] * groups), shape_text(x));
+  if (shape_count(weight) == 0) return status_error("weight %s is empty", shape_text(weight));
   if (weight->size[0] % groups)
     return status_error("%lld groups do not divide the %lld outputs of weight %s", (long long)groups,
                         (long long)weight->size[0], shape_text(weight));
-  if (shape_count(weight) == 0) return status_error("weight %s is empty", shape_text(weight));
+  if (weight->size[1] * groups != x->size[1])
+    return status_error("weight %s in %lld groups takes %lld channels, the images are %s", shape_text(weight),
+                        (long long)groups, (long long)(weight->size[1] * groups), shape_text(x));
   const struct tensor *bias = call->input[CONV_BIAS];
   if (bias && (bias->shape.rank != 1 || bias->shape.size[0] != weight->size[0]))
     return status_error("bias has shape %s, it needs one value for each of %lld outputs", shape_text(&bias->shape),
                         (long long)weight->size[0]);
-  for (int axis = 0; axis < 2; axis++) {
-    if (call->value[CONV_STRIDE].list[axis] < 1)
-      return status_error("stride is %lld, it is at least 1", (long long)call->value[CONV_STRIDE].list[axis]);
-    if (call->value[CONV_PADDING].list[axis] < 0)
-      return status_error("padding is %lld, it is at least 0", (long long)call->value[CONV_PADDING].list[axis]);
-    if (call->value[CONV_DILATION].list[axis] < 1)
-      return status_error("dilation is %lld, it is at least 1", (long long)call->value[CONV_DILATION].list[axis]);
-  }
+  for (int value = CONV_STRIDE; value <= CONV_DILATION; value++)
+    for (int axis = 0; axis < 2; axis++) {
+      int64_t given = call->value[value].list[axis];
+      int least = value == CONV_PADDING ? 0 : 1;
+      if (given < least || given > CONV_MOST)
+        return status_error("%s is %lld, it goes from %d to %d", call->op->parameter[CONV_INPUTS + value].name,
+                            (long long)given, least, CONV_MOST);
+    }
   struct conv_geometry geometry = conv_geometry_of(call, x);
   if (geometry.y.places < 1 || geometry.x.places < 1)
     return status_error("a kernel of %lld×%lld (dilation %lld, %lld) does not fit in images %s with padding %lld, %lld",
@@ -260,6 +261,7 @@ const struct op conv_ops[] = {
          (const char *const[]){"2x3x5x6 4x3x3x3 4 padding=1", "2x2x6x5 3x2x2x3 -", "1x1x1x1 1x1x1x1 1",
                                "2x2x7x6 3x2x3x2 3 stride=2,3 padding=1,0", "1x4x6x6 6x2x3x3 6 groups=2 padding=1",
                                "2x2x8x7 2x2x3x2 2 dilation=2,3 padding=2,1", "1x3x5x5 3x1x3x3 - groups=3 stride=2",
-                               "2x1x9x9 17x1x1x1 17 stride=4", "0x2x4x4 3x2x3x3 3", "1x2x3x3 2x2x3x3 2",
+                               "2x1x9x9 17x1x1x1 17 stride=4", "1x2x0x4 3x2x1x1 3 padding=1",
+                               "1x1x4x5 2x1x2x2 - stride=1000000", "0x2x4x4 3x2x3x3 3", "1x2x3x3 2x2x3x3 2",
                                "1x18x4x4 2x18x3x3 2 padding=2 stride=2 dilation=2", NULL}},
     {.name = NULL}};

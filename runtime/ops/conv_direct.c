@@ -26,11 +26,11 @@ struct phase {
 /* A sum over channels and taps: from source images to result images. */
 struct direct {
   int64_t images, groups;
-  int64_t channels, outputs; /* of one group of the source, and of the result */
-  int64_t height, width;     /* of the source */
-  int64_t rows, columns;     /* of the result */
-  int64_t step_y, step_x;    /* from place to place of a phase: in the padded source */
-  int64_t result_step_y, result_step_x;
+  int64_t channels, outputs;            /* of one group of the source, and of the result */
+  int64_t height, width;                /* of the source */
+  int64_t rows, columns;                /* of the result */
+  int64_t step_y, step_x;               /* from place to place of a phase: in the padded source */
+  int64_t result_step_y, result_step_x; /* the same in the result; as many phases there are in either dimension */
   bool strips;
   int64_t phase_count, tap_count;
   struct phase *phase;
@@ -58,21 +58,24 @@ static bool direct_tap(const struct conv_axis *axis, bool gradient, int64_t r, i
   return true;
 }
 
+/* Phases of this axis; a stride beyond the last input makes no more of them. */
+static int64_t direct_phases(const struct conv_axis *axis, bool gradient) {
+  return gradient ? parallel_minimum(axis->stride, axis->size) : 1;
+}
+
 /* Places of phase r of this axis. */
 static int64_t direct_places(const struct conv_axis *axis, bool gradient, int64_t r) {
-  if (!gradient) return axis->places;
-  return r < axis->size ? (axis->size - r + axis->stride - 1) / axis->stride : 0;
+  return gradient ? (axis->size - r - 1) / axis->stride + 1 : axis->places;
 }
 
 /* Zeros before the source, the extent that the taps reach with them, and the reach from one place. */
 static void direct_extent(const struct conv_axis *axis, bool gradient, int64_t *before, int64_t *extent,
                           int64_t *reach) {
-  int64_t phases = gradient ? axis->stride : 1, step = gradient ? 1 : axis->stride, least = 0, most = 0, far = 0;
-  int64_t offset;
-  for (int64_t r = 0; r < phases; r++)
+  int64_t step = gradient ? 1 : axis->stride, least = 0, most = 0, far = 0, offset;
+  for (int64_t r = 0; r < direct_phases(axis, gradient); r++)
     for (int64_t k = 0; k < axis->kernel; k++) {
       int64_t places = direct_places(axis, gradient, r);
-      if (places == 0 || !direct_tap(axis, gradient, r, k, &offset)) continue;
+      if (!direct_tap(axis, gradient, r, k, &offset)) continue;
       if (offset < least) least = offset;
       if (offset > far) far = offset;
       if (offset + (places - 1) * step > most) most = offset + (places - 1) * step;
@@ -84,17 +87,15 @@ static void direct_extent(const struct conv_axis *axis, bool gradient, int64_t *
 
 /* Lists phases and taps; plan->phase is released by the caller. */
 static int direct_list_taps(struct direct *plan, const struct conv_axis *y, const struct conv_axis *x, bool gradient) {
-  int64_t phases_y = gradient ? y->stride : 1, phases_x = gradient ? x->stride : 1;
-  int64_t taps = y->kernel * x->kernel;
-  plan->phase =
-      memory_acquire((size_t)(phases_y * phases_x) * sizeof *plan->phase + (size_t)taps * 3 * sizeof(int64_t));
+  int64_t phases = plan->result_step_y * plan->result_step_x, taps = y->kernel * x->kernel;
+  plan->phase = memory_acquire((size_t)phases * sizeof *plan->phase + (size_t)taps * 3 * sizeof(int64_t));
   if (!plan->phase) return STATUS_ERROR;
-  plan->offset = (int64_t *)(plan->phase + phases_y * phases_x);
+  plan->offset = (int64_t *)(plan->phase + phases);
   plan->row = plan->offset + taps;
   plan->tap = plan->row + taps;
   plan->phase_count = plan->tap_count = 0;
-  for (int64_t r = 0; r < phases_y; r++)
-    for (int64_t s = 0; s < phases_x; s++) {
+  for (int64_t r = 0; r < plan->result_step_y; r++)
+    for (int64_t s = 0; s < plan->result_step_x; s++) {
       struct phase *phase = &plan->phase[plan->phase_count++];
       *phase = (struct phase){.start_y = r,
                               .start_x = s,
@@ -154,14 +155,15 @@ static int direct_plan(struct direct *plan, const struct conv_geometry *geometry
   if (gradient) {
     plan->channels = geometry->outputs, plan->outputs = geometry->channels;
     plan->height = y->places, plan->width = x->places, plan->rows = y->size, plan->columns = x->size;
-    plan->step_y = plan->step_x = 1, plan->result_step_y = y->stride, plan->result_step_x = x->stride;
+    plan->step_y = plan->step_x = 1;
     plan->weight_output = taps, plan->weight_channel = geometry->channels * taps;
   } else {
     plan->channels = geometry->channels, plan->outputs = geometry->outputs;
     plan->height = y->size, plan->width = x->size, plan->rows = y->places, plan->columns = x->places;
-    plan->step_y = y->stride, plan->step_x = x->stride, plan->result_step_y = plan->result_step_x = 1;
+    plan->step_y = y->stride, plan->step_x = x->stride;
     plan->weight_output = geometry->channels * taps, plan->weight_channel = taps;
   }
+  plan->result_step_y = direct_phases(y, gradient), plan->result_step_x = direct_phases(x, gradient);
   plan->strips = direct_prefers_strips(plan);
   plan->padded_outputs = direct_padded_outputs(plan);
   int64_t reach;
@@ -455,7 +457,7 @@ enum { CHUNK_PLACES = 128 }; /* of the result, whose sums of one block stay in t
 
 /* Rows of a chunk, counted in rows of a phase. */
 static int64_t direct_chunk_rows(const struct direct *plan) {
-  int64_t row = plan->columns * plan->result_step_y, rows = row ? CHUNK_PLACES / row : 1;
+  int64_t rows = CHUNK_PLACES / (plan->columns * plan->result_step_y);
   rows = rows > 4 ? rows / 4 * 4 : rows;
   return rows < 1 ? 1 : rows;
 }
@@ -480,6 +482,7 @@ static void direct_tiles(real *result, vector *sums, const real *padded, const s
 
 static int direct_run(real *result, const real *source, const real *weight, const real *bias,
                       const struct direct *plan) {
+  if (plan->images * plan->rows * plan->columns == 0) return STATUS_OK;
   int64_t chunk = direct_chunk_rows(plan), all_rows = (plan->rows + plan->result_step_y - 1) / plan->result_step_y;
   int64_t chunks = (all_rows + chunk - 1) / chunk;
   /* Few images are shared out in parts of several chunks; every part pads the rows that it needs. */
@@ -553,6 +556,7 @@ int conv_direct_forward(real *output, const struct conv_part *part, int parts, c
     status = direct_run(output, part[0].x, part[0].weight, bias, &plan);
     for (int p = 1; p < parts && status == STATUS_OK; p++) {
       status = direct_run(term, part[p].x, part[p].weight, NULL, &plan);
+      if (status != STATUS_OK) break;
 #pragma omp parallel for simd if (count > PARALLEL_THRESHOLD)
       for (int64_t i = 0; i < count; i++) output[i] += term[i];
     }

@@ -32,10 +32,10 @@ static int pool_shape(const struct op_call *call, struct shape *shape, enum elem
     if (padding < 0 || padding > kernel / 2)
       return status_error("padding is %lld, it lies between 0 and half the kernel (%lld)", (long long)padding,
                           (long long)(kernel / 2));
-    if (kernel > size + 2 * padding)
+    if (size < 1 || kernel - 2 * padding > size)
       return status_error("a window of %lld does not fit in images %s with padding %lld", (long long)kernel,
                           shape_text(&call->input[0]->shape), (long long)padding);
-    shape->size[2 + axis] = (size + 2 * padding - kernel) / stride + 1;
+    shape->size[2 + axis] = (size - (kernel - 2 * padding)) / stride + 1;
   }
   return STATUS_OK;
 }

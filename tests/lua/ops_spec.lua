@@ -133,6 +133,19 @@ describe("operators", function()
   end)
 end)
 
+describe("images", function()
+  it("without pixels, and steps beyond measure, are refused", function()
+    fails("does not fit in images %(1×1×0×4%)", gls.max_pool2d, gls.ones(1, 1, 0, 4), 2, 2, 1)
+    fails("kernel of", gls.conv2d, gls.ones(1, 1, 0, 4), gls.ones(1, 1, 1, 1))
+    for i, name in ipairs { "stride", "padding", "dilation" } do
+      local geometry = { 1, 0, 1 }
+      geometry[i] = 2 ^ 40
+      fails("conv2d: " .. name .. " is 1099511627776, it goes from [01] to", gls.conv2d, gls.ones(1, 1, 4, 4),
+        gls.ones(1, 1, 2, 2), nil, table.unpack(geometry))
+    end
+  end)
+end)
+
 describe("linear algebra", function()
   local a
   before_each(function()
