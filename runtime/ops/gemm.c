@@ -32,32 +32,33 @@ bool gemm_product(const struct gemm_product *product) {
   return gemm_tiles(product) || gemm_vector(product);
 }
 
-static void gemm_piece(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
-                       int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
-  GEMM(CblasRowMajor, transpose_a ? CblasTrans : CblasNoTrans, transpose_b ? CblasTrans : CblasNoTrans, (int)m, (int)n,
-       (int)k, alpha, a, (int)lda, b, (int)ldb, beta, c, (int)ldc);
+/* BLAS knows neither bias nor taker. */
+static void gemm_blas(const struct gemm_product *p) {
+  GEMM(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans, (int)p->m,
+       (int)p->n, (int)p->k, p->alpha, p->a, (int)p->lda, p->b, (int)p->ldb, p->beta, p->c, (int)p->ldc);
+}
+
+/* Rows start to start + count − 1 of a product into c. */
+static struct gemm_product gemm_rows(struct gemm_product p, int64_t start, int64_t count, real *c, int64_t ldc) {
+  p.a += p.transpose_a ? start : start * p.lda;
+  p.m = count, p.c = c, p.ldc = ldc;
+  return p;
+}
+
+static struct gemm_product gemm_columns(struct gemm_product p, int64_t start, int64_t count) {
+  p.b += p.transpose_b ? start * p.ldb : start;
+  p.n = count, p.c += start;
+  return p;
 }
 
 void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                  int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
   if (m == 0 || n == 0) return;
-  const struct gemm_product product = {.transpose_a = transpose_a,
-                                       .transpose_b = transpose_b,
-                                       .m = m,
-                                       .n = n,
-                                       .k = k,
-                                       .alpha = alpha,
-                                       .a = a,
-                                       .lda = lda,
-                                       .b = b,
-                                       .ldb = ldb,
-                                       .beta = beta,
-                                       .c = c,
-                                       .ldc = ldc};
+  const struct gemm_product product = {transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, .ldc = ldc};
   if (gemm_product(&product)) return;
   int threads = omp_in_parallel() ? 1 : parallel_threads();
   if (threads == 1 || (double)m * (double)n * (double)k < 65536) {
-    gemm_piece(transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+    gemm_blas(&product);
     return;
   }
   /* The wider side is cut, in multiples of 16 so that pieces stay aligned to vectors. */
@@ -68,30 +69,15 @@ void matmul_gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64
 #pragma omp parallel for schedule(static) num_threads((int)pieces)
   for (int64_t i = 0; i < pieces; i++) {
     int64_t start = i * piece, size = parallel_minimum(piece, length - start);
-    if (by_columns)
-      gemm_piece(transpose_a, transpose_b, m, size, k, alpha, a, lda, b + (transpose_b ? start * ldb : start), ldb,
-                 beta, c + start, ldc);
-    else
-      gemm_piece(transpose_a, transpose_b, size, n, k, alpha, a + (transpose_a ? start : start * lda), lda, b, ldb,
-                 beta, c + start * ldc, ldc);
+    const struct gemm_product part =
+        by_columns ? gemm_columns(product, start, size) : gemm_rows(product, start, size, c + start * ldc, ldc);
+    gemm_blas(&part);
   }
 }
 
 void matmul_gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
                       const real *b, int64_t ldb, const real *bias, real *c) {
-  const struct gemm_product product = {.transpose_a = transpose_a,
-                                       .transpose_b = transpose_b,
-                                       .m = m,
-                                       .n = n,
-                                       .k = k,
-                                       .alpha = 1,
-                                       .a = a,
-                                       .lda = lda,
-                                       .b = b,
-                                       .ldb = ldb,
-                                       .c = c,
-                                       .ldc = n,
-                                       .bias = bias};
+  const struct gemm_product product = {transpose_a, transpose_b, m, n, k, 1, a, lda, b, ldb, 0, c, n, .bias = bias};
   if (gemm_product(&product)) return;
 #pragma omp parallel for schedule(static) if (!omp_in_parallel() && m * n > PARALLEL_THRESHOLD)
   for (int64_t i = 0; i < m; i++) memcpy(c + i * n, bias, (size_t)n * sizeof(real));
@@ -102,17 +88,7 @@ void matmul_gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, 
 int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                      int64_t lda, const real *b, int64_t ldb, const struct matmul_taker *taker) {
   if (m == 0 || n == 0) return STATUS_OK;
-  const struct gemm_product product = {.transpose_a = transpose_a,
-                                       .transpose_b = transpose_b,
-                                       .m = m,
-                                       .n = n,
-                                       .k = k,
-                                       .alpha = alpha,
-                                       .a = a,
-                                       .lda = lda,
-                                       .b = b,
-                                       .ldb = ldb,
-                                       .taker = taker};
+  const struct gemm_product product = {transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, .taker = taker};
   if (gemm_product(&product)) return STATUS_OK;
   enum { PIECE = 1 << 17, ROWS_LEAST = 32 };
   int64_t rows = PIECE / n < ROWS_LEAST ? ROWS_LEAST : parallel_minimum(PIECE / n, m);
@@ -125,8 +101,8 @@ int matmul_gemm_take(bool transpose_a, bool transpose_b, int64_t m, int64_t n, i
   for (int64_t piece = 0; piece < pieces; piece++) {
     int64_t start = piece * rows, count = parallel_minimum(rows, m - start);
     real *values = scratch + (size_t)omp_get_thread_num() * size;
-    gemm_piece(transpose_a, transpose_b, count, n, k, alpha, a + (transpose_a ? start : start * lda), lda, b, ldb, 0,
-               values, n);
+    const struct gemm_product part = gemm_rows(product, start, count, values, n);
+    gemm_blas(&part);
     taker->take(taker->context,
                 &(struct matmul_piece){.row = start, .rows = count, .columns = n, .values = values, .stride = n});
   }

@@ -8,7 +8,7 @@
 
 #include "op.h"
 
-/* Row-major, as matmul_gemm. With a bias (n numbers) every row of c begins as it, and beta counts for nothing. With a
+/* Row-major; as matmul_gemm, in the order of its arguments. With a bias (n numbers) every row of c begins as it, and beta counts for nothing. With a
    taker the product is handed out in pieces, and c is not there. */
 struct gemm_product {
   bool transpose_a, transpose_b;

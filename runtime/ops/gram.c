@@ -4,20 +4,7 @@
 
 void matmul_gram(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
                  int64_t ldc) {
-  const struct gemm_product product = {.transpose_a = transpose,
-                                       .transpose_b = !transpose,
-                                       .m = n,
-                                       .n = n,
-                                       .k = k,
-                                       .alpha = alpha,
-                                       .a = a,
-                                       .lda = lda,
-                                       .b = a,
-                                       .ldb = lda,
-                                       .beta = beta,
-                                       .c = c,
-                                       .ldc = ldc,
-                                       .lower = true};
+  struct gemm_product product = {transpose, !transpose, n, n, k, alpha, a, lda, a, lda, beta, c, ldc, .lower = true};
   if (gemm_product(&product)) return;
   int64_t block = n > 512 ? 128 : 64;
   int64_t blocks = (n + block - 1) / block;
