@@ -1,5 +1,7 @@
 /* Convolution, the plain forms: patches as rows of a matrix (the A of an affine layer), zero-padded planes, and the
    reference that the fast kernels are tested against. */
+#include <string.h>
+
 #include "../base/parallel.h"
 #include "conv.h"
 #include "simd.h"
@@ -7,23 +9,47 @@
 /* Rows are too short to be worth calls of memmove: the compiler is not to make such of loops. */
 #pragma GCC optimize("no-tree-loop-distribute-patterns")
 
+/* Channels between the one that is copied and the one that is fetched. */
+enum { PATCH_AHEAD = 8 };
+
+/* What a patch has within the image: `lines` of each channel, `columns` of each line, from points to the first. */
+VECTOR_INLINE void conv_copy_patch(real *restrict to, const real *restrict from, const struct conv_geometry *geometry,
+                                   int64_t lines, const int64_t columns, const int64_t step) {
+  const struct conv_axis *y = &geometry->y, *z = &geometry->x;
+  int64_t line = y->dilation * z->size, plane = y->size * z->size;
+  for (int64_t c = 0; c < geometry->channels; c++, to += y->kernel * z->kernel, from += plane)
+    for (int64_t i = 0; i < lines; i++) {
+      __builtin_prefetch(from + PATCH_AHEAD * plane + i * line);
+      for (int64_t j = 0; j < columns; j++) to[i * z->kernel + j] = from[i * line + j * step];
+    }
+}
+
+/* Of a kernel at `start` those places that lie within the image: *begin to *end − 1. */
+static void conv_inside(const struct conv_axis *axis, int64_t start, int64_t *begin, int64_t *end) {
+  *begin = 0, *end = axis->kernel;
+  while (*begin < *end && start + *begin * axis->dilation < 0) ++*begin;
+  while (*begin < *end && start + (*end - 1) * axis->dilation >= axis->size) --*end;
+}
+
 void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count) {
   const struct conv_axis *y = &geometry->y, *z = &geometry->x;
   int64_t width = geometry->channels * y->kernel * z->kernel;
   for (int64_t place = first; place < first + count; place++) {
     real *row = patches + (place - first) * width;
     int64_t top = place / z->places * y->stride - y->padding, left = place % z->places * z->stride - z->padding;
-    int64_t begin = 0, end = z->kernel; /* of a patch's columns those within the image */
-    while (begin < end && left + begin * z->dilation < 0) begin++;
-    while (begin < end && left + (end - 1) * z->dilation >= z->size) end--;
-    for (int64_t c = 0; c < geometry->channels; c++)
-      for (int64_t i = 0; i < y->kernel; i++, row += z->kernel) {
-        int64_t from_y = top + i * y->dilation;
-        const real *line = x + (c * y->size + from_y) * z->size;
-        bool inside = from_y >= 0 && from_y < y->size;
-        for (int64_t j = 0; j < z->kernel && (!inside || end - begin < z->kernel); j++) row[j] = 0;
-        for (int64_t j = begin; j < end && inside; j++) row[j] = line[left + j * z->dilation];
-      }
+    int64_t begin_y, end_y, begin, end;
+    conv_inside(y, top, &begin_y, &end_y);
+    conv_inside(z, left, &begin, &end);
+    int64_t lines = end_y - begin_y, columns = end - begin;
+    if (lines < y->kernel || columns < z->kernel) memset(row, 0, (size_t)width * sizeof(real));
+    const real *from = x + (top + begin_y * y->dilation) * z->size + left + begin * z->dilation;
+    real *to = row + begin_y * z->kernel + begin;
+    if (z->dilation == 1 && columns == 3)
+      conv_copy_patch(to, from, geometry, lines, 3, 1);
+    else if (z->dilation == 1 && columns == 5)
+      conv_copy_patch(to, from, geometry, lines, 5, 1);
+    else
+      conv_copy_patch(to, from, geometry, lines, columns, z->dilation);
   }
 }
 
