@@ -192,12 +192,12 @@ void gemm_pack_left(real *to, const struct gemm_operand *left, int64_t row, int6
     pack_columns[rows](to, from, left->inner_stride, depth);
 }
 
-/* A panel that is not full gets zeros. */
+/* A panel that is not full, from an operand contiguous along its columns, gets zeros. */
 static void pack_right_edge(real *to, const struct gemm_operand *right, int64_t column, int64_t columns, int64_t inner,
                             int64_t depth) {
   for (int64_t k = 0; k < depth; k++) {
     const real *from = gemm_operand_at(right, column, inner + k);
-    for (int64_t j = 0; j < columns; j++) to[k * GEMM_COLUMNS + j] = from[j * right->outer_stride];
+    for (int64_t j = 0; j < columns; j++) to[k * GEMM_COLUMNS + j] = from[j];
     for (int64_t j = columns; j < GEMM_COLUMNS; j++) to[k * GEMM_COLUMNS + j] = 0;
   }
 }
@@ -215,44 +215,54 @@ static void pack_right_rows(real *to, const struct gemm_operand *right, int64_t 
   }
 }
 
-/* A full panel from an operand contiguous along k. */
-static void pack_right_columns(real *to, const struct gemm_operand *right, int64_t column, int64_t inner,
-                               int64_t depth) {
+/* Half a panel from an operand contiguous along k, of which it takes so many columns; zeros beside them. */
+VECTOR_INLINE void pack_right_half(real *to, const real *from, int64_t stride, const int64_t columns, int64_t depth) {
   int64_t whole = depth - depth % VECTOR_LANES;
+  for (int64_t k = 0; k < whole; k += VECTOR_LANES) {
+    vector square[VECTOR_LANES];
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < VECTOR_LANES; i++) {
+      const real *row = from + i * stride + k;
+      square[i] = (vector){0};
+      if (i >= columns) continue;
+      __builtin_prefetch(row + AHEAD_ROWS);
+      square[i] = *(const vector_unaligned *)row;
+    }
+    vector_transpose(square);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < VECTOR_LANES; i++) *(vector *)(to + (k + i) * GEMM_COLUMNS) = square[i];
+  }
+  for (int64_t k = whole; k < depth; k++)
+    for (int64_t i = 0; i < VECTOR_LANES; i++) to[k * GEMM_COLUMNS + i] = i < columns ? from[i * stride + k] : 0;
+}
+
+/* A panel, full or not, from an operand contiguous along k. */
+static void pack_right_columns(real *to, const struct gemm_operand *right, int64_t column, int64_t columns,
+                               int64_t inner, int64_t depth) {
   for (int64_t half = 0; half < GEMM_COLUMNS; half += VECTOR_LANES) {
     const real *from = gemm_operand_at(right, column + half, inner);
-    for (int64_t k = 0; k < whole; k += VECTOR_LANES) {
-      vector square[VECTOR_LANES];
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < VECTOR_LANES; i++) {
-        const real *row = from + i * right->outer_stride + k;
-        __builtin_prefetch(row + AHEAD_ROWS);
-        square[i] = *(const vector_unaligned *)row;
-      }
-      vector_transpose(square);
-#pragma GCC unroll 16
-      for (int64_t i = 0; i < VECTOR_LANES; i++) *(vector *)(to + (k + i) * GEMM_COLUMNS + half) = square[i];
-    }
-    for (int64_t k = whole; k < depth; k++)
-      for (int64_t i = 0; i < VECTOR_LANES; i++) to[k * GEMM_COLUMNS + half + i] = from[i * right->outer_stride + k];
+    if (columns - half >= VECTOR_LANES)
+      pack_right_half(to + half, from, right->outer_stride, VECTOR_LANES, depth);
+    else
+      pack_right_half(to + half, from, right->outer_stride, columns - half, depth);
   }
 }
 
 void gemm_pack_right(real *to, const struct gemm_operand *right, int64_t column, int64_t columns, int64_t inner,
                      int64_t depth) {
-  int64_t whole = columns / GEMM_COLUMNS, j = 0;
-  while (j < whole) {
-    real *panel = to + j * depth * GEMM_COLUMNS;
-    int64_t panels = right->outer_stride == 1 ? parallel_minimum(4, whole - j) : 1;
-    if (right->outer_stride == 1)
-      pack_right_rows(panel, right, column + j * GEMM_COLUMNS, panels, inner, depth);
-    else
-      pack_right_columns(panel, right, column + j * GEMM_COLUMNS, inner, depth);
-    j += panels;
+  for (int64_t j = 0, panels; j < columns; j += panels * GEMM_COLUMNS) {
+    real *panel = to + j * depth;
+    int64_t rest = columns - j;
+    panels = 1;
+    if (right->outer_stride != 1) {
+      pack_right_columns(panel, right, column + j, rest, inner, depth);
+    } else if (rest < GEMM_COLUMNS) {
+      pack_right_edge(panel, right, column + j, rest, inner, depth);
+    } else {
+      panels = parallel_minimum(4, rest / GEMM_COLUMNS);
+      pack_right_rows(panel, right, column + j, panels, inner, depth);
+    }
   }
-  if (columns % GEMM_COLUMNS)
-    pack_right_edge(to + j * depth * GEMM_COLUMNS, right, column + j * GEMM_COLUMNS, columns % GEMM_COLUMNS, inner,
-                    depth);
 }
 
 #endif

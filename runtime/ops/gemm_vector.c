@@ -43,14 +43,21 @@ struct rectangle {
   int64_t row, rows, column, columns;
 };
 
+/* The rows from the top that hold a share of a triangle's tiles, which go beyond the diagonal by half a panel's rows and
+   half a vector. */
+static int64_t triangle_rows(int64_t rows, double share) {
+  const double beyond = (GEMM_ROWS + VECTOR_LANES) / 2.0, m = (double)rows;
+  return (int64_t)(sqrt(beyond * beyond + share * m * (m + 2 * beyond)) - beyond + 0.5);
+}
+
 static struct rectangle plan_piece(const struct plan *plan, int64_t piece) {
   const struct gemm_product *p = plan->product;
   int64_t i = piece / plan->column_pieces, j = piece % plan->column_pieces;
   int64_t width = round_up(cut(p->n, plan->column_pieces), GEMM_COLUMNS);
   int64_t row = p->m * i / plan->row_pieces, row_end = p->m * (i + 1) / plan->row_pieces;
-  if (p->lower) { /* triangles of equal size */
-    row = (int64_t)((double)p->m * sqrt((double)i / (double)plan->row_pieces));
-    row_end = (int64_t)((double)p->m * sqrt((double)(i + 1) / (double)plan->row_pieces));
+  if (p->lower) {
+    row = triangle_rows(p->m, (double)i / (double)plan->row_pieces);
+    row_end = triangle_rows(p->m, (double)(i + 1) / (double)plan->row_pieces);
   }
   struct rectangle r = {row, row_end - row, parallel_minimum(j * width, p->n), 0};
   int64_t end = p->lower ? parallel_minimum(row_end, p->n) : p->n;
@@ -87,7 +94,7 @@ static void plan_make(struct plan *plan, const struct gemm_product *p, int threa
   plan->fresh_left = plan->left.inner_stride != 1;
   plan->fresh_right = plan->right.outer_stride == 1 && !p->lower;
   plan_threads(plan, threads);
-  plan->depth = cut(p->k, cut(p->k, DEPTH_MOST));
+  plan->depth = round_up(cut(p->k, cut(p->k, DEPTH_MOST)), VECTOR_LANES); /* whole lines of what lies along k */
   int64_t held = p->taker ? p->k : plan->depth;
   int64_t bytes = p->taker && p->k > plan->depth ? BLOCK_TAKE_BYTES : BLOCK_BYTES;
   int64_t width = round_up(cut(p->n, plan->column_pieces), GEMM_COLUMNS);
@@ -145,7 +152,9 @@ static void pair_tile(const struct pair *pair, int64_t j, struct gemm_tile *tile
     tile->left = gemm_operand_at(&plan->left, pair->row, pair->inner);
     tile->left_step = plan->left.inner_stride;
   }
-  gemm_kernels[kind][pair->rows](tile);
+  int64_t beyond = pair->column + j + VECTOR_LANES - pair->row - pair->rows; /* the diagonal */
+  bool half = plan->product->lower && beyond >= 0 && kind == GEMM_PLAIN;
+  (half ? gemm_half_kernels : gemm_kernels[kind])[pair->rows](tile);
 }
 
 /* A rectangle into c. */
