@@ -5,11 +5,6 @@
 #include "../base/parallel.h"
 #include "op.h"
 
-static int given(struct tensor *tensor, struct tensor **result) {
-  *result = tensor;
-  return tensor ? STATUS_OK : STATUS_ERROR;
-}
-
 /* Releases the view after assigning to it; NULL stands for a failure. */
 static int assign_view(struct tensor *view, const struct tensor *source) {
   int status = view ? tensor_assign(view, source) : STATUS_ERROR;
@@ -77,7 +72,7 @@ static int join_forward(struct op_call *call) {
 
 static int join_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   for (int k = 0; k < call->input_count; k++)
-    if (needed[k]) STATUS_TRY(given(join_place(call, gradient, k), &result[k]));
+    if (needed[k]) STATUS_TRY(op_give(join_place(call, gradient, k), &result[k]));
   return STATUS_OK;
 }
 
@@ -86,9 +81,7 @@ static int join_jvp(const struct op_call *call, struct tensor *const *tangent, s
   int status = whole ? STATUS_OK : STATUS_ERROR;
   for (int k = 0; k < call->input_count && status == STATUS_OK; k++)
     if (tangent[k]) status = assign_view(join_place(call, whole, k), tangent[k]);
-  if (status == STATUS_OK) return given(whole, result);
-  tensor_release(whole);
-  return STATUS_ERROR;
+  return op_give_if(status, whole, result);
 }
 
 static bool join_rowwise(const struct op_call *call) {
@@ -144,14 +137,12 @@ static int pad_forward(struct op_call *call) {
 }
 
 static int pad_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  return needed[0] ? given(pad_inside(call, gradient), result) : STATUS_OK;
+  return needed[0] ? op_give(pad_inside(call, gradient), result) : STATUS_OK;
 }
 
 static int pad_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   struct tensor *whole = tensor_zeros(TYPE_REAL, &call->output->shape);
-  if (whole && assign_view(pad_inside(call, whole), tangent[0]) == STATUS_OK) return given(whole, result);
-  tensor_release(whole);
-  return STATUS_ERROR;
+  return op_give_if(whole ? assign_view(pad_inside(call, whole), tangent[0]) : STATUS_ERROR, whole, result);
 }
 
 static bool pad_rowwise(const struct op_call *call) { return call->value[0].count < 2 * call->input[0]->shape.rank; }
@@ -198,9 +189,7 @@ static int flip_into(const struct op_call *call, struct tensor *to, const struct
 
 static int flip_new(const struct op_call *call, const struct tensor *x, struct tensor **result) {
   struct tensor *out = tensor_new(TYPE_REAL, &x->shape);
-  if (out && flip_into(call, out, x) == STATUS_OK) return given(out, result);
-  tensor_release(out);
-  return STATUS_ERROR;
+  return op_give_if(out ? flip_into(call, out, x) : STATUS_ERROR, out, result);
 }
 
 static int flip_forward(struct op_call *call) { return flip_into(call, call->output, call->input[0]); }
@@ -300,11 +289,11 @@ static int tile_forward(struct op_call *call) {
 
 static int tile_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   const struct shape *from = &call->input[0]->shape;
-  return needed[0] ? given(repeated(call, gradient, from, from, true), result) : STATUS_OK;
+  return needed[0] ? op_give(repeated(call, gradient, from, from, true), result) : STATUS_OK;
 }
 
 static int tile_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  return given(repeated(call, tangent[0], &tangent[0]->shape, &call->output->shape, false), result);
+  return op_give(repeated(call, tangent[0], &tangent[0]->shape, &call->output->shape, false), result);
 }
 
 static bool tile_rowwise(const struct op_call *call) {
@@ -342,9 +331,7 @@ static int triangle_into(const struct op_call *call, struct tensor *to, const st
 
 static int triangle_new(const struct op_call *call, const struct tensor *x, struct tensor **result) {
   struct tensor *out = tensor_new(TYPE_REAL, &x->shape);
-  if (out && triangle_into(call, out, x) == STATUS_OK) return given(out, result);
-  tensor_release(out);
-  return STATUS_ERROR;
+  return op_give_if(out ? triangle_into(call, out, x) : STATUS_ERROR, out, result);
 }
 
 static int triangle_forward(struct op_call *call) { return triangle_into(call, call->output, call->input[0]); }

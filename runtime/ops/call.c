@@ -39,6 +39,17 @@ struct tensor *op_run(const struct op *op, int input_count, struct tensor *const
   return output;
 }
 
+int op_give(struct tensor *tensor, struct tensor **result) {
+  *result = tensor;
+  return tensor ? STATUS_OK : STATUS_ERROR;
+}
+
+int op_give_if(int status, struct tensor *tensor, struct tensor **result) {
+  if (status == STATUS_OK) return op_give(tensor, result);
+  tensor_release(tensor);
+  return STATUS_ERROR;
+}
+
 static struct tensor *run_by_name(const char *name, int count, struct tensor *const *input) {
   const struct op *op = op_find(name);
   if (op) return op_run(op, count, input, NULL);
@@ -90,4 +101,13 @@ int op_resolve_dimension(int64_t given, int rank, int *dimension) {
                         (long long)(given < 0 ? given : given + 1), rank, rank, rank);
   *dimension = (int)from_start;
   return STATUS_OK;
+}
+
+int op_dimension(const struct op_call *call, int *dimension) {
+  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, dimension);
+}
+
+bool op_later_dimension(const struct op_call *call) {
+  int dimension = 0;
+  return op_dimension(call, &dimension) == STATUS_OK && dimension != 0;
 }

@@ -175,12 +175,7 @@ static int conv2d_jvp(const struct op_call *call, struct tensor *const *tangent,
   if (!sum) return STATUS_ERROR;
   int status =
       parts ? conv_apply(sum, parts, pair, tangent[CONV_BIAS], &geometry) : conv_repeat_bias(sum, tangent[CONV_BIAS]);
-  if (status != STATUS_OK) {
-    tensor_release(sum);
-    return STATUS_ERROR;
-  }
-  *result = sum;
-  return STATUS_OK;
+  return op_give_if(status, sum, result);
 }
 
 /* Each group is an affine map of its own. */

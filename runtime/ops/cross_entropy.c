@@ -231,7 +231,7 @@ static int cross_entropy_jvp(const struct op_call *call, struct tensor *const *t
   const int32_t *label = tensor_int32(call->saved[1]);
   struct tensor *softmax = softmax_of(call, &t);
   if (!softmax) return STATUS_ERROR;
-  struct tensor *flat = tangent[0] ? tensor_contiguous(tangent[0]) : tensor_zeros(TYPE_REAL, &call->input[0]->shape);
+  struct tensor *flat = tensor_contiguous(tangent[0]);
   if (!flat) {
     tensor_release(softmax);
     return STATUS_ERROR;
@@ -248,8 +248,7 @@ static int cross_entropy_jvp(const struct op_call *call, struct tensor *const *t
   }
   tensor_release(flat);
   tensor_release(softmax);
-  *result = tensor_scalar((real)(total * t.weight));
-  return *result ? STATUS_OK : STATUS_ERROR;
+  return op_give(tensor_scalar((real)(total * t.weight)), result);
 }
 
 /* Row by row (diag(p) - p pᵀ) v: the target does not enter. */
@@ -270,8 +269,7 @@ static int cross_entropy_hessian_product(const struct op_call *call, struct tens
     }
   }
   tensor_release(direction);
-  *result = product;
-  return product ? STATUS_OK : STATUS_ERROR;
+  return op_give(product, result);
 }
 
 /* p (1 - p). */

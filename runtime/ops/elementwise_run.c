@@ -139,12 +139,7 @@ int elementwise_jvp(const struct op_call *call, struct tensor *const *tangent, s
     for (int i = 0; i < call->input_count && status == STATUS_OK; i++)
       if (tangent[i]) status = add_part(&sum, along(call, i, tangent[i], &shape));
   }
-  if (status == STATUS_OK) {
-    *result = sum;
-    return STATUS_OK;
-  }
-  tensor_release(sum);
-  return STATUS_ERROR;
+  return op_give_if(status, sum, result);
 }
 
 /* ---- comparisons ---- */
@@ -232,16 +227,8 @@ int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct 
     struct tensor *operand[ELEMENTWISE_OPERANDS] = {call->saved[0], tangent[1], tangent[2]};
     struct tensor *chosen = tensor_new(TYPE_REAL, &shape);
     if (!chosen) return STATUS_ERROR;
-    if (elementwise_run(rule->values, NULL, operand, chosen) == STATUS_OK) {
-      *result = chosen;
-      return STATUS_OK;
-    }
-    tensor_release(chosen);
-    return STATUS_ERROR;
+    return op_give_if(elementwise_run(rule->values, NULL, operand, chosen), chosen, result);
   }
-  if (tangent[1] || tangent[2])
-    *result = where_part(call, tangent[1] ? 1 : 2, tangent[1] ? tangent[1] : tangent[2], &shape);
-  else
-    *result = tensor_zeros(TYPE_REAL, &shape);
-  return *result ? STATUS_OK : STATUS_ERROR;
+  int i = tangent[1] ? 1 : 2;
+  return op_give(tangent[i] ? where_part(call, i, tangent[i], &shape) : tensor_zeros(TYPE_REAL, &shape), result);
 }

@@ -139,18 +139,10 @@ static int fused_jvp(const struct op_call *call, struct tensor *const *tangent, 
     operand[call->input_count + i] = given[i] ? tangent[i] : NULL;
   }
   struct fuse_plan plan;
-  if (!fuse_plan_tangent(fuse, given, &plan)) {
-    *result = tensor_zeros(TYPE_REAL, &shape);
-    return *result ? STATUS_OK : STATUS_ERROR;
-  }
+  if (!fuse_plan_tangent(fuse, given, &plan)) return op_give(tensor_zeros(TYPE_REAL, &shape), result);
   struct tensor *change = tensor_new(TYPE_REAL, &shape);
   if (!change) return STATUS_ERROR;
-  if (fuse_run(&plan, &shape, operand, (real *[]){tensor_real(change)}) == STATUS_OK) {
-    *result = change;
-    return STATUS_OK;
-  }
-  tensor_release(change);
-  return STATUS_ERROR;
+  return op_give_if(fuse_run(&plan, &shape, operand, (real *[]){tensor_real(change)}), change, result);
 }
 
 const struct op *fuse_finish(struct fuse *fuse, int result) {

@@ -9,11 +9,6 @@
 #include "../base/parallel.h"
 #include "elementwise.h"
 
-static int given(struct tensor *tensor, struct tensor **result) {
-  *result = tensor;
-  return tensor ? STATUS_OK : STATUS_ERROR;
-}
-
 /* ---- indices ---- */
 
 static int check_index_type(const struct tensor *indices) {
@@ -53,7 +48,7 @@ static int take_indices(struct tensor *indices, int64_t n, struct tensor **resul
     tensor_release(flat);
     return STATUS_ERROR;
   }
-  return given(flat, result);
+  return op_give(flat, result);
 }
 
 /* ---- rows: (outer, n, inner) by k indices ---- */
@@ -111,7 +106,7 @@ static int take(struct tensor *x, int dimension, struct tensor *indices, const s
   }
   tensor_release(from);
   tensor_release(index);
-  if (status == STATUS_OK && result) return given(to, result);
+  if (status == STATUS_OK && result) return op_give(to, result);
   tensor_release(to);
   return status;
 }
@@ -128,28 +123,17 @@ static int put_back(struct tensor *gradient, int dimension, struct tensor *indic
   }
   tensor_release(from);
   tensor_release(index);
-  if (status == STATUS_OK) return given(sums, result);
-  tensor_release(sums);
-  return STATUS_ERROR;
+  return op_give_if(status, sums, result);
 }
 
 /* ---- index_select ---- */
-
-static int dimension_of(const struct op_call *call, int *dimension) {
-  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, dimension);
-}
-
-static bool later_dimension(const struct op_call *call) {
-  int dimension;
-  return dimension_of(call, &dimension) == STATUS_OK && dimension != 0;
-}
 
 static int index_select_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   const struct tensor *indices = call->input[1];
   int dimension;
   *type = call->input[0]->type;
   *shape = call->input[0]->shape;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   STATUS_TRY(check_index_type(indices));
   if (indices->shape.rank != 1)
     return status_error("indices are a list (1 dimension), not %s", shape_text(&indices->shape));
@@ -159,7 +143,7 @@ static int index_select_shape(const struct op_call *call, struct shape *shape, e
 
 static int index_select_forward(struct op_call *call) {
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   return take(call->input[0], dimension, call->input[1], NULL, call->output, NULL);
 }
 
@@ -167,13 +151,13 @@ static int index_select_vjp(const struct op_call *call, struct tensor *gradient,
                             struct tensor **result) {
   int dimension;
   if (!needed[0]) return STATUS_OK;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   return put_back(gradient, dimension, call->input[1], &call->input[0]->shape, &result[0]);
 }
 
 static int index_select_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   struct shape shape = tangent[0]->shape;
   shape.size[dimension] = tensor_count(call->input[1]);
   return take(tangent[0], dimension, call->input[1], &shape, NULL, result);
@@ -208,7 +192,9 @@ static int embedding_jvp(const struct op_call *call, struct tensor *const *tange
   return take(tangent[0], 0, call->input[1], &shape, NULL, result);
 }
 
-static bool picks_rows(const struct op_call *call) { return call->input[0]->shape.rank == 2 && !later_dimension(call); }
+static bool picks_rows(const struct op_call *call) {
+  return call->input[0]->shape.rank == 2 && !op_later_dimension(call);
+}
 
 /* One-hot rows: how often each row of the table was picked. */
 static int table_moments(const struct op_call *call, double *square, double *sum, int64_t *rows) {
@@ -232,7 +218,7 @@ static int gather_shape(const struct op_call *call, struct shape *shape, enum el
   int dimension;
   *type = call->input[0]->type;
   *shape = *indices;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   STATUS_TRY(check_index_type(call->input[1]));
   bool fits = x->rank == indices->rank;
   for (int i = 0; fits && i < x->rank; i++) fits = i == dimension || x->size[i] == indices->size[i];
@@ -287,9 +273,7 @@ static int pick(const struct op_call *call, struct tensor *x, struct tensor **re
   }
   tensor_release(from);
   tensor_release(index);
-  if (status == STATUS_OK) return given(out, result);
-  tensor_release(out);
-  return STATUS_ERROR;
+  return op_give_if(status, out, result);
 }
 
 /* sums (contiguous) += source at the indices. */
@@ -317,7 +301,7 @@ static int gather_forward(struct op_call *call) {
 
 static int gather_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   if (!needed[0]) return STATUS_OK;
-  STATUS_TRY(given(tensor_zeros(TYPE_REAL, &call->input[0]->shape), &result[0]));
+  STATUS_TRY(op_give(tensor_zeros(TYPE_REAL, &call->input[0]->shape), &result[0]));
   return add_at(call, result[0], gradient);
 }
 
@@ -332,15 +316,14 @@ static int scatter_add_forward(struct op_call *call) {
 
 static int scatter_add_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                            struct tensor **result) {
-  if (needed[0]) STATUS_TRY(given(tensor_retain(gradient), &result[0]));
+  if (needed[0]) STATUS_TRY(op_give(tensor_retain(gradient), &result[0]));
   return needed[2] ? pick(call, gradient, &result[2]) : STATUS_OK;
 }
 
 static int scatter_add_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   struct tensor *change = tangent[0] ? tensor_copy(tangent[0]) : tensor_zeros(TYPE_REAL, &call->output->shape);
-  if (change && (!tangent[2] || add_at(call, change, tangent[2]) == STATUS_OK)) return given(change, result);
-  tensor_release(change);
-  return STATUS_ERROR;
+  if (change && !tangent[2]) return op_give(change, result);
+  return op_give_if(change ? add_at(call, change, tangent[2]) : STATUS_ERROR, change, result);
 }
 
 /* ---- one_hot ---- */
@@ -393,16 +376,14 @@ static int masked_fill_forward(struct op_call *call) {
 static int masked_fill_change(const struct op_call *call, struct tensor *change, struct tensor **result) {
   struct tensor *operand[ELEMENTWISE_OPERANDS] = {change, call->input[1]};
   struct tensor *out = tensor_zeros(TYPE_REAL, &call->input[0]->shape);
-  if (out && (!change || elementwise_run(masked_fill_values, NULL, operand, out) == STATUS_OK))
-    return given(out, result);
-  tensor_release(out);
-  return STATUS_ERROR;
+  if (out && !change) return op_give(out, result);
+  return op_give_if(out ? elementwise_run(masked_fill_values, NULL, operand, out) : STATUS_ERROR, out, result);
 }
 
 static int masked_fill_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                            struct tensor **result) {
   if (needed[0]) STATUS_TRY(masked_fill_change(call, gradient, &result[0]));
-  return needed[1] ? given(tensor_zeros(TYPE_REAL, &call->input[1]->shape), &result[1]) : STATUS_OK;
+  return needed[1] ? op_give(tensor_zeros(TYPE_REAL, &call->input[1]->shape), &result[1]) : STATUS_OK;
 }
 
 static int masked_fill_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
@@ -415,7 +396,7 @@ static int sort_indices_shape(const struct op_call *call, struct shape *shape, e
   int dimension;
   *type = TYPE_INT32;
   *shape = call->input[0]->shape;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   if (shape->size[dimension] > INT32_MAX) return status_error("too many elements to number them with int32");
   return STATUS_OK;
 }
@@ -446,7 +427,7 @@ static void sort_row(int32_t *order, int32_t *scratch, const real *x, int64_t n,
 static int sort_indices_forward(struct op_call *call) {
   struct tensor *x = call->input[0];
   int dimension, last = x->shape.rank - 1;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   int64_t n = x->shape.size[dimension], count = tensor_count(x);
   if (count == 0) return STATUS_OK;
   bool descending = call->value[1].list[0];
@@ -500,7 +481,7 @@ const struct op index_ops[] = {
                    {"indices", OP_INDICES, false, 0}},
      .flags = OP_SAVES_INPUTS,
      .batch_inputs = 1,
-     .rowwise = later_dimension,
+     .rowwise = op_later_dimension,
      .shape = index_select_shape,
      .forward = index_select_forward,
      .vjp = index_select_vjp,
@@ -515,7 +496,7 @@ const struct op index_ops[] = {
                    {"indices", OP_INDICES, false, 0}},
      .flags = OP_SAVES_INPUTS,
      .batch_inputs = 3,
-     .rowwise = later_dimension,
+     .rowwise = op_later_dimension,
      .shape = gather_shape,
      .forward = gather_forward,
      .vjp = gather_vjp,
@@ -529,7 +510,7 @@ const struct op index_ops[] = {
                    {"source", OP_TENSOR, false, 0}},
      .flags = OP_SAVES_INPUTS,
      .batch_inputs = 7,
-     .rowwise = later_dimension,
+     .rowwise = op_later_dimension,
      .shape = scatter_add_shape,
      .forward = scatter_add_forward,
      .vjp = scatter_add_vjp,

@@ -257,8 +257,7 @@ static int pair_jvp(const struct op_call *call, struct tensor *const *tangent, s
     if (tangent[k]) status = pair_change(call, pair, k, tangent[k], &total);
   release_pair(pair);
   STATUS_TRY(status);
-  *result = tensor_scalar((real)(total * pair_weight(call)));
-  return *result ? STATUS_OK : STATUS_ERROR;
+  return op_give(tensor_scalar((real)(total * pair_weight(call))), result);
 }
 
 static int pair_hessian_product(const struct op_call *call, struct tensor *v, struct tensor **result) {
@@ -279,8 +278,7 @@ static int pair_hessian_product(const struct op_call *call, struct tensor *v, st
   }
   tensor_release(direction);
   release_pair(pair);
-  *result = product;
-  return product ? STATUS_OK : STATUS_ERROR;
+  return op_give(product, result);
 }
 
 /* ---- rows ---- */

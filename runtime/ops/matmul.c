@@ -322,12 +322,7 @@ static int linear_jvp(const struct op_call *call, struct tensor *const *tangent,
     status = rows ? tensor_assign(out, rows) : STATUS_ERROR;
     tensor_release(rows);
   }
-  if (status != STATUS_OK) {
-    tensor_release(out);
-    return STATUS_ERROR;
-  }
-  *result = out;
-  return STATUS_OK;
+  return op_give_if(status, out, result);
 }
 
 static int linear_factors(const struct op_call *call, struct tensor *gradient, struct factors *result) {

@@ -5,11 +5,6 @@
 #include "../base/parallel.h"
 #include "op.h"
 
-static int given(struct tensor *tensor, struct tensor **result) {
-  *result = tensor;
-  return tensor ? STATUS_OK : STATUS_ERROR;
-}
-
 /* x in another shape: a view, or a copy where strides forbid it. */
 static struct tensor *reshaped(const struct tensor *x, const struct shape *shape) {
   struct tensor *view = tensor_view_shape(x, shape);
@@ -24,11 +19,11 @@ static struct tensor *reshaped(const struct tensor *x, const struct shape *shape
 
 static int reshape_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                        struct tensor **result) {
-  return needed[0] ? given(reshaped(gradient, &call->input[0]->shape), result) : STATUS_OK;
+  return needed[0] ? op_give(reshaped(gradient, &call->input[0]->shape), result) : STATUS_OK;
 }
 
 static int reshape_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  return given(reshaped(tangent[0], &call->output->shape), result);
+  return op_give(reshaped(tangent[0], &call->output->shape), result);
 }
 
 static bool same_first_size(const struct op_call *call) {
@@ -40,14 +35,14 @@ static int reshape_forward(struct op_call *call) {
   struct shape shape;
   enum element_type type;
   STATUS_TRY(call->op->shape(call, &shape, &type));
-  return given(reshaped(call->input[0], &shape), &call->output);
+  return op_give(reshaped(call->input[0], &shape), &call->output);
 }
 
 static int view_forward(struct op_call *call) {
   struct shape shape;
   enum element_type type;
   STATUS_TRY(call->op->shape(call, &shape, &type));
-  return given(tensor_view_shape(call->input[0], &shape), &call->output);
+  return op_give(tensor_view_shape(call->input[0], &shape), &call->output);
 }
 
 /* Sizes as given; one of them may be -1: what is left over. */
@@ -142,10 +137,10 @@ static int same_shape(const struct op_call *call, struct shape *shape, enum elem
 
 static int contiguous_forward(struct op_call *call) {
   const struct tensor *x = call->input[0];
-  return given(tensor_is_contiguous(x) ? tensor_alias(x) : tensor_copy(x), &call->output);
+  return op_give(tensor_is_contiguous(x) ? tensor_alias(x) : tensor_copy(x), &call->output);
 }
 
-static int clone_forward(struct op_call *call) { return given(tensor_copy(call->input[0]), &call->output); }
+static int clone_forward(struct op_call *call) { return op_give(tensor_copy(call->input[0]), &call->output); }
 
 /* ---- dimensions in another order: permute, transpose, t ---- */
 
@@ -189,7 +184,7 @@ static int permute_shape(const struct op_call *call, struct shape *shape, enum e
 static int permute_forward(struct op_call *call) {
   int order[TENSOR_MAX_RANK];
   STATUS_TRY(order_of(call, order));
-  return given(tensor_permute(call->input[0], order), &call->output);
+  return op_give(tensor_permute(call->input[0], order), &call->output);
 }
 
 static int permute_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
@@ -198,13 +193,13 @@ static int permute_vjp(const struct op_call *call, struct tensor *gradient, cons
   if (!needed[0]) return STATUS_OK;
   STATUS_TRY(order_of(call, order));
   for (int i = 0; i < gradient->shape.rank; i++) back[order[i]] = i;
-  return given(tensor_permute(gradient, back), result);
+  return op_give(tensor_permute(gradient, back), result);
 }
 
 static int permute_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   int order[TENSOR_MAX_RANK];
   STATUS_TRY(order_of(call, order));
-  return given(tensor_permute(tangent[0], order), result);
+  return op_give(tensor_permute(tangent[0], order), result);
 }
 
 static bool permute_rowwise(const struct op_call *call) {
@@ -234,15 +229,15 @@ static int expand_forward(struct op_call *call) {
   struct shape shape;
   enum element_type type;
   STATUS_TRY(expand_shape(call, &shape, &type));
-  return given(tensor_expand(call->input[0], &shape), &call->output);
+  return op_give(tensor_expand(call->input[0], &shape), &call->output);
 }
 
 static int expand_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  return needed[0] ? given(op_sum_to_shape(gradient, &call->input[0]->shape), result) : STATUS_OK;
+  return needed[0] ? op_give(op_sum_to_shape(gradient, &call->input[0]->shape), result) : STATUS_OK;
 }
 
 static int expand_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  return given(tensor_expand(tangent[0], &call->output->shape), result);
+  return op_give(tensor_expand(tangent[0], &call->output->shape), result);
 }
 
 static bool expand_rowwise(const struct op_call *call) {
@@ -300,7 +295,7 @@ static int part_shape(const struct op_call *call, struct shape *shape, enum elem
   return STATUS_OK;
 }
 
-static int part_forward(struct op_call *call) { return given(part(call, call->input[0]), &call->output); }
+static int part_forward(struct op_call *call) { return op_give(part(call, call->input[0]), &call->output); }
 
 static int part_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   if (!needed[0]) return STATUS_OK;
@@ -308,13 +303,11 @@ static int part_vjp(const struct op_call *call, struct tensor *gradient, const b
   struct tensor *view = whole ? part(call, whole) : NULL;
   int status = view ? tensor_assign(view, gradient) : STATUS_ERROR;
   tensor_release(view);
-  if (status == STATUS_OK) return given(whole, result);
-  tensor_release(whole);
-  return STATUS_ERROR;
+  return op_give_if(status, whole, result);
 }
 
 static int part_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  return given(part(call, tangent[0]), result);
+  return op_give(part(call, tangent[0]), result);
 }
 
 /* The first value is a dimension of the output, and not the first. */

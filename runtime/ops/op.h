@@ -134,6 +134,10 @@ struct tensor *op_run(const struct op *op, int input_count, struct tensor *const
 /* The same, leaving the filled call for the tape: call->op, input, value, differentiable are set by the
    caller. On error nothing is left in output and saved. */
 int op_call_forward(struct op_call *call);
+/* What a function that makes a tensor ends with: *result = tensor, an error where it is NULL. */
+int op_give(struct tensor *tensor, struct tensor **result);
+/* The same if status is good; else the tensor is released. */
+int op_give_if(int status, struct tensor *tensor, struct tensor **result);
 /* By name, for use inside vjps: 1 or 2 tensors and no values. */
 struct tensor *op_run1(const char *name, struct tensor *x);
 struct tensor *op_run2(const char *name, struct tensor *x, struct tensor *y);
@@ -144,6 +148,9 @@ struct tensor *op_sum_to_shape(struct tensor *t, const struct shape *shape);
 int op_accumulate(struct tensor *a, struct tensor *b);
 /* Dimension from value (counted from 0, negative from the end: -1 is the last) to 0..rank-1. */
 int op_resolve_dimension(int64_t given, int rank, int *dimension);
+/* The same of the call's first value, a dimension of input 0; and whether it is another than the first. */
+int op_dimension(const struct op_call *call, int *dimension);
+bool op_later_dimension(const struct op_call *call);
 
 /* Families; each array is ended by a row without a name. */
 extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], arrange_ops[],

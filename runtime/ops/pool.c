@@ -286,12 +286,9 @@ static int pool_mean_jvp(const struct op_call *call, struct tensor *tangent, str
   enum element_type type = TYPE_REAL;
   STATUS_TRY(call->op->shape(call, &shape, &type));
   shape.size[0] = tangent->shape.size[0];
-  *result = tensor_new(TYPE_REAL, &shape);
-  if (!*result) return STATUS_ERROR;
-  if (pool_mean(call, tangent, *result, adaptive) == STATUS_OK) return STATUS_OK;
-  tensor_release(*result);
-  *result = NULL;
-  return STATUS_ERROR;
+  struct tensor *mean = tensor_new(TYPE_REAL, &shape);
+  if (!mean) return STATUS_ERROR;
+  return op_give_if(pool_mean(call, tangent, mean, adaptive), mean, result);
 }
 
 static int average_pool_forward(struct op_call *call) { return pool_mean(call, call->input[0], call->output, false); }

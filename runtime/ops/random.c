@@ -67,14 +67,11 @@ static struct tensor *dropout_masked(const struct op_call *call, struct tensor *
 
 static int dropout_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                        struct tensor **result) {
-  if (!needed[0]) return STATUS_OK;
-  result[0] = dropout_masked(call, gradient);
-  return result[0] ? STATUS_OK : STATUS_ERROR;
+  return needed[0] ? op_give(dropout_masked(call, gradient), result) : STATUS_OK;
 }
 
 static int dropout_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  *result = dropout_masked(call, tangent[0]);
-  return *result ? STATUS_OK : STATUS_ERROR;
+  return op_give(dropout_masked(call, tangent[0]), result);
 }
 
 static const char *const dropout_samples[] = {

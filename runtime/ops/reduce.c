@@ -135,11 +135,7 @@ static int slope_jvp(const struct op_call *call, struct tensor *const *tangent, 
   struct tensor *output = tensor_new(TYPE_REAL, &call->output->shape);
   int status = output ? fold(FOLD_SUM, change, &plan, NULL, 1, tensor_real(output)) : STATUS_ERROR;
   tensor_release(change);
-  if (status == STATUS_OK)
-    *result = output;
-  else
-    tensor_release(output);
-  return status;
+  return op_give_if(status, output, result);
 }
 
 /* ---- sum, mean ---- */
@@ -154,13 +150,11 @@ static int sum_vjp(const struct op_call *call, struct tensor *gradient, const bo
   if (!needed[0]) return STATUS_OK;
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
-  result[0] = spread(gradient, &plan, &call->input[0]->shape, 1);
-  return result[0] ? STATUS_OK : STATUS_ERROR;
+  return op_give(spread(gradient, &plan, &call->input[0]->shape, 1), result);
 }
 
 static int linear_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  *result = op_run(call->op, 1, tangent, call->value);
-  return *result ? STATUS_OK : STATUS_ERROR;
+  return op_give(op_run(call->op, 1, tangent, call->value), result);
 }
 
 static int mean_forward(struct op_call *call) {
@@ -174,8 +168,7 @@ static int mean_vjp(const struct op_call *call, struct tensor *gradient, const b
   if (!needed[0]) return STATUS_OK;
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
-  result[0] = spread(gradient, &plan, &call->input[0]->shape, 1 / (double)plan.count);
-  return result[0] ? STATUS_OK : STATUS_ERROR;
+  return op_give(spread(gradient, &plan, &call->input[0]->shape, 1 / (double)plan.count), result);
 }
 
 /* ---- max, min, variance, norm ---- */
@@ -309,12 +302,6 @@ static int cumsum_shape(const struct op_call *call, struct shape *shape, enum el
   return op_resolve_dimension(call->value[0].list[0], shape->rank, &dimension);
 }
 
-static bool cumsum_rowwise(const struct op_call *call) {
-  int dimension;
-  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, &dimension) == STATUS_OK &&
-         dimension != 0;
-}
-
 /* to = running sums of n elements, step apart. */
 static void running_sum_row(real *to, const real *from, int64_t n, int64_t step) {
   double total = 0;
@@ -363,9 +350,7 @@ static int cumsum_forward(struct op_call *call) {
 }
 
 static int cumsum_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  if (!needed[0]) return STATUS_OK;
-  result[0] = running_sum(call, gradient, true);
-  return result[0] ? STATUS_OK : STATUS_ERROR;
+  return needed[0] ? op_give(running_sum(call, gradient, true), result) : STATUS_OK;
 }
 
 /* ---- rows ---- */
@@ -503,7 +488,7 @@ const struct op reduce_ops[] = {
     {.name = "cumsum",
      .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, false, 0}},
      .batch_inputs = 1,
-     .rowwise = cumsum_rowwise,
+     .rowwise = op_later_dimension,
      .shape = cumsum_shape,
      .forward = cumsum_forward,
      .vjp = cumsum_vjp,

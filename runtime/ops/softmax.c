@@ -228,22 +228,7 @@ static int apply(row_kernel *kernel, int dimension, int count, struct tensor *co
 static int apply_new(row_kernel *kernel, int dimension, int count, struct tensor *const *operand,
                      const struct shape *shape, struct tensor **result) {
   struct tensor *out = tensor_new(TYPE_REAL, shape);
-  if (!out) return STATUS_ERROR;
-  if (apply(kernel, dimension, count, operand, out) == STATUS_OK) {
-    *result = out;
-    return STATUS_OK;
-  }
-  tensor_release(out);
-  return STATUS_ERROR;
-}
-
-static int dimension_of(const struct op_call *call, int *dimension) {
-  return op_resolve_dimension(call->value[0].list[0], call->input[0]->shape.rank, dimension);
-}
-
-static bool softmax_rowwise(const struct op_call *call) {
-  int dimension;
-  return dimension_of(call, &dimension) == STATUS_OK && dimension != 0;
+  return op_give_if(out ? apply(kernel, dimension, count, operand, out) : STATUS_ERROR, out, result);
 }
 
 /* ---- softmax, log_softmax ---- */
@@ -252,19 +237,19 @@ static int softmax_shape(const struct op_call *call, struct shape *shape, enum e
   (void)type;
   int dimension;
   *shape = call->input[0]->shape;
-  return dimension_of(call, &dimension);
+  return op_dimension(call, &dimension);
 }
 
 static int forward_rows(struct op_call *call, row_kernel *kernel) {
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   return apply(kernel, dimension, 1, call->input, call->output);
 }
 
 /* A derivative that reads the output and one change d. */
 static int output_slope(const struct op_call *call, row_kernel *kernel, struct tensor *d, struct tensor **result) {
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   return apply_new(kernel, dimension, 2, (struct tensor *[]){call->output, d}, &d->shape, result);
 }
 
@@ -296,7 +281,7 @@ static int logsumexp_shape(const struct op_call *call, struct shape *shape, enum
   (void)type;
   int dimension;
   *shape = call->input[0]->shape;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   shape->size[dimension] = 1;
   if (call->value[1].list[0]) return STATUS_OK;
   shape->rank--;
@@ -314,7 +299,7 @@ static struct tensor *with_dimension(struct tensor *t, const struct shape *input
 /* The sum over no elements: log 0. */
 static int logsumexp_forward(struct op_call *call) {
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   if (tensor_count(call->input[0]) == 0) return tensor_fill(call->output, -INFINITY);
   struct tensor *out = with_dimension(call->output, &call->input[0]->shape, dimension);
   int status = out ? apply(logsumexp_row, dimension, 1, call->input, out) : STATUS_ERROR;
@@ -326,7 +311,7 @@ static int logsumexp_vjp(const struct op_call *call, struct tensor *gradient, co
                          struct tensor **result) {
   if (!needed[0]) return STATUS_OK;
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   const struct shape *shape = &call->input[0]->shape;
   struct tensor *y = with_dimension(call->output, shape, dimension), *g = with_dimension(gradient, shape, dimension);
   int status = STATUS_ERROR;
@@ -339,7 +324,7 @@ static int logsumexp_vjp(const struct op_call *call, struct tensor *gradient, co
 
 static int logsumexp_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   int dimension;
-  STATUS_TRY(dimension_of(call, &dimension));
+  STATUS_TRY(op_dimension(call, &dimension));
   struct tensor *output = tensor_zeros(TYPE_REAL, &call->output->shape), *out = NULL, *y = NULL;
   int status = STATUS_ERROR;
   if (output) {
@@ -369,7 +354,7 @@ const struct op softmax_ops[] = {
      .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}},
      .flags = OP_SAVES_OUTPUT,
      .batch_inputs = 1,
-     .rowwise = softmax_rowwise,
+     .rowwise = op_later_dimension,
      .shape = softmax_shape,
      .forward = softmax_forward,
      .vjp = softmax_vjp,
@@ -380,7 +365,7 @@ const struct op softmax_ops[] = {
      .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}},
      .flags = OP_SAVES_OUTPUT,
      .batch_inputs = 1,
-     .rowwise = softmax_rowwise,
+     .rowwise = op_later_dimension,
      .shape = softmax_shape,
      .forward = log_softmax_forward,
      .vjp = log_softmax_vjp,
@@ -391,7 +376,7 @@ const struct op softmax_ops[] = {
      .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}, {"keep", OP_FLAG, true, 0}},
      .flags = OP_SAVES_INPUTS | OP_SAVES_OUTPUT,
      .batch_inputs = 1,
-     .rowwise = softmax_rowwise,
+     .rowwise = op_later_dimension,
      .shape = logsumexp_shape,
      .forward = logsumexp_forward,
      .vjp = logsumexp_vjp,

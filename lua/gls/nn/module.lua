@@ -118,19 +118,26 @@ local function last_name(name) return name:match("[^.]*$") end
 
 local function is_buffer(owner, name) return owner.buffer_names[last_name(name)] == true end
 
---- The tensors that are trained, in a stable order.
--- @treturn table list of tensors, with the parallel lists `names` (dotted: "encoder.1.weight") and `owners` (the
--- module that holds each)
-function Module:parameters()
+-- The module's tensors that are wanted.
+local function tensors(module, wanted)
   local list = { names = {}, owners = {} }
-  walk(self, "", self, {}, function(value, name, owner)
-    if type(value) == "userdata" and value:requires_grad() and value:is_leaf() and not is_buffer(owner, name) then
+  walk(module, "", module, {}, function(value, name, owner)
+    if type(value) == "userdata" and wanted(value, name, owner) then
       list[#list + 1] = value
       list.names[#list] = name
       list.owners[#list] = owner
     end
   end)
   return list
+end
+
+--- The tensors that are trained, in a stable order.
+-- @treturn table list of tensors, with the parallel lists `names` (dotted: "encoder.1.weight") and `owners` (the
+-- module that holds each)
+function Module:parameters()
+  return tensors(self, function(value, name, owner)
+    return value:requires_grad() and value:is_leaf() and not is_buffer(owner, name)
+  end)
 end
 
 --- The parameters by name: `for name, parameter in model:named_parameters() do`.
@@ -145,15 +152,7 @@ end
 --- The tensors that belong to the model's state but are not trained, in a stable order.
 -- @treturn table list of tensors, with the parallel lists `names` and `owners`
 function Module:buffers()
-  local list = { names = {}, owners = {} }
-  walk(self, "", self, {}, function(value, name, owner)
-    if type(value) == "userdata" and is_buffer(owner, name) then
-      list[#list + 1] = value
-      list.names[#list] = name
-      list.owners[#list] = owner
-    end
-  end)
-  return list
+  return tensors(self, function(_, name, owner) return is_buffer(owner, name) end)
 end
 
 --- Adds a buffer: a tensor that is saved with the model but not trained.
