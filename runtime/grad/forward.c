@@ -49,9 +49,10 @@ static struct tensor *rows_of(const struct tensor *whole, struct row_block block
   return rows;
 }
 
-/* *slot becomes the chosen rows; false when there is no memory. */
-static bool narrow(struct tensor **slot, struct row_block block) {
-  struct tensor *view = rows_of(*slot, block);
+/* *slot becomes the chosen rows, or, where they are listed in the call, a view of as many; false when there is no
+   memory. */
+static bool narrow(struct tensor **slot, struct row_block block, bool listed) {
+  struct tensor *view = listed ? tensor_narrow(*slot, 0, 0, block.count, 1) : rows_of(*slot, block);
   if (!view) return false;
   *slot = view;
   return true;
@@ -68,12 +69,22 @@ static bool narrows(const struct node *node, struct row_block block) {
   return is_loss_of(node, block) || (rowwise && carries_batch(node->call.output, block));
 }
 
+/* Whether the call can be told which rows to read: its input is not a leaf, and rows lie one after the other. */
+static bool reads_listed(const struct op_call *call, struct row_block block) {
+  if (!block.row || !(call->op->flags & OP_LISTED_ROWS) || call->input[0]->requires_gradient) return false;
+  const struct tensor *read[] = {call->input[0], call->output, call->saved[0]};
+  for (size_t i = 0; i < sizeof read / sizeof *read; i++)
+    if (read[i] && read[i]->storage && !tensor_is_contiguous(read[i])) return false;
+  return true;
+}
+
 bool node_narrow(const struct node *node, struct row_block block, struct op_call *narrowed) {
   const struct op *op = node->call.op;
   *narrowed = node->call;
   narrowed->input = NULL;
-  bool loss = is_loss_of(node, block);
+  bool loss = is_loss_of(node, block), listed = reads_listed(&node->call, block);
   if (!narrows(node, block)) return false;
+  if (listed) narrowed->row = block.row;
   narrowed->input = memory_new((size_t)node->call.input_count, sizeof *narrowed->input);
   if (!narrowed->input) return false;
   memcpy(narrowed->input, node->call.input, (size_t)node->call.input_count * sizeof *narrowed->input);
@@ -83,11 +94,11 @@ bool node_narrow(const struct node *node, struct row_block block, struct op_call
     bool batch_input = loss ? carries_batch(input, block)
                             : (op->batch_inputs >> (i < 31 ? i : 31) & 1) && carries_batch(input, block) &&
                                   (i == 0 || op->rowwise || input->shape.rank == node->call.output->shape.rank);
-    if (batch_input && !input->requires_gradient) fits = narrow(&narrowed->input[i], block);
+    if (batch_input && !input->requires_gradient) fits = narrow(&narrowed->input[i], block, listed);
   }
   for (int i = 0; i < OP_MAX_SAVED && fits; i++)
-    if (carries_batch(narrowed->saved[i], block)) fits = narrow(&narrowed->saved[i], block);
-  if (fits && carries_batch(narrowed->output, block)) fits = narrow(&narrowed->output, block);
+    if (carries_batch(narrowed->saved[i], block)) fits = narrow(&narrowed->saved[i], block, listed);
+  if (fits && carries_batch(narrowed->output, block)) fits = narrow(&narrowed->output, block, listed);
   if (fits) return true;
   node_narrow_release(node, narrowed);
   return false;

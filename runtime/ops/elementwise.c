@@ -489,13 +489,14 @@ static const char *const gelu_samples[] = {"4x5", "4x5 tanh=1", "3x70", "1", "1 
   { .name = word, .kind = OP_TENSOR }
 #define NUMBER_PARAMETER(word, value) \
   { .name = word, .kind = OP_NUMBER, .has_default = true, .default_value = value }
-#define UNARY(word, saves, values_kernel, by_x, tried, text, ...)                                                      \
-  {                                                                                                                    \
-    .name = word, .parameter = {TENSOR_PARAMETER("x"), __VA_ARGS__}, .flags = OP_ROWWISE | (saves), .batch_inputs = 1, \
-    .shape = elementwise_shape, .forward = elementwise_forward, .vjp = elementwise_vjp, .jvp = elementwise_jvp,        \
-    .doc = text, .samples = tried, .family = &(const struct elementwise_rule) {                                        \
-      .values = values_kernel, .derivative = { by_x }                                                                  \
-    }                                                                                                                  \
+#define UNARY(word, saves, values_kernel, by_x, tried, text, ...)                                               \
+  {                                                                                                             \
+    .name = word, .parameter = {TENSOR_PARAMETER("x"), __VA_ARGS__}, .batch_inputs = 1,                         \
+    .flags = OP_ROWWISE | OP_LISTED_ROWS | (saves), .shape = elementwise_shape, .forward = elementwise_forward, \
+    .vjp = elementwise_vjp, .jvp = elementwise_jvp, .doc = text, .samples = tried,                              \
+    .family = &(const struct elementwise_rule) {                                                                \
+      .values = values_kernel, .derivative = { by_x }                                                           \
+    }                                                                                                           \
   }
 #define BINARY(word, saves, values_kernel, by_x, by_y, is_linear, tried, text)                                     \
   {                                                                                                                \
@@ -568,7 +569,7 @@ const struct op elementwise_ops[] = {
           {.name = "exponent", .kind = OP_NUMBER}),
     {.name = "clamp",
      .parameter = {TENSOR_PARAMETER("x"), NUMBER_PARAMETER("min", -INFINITY), NUMBER_PARAMETER("max", INFINITY)},
-     .flags = OP_ROWWISE | OP_SAVES_INPUTS,
+     .flags = OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_INPUTS,
      .batch_inputs = 1,
      .shape = clamp_shape,
      .forward = elementwise_forward,
@@ -603,7 +604,7 @@ const struct op elementwise_ops[] = {
           "x where positive, else slope x", NUMBER_PARAMETER("slope", 0.01)),
     {.name = "elu",
      .parameter = {TENSOR_PARAMETER("x"), NUMBER_PARAMETER("alpha", 1)},
-     .flags = OP_ROWWISE | OP_SAVES_OUTPUT,
+     .flags = OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_OUTPUT,
      .batch_inputs = 1,
      .shape = elu_shape,
      .forward = elementwise_forward,

@@ -85,6 +85,29 @@ int elementwise_forward(struct op_call *call) {
   return elementwise_run(rule->values, call->value, operand, call->output);
 }
 
+/* result = kernel over the operands, of which all but the tangent's are those rows that the call lists. */
+static int run_listed(elementwise_kernel *kernel, const struct op_call *call, struct tensor *const *operand,
+                      struct tensor *result) {
+  int64_t rows = result->shape.size[0], width = rows > 0 ? tensor_count(result) / rows : 0;
+  int64_t blocks = (width + BLOCK - 1) / BLOCK;
+  struct tensor *tangent = tensor_contiguous(operand[ELEMENTWISE_GRADIENT]);
+  if (!tangent) return STATUS_ERROR;
+  const struct tensor *x = operand[ELEMENTWISE_X], *output = operand[ELEMENTWISE_OUTPUT];
+#pragma omp parallel for schedule(static) if (rows * width > PARALLEL_THRESHOLD)
+  for (int64_t block = 0; block < rows * blocks; block++) {
+    int64_t row = block / blocks, start = block % blocks * BLOCK;
+    int64_t here = row * width + start, there = call->row[row] * width + start;
+    kernel(&(struct elements){.result = tensor_real(result) + here,
+                              .x = x ? tensor_real(x) + there : NULL,
+                              .gradient = tensor_real(tangent) + here,
+                              .output = output ? tensor_real(output) + there : NULL,
+                              .count = parallel_minimum(BLOCK, width - start),
+                              .value = call->value});
+  }
+  tensor_release(tangent);
+  return STATUS_OK;
+}
+
 /* New tensor of the shape: direction · ∂output/∂input i. */
 static struct tensor *along(const struct op_call *call, int i, struct tensor *direction, const struct shape *shape) {
   const struct elementwise_rule *rule = call->op->family;
@@ -93,7 +116,10 @@ static struct tensor *along(const struct op_call *call, int i, struct tensor *di
     for (int k = 0; k < call->input_count; k++) operand[ELEMENTWISE_X + k] = call->input[k];
   if (call->op->flags & OP_SAVES_OUTPUT) operand[ELEMENTWISE_OUTPUT] = call->output;
   struct tensor *product = tensor_new(TYPE_REAL, shape);
-  if (!product || elementwise_run(rule->derivative[i], call->value, operand, product) == STATUS_OK) return product;
+  if (!product) return NULL;
+  int status = call->row ? run_listed(rule->derivative[i], call, operand, product)
+                         : elementwise_run(rule->derivative[i], call->value, operand, product);
+  if (status == STATUS_OK) return product;
   tensor_release(product);
   return NULL;
 }

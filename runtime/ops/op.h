@@ -52,6 +52,9 @@ struct op_call {
   struct tensor *output;
   struct tensor *saved[OP_MAX_SAVED]; /* what forward leaves for vjp and jvp (masks, statistics) */
   bool differentiable;                /* false: forward need not fill saved */
+  /* jvp of OP_LISTED_ROWS: where, from their beginnings on, those rows of the inputs, the output and the saved tensors
+     lie that the call is about; NULL: one after the other. The tangents hold just these. */
+  const int64_t *row;
 };
 
 enum op_flag {
@@ -62,7 +65,8 @@ enum op_flag {
   OP_ROWWISE = 16,        /* row i of the output (first dimension) depends on row i of the batch inputs alone */
   OP_CONSTANT = 32,       /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
   OP_DIRECT_FACTORS = 64, /* factors are views of what is there: forming them costs nothing */
-  OP_QUADRATIC = 128      /* a loss whose Hessian is the same everywhere */
+  OP_QUADRATIC = 128,     /* a loss whose Hessian is the same everywhere */
+  OP_LISTED_ROWS = 256    /* OP_ROWWISE: jvp reads listed rows where they lie (struct op_call), with nothing copied */
 };
 
 /* The affine view of a call: output Z = A W + 1 bᵀ, for layers whose weight gradient is Aᵀ G. */

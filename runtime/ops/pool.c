@@ -164,7 +164,8 @@ static int max_pool_vjp(const struct op_call *call, struct tensor *gradient, con
 
 static int max_pool_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   const struct shape *in = &tangent[0]->shape, *out = &call->saved[0]->shape;
-  int64_t area = in->size[2] * in->size[3], count = out->size[2] * out->size[3], planes = in->size[0] * in->size[1];
+  int64_t area = in->size[2] * in->size[3], count = out->size[2] * out->size[3], channels = in->size[1];
+  int64_t planes = in->size[0] * channels;
   struct tensor *dx = tensor_contiguous(tangent[0]), *index = tensor_contiguous(call->saved[0]);
   *result = dx && index ? tensor_new(TYPE_REAL, out) : NULL;
   if (*result) {
@@ -172,8 +173,10 @@ static int max_pool_jvp(const struct op_call *call, struct tensor *const *tangen
     const int32_t *place = tensor_int32(index);
     real *to = tensor_real(*result);
 #pragma omp parallel for if (planes * count > PARALLEL_THRESHOLD)
-    for (int64_t plane = 0; plane < planes; plane++)
-      for (int64_t i = plane * count; i < (plane + 1) * count; i++) to[i] = from[plane * area + place[i]];
+    for (int64_t plane = 0; plane < planes; plane++) {
+      int64_t image = plane / channels, saved = (call->row ? call->row[image] : image) * channels + plane % channels;
+      for (int64_t i = 0; i < count; i++) to[plane * count + i] = from[plane * area + place[saved * count + i]];
+    }
   }
   tensor_release(dx);
   tensor_release(index);
@@ -328,7 +331,7 @@ const struct op pool_ops[] = {
                    {.name = "kernel", .kind = OP_PAIR},
                    {.name = "stride", .kind = OP_PAIR, .has_default = true, .default_value = 0},
                    {.name = "padding", .kind = OP_PAIR, .has_default = true, .default_value = 0}},
-     .flags = OP_ROWWISE,
+     .flags = OP_ROWWISE | OP_LISTED_ROWS,
      .batch_inputs = 1,
      .shape = pool_shape,
      .forward = max_pool_forward,

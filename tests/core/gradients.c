@@ -354,6 +354,40 @@ out:
   trial_release(&kept);
 }
 
+/* *slot: as many rows from the first on, as a view. */
+static void narrow(struct tensor **slot, int64_t rows) {
+  if (*slot) *slot = tensor_narrow(*slot, 0, 0, rows, 1);
+}
+
+/* jvp of every other row, listed, against those rows of jvp of all. */
+static void check_listed_rows(const struct sample *sample) {
+  struct trial kept;
+  if (sample->input[0]->shape.rank == 0 || !run(sample, CONTIGUOUS, NULL, 0, &kept)) return;
+  poison(&kept);
+  struct tensor *tangent = sample_normal(&sample->input[0]->shape, sample->seed + 30), *whole = jvp(&kept, &tangent);
+  int64_t rows = tangent->shape.size[0], first = rows > 0 ? (rows - 1) % 2 : 0, count = (rows + 1) / 2, row[100];
+  if (whole && CHECK_HERE(count <= 100, "%lld rows", (long long)count)) {
+    for (int64_t i = 0; i < count; i++) row[i] = first + 2 * i;
+    struct tensor *some = tensor_narrow(tangent, 0, first, count, 2),
+                  *expected = tensor_narrow(whole, 0, first, count, 2);
+    struct trial part = kept;
+    part.call.input = part.input;
+    part.call.row = row;
+    struct tensor **slot[] = {&part.input[0], &part.call.output, &part.call.saved[0]};
+    for (int i = 0; i < 3; i++) narrow(slot[i], count);
+    struct tensor *listed = jvp(&part, &some);
+    double d = distance(listed, expected);
+    CHECK_HERE(d <= CHECK_ROUNDING, "jvp of listed rows differs by %g", d);
+    for (int i = 0; i < 3; i++) tensor_release(*slot[i]);
+    tensor_release(listed);
+    tensor_release(some);
+    tensor_release(expected);
+  }
+  tensor_release(whole);
+  tensor_release(tangent);
+  trial_release(&kept);
+}
+
 /* The diagonal of H against H times each unit vector. */
 static void check_hessian_diagonal(const struct sample *sample, const struct op_call *call) {
   struct tensor *diagonal = NULL, *unit = tensor_zeros(TYPE_REAL, &call->input[0]->shape);
@@ -446,6 +480,7 @@ void check_row(const struct op *op, const char *text, uint64_t seed) {
   check_random(&sample);
   if (op->vjp && op->jvp)
     for (enum variant v = CONTIGUOUS; v < VARIANTS; v++) check_derivatives(&sample, v);
+  if (op->flags & OP_LISTED_ROWS) check_listed_rows(&sample);
   if (op->hessian_product) check_hessian(&sample);
   sample_release(&sample);
 }
