@@ -100,7 +100,7 @@ int adaptive_solve(struct gls_system *system, const struct gls_options *options)
   int64_t e = system->extended, m = system->outputs, count = e * m;
   STATUS_TRY(check_state(system));
   STATUS_TRY(layer_form_gradient(system));
-  system->gradient_square = vector_dot(tensor_real(system->gradient), tensor_real(system->gradient), count);
+  system->gradient_square = layer_dot(system->gradient, system->gradient);
   system->failed = !isfinite(system->gradient_square);
   if (system->failed) return STATUS_OK;
   if (!layer->velocity && !(layer->velocity = zeros(e, m))) return STATUS_ERROR;

@@ -8,7 +8,7 @@
    damping              λ = ρ · tr(AᵀA/n) / min(rows, d)
 
    Relatives: FOOF (Benzing, ICML 2022), ISAAC (Petersen et al., ICLR 2023), LocoProp (Amid et al., AISTATS 2022),
-   K-FAC (Martens and Grosse, ICML 2015). The layers' systems are in layer.c, the choice of the step size is here. */
+   K-FAC (Martens and Grosse, ICML 2015). The layers' systems are in layer.h, the choice of the step size is here. */
 #include <math.h>
 
 #include "../base/memory.h"
@@ -374,9 +374,9 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
       STATUS_TRY(blend(system, gls->report.momentum, -system->step));
       tensor_release(system->u);
       system->u = tensor_retain(system->layer->velocity);
-      STATUS_TRY(layer_apply(system, -1, keep));
+      layer_apply(system, -1, keep);
     } else {
-      STATUS_TRY(layer_apply(system, system->step, keep));
+      layer_apply(system, system->step, keep);
     }
   }
   return STATUS_OK;

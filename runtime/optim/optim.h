@@ -1,8 +1,6 @@
 /* Optimizers: one step over one parameter list.
    tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
-   gls.c     the GLS step        layer.c   its linear systems, layer by layer
-   window.c  rows of A kept over several batches    scales.c  norms and embeddings
-   adaptive.c  Adam's moments in the eigenbasis of AᵀA
+   gls.c     the GLS step                        layer.h  the direction in each layer, and the files that find it
    Settings come from the caller at every step (so that schedules need no state here), state stays in tensors that
    the caller owns and may save. Parameters are contiguous leaves of reals. */
 #ifndef GLS_OPTIM_OPTIM_H
