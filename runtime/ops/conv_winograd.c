@@ -279,17 +279,26 @@ static void collect_run(real *result, const struct winograd *plan, const struct 
 
 /* ---- the kernel ---- */
 
-/* kernels: [group][pair][point][part][channel][PAIR] */
+/* Where the points of one vector of outputs go, right_point apart, in kernels: [group][pair][point][part][channel][PAIR];
+   items: over groups, parts, channels and vectors, the last the fastest. */
+static real *kernel_place(real *kernels, const struct winograd *plan, int64_t item) {
+  int64_t vectors = 2 * plan->pairs, v = item % vectors, row = item / vectors % (plan->parts * plan->channels);
+  int64_t group = item / vectors / plan->channels / plan->parts;
+  int64_t pair_size = plan->points * plan->points * plan->right_point;
+  return kernels + (group * plan->pairs + v / 2) * pair_size + row * PAIR + v % 2 * LANES;
+}
+
 static void spread_kernels(real *kernels, const struct winograd *plan, const struct conv_part *part) {
   int size = plan->points - TILE + 1, taps = size * size;
-  int64_t vectors = 2 * plan->pairs, items = plan->groups * plan->parts * plan->channels;
-  int64_t pair_size = plan->points * plan->points * plan->right_point;
-#pragma omp parallel for if (items * vectors * taps > 512)
-  for (int64_t item = 0; item < items * vectors; item++) {
+  int64_t vectors = 2 * plan->pairs, items = plan->groups * plan->parts * plan->channels * vectors;
+#pragma omp parallel for if (items * taps > 512)
+  for (int64_t item = 0; item < items; item++) {
     int64_t v = item % vectors, c = item / vectors % plan->channels;
     int64_t p = item / vectors / plan->channels % plan->parts, group = item / vectors / plan->channels / plan->parts;
     int64_t valid = parallel_minimum(LANES, plan->outputs - v * LANES);
     const real *from = part[p].weight + group * plan->weight_group + c * plan->weight_channel;
+    const real *next = kernel_place(kernels, plan, parallel_minimum(item + 1, items - 1));
+    for (int i = 0; i < plan->points * plan->points; i++) __builtin_prefetch(next + i * plan->right_point, 1, 3);
     vector kernel[TRANSFORM_MOST_KERNEL * TRANSFORM_MOST_KERNEL];
     memset(kernel, 0, sizeof kernel);
     real *values = (real *)kernel;
@@ -297,8 +306,8 @@ static void spread_kernels(real *kernels, const struct winograd *plan, const str
       const real *tap = from + (v * LANES + lane) * plan->weight_output;
       for (int64_t t = 0; t < taps; t++) values[t * LANES + lane] = tap[plan->flipped ? taps - 1 - t : t];
     }
-    real *to = kernels + (group * plan->pairs + v / 2) * pair_size + (p * plan->channels + c) * PAIR + v % 2 * LANES;
-    struct transform_square square = {to, plan->points * plan->right_point, plan->right_point};
+    struct transform_square square = {kernel_place(kernels, plan, item), plan->points * plan->right_point,
+                                      plan->right_point};
     struct transform_square taps_square = {values, size * LANES, LANES};
     if (plan->points == 6)
       transform_both_ways(TRANSFORM_KERNEL, 6, 6, 3, square, taps_square, (vector){0});
@@ -404,7 +413,7 @@ static void winograd_pair(real *sums, const struct winograd *plan, const real *d
 
 static int winograd_apply(real *result, const struct conv_part *part, const real *bias, struct winograd *plan) {
   winograd_chunk(plan);
-  plan->right_point = plan->parts * plan->channels * PAIR;
+  plan->right_point = plan->parts * plan->channels * PAIR + APART;
   int threads = parallel_threads();
   int64_t points = plan->points * plan->points, units = plan->images * plan->tile_rows;
   int64_t chunks = divide_up(units, plan->chunk), source = plan->channels * plan->height * plan->width;
