@@ -58,8 +58,19 @@ static bool narrow(struct tensor **slot, struct row_block block, bool listed) {
   return true;
 }
 
+/* Losses over classes average over all leading dimensions, the others' samples are the first dimension. */
+static bool has_classes(const struct op_call *loss) {
+  return loss->input_count > 1 && loss->input[1] && loss->input[1]->type == TYPE_INT32;
+}
+
+/* The samples of a loss; 0 where its prediction is a number. */
+static int64_t batch_of(const struct op_call *loss) {
+  const struct shape *shape = &loss->input[0]->shape;
+  return shape->rank == 1 && has_classes(loss) ? 1 : shape->rank > 0 ? shape->size[0] : 0;
+}
+
 static bool is_loss_of(const struct node *node, struct row_block block) {
-  return node->call.op->hessian_product && carries_batch(node->call.input[0], block);
+  return node->call.op->hessian_product && batch_of(&node->call) == block.batch;
 }
 
 /* Rows of this node's output come from the same rows of its inputs. */
@@ -94,7 +105,7 @@ bool node_narrow(const struct node *node, struct row_block block, struct op_call
     bool batch_input = loss ? carries_batch(input, block)
                             : (op->batch_inputs >> (i < 31 ? i : 31) & 1) && carries_batch(input, block) &&
                                   (i == 0 || op->rowwise || input->shape.rank == node->call.output->shape.rank);
-    if (batch_input && !input->requires_gradient) fits = narrow(&narrowed->input[i], block, listed);
+    if (batch_input) fits = !input->requires_gradient && narrow(&narrowed->input[i], block, listed);
   }
   for (int i = 0; i < OP_MAX_SAVED && fits; i++)
     if (carries_batch(narrowed->saved[i], block)) fits = narrow(&narrowed->saved[i], block, listed);
@@ -203,7 +214,7 @@ int tape_tangents(const struct tangent_source *source, struct row_block block, b
   for (struct node *node = tape_first(); node; node = node->next)
     if (node->call.op->hessian_product && node->loss_weight != 0) {
       (*count)++;
-      if (block.count && !carries_batch(node->call.input[0], block)) *fits = false;
+      if (block.count && !is_loss_of(node, block)) *fits = false;
     }
   if (!*fits) return STATUS_OK;
   *losses = memory_new((size_t)*count, sizeof **losses);
@@ -301,8 +312,7 @@ int tape_curvature_shares(int64_t batch, double *share, bool *fits) {
   *fits = true;
   for (struct node *node = tape_first(); node && *fits; node = node->next) {
     if (!node->call.op->hessian_product || node->loss_weight == 0) continue;
-    const struct shape *shape = &node->call.input[0]->shape;
-    *fits = shape->rank > 0 && shape->size[0] == batch;
+    *fits = batch_of(&node->call) == batch;
     if (*fits) STATUS_TRY(add_shares(&node->call, (double)node->loss_weight, batch, share));
   }
   return STATUS_OK;
@@ -314,11 +324,9 @@ void tape_loss_rows(int64_t *batch, int64_t *terms) {
     if (!node->call.op->hessian_product || node->loss_weight == 0) continue;
     const struct shape *shape = &node->call.input[0]->shape;
     if (shape->rank == 0) continue;
-    *batch = shape->size[0];
-    /* Losses over classes average over all leading dimensions, the others' samples are the first dimension. */
-    bool classes = node->call.input_count > 1 && node->call.input[1] && node->call.input[1]->type == TYPE_INT32;
+    *batch = batch_of(&node->call);
     int64_t last = shape->size[shape->rank - 1];
-    *terms = classes && last > 0 ? shape_count(shape) / last : shape->size[0];
+    *terms = has_classes(&node->call) && last > 0 ? shape_count(shape) / last : shape->size[0];
     return;
   }
 }

@@ -1,7 +1,7 @@
 /* Cross-entropy: softmax and its loss in one. One pass over the logits, forward and backward; the mean over rows, or the
    sum when asked (loss.h).
    Row with logits x, label y, smoothing s, of C classes: logsumexp(x) - (1-s) x[y] - s mean(x).
-   saved: 0 a struct softmax_row for each row, from which the softmax p is made anew where it is needed (to read the
+   saved: 0 a struct softmax_row for each label, from which the softmax p is made anew where it is needed (to read the
    logits again is cheaper than to keep p), 1 the labels. Values: 0 label_smoothing, 1 sum. */
 
 #include "../base/memory.h"
@@ -183,7 +183,8 @@ static struct tensor *softmax_of(const struct op_call *call, const struct table 
 
 static int cross_entropy_forward(struct op_call *call) {
   const struct table t = table_of(call);
-  struct shape shape = shape_of(2, t.rows, (int64_t)2);
+  struct shape shape = call->input[1]->shape; /* a batch's rows are its first dimension */
+  shape.size[shape.rank++] = 2;
   struct tensor *logits = tensor_contiguous(call->input[0]);
   struct tensor *labels = logits ? tensor_copy(call->input[1]) : NULL;
   struct tensor *saved = labels ? tensor_new(TYPE_REAL, &shape) : NULL;

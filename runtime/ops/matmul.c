@@ -210,8 +210,10 @@ static int matmul_jvp(const struct op_call *call, struct tensor *const *tangent,
   return status;
 }
 
+/* y is the same for all rows: a weight, or at least not as long as the batch. */
 static bool matmul_rowwise(const struct op_call *call) {
-  return call->input[0]->shape.rank >= 2 && call->input[1]->shape.rank == 2;
+  const struct tensor *x = call->input[0], *y = call->input[1];
+  return x->shape.rank >= 2 && y->shape.rank == 2 && (y->requires_gradient || y->shape.size[0] != x->shape.size[0]);
 }
 
 /* ---- linear ---- */
@@ -231,6 +233,8 @@ static int linear_shape(const struct op_call *call, struct shape *shape, enum el
   shape->size[shape->rank - 1] = weight->shape.size[1];
   return STATUS_OK;
 }
+
+static bool linear_rowwise(const struct op_call *call) { return call->input[0]->shape.rank > 1; }
 
 /* c = op(x) · op(y) + beta · c, c contiguous, for 2-D tensors of any strides; with a bias, + 1 biasᵀ instead of c. */
 static int multiply_matrices(struct tensor *x, struct tensor *y, struct tensor *bias, real beta, real *c) {
@@ -362,8 +366,9 @@ const struct op matmul_ops[] = {
      .parameter = {{.name = "x", .kind = OP_TENSOR},
                    {.name = "weight", .kind = OP_TENSOR},
                    {.name = "bias", .kind = OP_OPTIONAL_TENSOR}},
-     .flags = OP_SAVES_INPUTS | OP_ROWWISE | OP_DIRECT_FACTORS,
+     .flags = OP_SAVES_INPUTS | OP_DIRECT_FACTORS,
      .batch_inputs = 1,
+     .rowwise = linear_rowwise,
      .shape = linear_shape,
      .forward = linear_forward,
      .vjp = linear_vjp,
@@ -371,6 +376,6 @@ const struct op matmul_ops[] = {
      .factors = linear_factors,
      .doc = "affine map x · weight + bias: x (…, inputs), weight (inputs × outputs), bias (outputs) or nil -> (…, "
             "outputs)",
-     .samples = (const char *const[]){"4x3 3x5 5", "4x3 3x5 -", "2x4x3 3x2 2", "3 3x5 5", "1x1 1x1 1", "0x3 3x2 2",
-                                      "4x0 0x2 2", NULL}},
+     .samples = (const char *const[]){"4x3 3x5 5", "4x3 3x5 -", "2x4x3 3x2 2", "3 3x5 5", "4 4x4 4", "1x1 1x1 1",
+                                      "0x3 3x2 2", "4x0 0x2 2", NULL}},
     {0}};

@@ -1,5 +1,6 @@
 /* Gradients: what holds for every row of the op table, over its samples. Inputs are tried contiguous, transposed and
-   with steps and offset, and shared; vjp and jvp see exactly what the tape would keep for them, the rest is poisoned.
+   with steps and offset, and shared; vjp and jvp see exactly what the tape would keep for them, the rest is poisoned;
+   some rows of the batch give what they give in the whole.
    In double vjp, jvp and the Hessians of losses are held against differences; in float they are held against each
    other. */
 #include <math.h>
@@ -7,6 +8,7 @@
 #include <string.h>
 
 #include "../../runtime/base/parallel.h"
+#include "../../runtime/grad/tape.h"
 #include "check.h"
 #include "samples.h"
 
@@ -354,37 +356,55 @@ out:
   trial_release(&kept);
 }
 
-/* *slot: as many rows from the first on, as a view. */
-static void narrow(struct tensor **slot, int64_t rows) {
-  if (*slot) *slot = tensor_narrow(*slot, 0, 0, rows, 1);
+/* Rows start, start + step, … of t where it has as many rows as the batch; else t. */
+static struct tensor *some_rows(struct tensor *t, int64_t batch, int64_t start, int64_t count, int64_t step) {
+  bool carries = t->shape.rank > 0 && t->shape.size[0] == batch;
+  return carries ? tensor_narrow(t, 0, start, count, step) : tensor_retain(t);
 }
 
-/* jvp of every other row, listed, against those rows of jvp of all. */
-static void check_listed_rows(const struct sample *sample) {
-  struct trial kept;
-  if (sample->input[0]->shape.rank == 0 || !run(sample, CONTIGUOUS, NULL, 0, &kept)) return;
+/* A call narrowed to rows of the batch, the last ones or every other, as forward mode narrows it: its jvp, or the product
+   with a loss's Hessian, against those rows of the whole's. */
+static void check_rows(const struct sample *sample, int64_t step) {
+  struct trial kept, part = {0};
+  if (!run(sample, CONTIGUOUS, NULL, 0, &kept)) return;
   poison(&kept);
-  struct tensor *tangent = sample_normal(&sample->input[0]->shape, sample->seed + 30), *whole = jvp(&kept, &tangent);
-  int64_t rows = tangent->shape.size[0], first = rows > 0 ? (rows - 1) % 2 : 0, count = (rows + 1) / 2, row[100];
-  if (whole && CHECK_HERE(count <= 100, "%lld rows", (long long)count)) {
-    for (int64_t i = 0; i < count; i++) row[i] = first + 2 * i;
-    struct tensor *some = tensor_narrow(tangent, 0, first, count, 2),
-                  *expected = tensor_narrow(whole, 0, first, count, 2);
-    struct trial part = kept;
-    part.call.input = part.input;
-    part.call.row = row;
-    struct tensor **slot[] = {&part.input[0], &part.call.output, &part.call.saved[0]};
-    for (int i = 0; i < 3; i++) narrow(slot[i], count);
-    struct tensor *listed = jvp(&part, &some);
-    double d = distance(listed, expected);
-    CHECK_HERE(d <= CHECK_ROUNDING, "jvp of listed rows differs by %g", d);
-    for (int i = 0; i < 3; i++) tensor_release(*slot[i]);
-    tensor_release(listed);
-    tensor_release(some);
+  const bool is_loss = sample->op->hessian_product;
+  const struct shape *shape = is_loss ? &kept.input[0]->shape : &kept.call.output->shape;
+  int64_t batch = shape->rank > 0 ? shape->size[0] : 0, count = batch / 2, start = batch - (count - 1) * step - 1,
+          row[500];
+  struct node node = {.call = kept.call};
+  for (int64_t i = 0; i < count && i < 500; i++) row[i] = start + i * step;
+  const struct row_block block = {batch, start, count, step > 1 ? row : NULL, NULL};
+  if (count >= 1 && count <= 500 && node_narrow(&node, block, &part.call)) {
+    struct tensor *tangent[SAMPLE_MAX_INPUTS] = {0}, *rows[SAMPLE_MAX_INPUTS] = {0};
+    for (int i = 0; i < sample->input_count; i++) {
+      if (!sample->differentiable[i]) continue;
+      tangent[i] = sample_normal(&kept.input[i]->shape, sample->seed + 30 + (uint64_t)i);
+      bool narrowed = part.call.input[i] != kept.input[i];
+      rows[i] = narrowed ? some_rows(tangent[i], batch, start, count, step) : tensor_retain(tangent[i]);
+    }
+    struct tensor *whole = NULL, *got = NULL;
+    double factor = 1;
+    if (is_loss) {
+      factor = strstr(sample->text, "sum=1") ? 1 : (double)count / (double)batch; /* of a mean over fewer rows */
+      CHECK_HERE(sample->op->hessian_product(&kept.call, tangent[0], &whole) == STATUS_OK &&
+                     sample->op->hessian_product(&part.call, rows[0], &got) == STATUS_OK,
+                 "%s", status_message());
+      for (int64_t i = 0; got && i < tensor_count(got); i++) tensor_real(got)[i] *= (real)factor;
+    } else {
+      whole = jvp(&kept, tangent), got = jvp(&part, rows);
+    }
+    struct tensor *expected = whole ? some_rows(whole, batch, start, count, step) : NULL;
+    double d = distance(expected, got);
+    CHECK_HERE(d <= CHECK_ROUNDING, "%s of rows %d, %d, … differs by %g", is_loss ? "hessian_product" : "jvp",
+               (int)start + 1, (int)(start + step) + 1, d);
+    release_all(tangent, sample->input_count);
+    release_all(rows, sample->input_count);
+    tensor_release(whole);
+    tensor_release(got);
     tensor_release(expected);
+    node_narrow_release(&node, &part.call);
   }
-  tensor_release(whole);
-  tensor_release(tangent);
   trial_release(&kept);
 }
 
@@ -480,7 +500,7 @@ void check_row(const struct op *op, const char *text, uint64_t seed) {
   check_random(&sample);
   if (op->vjp && op->jvp)
     for (enum variant v = CONTIGUOUS; v < VARIANTS; v++) check_derivatives(&sample, v);
-  if (op->flags & OP_LISTED_ROWS) check_listed_rows(&sample);
+  for (int64_t step = 1; step <= 2 && op->jvp; step++) check_rows(&sample, step);
   if (op->hessian_product) check_hessian(&sample);
   sample_release(&sample);
 }

@@ -233,6 +233,58 @@ describe("GLS", function()
     assert.is_true(optimizer:report().learning_rate > 0)
   end)
 
+  describe("takes the curvature on all rows where some do not stand by themselves:", function()
+    local function loss_after(steps, rows, parameters, loss)
+      local optimizer = optim.GLS(parameters, { rows = rows })
+      for _ = 1, steps do
+        loss():backward()
+        optimizer:step()
+      end
+      return loss():item()
+    end
+
+    local function same(make)
+      local losses = {}
+      for i, rows in ipairs { 1, 0.25 } do
+        gls.seed(3)
+        losses[i] = loss_after(3, rows, make())
+      end
+      assert.equal(losses[1], losses[2])
+    end
+
+    it("a single vector", function()
+      same(function()
+        local model, x = nn.Sequential { nn.Linear(40, 40), nn.Tanh(), nn.Linear(40, 40) }, gls.randn(40)
+        return model:parameters(), function() return nn.mse(model(x), x) end
+      end)
+      same(function()
+        local model, x, label = nn.Linear(8, 40), gls.randn(8), gls.tensor(7):to("int32")
+        return model:parameters(), function() return nn.cross_entropy(model(x), label) end
+      end)
+    end)
+
+    local labels = gls.ones(40):to("int32")
+
+    it("a graph, whose nodes are the rows", function()
+      same(function()
+        local edges, x = gls.softmax(gls.randn(40, 40), 2), gls.randn(40, 8)
+        local first, second = nn.Linear(8, 6), nn.Linear(6, 5)
+        return nn.Sequential { first, second }:parameters(), function()
+          return nn.cross_entropy(edges:matmul(second(edges:matmul(first(x)):relu())), labels)
+        end
+      end)
+    end)
+
+    it("a weight that is as long as the batch and not used as it is", function()
+      same(function()
+        local layer, weight, x = nn.Linear(8, 40), gls.randn(40, 5):requires_grad(true), gls.randn(40, 8)
+        local parameters = layer:parameters()
+        parameters[#parameters + 1] = weight
+        return parameters, function() return nn.cross_entropy(layer(x):relu():matmul(weight:tanh()), labels) end
+      end)
+    end)
+  end)
+
   it("skips a batch with NaN and counts it", function()
     local x, y = regression()
     local model = network()
