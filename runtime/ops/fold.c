@@ -1,6 +1,5 @@
-/* Fold: the engine of reductions.
-
-   It splits the dimensions of x into kept and reduced ones, merges neighbours that lie in one stride, and works
+/* Fold: the engine of reductions. It splits the dimensions of x into kept and reduced ones, merges neighbours that lie in
+   one stride, and works
      by rows     when the closest elements in memory fold into one result: spans of x, each one number,
      by columns  when they belong to different results: rows of x added to a row of accumulators.
    Spans and runs of rows are short sums of reals; these are added up in double, so that the error does not grow
@@ -199,7 +198,6 @@ static void fold_rows(enum fold_kind kind, real *restrict total, const real *con
 #undef TAKE
 }
 
-/* n elements as neighbours: x itself, or scratch filled. */
 const real *fold_gather(real *scratch, const real *x, int64_t stride, int64_t n) {
   if (stride == 1 || n <= 1) return x;
   for (int64_t i = 0; i < n; i++) scratch[i] = x[i * stride];
@@ -408,7 +406,6 @@ static int reduce_by_columns(struct task *task) {
   return STATUS_OK;
 }
 
-/* result[o] = factor · kind over the elements of x that fold into o; results in the order of the kept dimensions. */
 int fold(enum fold_kind kind, const struct tensor *x, const struct fold_plan *plan, const real *shift, double factor,
          real *result) {
   struct task task = {.kind = kind, .x = tensor_real(x), .shift = shift, .result = result, .factor = factor};
