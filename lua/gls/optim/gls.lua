@@ -3,9 +3,10 @@
 --
 -- Which settings (measured in README, "What was measured"):
 --   lowest training loss      the defaults (`learning_rate = "auto"`, constant schedule), damping 0.003 to 0.03
---   the same, few batches     `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, damping = 0.03 }`: a
---                             window over about all images, the curvature of all rows (a quarter's steps are too long
---                             now and then), at two to three times Adam's time
+--   the same, few batches     `{ delta = 2 }` at a constant rate: a step fits its own batch at the cost of others, so
+--                             it goes a part of the way; lower still, at two to three times Adam's time,
+--                             `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window
+--                             over about all images, the curvature of all rows
 --   validation                the second form,
 --                             `{ graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3 }`,
 --                             cosine schedule to zero, layers as they are initialised by themselves, mirrored images
