@@ -41,7 +41,7 @@ local options = require "gls.options"
 -- @field statistics_rows = "auto" convolutions: how many patches, spread over the whole batch, the statistics are
 --   made from (0: all); "auto": 5 of every image, at least 128 and at most 512. Where they are fewer than d the system
 --   solved is of their number
--- @field part = 256 linear layers, where the step's length is given and has momentum (the second form, of batch
+-- @field part = 128 linear layers, where the step's length is given and has momentum (the second form, of batch
 --   statistics): most rows of the batch that are solved together; the direction is the mean of what the parts would
 --   give, each as a batch of its own (0: all rows together). Work goes with batch × part, not with the square of the
 --   batch
@@ -57,7 +57,7 @@ local options = require "gls.options"
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, per_layer = false, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
-  statistics_rows = options.any "auto", part = 256, adaptive = false, beta2 = 0.999, widest = 2048,
+  statistics_rows = options.any "auto", part = 128, adaptive = false, beta2 = 0.999, widest = 2048,
   norms = false, embeddings = false,
   weight_decay = 0, trust = 0, verify = false, fallback = "adam", fallback_learning_rate = 1e-3,
 })
