@@ -77,6 +77,14 @@ static void exponentials(real *to, const real *x, const struct softmax_row *row,
   for (int64_t i = 0; i < (last - first) * count; i++) to[i] = vector_exp(to[i]);
 }
 
+/* (x − highest) / 2, which does not overflow for any two finite numbers. */
+static inline real half_difference(real x, real highest) { return x / 2 - highest / 2; }
+
+/* The label's part of the loss of a row, beyond that of every class. */
+static double label_loss(real x, real highest, const struct table *t) {
+  return (double)t->label * ((double)x - (double)highest);
+}
+
 /* row of first..last-1 (at most BLOCK elements, or one row) from x; the sum of their losses. */
 static double cross_entropy_block(struct softmax_row *row, const real *x, const int32_t *label, int64_t first,
                                   int64_t last, const struct table *t) {
@@ -88,12 +96,13 @@ static double cross_entropy_block(struct softmax_row *row, const real *x, const 
 #pragma omp simd simdlen(16) reduction(max : highest)
     for (int64_t j = 0; j < classes; j++) highest = from[j] > highest ? from[j] : highest;
     row[r] = (struct softmax_row){highest, 0};
-    loss -= (double)(t->label * (from[label[r] - 1] - highest));
+    loss -= label_loss(from[label[r] - 1], highest, t);
     if (t->base > 0) {
+      const real twice = 2 * t->base;
       real sum = 0;
 #pragma omp simd simdlen(16) reduction(+ : sum)
-      for (int64_t j = 0; j < classes; j++) sum += from[j] - highest;
-      loss -= (double)(t->base * sum);
+      for (int64_t j = 0; j < classes; j++) sum += twice * half_difference(from[j], highest);
+      loss -= (double)sum;
     }
   }
   real values[BLOCK];
@@ -120,6 +129,7 @@ static double cross_entropy_abreast(struct softmax_row *row, const real *x, cons
                                     int64_t last, const struct table *t) {
   double loss = 0;
   int64_t classes = t->classes;
+  const real twice = 2 * t->base;
   for (int64_t start = first; start < last; start += ABREAST) {
     int64_t count = parallel_minimum(ABREAST, last - start);
     real value[NARROW][ABREAST], highest[ABREAST], level[ABREAST] = {0}, sum[ABREAST] = {0};
@@ -135,16 +145,15 @@ static double cross_entropy_abreast(struct softmax_row *row, const real *x, cons
     for (int64_t j = 0; j < classes; j++) {
 #pragma omp simd simdlen(16)
       for (int l = 0; l < ABREAST; l++) {
-        real over = value[j][l] - highest[l];
-        level[l] += over;
-        sum[l] += vector_exp(over);
+        level[l] += twice * half_difference(value[j][l], highest[l]);
+        sum[l] += vector_exp(value[j][l] - highest[l]);
       }
     }
     for (int64_t l = 0; l < count; l++) {
       int64_t r = start + l;
       row[r] = (struct softmax_row){highest[l], 1 / sum[l]};
-      loss -= (double)(t->label * (x[r * classes + label[r] - 1] - highest[l]));
-      if (t->base > 0) loss -= (double)(t->base * level[l]);
+      loss -= label_loss(x[r * classes + label[r] - 1], highest[l], t);
+      if (t->base > 0) loss -= (double)level[l];
       loss += log((double)sum[l]);
     }
   }

@@ -545,7 +545,8 @@ const struct op elementwise_ops[] = {
      .forward = where_forward,
      .vjp = where_vjp,
      .jvp = where_jvp,
-     .doc = "x where the condition is not zero, else y; all three broadcast",
+     .doc = "x where the condition is not zero, else y; all three broadcast. What was not chosen has gradient 0, "
+            "the condition none",
      .samples = where_samples,
      .family = &where_rule},
     COMPARISON("eq", eq_values, "1 where x = y, else 0; broadcast"),

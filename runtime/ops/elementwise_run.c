@@ -232,8 +232,7 @@ int where_forward(struct op_call *call) {
 }
 
 int where_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  if (needed[0] && !(result[0] = tensor_zeros(TYPE_REAL, &call->input[0]->shape))) return STATUS_ERROR;
-  for (int i = 1; i <= 2; i++) {
+  for (int i = 1; i <= 2; i++) { /* the condition has no gradient: zeros could become NaN on their way to its inputs */
     if (!needed[i]) continue;
     struct tensor *full = where_part(call, i, gradient, &gradient->shape);
     if (!full) return STATUS_ERROR;

@@ -73,6 +73,13 @@ describe("backward", function()
     assert.same({ 2 }, b.grad:tolist())
   end)
 
+  it("does not go through the condition of where", function()
+    local x, y = leaf { 0, 4 }, leaf { 1, 2 }
+    gls.where(x:sqrt(), y, x):sum():backward() -- the square root's derivative is infinite at 0
+    assert.same({ 1, 0 }, x.grad:tolist())
+    assert.same({ 0, 1 }, y.grad:tolist())
+  end)
+
   it("refuses what has no derivative", function()
     local x = gls.ones(2)
     fails("no parameter that requires a gradient", function() x:sum():backward() end)

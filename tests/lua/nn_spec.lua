@@ -236,6 +236,19 @@ describe("losses", function()
     assert.is_true(math.abs(nn.binary_cross_entropy(gls.zeros(2), gls.ones(2)):item() - math.log(2)) < 1e-6)
   end)
 
+  it("stay finite with label smoothing for logits as large as floats are", function()
+    for _, classes in ipairs { 2, 10, 100 } do
+      local values = { 3e38 }
+      for class = 2, classes do values[class] = -3e38 end
+      local logits = gls.tensor({ values }, { requires_grad = true })
+      local loss = nn.cross_entropy(logits, gls.tensor({ 1 }, { type = "int32" }), { label_smoothing = 0.1 })
+      local expected = 0.1 * (classes - 1) / classes * 6e38
+      assert.is_true(math.abs(loss:item() / expected - 1) < 1e-5)
+      loss:backward()
+      assert.is_true(math.abs(logits.grad:sum():item()) < 1e-6 and logits.grad:is_finite():min():item() == 1)
+    end
+  end)
+
   it("say what is wrong", function()
     fails("mse: prediction %(3%) and target %(2%)", nn.mse, x, gls.ones(2))
     fails('reduction is "mean" or "sum", got "max"', nn.mse, x, y, { reduction = "max" })
