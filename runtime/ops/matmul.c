@@ -16,14 +16,14 @@ static bool gemm_ready(const struct tensor *t, bool *transposed, int64_t *leadin
   int rank = t->shape.rank;
   int64_t rows = t->shape.size[rank - 2], columns = t->shape.size[rank - 1];
   int64_t row_stride = t->stride[rank - 2], column_stride = t->stride[rank - 1];
-  if ((column_stride == 1 || columns == 1) && (row_stride >= columns || rows == 1)) {
+  if ((column_stride == 1 || columns == 1) && ((row_stride >= columns && row_stride <= INT32_MAX) || rows == 1)) {
     *transposed = false;
     *leading = rows == 1 || row_stride < 1 ? (columns > 0 ? columns : 1) : row_stride;
     return true;
   }
   *transposed = true;
   *leading = columns == 1 || column_stride < 1 ? (rows > 0 ? rows : 1) : column_stride;
-  return (row_stride == 1 || rows == 1) && (column_stride >= rows || columns == 1);
+  return (row_stride == 1 || rows == 1) && ((column_stride >= rows && column_stride <= INT32_MAX) || columns == 1);
 }
 
 /* t broadcast to batch dimensions; vectors get a dimension of size 1 (as a row, or as a column). */
@@ -58,6 +58,13 @@ static bool batch_shape(const struct tensor *x, const struct tensor *y, struct s
   return shape_broadcast(&a, &b, batch);
 }
 
+/* BLAS counts rows, inner and columns with int. */
+static int check_sizes(const struct tensor *x, const struct tensor *y, int64_t rows, int64_t inner, int64_t columns) {
+  if (rows <= INT32_MAX && inner <= INT32_MAX && columns <= INT32_MAX) return STATUS_OK;
+  return status_error("a matrix product has at most %d rows, inner elements and columns: %s · %s", INT32_MAX,
+                      shape_text(&x->shape), shape_text(&y->shape));
+}
+
 static int matmul_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   const struct tensor *x = call->input[0], *y = call->input[1];
   (void)type;
@@ -71,6 +78,7 @@ static int matmul_shape(const struct op_call *call, struct shape *shape, enum el
   if (shape->rank + 2 > TENSOR_MAX_RANK)
     return status_error("at most %d dimensions: %s · %s", TENSOR_MAX_RANK, shape_text(&x->shape),
                         shape_text(&y->shape));
+  STATUS_TRY(check_sizes(x, y, rows_of(x), inner, columns_of(y)));
   if (x->shape.rank > 1) shape->size[shape->rank++] = rows_of(x);
   if (y->shape.rank > 1) shape->size[shape->rank++] = columns_of(y);
   return STATUS_OK;
@@ -229,6 +237,8 @@ static int linear_shape(const struct op_call *call, struct shape *shape, enum el
   if (bias && (bias->shape.rank != 1 || bias->shape.size[0] != weight->shape.size[1]))
     return status_error("the bias has shape %s for %lld outputs", shape_text(&bias->shape),
                         (long long)weight->shape.size[1]);
+  int64_t inputs = weight->shape.size[0];
+  STATUS_TRY(check_sizes(x, weight, inputs > 0 ? shape_count(&x->shape) / inputs : 0, inputs, weight->shape.size[1]));
   *shape = x->shape;
   shape->size[shape->rank - 1] = weight->shape.size[1];
   return STATUS_OK;

@@ -83,6 +83,9 @@ describe("arguments", function()
     fails("must be a tensor of type float32, got int32", gls.relu, gls.zeros(2, { type = "int32" }))
     fails("add: .*%(2×3%) and %(4%)", function() return x + gls.ones(4) end)
     fails("matmul: .*%(2×3%).*%(2×3%)", x.matmul, x, x)
+    local long = gls.ones(1, 1):expand(3000000000, 1) -- a view: no memory is taken
+    fails("matmul: a matrix product has at most 2147483647 rows", long.matmul, long, gls.ones(1, 1))
+    fails("linear: a matrix product has at most 2147483647 rows", gls.linear, long, gls.ones(1, 1))
   end)
 
   it("in error name the line of the script", function()
