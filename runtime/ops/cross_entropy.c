@@ -98,11 +98,10 @@ static double cross_entropy_block(struct softmax_row *row, const real *x, const 
     row[r] = (struct softmax_row){highest, 0};
     loss -= label_loss(from[label[r] - 1], highest, t);
     if (t->base > 0) {
-      const real twice = 2 * t->base;
       real sum = 0;
 #pragma omp simd simdlen(16) reduction(+ : sum)
-      for (int64_t j = 0; j < classes; j++) sum += twice * half_difference(from[j], highest);
-      loss -= (double)sum;
+      for (int64_t j = 0; j < classes; j++) sum += t->base * half_difference(from[j], highest);
+      loss -= 2 * (double)sum; /* one row's may overflow where the mean does not */
     }
   }
   real values[BLOCK];
@@ -129,7 +128,6 @@ static double cross_entropy_abreast(struct softmax_row *row, const real *x, cons
                                     int64_t last, const struct table *t) {
   double loss = 0;
   int64_t classes = t->classes;
-  const real twice = 2 * t->base;
   for (int64_t start = first; start < last; start += ABREAST) {
     int64_t count = parallel_minimum(ABREAST, last - start);
     real value[NARROW][ABREAST], highest[ABREAST], level[ABREAST] = {0}, sum[ABREAST] = {0};
@@ -145,7 +143,7 @@ static double cross_entropy_abreast(struct softmax_row *row, const real *x, cons
     for (int64_t j = 0; j < classes; j++) {
 #pragma omp simd simdlen(16)
       for (int l = 0; l < ABREAST; l++) {
-        level[l] += twice * half_difference(value[j][l], highest[l]);
+        level[l] += t->base * half_difference(value[j][l], highest[l]);
         sum[l] += vector_exp(value[j][l] - highest[l]);
       }
     }
@@ -153,7 +151,7 @@ static double cross_entropy_abreast(struct softmax_row *row, const real *x, cons
       int64_t r = start + l;
       row[r] = (struct softmax_row){highest[l], 1 / sum[l]};
       loss -= label_loss(x[r * classes + label[r] - 1], highest[l], t);
-      if (t->base > 0) loss -= (double)level[l];
+      if (t->base > 0) loss -= 2 * (double)level[l];
       loss += log((double)sum[l]);
     }
   }

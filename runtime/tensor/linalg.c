@@ -34,6 +34,9 @@ int linalg_cholesky(real *a, int64_t n, bool *failed) {
 
 int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m) {
   if (n == 0 || m == 0) return STATUS_OK;
+  if (n > INT32_MAX || m > INT32_MAX)
+    return status_error("cholesky_solve: a matrix of (%lld×%lld) is too large for BLAS's 32-bit indices", (long long)n,
+                        (long long)m);
   /* Columns of b are independent: each thread takes a run of them. */
   int64_t threads = omp_in_parallel() ? 1 : parallel_threads();
   int64_t piece = ((m + threads - 1) / threads + 15) / 16 * 16;

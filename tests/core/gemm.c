@@ -305,6 +305,8 @@ static void solved_rows(void) {
     memory_release(columns);
     matrices_delete(&x);
   }
+  real one = 1;
+  CHECK(linalg_cholesky_solve(&one, 1, &one, 3000000000) == STATUS_ERROR, "more columns than an int counts");
 }
 
 /* The factor times its transpose is the matrix again; the same factor from other numbers of threads; a matrix that has

@@ -80,6 +80,14 @@ describe("backward", function()
     assert.same({ 0, 1 }, y.grad:tolist())
   end)
 
+  it("leaves exactly 0 where where did not choose, whatever the gradient above", function()
+    local x, y = leaf { 1, 2, 3 }, leaf { 4, 5, 6 }
+    local above = gls.tensor { math.huge, 0 / 0, -math.huge }
+    gls.where(gls.tensor { 1, 1, 0 }, x, y):mul(above):sum():backward()
+    assert.same({ 0, 0 }, { y.grad[1]:item(), y.grad[2]:item() })
+    assert.same({ 0, -math.huge }, { x.grad[3]:item(), y.grad[3]:item() })
+  end)
+
   it("refuses what has no derivative", function()
     local x = gls.ones(2)
     fails("no parameter that requires a gradient", function() x:sum():backward() end)

@@ -246,6 +246,10 @@ describe("losses", function()
       assert.is_true(math.abs(loss:item() / expected - 1) < 1e-5)
       loss:backward()
       assert.is_true(math.abs(logits.grad:sum():item()) < 1e-6 and logits.grad:is_finite():min():item() == 1)
+      -- A row's loss is beyond the largest float, the mean over the rows is not.
+      local rows = gls.cat({ gls.tensor { values }, gls.zeros(3, classes) }, 1)
+      local mean = nn.cross_entropy(rows, gls.tensor({ 1, 1, 1, 1 }, { type = "int32" }), { label_smoothing = 0.99 })
+      assert.is_true(math.abs(mean:item() / (0.99 * (classes - 1) / classes * 1.5e38) - 1) < 1e-5)
     end
   end)
 
