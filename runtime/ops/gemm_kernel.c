@@ -32,20 +32,21 @@ VECTOR_INLINE void kernel(int rows, int vectors, enum gemm_kind kind, const stru
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; j++) {
       sum[i][j] = (vector){0};
-      if (kind != GEMM_TOUCH) __builtin_prefetch(c + i * ldc + j * VECTOR_LANES, 1, 3);
+      if (kind != GEMM_TO_WRITE) __builtin_prefetch(c + i * ldc + j * VECTOR_LANES, 1, 3);
     }
   }
 #define LOAD_LINE()                                                   \
   _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++) line[j] = \
       *(const vector_unaligned *)(right + j * VECTOR_LANES)
-  if (kind == GEMM_TOUCH) { /* the fetches are spread over the tile */
-    int count = tile->touched_count;
-    int64_t each = depth / (rows * (count > 0 ? count : 1));
-    for (int i = 0; i < rows; i++) {
+  if (kind == GEMM_TO_READ || kind == GEMM_TO_WRITE) { /* the fetches are spread over the tile */
+    const int write = kind == GEMM_TO_WRITE;
+    int count = tile->wanted_count;
+    int64_t wanted_rows = tile->wanted_rows, all = wanted_rows * count, each = all > 0 ? depth / all : 0;
+    for (int64_t i = 0; i < wanted_rows; i++) {
       for (int t = 0; t < count; t++) {
-        const real *touched = tile->touched[t] + i * tile->touched_stride;
-        __builtin_prefetch(touched, 1, 3);
-        __builtin_prefetch(touched + VECTOR_LANES, 1, 3);
+        const real *wanted = tile->wanted[t] + i * tile->wanted_stride;
+        __builtin_prefetch(wanted, write, 3);
+        __builtin_prefetch(wanted + VECTOR_LANES, write, 3);
         for (int64_t end = k + each; k < end; k++) {
           LOAD_LINE();
           multiply(rows, vectors, sum, left, line);
@@ -58,7 +59,7 @@ VECTOR_INLINE void kernel(int rows, int vectors, enum gemm_kind kind, const stru
   for (; k < depth; k++) {
     LOAD_LINE();
     if (kind == GEMM_FRESH_LEFT) {
-      __builtin_prefetch(left + AHEAD * left_step, 0, 3);
+      __builtin_prefetch(left + AHEAD * left_step + rows - 1, 0, 3); /* the line that the panel before had no part of */
       memcpy(packed, left, (size_t)rows * sizeof(real));
       packed += rows;
     } else if (kind == GEMM_FRESH_RIGHT) {
@@ -102,19 +103,22 @@ VECTOR_INLINE void kernel(int rows, int vectors, enum gemm_kind kind, const stru
   static void plain_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_PLAIN, tile); }             \
   static void fresh_left_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_FRESH_LEFT, tile); }   \
   static void fresh_right_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_FRESH_RIGHT, tile); } \
-  static void touch_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_TOUCH, tile); }             \
+  static void to_read_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_TO_READ, tile); }         \
+  static void to_write_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_TO_WRITE, tile); }       \
   static void half_##rows(const struct gemm_tile *tile) { kernel(rows, 1, GEMM_PLAIN, tile); }
 EACH_ROWS(KERNELS)
 
 #define PLAIN(rows) plain_##rows,
 #define FRESH_LEFT(rows) fresh_left_##rows,
 #define FRESH_RIGHT(rows) fresh_right_##rows,
-#define TOUCH(rows) touch_##rows,
+#define TO_READ(rows) to_read_##rows,
+#define TO_WRITE(rows) to_write_##rows,
 #define HALF(rows) half_##rows,
 gemm_kernel *const gemm_kernels[GEMM_KINDS][GEMM_ROWS + 1] = {[GEMM_PLAIN] = {NULL, EACH_ROWS(PLAIN)},
                                                               [GEMM_FRESH_LEFT] = {NULL, EACH_ROWS(FRESH_LEFT)},
                                                               [GEMM_FRESH_RIGHT] = {NULL, EACH_ROWS(FRESH_RIGHT)},
-                                                              [GEMM_TOUCH] = {NULL, EACH_ROWS(TOUCH)}};
+                                                              [GEMM_TO_READ] = {NULL, EACH_ROWS(TO_READ)},
+                                                              [GEMM_TO_WRITE] = {NULL, EACH_ROWS(TO_WRITE)}};
 gemm_kernel *const gemm_half_kernels[GEMM_ROWS + 1] = {NULL, EACH_ROWS(HALF)};
 
 void gemm_edge(int64_t rows, int64_t columns, const struct gemm_tile *tile) {

@@ -9,8 +9,9 @@
 #include "simd.h"
 
 enum {
-  GEMM_ROWS = 14,                 /* 28 sums and what feeds them fill 32 registers */
-  GEMM_COLUMNS = 2 * VECTOR_LANES /* of a right panel */
+  GEMM_ROWS = 14,                  /* 28 sums and what feeds them fill 32 registers */
+  GEMM_COLUMNS = 2 * VECTOR_LANES, /* of a right panel */
+  GEMM_WANTED = 12
 };
 
 /* One tile: c = alpha · (left · right) + beta · base, and what happens on the way. */
@@ -27,17 +28,19 @@ struct gemm_tile {
   real alpha, beta;
   const real *base; /* ldbase apart; not read when beta is 0 */
   int64_t ldbase;
-  /* Lines that are wanted after this tile, fetched while it is made: of arrays that lie like the result. */
-  const real *touched[MATMUL_TOUCHED];
-  int touched_count;
-  int64_t touched_stride;
+  /* What is wanted after this tile, fetched while it is made: GEMM_COLUMNS reals at each of these places, and at as
+     many rows below, a stride apart. */
+  const real *wanted[GEMM_WANTED];
+  int wanted_count;
+  int64_t wanted_rows, wanted_stride;
 };
 
 enum gemm_kind {
   GEMM_PLAIN,
+  GEMM_TO_READ, /* what is wanted will be read */
+  GEMM_TO_WRITE,
   GEMM_FRESH_LEFT,  /* its rows contiguous: packed rows apart */
   GEMM_FRESH_RIGHT, /* its columns contiguous */
-  GEMM_TOUCH,
   GEMM_KINDS
 };
 

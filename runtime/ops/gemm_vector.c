@@ -133,11 +133,11 @@ static void pair_pack(const struct pair *pair) {
     gemm_pack_left(pair->left, &plan->left, pair->row, pair->rows, pair->inner, pair->depth);
 }
 
-/* The tile at column j of the block into tile->c; tile brings c, alpha, beta and what is touched. */
-static void pair_tile(const struct pair *pair, int64_t j, struct gemm_tile *tile) {
+/* The tile at column j of the block into tile->c; tile brings c, alpha, beta and, with the kind for it, what is
+   wanted. */
+static void pair_tile(const struct pair *pair, int64_t j, enum gemm_kind kind, struct gemm_tile *tile) {
   const struct plan *plan = pair->plan;
   int64_t rest = pair->columns - j;
-  enum gemm_kind kind = tile->touched_count ? GEMM_TOUCH : GEMM_PLAIN;
   tile->depth = pair->depth;
   tile->left = pair->left, tile->left_step = pair->rows;
   tile->right = pair->right + j * pair->depth;
@@ -153,8 +153,38 @@ static void pair_tile(const struct pair *pair, int64_t j, struct gemm_tile *tile
     tile->left_step = plan->left.inner_stride;
   }
   int64_t beyond = pair->column + j + VECTOR_LANES - pair->row - pair->rows; /* the diagonal */
-  bool half = plan->product->lower && beyond >= 0 && kind == GEMM_PLAIN;
+  bool half = plan->product->lower && beyond >= 0 && kind < GEMM_FRESH_LEFT;
   (half ? gemm_half_kernels : gemm_kernels[kind])[pair->rows](tile);
+}
+
+/* The block of the right operand after one; no columns after the last. */
+static struct pair pair_next(const struct pair *pair, const struct rectangle *r) {
+  const struct plan *plan = pair->plan;
+  struct pair next = {.column = pair->column, .columns = pair->columns, .inner = pair->inner + pair->depth};
+  if (next.inner >= plan->product->k) {
+    next.column = pair->column + plan->block, next.inner = 0;
+    next.columns = parallel_minimum(plan->block, r->column + r->columns - next.column);
+  }
+  next.depth = parallel_minimum(plan->depth, plan->product->k - next.inner);
+  return next;
+}
+
+/* The panels after the first one have that block fetched as it lies, each tile a part of the columns below it. */
+static void want_next(const struct plan *plan, const struct pair *next, int64_t panel, int64_t panels, int64_t j,
+                      struct gemm_tile *tile) {
+  tile->wanted_count = 0;
+  if (panel == 0 || j >= next->columns) return;
+  const struct gemm_operand *right = &plan->right;
+  bool along_columns = right->outer_stride == 1;
+  int64_t lines = along_columns ? next->depth : parallel_minimum(GEMM_COLUMNS, next->columns - j);
+  int64_t from = lines * (panel - 1) / (panels - 1), end = lines * panel / (panels - 1);
+  if (from == end) return;
+  tile->wanted_rows = end - from;
+  tile->wanted_stride = along_columns ? right->inner_stride : right->outer_stride;
+  tile->wanted_count = along_columns ? 1 : (int)parallel_minimum(cut(next->depth, GEMM_COLUMNS), GEMM_WANTED);
+  for (int t = 0; t < tile->wanted_count; t++)
+    tile->wanted[t] = along_columns ? gemm_operand_at(right, next->column + j, next->inner + from)
+                                    : gemm_operand_at(right, next->column + j + from, next->inner + t * GEMM_COLUMNS);
 }
 
 /* A rectangle into c. */
@@ -167,6 +197,7 @@ static void rectangle_store(const struct plan *plan, const struct rectangle *r, 
     for (pair.inner = 0; pair.inner < p->k; pair.inner += plan->depth) {
       pair.depth = parallel_minimum(plan->depth, p->k - pair.inner);
       pair.first = true;
+      struct pair next = pair_next(&pair, r);
       for (int64_t i = 0; i < panels.count; i++) {
         pair.row = panel_start(&panels, i);
         pair.rows = panel_start(&panels, i + 1) - pair.row;
@@ -183,7 +214,8 @@ static void rectangle_store(const struct plan *plan, const struct rectangle *r, 
           if (p->lower && pair.column + j >= pair.row + pair.rows) break;
           tile.c = c + j, tile.base = base + j;
           if (pair.columns - j >= GEMM_COLUMNS) {
-            pair_tile(&pair, j, &tile);
+            want_next(plan, &next, i, panels.count, j, &tile);
+            pair_tile(&pair, j, tile.wanted_count > 0 ? GEMM_TO_READ : GEMM_PLAIN, &tile);
           } else {
             if (!pair.first && plan->fresh_left && j == 0) /* a single, narrow tile: nobody packed for it */
               gemm_pack_left(left, &plan->left, pair.row, pair.rows, pair.inner, pair.depth);
@@ -223,15 +255,15 @@ static void rectangle_take(const struct plan *plan, const struct rectangle *r, r
       pair.first = i == 0;
       for (int64_t j = 0; j < pair.columns; j += GEMM_COLUMNS) {
         struct gemm_tile tile = {.alpha = p->alpha, .c = values, .base = values, .ldc = GEMM_COLUMNS};
-        tile.ldbase = GEMM_COLUMNS, tile.touched_stride = p->n;
+        tile.ldbase = GEMM_COLUMNS, tile.wanted_rows = pair.rows, tile.wanted_stride = p->n;
         for (pair.inner = 0; pair.inner < p->k; pair.inner += plan->depth) {
           pair.depth = parallel_minimum(plan->depth, p->k - pair.inner);
           pair.left = left + pair.rows * pair.inner, pair.right = right + pair.inner * width;
           if (j == 0) pair_pack(&pair);
           tile.beta = pair.inner == 0 ? 0 : 1;
           for (int t = 0; t < MATMUL_TOUCHED && pair.inner + pair.depth == p->k && p->taker->touched[t]; t++)
-            tile.touched[tile.touched_count++] = p->taker->touched[t] + pair.row * p->n + pair.column + j;
-          pair_tile(&pair, j, &tile);
+            tile.wanted[tile.wanted_count++] = p->taker->touched[t] + pair.row * p->n + pair.column + j;
+          pair_tile(&pair, j, tile.wanted_count > 0 ? GEMM_TO_WRITE : GEMM_PLAIN, &tile);
         }
         tile_take(&pair, j, p->taker, values);
       }

@@ -1,6 +1,8 @@
 /* Adam and AdamW. */
+#include <string.h>
 #include <tgmath.h>
 
+#include "../ops/simd.h"
 #include "optim.h"
 
 struct adam_context {
@@ -12,21 +14,34 @@ struct adam_context {
   real penalty;    /* decay that joins the gradient */
 };
 
+VECTOR_INLINE void adam_vector(const struct adam_context *c, vector gradient, vector *w, vector *m, vector *v) {
+  gradient += c->penalty * *w;
+  *m = c->beta1 * *m + (1 - c->beta1) * gradient;
+  *v = c->beta2 * *v + (1 - c->beta2) * gradient * gradient;
+  *w = c->keep * *w - c->rate * *m / (vector_sqrt(*v * c->correction) + c->epsilon);
+}
+
 static void adam_tile(void *context, const struct gradient_tile *tile) {
-  const struct adam_context *c = context;
-  real beta1 = c->beta1, beta2 = c->beta2, epsilon = c->epsilon, rate = c->rate, correction = c->correction;
-  real keep = c->keep, penalty = c->penalty;
+  const struct adam_context c = *(const struct adam_context *)context;
   for (int64_t row = 0; row < tile->rows; row++) {
-    int64_t offset = tile->offset + row * tile->pitch;
-    const real *restrict g = tile->gradient + row * tile->gradient_pitch;
-    real *restrict w = c->w + offset, *restrict m = c->m + offset, *restrict v = c->v + offset;
-#pragma omp simd
-    for (int64_t i = 0; i < tile->columns; i++) {
-      real gradient = g[i] + penalty * w[i];
-      m[i] = beta1 * m[i] + (1 - beta1) * gradient;
-      v[i] = beta2 * v[i] + (1 - beta2) * gradient * gradient;
-      w[i] = keep * w[i] - rate * m[i] / (sqrt(v[i] * correction) + epsilon);
+    int64_t offset = tile->offset + row * tile->pitch, i = 0;
+    const real *g = tile->gradient + row * tile->gradient_pitch;
+    real *w = c.w + offset, *m = c.m + offset, *v = c.v + offset;
+    for (; i + VECTOR_LANES <= tile->columns; i += VECTOR_LANES) {
+      vector weight = *(vector_unaligned *)(w + i), first = *(vector_unaligned *)(m + i);
+      vector second = *(vector_unaligned *)(v + i);
+      adam_vector(&c, *(const vector_unaligned *)(g + i), &weight, &first, &second);
+      *(vector_unaligned *)(w + i) = weight;
+      *(vector_unaligned *)(m + i) = first;
+      *(vector_unaligned *)(v + i) = second;
     }
+    size_t rest = (size_t)(tile->columns - i) * sizeof(real);
+    if (rest == 0) continue;
+    vector gradient = {0}, weight = {0}, first = {0}, second = {0};
+    memcpy(&gradient, g + i, rest), memcpy(&weight, w + i, rest), memcpy(&first, m + i, rest);
+    memcpy(&second, v + i, rest);
+    adam_vector(&c, gradient, &weight, &first, &second);
+    memcpy(w + i, &weight, rest), memcpy(m + i, &first, rest), memcpy(v + i, &second, rest);
   }
 }
 

@@ -207,8 +207,10 @@ function commands.prepare(request)
   return { slot = slot }
 end
 
+-- The first step finds its data where the others' turns left them, in memory, and is not counted.
 function commands.run(request)
   local step, count = prepared[request.slot], request.count
+  step()
   local start = clock()
   for _ = 1, count do step() end
   return { seconds = (clock() - start) / count }
