@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../../runtime/ops/simd.h"
 #include "check.h"
 #include "least_squares.h"
 
@@ -442,10 +443,28 @@ static void test_grouped_convolution(void) {
   for (int i = 0; i < 5; i++) tensor_release(all[i]);
 }
 
+/* The roots that Adam divides by: all magnitudes, and what is no normal number. */
+static void test_roots(void) {
+  real least = CHECK_IS_DOUBLE ? 2e-308 : 2e-38f, most = CHECK_IS_DOUBLE ? 1e308 : 3e38f;
+  double largest = 0;
+  for (real x = least; x < most / 2; x *= (real)1.37) {
+    vector root, all = (vector){0} + x;
+    for (int i = 0; i < VECTOR_LANES; i++) all[i] *= (real)(1 + 0.05 * i);
+    root = vector_sqrt(all);
+    for (int i = 0; i < VECTOR_LANES; i++) largest = fmax(largest, fabs((double)root[i] / sqrt((double)all[i]) - 1));
+  }
+  CHECK(largest <= (CHECK_IS_DOUBLE ? 2.3e-16 : 1.2e-7), "a root is off by %g", largest);
+  CHECK(vector_sqrt((vector){0})[0] < 1e-18, "the root of 0: %g", (double)vector_sqrt((vector){0})[0]);
+  CHECK(vector_sqrt((vector){0} + (real)INFINITY)[0] > 1e19, "the root of infinity: %g",
+        (double)vector_sqrt((vector){0} + (real)INFINITY)[0]);
+  CHECK(isnan(vector_sqrt((vector){0} + (real)NAN)[0]), "%s", "the root of NaN is one");
+}
+
 /* Adam and SGD against their papers' formulas, element by element in double. */
 static void test_classics(void) {
-  for (int decoupled = 0; decoupled < 2; decoupled++) {
-    struct problem p = problem_new(5, 9, 4, true);
+  for (int kind = 0; kind < 4; kind++) { /* fewer columns than a vector has, and more */
+    bool decoupled = kind % 2;
+    struct problem p = problem_new(5, 9, kind < 2 ? 4 : 37, true);
     struct tensor *first[2] = {0}, *second[2] = {0};
     int64_t count = problem_size(&p);
     double *w = problem_weights(&p), *m = calloc((size_t)count, sizeof *m), *v = calloc((size_t)count, sizeof *v);
@@ -536,6 +555,7 @@ void test_gls(void) {
   test_drawn_rows();
   test_convolution();
   test_grouped_convolution();
+  test_roots();
   test_classics();
   test_clip();
 }

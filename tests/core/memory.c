@@ -90,6 +90,20 @@ static void check_sample(const struct op *op, const char *text) {
   sample_release(&sample);
 }
 
+/* Three arrays of a layer, acquired one after another, do not begin at the same distance from a page. */
+static void check_colours(void) {
+  memory_trim();
+  char *buffer[3];
+  for (int i = 0; i < 3; i++) buffer[i] = memory_acquire(6 << 20);
+  for (int i = 0; i < 3; i++) {
+    uintptr_t here = (uintptr_t)buffer[i] % 4096, next = (uintptr_t)buffer[(i + 1) % 3] % 4096;
+    CHECK((here > next ? here - next : next - here) >= 128, "distances %d and %d", (int)here, (int)next);
+    memset(buffer[i], 1, 6 << 20); /* all of it is there */
+  }
+  for (int i = 0; i < 3; i++) memory_release(buffer[i]);
+  memory_trim();
+}
+
 static void check_cache(void) {
   memory_trim();
   size_t live = memory_live();
@@ -113,6 +127,7 @@ static void check_cache(void) {
 
 void test_memory(void) {
   check_cache();
+  check_colours();
   for (int k = 0; k < op_count(); k++)
     for (const char *const *text = op_at(k)->samples; text && *text; text++)
       if (!sample_is_remark(*text)) check_sample(op_at(k), *text);
