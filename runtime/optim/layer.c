@@ -66,6 +66,8 @@ struct layer_part layer_part_of(const struct gls_system *system, int64_t p) {
   return (struct layer_part){start, end - start, p * size * size};
 }
 
+bool layer_parts_in_parallel(const struct gls_system *system) { return system->parts >= parallel_threads(); }
+
 static double trace_of(const real *a, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; i++) sum += (double)a[i * n + i];
@@ -152,12 +154,14 @@ void layer_factorise(struct gls_system *system) {
 }
 
 int layer_solve_parts(const struct gls_system *system, real *b, int64_t columns) {
+  int failures = 0;
+#pragma omp parallel for schedule(dynamic) reduction(+ : failures) if (layer_parts_in_parallel(system))
   for (int64_t p = 0; p < system->parts; p++) {
     struct layer_part part = layer_part_of(system, p);
-    STATUS_TRY(
-        matmul_cholesky_solve(tensor_real(system->factor) + part.at, part.count, b + part.start * columns, columns));
+    const real *factor = tensor_real(system->factor) + part.at;
+    failures += matmul_cholesky_solve(factor, part.count, b + part.start * columns, columns) != STATUS_OK;
   }
-  return STATUS_OK;
+  return failures ? status_error("gls: out of memory for a part of the batch") : STATUS_OK;
 }
 
 /* SGD's direction on this layer, on the scale of a direction damped by the mean eigenvalue. */

@@ -14,6 +14,7 @@ int layer_dual_matrix(struct gls_system *system) {
                      system->bias ? 1 : 0);
     return STATUS_OK;
   }
+#pragma omp parallel for schedule(dynamic) if (layer_parts_in_parallel(system))
   for (int64_t p = 0; p < system->parts; p++) {
     struct layer_part part = layer_part_of(system, p);
     int64_t rows = part.count;
