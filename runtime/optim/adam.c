@@ -7,40 +7,48 @@
 
 struct adam_context {
   real *w, *m, *v;
-  real beta1, beta2, epsilon;
-  real rate;       /* learning_rate / (1 − β1^t) */
-  real correction; /* 1 / (1 − β2^t) */
-  real keep;       /* decoupled decay */
-  real penalty;    /* decay that joins the gradient */
+  real beta1, beta2;
+  real rate;    /* learning_rate √(1 − β2^t) / (1 − β1^t): the moments' corrections taken out of the fraction */
+  real epsilon; /* ε √(1 − β2^t) */
+  real keep;    /* decoupled decay */
+  real penalty; /* decay that joins the gradient */
 };
 
-VECTOR_INLINE void adam_vector(const struct adam_context *c, vector gradient, vector *w, vector *m, vector *v) {
+/* The numbers of the context in every lane: rows of a tile are short. */
+struct adam_lanes {
+  vector beta1, rest1, beta2, rest2, rate, epsilon, keep, penalty;
+};
+
+VECTOR_INLINE void adam_vector(const struct adam_lanes *c, vector gradient, vector *w, vector *m, vector *v) {
   gradient += c->penalty * *w;
-  *m = c->beta1 * *m + (1 - c->beta1) * gradient;
-  *v = c->beta2 * *v + (1 - c->beta2) * gradient * gradient;
-  *w = c->keep * *w - c->rate * *m / (vector_sqrt(*v * c->correction) + c->epsilon);
+  *m = c->beta1 * *m + c->rest1 * gradient;
+  *v = c->beta2 * *v + c->rest2 * gradient * gradient;
+  *w = c->keep * *w - c->rate * *m / (vector_sqrt(*v) + c->epsilon);
 }
 
 static void adam_tile(void *context, const struct gradient_tile *tile) {
-  const struct adam_context c = *(const struct adam_context *)context;
+  const struct adam_context *c = context;
+  const vector zero = {0};
+  const struct adam_lanes lanes = {zero + c->beta1, zero + (1 - c->beta1), zero + c->beta2, zero + (1 - c->beta2),
+                                   zero + c->rate,  zero + c->epsilon,     zero + c->keep,  zero + c->penalty};
   for (int64_t row = 0; row < tile->rows; row++) {
     int64_t offset = tile->offset + row * tile->pitch, i = 0;
     const real *g = tile->gradient + row * tile->gradient_pitch;
-    real *w = c.w + offset, *m = c.m + offset, *v = c.v + offset;
+    real *w = c->w + offset, *m = c->m + offset, *v = c->v + offset;
     for (; i + VECTOR_LANES <= tile->columns; i += VECTOR_LANES) {
       vector weight = *(vector_unaligned *)(w + i), first = *(vector_unaligned *)(m + i);
       vector second = *(vector_unaligned *)(v + i);
-      adam_vector(&c, *(const vector_unaligned *)(g + i), &weight, &first, &second);
+      adam_vector(&lanes, *(const vector_unaligned *)(g + i), &weight, &first, &second);
       *(vector_unaligned *)(w + i) = weight;
       *(vector_unaligned *)(m + i) = first;
       *(vector_unaligned *)(v + i) = second;
     }
     size_t rest = (size_t)(tile->columns - i) * sizeof(real);
     if (rest == 0) continue;
-    vector gradient = {0}, weight = {0}, first = {0}, second = {0};
+    vector gradient = zero, weight = zero, first = zero, second = zero;
     memcpy(&gradient, g + i, rest), memcpy(&weight, w + i, rest), memcpy(&first, m + i, rest);
     memcpy(&second, v + i, rest);
-    adam_vector(&c, gradient, &weight, &first, &second);
+    adam_vector(&lanes, gradient, &weight, &first, &second);
     memcpy(w + i, &weight, rest), memcpy(m + i, &first, rest), memcpy(v + i, &second, rest);
   }
 }
@@ -58,15 +66,15 @@ int adam_step(struct tensor *const *parameter, struct tensor **first, struct ten
     STATUS_TRY(make_state(&first[i], w));
     STATUS_TRY(make_state(&second[i], w));
     double t = (double)options->step, decay = options->weight_decay;
+    double correction = sqrt(1 - pow(options->beta2, t));
     struct adam_context context = {
         .w = tensor_real(w),
         .m = tensor_real(first[i]),
         .v = tensor_real(second[i]),
         .beta1 = (real)options->beta1,
         .beta2 = (real)options->beta2,
-        .epsilon = (real)options->epsilon,
-        .rate = (real)(options->learning_rate / (1 - pow(options->beta1, t))),
-        .correction = (real)(1 / (1 - pow(options->beta2, t))),
+        .rate = (real)(options->learning_rate * correction / (1 - pow(options->beta1, t))),
+        .epsilon = (real)(options->epsilon * correction),
         .keep = (real)(options->decoupled ? 1 - options->learning_rate * decay : 1),
         .penalty = (real)(options->decoupled ? 0 : decay),
     };
