@@ -66,7 +66,9 @@ struct layer_part layer_part_of(const struct gls_system *system, int64_t p) {
   return (struct layer_part){start, end - start, p * size * size};
 }
 
-bool layer_parts_in_parallel(const struct gls_system *system) { return system->parts >= parallel_threads(); }
+bool layer_parts_in_parallel(const struct gls_system *system) {
+  return system->parts > 1 && system->parts >= parallel_threads();
+}
 
 static double trace_of(const real *a, int64_t n) {
   double sum = 0;
@@ -153,14 +155,19 @@ void layer_factorise(struct gls_system *system) {
   }
 }
 
+static int solve_part(const struct gls_system *system, int64_t p, real *b, int64_t columns) {
+  struct layer_part part = layer_part_of(system, p);
+  return matmul_cholesky_solve(tensor_real(system->factor) + part.at, part.count, b + part.start * columns, columns);
+}
+
 int layer_solve_parts(const struct gls_system *system, real *b, int64_t columns) {
-  int failures = 0;
-#pragma omp parallel for schedule(dynamic) reduction(+ : failures) if (layer_parts_in_parallel(system))
-  for (int64_t p = 0; p < system->parts; p++) {
-    struct layer_part part = layer_part_of(system, p);
-    const real *factor = tensor_real(system->factor) + part.at;
-    failures += matmul_cholesky_solve(factor, part.count, b + part.start * columns, columns) != STATUS_OK;
+  if (!layer_parts_in_parallel(system)) {
+    for (int64_t p = 0; p < system->parts; p++) STATUS_TRY(solve_part(system, p, b, columns));
+    return STATUS_OK;
   }
+  int failures = 0;
+#pragma omp parallel for schedule(dynamic) reduction(+ : failures)
+  for (int64_t p = 0; p < system->parts; p++) failures += solve_part(system, p, b, columns) != STATUS_OK;
   return failures ? status_error("gls: out of memory for a part of the batch") : STATUS_OK;
 }
 

@@ -65,7 +65,8 @@ struct layer_part {
   int64_t start, count, at;
 };
 struct layer_part layer_part_of(const struct gls_system *system, int64_t p);
-/* Whether there are enough of them for every thread to have its own, which costs less than to share them. */
+/* Whether there are enough of them for every thread to have its own, which costs less than to share them. (Where not,
+   no parallel region may be around the loop: inside one of a single thread OpenMP makes new threads for every product.) */
 bool layer_parts_in_parallel(const struct gls_system *system);
 /* b (rows × columns) := (K + λI)⁻¹ b, part by part. */
 int layer_solve_parts(const struct gls_system *system, real *b, int64_t columns);

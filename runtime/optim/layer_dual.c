@@ -4,8 +4,19 @@
 #include "../base/parallel.h"
 #include "layer.h"
 
+static void part_matrix(const struct gls_system *system, int64_t p) {
+  struct layer_part part = layer_part_of(system, p);
+  int64_t rows = part.count, d = system->inputs;
+  real *value = tensor_real(system->matrix) + part.at;
+  real scale = (real)((double)system->rows / (double)rows / system->samples);
+  matmul_gram(false, rows, d, scale, tensor_real(system->a) + part.start * d, d, 0, value, rows);
+  if (!system->bias) return;
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
+}
+
 int layer_dual_matrix(struct gls_system *system) {
-  int64_t size = (system->rows + system->parts - 1) / system->parts, d = system->inputs;
+  int64_t size = (system->rows + system->parts - 1) / system->parts;
   system->matrix = layer_matrix(system->parts * size, size);
   if (!system->matrix) return STATUS_ERROR;
   const struct gls_layer *layer = system->layer;
@@ -14,16 +25,11 @@ int layer_dual_matrix(struct gls_system *system) {
                      system->bias ? 1 : 0);
     return STATUS_OK;
   }
-#pragma omp parallel for schedule(dynamic) if (layer_parts_in_parallel(system))
-  for (int64_t p = 0; p < system->parts; p++) {
-    struct layer_part part = layer_part_of(system, p);
-    int64_t rows = part.count;
-    real *value = tensor_real(system->matrix) + part.at;
-    real scale = (real)((double)system->rows / (double)rows / system->samples);
-    matmul_gram(false, rows, d, scale, tensor_real(system->a) + part.start * d, d, 0, value, rows);
-    if (system->bias)
-      for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
+  if (layer_parts_in_parallel(system)) {
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t p = 0; p < system->parts; p++) part_matrix(system, p);
+  } else {
+    for (int64_t p = 0; p < system->parts; p++) part_matrix(system, p);
   }
   return STATUS_OK;
 }
