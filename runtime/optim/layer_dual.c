@@ -77,9 +77,10 @@ static void dual_products(struct gls_system *system) {
 
 int layer_dual_solve(struct gls_system *system, const struct gls_options *options) {
   bool used = layer_products_are_used(options);
-  system->alpha = tensor_copy(system->g);
+  system->alpha = layer_matrix(system->rows, system->outputs);
   if (system->alpha && used) system->product = layer_matrix(system->rows, system->outputs);
   if (!system->alpha || (used && !system->product)) return STATUS_ERROR;
+  vector_combine(tensor_real(system->alpha), 0, tensor_real(system->g), 1, tensor_count(system->g));
   STATUS_TRY(layer_solve_parts(system, tensor_real(system->alpha), system->outputs));
   if (used)
     dual_products(system);
