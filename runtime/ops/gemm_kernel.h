@@ -11,7 +11,7 @@
 enum {
   GEMM_ROWS = 14,                  /* 28 sums and what feeds them fill 32 registers */
   GEMM_COLUMNS = 2 * VECTOR_LANES, /* of a right panel */
-  GEMM_WANTED = 12
+  GEMM_WANTED = 12                 /* places that a tile has fetched */
 };
 
 /* One tile: c = alpha · (left · right) + beta · base, and what happens on the way. */
