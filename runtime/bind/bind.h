@@ -58,8 +58,8 @@ void bind_functions(lua_State *L, const struct bind_function *functions);
 
 /* Young garbage is collected (a minor cycle of Lua's generational mode) when tensors made since the last one
    hold many bytes, and at the end of every optimizer step: bind_collect. Intermediate tensors of a step so go
-   back to the buffer cache before the next step starts. While nothing is recorded, bind_before_op does the same for
-   results that nobody holds any more. */
+   back to the buffer cache before the next step starts. While nothing is recorded, bind_before_op (before an
+   op's result and a loader's batch) does the same for results that nobody holds any more. */
 void bind_collect(lua_State *L);
 void bind_before_op(lua_State *L);
 

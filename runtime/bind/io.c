@@ -395,6 +395,7 @@ static int epoch_next(lua_State *L) {
   struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
   if (!epoch->epoch) return 0;
   batch_clear(&epoch->batch);
+  bind_before_op(L); /* batches that the script has dropped give this one their place in cache */
   bind_check(L, loader_next(epoch->epoch, &epoch->batch));
   if (!epoch->batch.x) return 0;
   push_taken(L, &epoch->batch.x);

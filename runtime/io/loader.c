@@ -1,4 +1,5 @@
-/* Loader: batches of a set, in order or shuffled, converted to reals, and made ready ahead by one thread.
+/* Loader: batches of a set, in order or shuffled, converted to reals, and made ready ahead by a thread; who asks for one
+   that is not ready yet makes the next meanwhile.
    The order and the augmentation of an epoch are functions of (seed, epoch) alone: stream 2·epoch of the seed permutes
    the rows, stream 2·epoch + 1 moves and mirrors the image at each place of the order. */
 #include <pthread.h>
@@ -27,6 +28,7 @@ struct loader {
 
 struct ready {
   struct batch batch;
+  bool made;
   int status;
   char message[MESSAGE_SIZE];
 };
@@ -35,15 +37,15 @@ struct loader_epoch {
   struct loader *loader;
   int32_t *order; /* NULL: as they lie */
   struct random_stream augmentation;
-  int64_t next; /* batch that is made next */
-  /* With a worker: a ring of batches that are ready. */
+  int64_t next;  /* batch that is made next */
+  int64_t given; /* batches that were handed out, of which some may still be being made */
+  /* With a worker: a ring, a batch's place is its number's remainder. */
   bool threaded;
   pthread_t worker;
   pthread_mutex_t lock;
   pthread_cond_t filled, taken;
   struct ready ready[AHEAD];
-  int first, count;
-  bool stop, finished;
+  bool stop;
 };
 
 /* ---- rows ---- */
@@ -181,26 +183,33 @@ static int make_batch(const struct loader_epoch *epoch, struct batch *batch, int
 
 /* ---- the worker ---- */
 
+static bool may_begin(const struct loader_epoch *epoch) {
+  return !epoch->stop && epoch->next < epoch->loader->batches && epoch->next < epoch->given + AHEAD;
+}
+
+/* The next batch into its place: called with the lock, which is let go meanwhile. */
+static void make_next(struct loader_epoch *epoch) {
+  int64_t number = epoch->next++;
+  struct ready *ready = &epoch->ready[number % AHEAD];
+  pthread_mutex_unlock(&epoch->lock);
+  ready->status = make_batch(epoch, &ready->batch, number);
+  if (ready->status != STATUS_OK) snprintf(ready->message, sizeof ready->message, "%s", status_message());
+  pthread_mutex_lock(&epoch->lock);
+  ready->made = true;
+  if (ready->status != STATUS_OK) epoch->stop = true;
+}
+
 static void *work(void *argument) {
   struct loader_epoch *epoch = argument;
   pthread_mutex_lock(&epoch->lock);
   while (!epoch->stop && epoch->next < epoch->loader->batches) {
-    if (epoch->count == AHEAD) {
+    if (may_begin(epoch)) {
+      make_next(epoch);
+      pthread_cond_signal(&epoch->filled);
+    } else {
       pthread_cond_wait(&epoch->taken, &epoch->lock);
-      continue;
     }
-    struct ready *ready = &epoch->ready[(epoch->first + epoch->count) % AHEAD];
-    int64_t number = epoch->next++;
-    pthread_mutex_unlock(&epoch->lock);
-    ready->status = make_batch(epoch, &ready->batch, number);
-    if (ready->status != STATUS_OK) snprintf(ready->message, sizeof ready->message, "%s", status_message());
-    pthread_mutex_lock(&epoch->lock);
-    epoch->count++;
-    if (ready->status != STATUS_OK) epoch->stop = true;
-    pthread_cond_signal(&epoch->filled);
   }
-  epoch->finished = true;
-  pthread_cond_signal(&epoch->filled);
   pthread_mutex_unlock(&epoch->lock);
   return NULL;
 }
@@ -252,14 +261,19 @@ int loader_next(struct loader_epoch *epoch, struct batch *batch) {
   }
   int status = STATUS_OK;
   pthread_mutex_lock(&epoch->lock);
-  while (epoch->count == 0 && !epoch->finished) pthread_cond_wait(&epoch->filled, &epoch->lock);
-  if (epoch->count > 0) {
-    struct ready *ready = &epoch->ready[epoch->first];
+  struct ready *ready = &epoch->ready[epoch->given % AHEAD];
+  while (!ready->made && (epoch->given < epoch->next || may_begin(epoch))) {
+    if (may_begin(epoch))
+      make_next(epoch);
+    else
+      pthread_cond_wait(&epoch->filled, &epoch->lock);
+  }
+  if (ready->made) {
     *batch = ready->batch;
     ready->batch = (struct batch){0};
+    ready->made = false;
     status = ready->status == STATUS_OK ? STATUS_OK : status_error("%s", ready->message);
-    epoch->first = (epoch->first + 1) % AHEAD;
-    epoch->count--;
+    epoch->given++;
     pthread_cond_signal(&epoch->taken);
   }
   pthread_mutex_unlock(&epoch->lock);

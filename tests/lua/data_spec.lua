@@ -522,7 +522,7 @@ describe("data.loader", function()
   end
 
   it("gives the same batches with and without a thread of its own", function()
-    local set = pictures(100)
+    local set = pictures(400)
     local one = data.loader(set, { batch = 25, shuffle = true, seed = 3, flip = true, crop = 2 })
     local two = data.loader(set, { batch = 25, shuffle = true, seed = 3, flip = true, crop = 2, prefetch = false })
     for _ = 1, 2 do
@@ -534,8 +534,17 @@ describe("data.loader", function()
         assert.same(x[batch.number].index:tolist(), batch.index:tolist())
         assert.equal(0, (x[batch.number].x - batch.x):abs():max():item())
       end
-      assert.equal(4, count)
+      assert.equal(16, count)
     end
+  end)
+
+  it("leaves no batches behind that the script has dropped", function()
+    local loader = data.loader(pictures(4000), { batch = 250, shuffle = true })
+    gls.core.collect()
+    local before, batch_bytes = gls.memory().live, 250 * 3072 * 4
+    gls.reset_peak()
+    for batch in loader do assert(batch.x) end
+    assert.is_true(gls.memory().peak - before < 9 * batch_bytes, "of 16 batches all but a few should have gone")
   end)
 
   it("takes bytes to [0, 1], subtracts the mean of each channel, divides by scale", function()
