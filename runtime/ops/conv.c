@@ -80,8 +80,8 @@ int conv_forward(real *output, const struct conv_part *part, int parts, const re
 }
 
 int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry) {
-  return (conv_winograd_serves(geometry) ? conv_winograd_data_gradient : conv_direct_data_gradient)(dx, gradient,
-                                                                                                    weight, geometry);
+  return (conv_winograd_serves_data_gradient(geometry) ? conv_winograd_data_gradient : conv_direct_data_gradient)(
+      dx, gradient, weight, geometry);
 }
 
 int conv_weight_gradient(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry) {

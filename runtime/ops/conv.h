@@ -104,8 +104,9 @@ int conv_direct_weight_gradient(real *dweight, const real *gradient, const real 
                                 const struct conv_geometry *geometry);
 
 /* ---- conv_winograd.c ---- */
-/* Whether it is made for this geometry, and gains by it. */
+/* Whether it is made for this geometry, and gains by it; the gradient of the data by steps of 1 alone. */
 bool conv_winograd_serves(const struct conv_geometry *geometry);
+bool conv_winograd_serves_data_gradient(const struct conv_geometry *geometry);
 int conv_winograd_forward(real *output, const struct conv_part *part, int parts, const real *bias,
                           const struct conv_geometry *geometry);
 int conv_winograd_data_gradient(real *dx, const real *gradient, const real *weight,

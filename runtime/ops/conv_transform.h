@@ -1,14 +1,14 @@
-/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: of 4 outputs and a kernel of 3 or 5, with
-   6 or 8 products instead of 12 or 20.
-   A convolution is a product of polynomials; it is evaluated at the points 0, ±a, ±b (, ±c) and infinity, where it is
+/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: of 4 outputs and a kernel of 2, 3 or 5, with
+   5, 6 or 8 products instead of 8, 12 or 20.
+   A convolution is a product of polynomials; it is evaluated at the points (0,) ±a, ±b (, ±c) and infinity, where it is
    a product of numbers, and interpolated. In the form of Lavin and Gray ("Fast algorithms for convolutional neural
    networks", CVPR 2016), y = Aᵀ [(G g) ⊙ (Bᵀ d)]: the inputs d go through transform_data (Bᵀ), the kernel through
    transform_kernel (G), the products through transform_sums (Aᵀ). The gradient of the kernel is the adjoint, Gᵀ [(A dy)
    ⊙ (Bᵀ d)]: transform_gradient (A) and transform_kernel_sums (Gᵀ).
 
    The points decide the rounding (Barabasz, Anderson, Soodhalter and Gregg, "Error analysis and improving the accuracy
-   of Winograd convolution for deep neural networks", ACM TOMS 46(4), 2020). Among short binary fractions 0, ±5/8, ±3/2
-   have the least of six points, half that of the usual 0, ±1, ±2, and 0, ±1/2, ±1, ±2 the least of eight. */
+   of Winograd convolution for deep neural networks", ACM TOMS 46(4), 2020). Among short binary fractions ±3/8, ±5/4
+   have the least of five points, 0, ±5/8, ±3/2 of six, half that of the usual 0, ±1, ±2, and 0, ±1/2, ±1, ±2 of eight. */
 #ifndef GLS_OPS_CONV_TRANSFORM_H
 #define GLS_OPS_CONV_TRANSFORM_H
 
@@ -17,10 +17,13 @@
 enum { TRANSFORM_OUTPUTS = 4, TRANSFORM_MOST_POINTS = 8, TRANSFORM_MOST_KERNEL = 5 };
 
 /* Of `points` points, pair p is ±transform_point(points, p); `points` is a constant wherever these are called. Values
-   of the pairs stand at 1 + 2p (+) and 2 + 2p (−), of 0 first and of infinity last. */
-VECTOR_INLINE int transform_pairs(int points) { return points / 2 - 1; }
+   of the pairs stand side by side (+, −), of 0 first (of five points it is none) and of infinity last. */
+VECTOR_INLINE int transform_zero(int points) { return points % 2 == 0; }
+VECTOR_INLINE int transform_pairs(int points) { return (points - 1) / 2; }
+VECTOR_INLINE int transform_place(int points, int pair) { return transform_zero(points) + 2 * pair; }
 
 VECTOR_INLINE real transform_point(int points, int pair) {
+  if (points == 5) return pair == 0 ? (real)0.375 : (real)1.25;
   if (points == 6) return pair == 0 ? (real)0.625 : (real)1.5;
   return pair == 0 ? (real)0.5 : pair == 1 ? (real)1 : (real)2;
 }
@@ -37,9 +40,11 @@ VECTOR_INLINE real transform_symmetric(int points, int without, int degree) {
   return degree == 0 ? 1 : degree == 1 ? a + b + c : degree == 2 ? a * b + a * c + b * c : a * b * c;
 }
 
-/* The factor of the kernel's values at a pair: 1 / Π (its point − another). At 0 with pair -1. */
+/* The factor of the kernel's values at a pair: 1 / Π (its point − another); without 0 the minus's has another sign. At
+   0 with pair -1. */
 VECTOR_INLINE real transform_scale(int points, int pair) {
-  real product = pair < 0 ? 1 : 2 * transform_squared(points, pair, -1);
+  real product = pair < 0 ? 1 : 2 * transform_point(points, pair);
+  if (pair >= 0 && transform_zero(points)) product *= transform_point(points, pair);
 #pragma GCC unroll 3
   for (int other = 0; other < transform_pairs(points); other++)
     if (other != pair)
@@ -61,24 +66,27 @@ VECTOR_INLINE vector transform_roots(int points, int without, const vector *from
 
 /* to (points) = Bᵀ from (points) */
 VECTOR_INLINE void transform_data(int points, vector *to, const vector *from) {
-  to[0] = transform_roots(points, -1, from);
+  const int zero = transform_zero(points);
+  if (zero) to[0] = transform_roots(points, -1, from);
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
-    vector even = transform_roots(points, pair, from + 2), odd = transform_roots(points, pair, from + 1);
-    to[1 + 2 * pair] = even + transform_point(points, pair) * odd;
-    to[2 + 2 * pair] = even - transform_point(points, pair) * odd;
+    vector high = transform_roots(points, pair, from + zero + 1), low = transform_roots(points, pair, from + zero);
+    to[transform_place(points, pair)] = high + transform_point(points, pair) * low;
+    to[transform_place(points, pair) + 1] = high - transform_point(points, pair) * low;
   }
-  to[points - 1] = transform_roots(points, -1, from + 1);
+  to[points - 1] = transform_roots(points, -1, from + zero);
 }
 
 /* to (4) = Aᵀ from (points) */
 VECTOR_INLINE void transform_sums(int points, vector *to, const vector *from) {
-  to[0] = from[0];
+  to[0] = (vector){0};
+  if (transform_zero(points)) to[0] = from[0];
   to[3] = from[points - 1];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair), square = point * point;
-    vector even = from[1 + 2 * pair] + from[2 + 2 * pair], odd = from[1 + 2 * pair] - from[2 + 2 * pair];
+    const vector *at = from + transform_place(points, pair);
+    vector even = at[0] + at[1], odd = at[0] - at[1];
     to[0] += even;
     to[1] = pair == 0 ? point * odd : to[1] + point * odd;
     to[2] = pair == 0 ? square * even : to[2] + square * even;
@@ -88,21 +96,21 @@ VECTOR_INLINE void transform_sums(int points, vector *to, const vector *from) {
 
 /* to (points) = A from (4) */
 VECTOR_INLINE void transform_gradient(int points, vector *to, const vector *from) {
-  to[0] = from[0];
+  if (transform_zero(points)) to[0] = from[0];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair), square = point * point;
     vector even = from[0] + square * from[2], odd = from[1] + square * from[3];
-    to[1 + 2 * pair] = even + point * odd;
-    to[2 + 2 * pair] = even - point * odd;
+    to[transform_place(points, pair)] = even + point * odd;
+    to[transform_place(points, pair) + 1] = even - point * odd;
   }
   to[points - 1] = from[3];
 }
 
 /* to (points) = G from (size = points − 3) */
 VECTOR_INLINE void transform_kernel(int points, vector *to, const vector *from) {
-  const int size = points - TRANSFORM_OUTPUTS + 1;
-  to[0] = transform_scale(points, -1) * from[0];
+  const int size = points - TRANSFORM_OUTPUTS + 1, zero = transform_zero(points);
+  if (zero) to[0] = transform_scale(points, -1) * from[0];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair);
@@ -110,23 +118,25 @@ VECTOR_INLINE void transform_kernel(int points, vector *to, const vector *from) 
     real power = transform_scale(points, pair);
 #pragma GCC unroll 5
     for (int k = 0; k < size; k++, power *= point) part[k % 2] += power * from[k];
-    to[1 + 2 * pair] = part[0] + part[1];
-    to[2 + 2 * pair] = part[0] - part[1];
+    to[transform_place(points, pair)] = part[0] + part[1];
+    to[transform_place(points, pair) + 1] = zero ? part[0] - part[1] : part[1] - part[0];
   }
   to[points - 1] = from[size - 1];
 }
 
 /* to (size = points − 3) = Gᵀ from (points) */
 VECTOR_INLINE void transform_kernel_sums(int points, vector *to, const vector *from) {
-  const int size = points - TRANSFORM_OUTPUTS + 1;
+  const int size = points - TRANSFORM_OUTPUTS + 1, zero = transform_zero(points);
 #pragma GCC unroll 5
   for (int k = 0; k < size; k++) to[k] = (vector){0};
-  to[0] = transform_scale(points, -1) * from[0];
+  if (zero) to[0] = transform_scale(points, -1) * from[0];
   to[size - 1] += from[points - 1];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair);
-    vector part[2] = {from[1 + 2 * pair] + from[2 + 2 * pair], from[1 + 2 * pair] - from[2 + 2 * pair]};
+    const vector *at = from + transform_place(points, pair);
+    vector part[2];
+    part[!zero] = at[0] + at[1], part[zero] = at[0] - at[1];
     real power = transform_scale(points, pair);
 #pragma GCC unroll 5
     for (int k = 0; k < size; k++, power *= point) to[k] += power * part[k % 2];

@@ -113,6 +113,9 @@ static const struct kernels direct = {"direct ", conv_direct_forward, conv_direc
                                       conv_direct_weight_gradient};
 static const struct kernels winograd = {"Winograd ", conv_winograd_forward, conv_winograd_data_gradient,
                                         conv_winograd_weight_gradient};
+/* What it does by steps of 2. */
+static const struct kernels winograd_halving = {"Winograd ", conv_winograd_forward, conv_direct_data_gradient,
+                                                conv_winograd_weight_gradient};
 
 /* Everything that a set of kernels makes of the same inputs. */
 struct results {
@@ -221,22 +224,23 @@ static double products(const struct conv_geometry *geometry) {
          (double)(geometry->y.kernel * geometry->x.kernel);
 }
 
-/* Steps of 1 and kernels of 3×3 and 5×5, with any padding: all that Winograd's filtering takes, gain or not. */
-static void narrow_axis(struct conv_axis *axis, int64_t kernel) {
-  axis->kernel = kernel, axis->stride = axis->dilation = 1;
+/* Steps of 1 or 2 and kernels of 3×3 and 5×5, with any padding: all that Winograd's filtering takes, gain or not. */
+static void narrow_axis(struct conv_axis *axis, int64_t kernel, int64_t stride) {
+  axis->kernel = kernel, axis->stride = stride, axis->dilation = 1;
   axis->padding = draw(0, 6);
-  axis->places = axis->size + 2 * axis->padding - kernel + 1;
+  int64_t reach = axis->size + 2 * axis->padding - kernel;
+  axis->places = reach < 0 ? 0 : reach / stride + 1;
 }
 
 static void filtering(void) {
-  for (int number = 0; number < 60; number++) {
+  for (int number = 0; number < 120; number++) {
     drawn = (uint64_t)number * 91 + 5;
     struct conv_geometry geometry = draw_geometry();
-    int64_t kernel = draw(0, 1) ? 3 : 5;
-    narrow_axis(&geometry.y, kernel);
-    narrow_axis(&geometry.x, kernel);
+    int64_t kernel = draw(0, 1) ? 3 : 5, stride = 1 + number % 2;
+    narrow_axis(&geometry.y, kernel, stride);
+    narrow_axis(&geometry.x, kernel, stride);
     if (geometry.y.places < 1 || geometry.x.places < 1 || products(&geometry) > 4e6) continue;
-    check_geometry(&geometry, &winograd, 2e-5, number);
+    check_geometry(&geometry, stride == 1 ? &winograd : &winograd_halving, 2e-5, number);
     check_geometry(&geometry, &direct, 2e-6, number);
   }
 }
@@ -264,6 +268,7 @@ static void halving(void) {
                                            .y = step_of_two(s[4], s[6], s[7], s[8]),
                                            .x = step_of_two(s[5], s[6], s[7], s[8])};
     check_geometry(&geometry, &direct, 2e-6, (int)i);
+    if (s[8] == 1 && (s[6] == 3 || s[6] == 5)) check_geometry(&geometry, &winograd_halving, 2e-5, (int)i);
   }
 }
 
