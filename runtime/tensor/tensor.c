@@ -275,8 +275,11 @@ static void assign_run(struct tensor *destination, int64_t to, int64_t to_stride
     }
     if (source->type == TYPE_REAL) {
       real *a = (real *)out + to;
-      const real *b = (const real *)in + from;
-      for (int64_t i = 0; i < count; i++) a[i * to_stride] = b[i * from_stride];
+      const real *b = (const real *)in + from, value = *b;
+      if (to_stride == 1 && from_stride == 0)
+        for (int64_t i = 0; i < count; i++) a[i] = value;
+      else
+        for (int64_t i = 0; i < count; i++) a[i * to_stride] = b[i * from_stride];
       return;
     }
   }
@@ -322,33 +325,52 @@ static bool assign_transposed(struct tensor *destination, const struct tensor *s
   return true;
 }
 
+/* The dimensions of an assignment, neighbours merged where both sides allow it: the last one fastest. */
+struct assignment {
+  int rank;
+  int64_t size[TENSOR_MAX_RANK], to[TENSOR_MAX_RANK], from[TENSOR_MAX_RANK];
+};
+
+static struct assignment assignment_of(const struct tensor *destination, const struct tensor *source) {
+  struct assignment all = {0};
+  for (int i = 0; i < destination->shape.rank; i++) {
+    int64_t size = destination->shape.size[i], to = destination->stride[i], from = source->stride[i];
+    if (size == 1) continue;
+    int last = all.rank - 1;
+    bool joins = last >= 0 && all.to[last] == to * size && all.from[last] == from * size;
+    if (joins) size *= all.size[last];
+    if (!joins) last = all.rank++;
+    all.size[last] = size, all.to[last] = to, all.from[last] = from;
+  }
+  if (all.rank == 0) all = (struct assignment){.rank = 1, .size = {1}, .to = {1}, .from = {1}};
+  return all;
+}
+
 int tensor_assign(struct tensor *destination, const struct tensor *given) {
-  struct tensor *source = tensor_expand(given, &destination->shape);
+  enum { PIECE = 1 << 14 }; /* of a run, so that threads can share it */
+  /* What is read must not be written meanwhile. */
+  struct tensor *own = destination->storage == given->storage ? tensor_copy(given) : NULL;
+  if (destination->storage == given->storage && !own) return STATUS_ERROR;
+  struct tensor *source = tensor_expand(own ? own : given, &destination->shape);
+  tensor_release(own);
   if (!source) return STATUS_ERROR;
   tensor_modified(destination);
   int64_t count = tensor_count(destination);
-  bool together = tensor_is_contiguous(destination) && tensor_is_contiguous(source);
-  if (count == 0) {
-  } else if (together) {
-    enum { BLOCK = 1 << 16 };
-#pragma omp parallel for schedule(static) if (count > 4 * BLOCK)
-    for (int64_t i = 0; i < count; i += BLOCK)
-      assign_run(destination, destination->offset + i, 1, source, source->offset + i, 1,
-                 parallel_minimum(BLOCK, count - i));
-  } else if (!assign_transposed(destination, source)) {
-    int rank = destination->shape.rank;
-    int64_t inner = destination->shape.size[rank - 1];
-    int64_t runs = count / inner;
+  if (count > 0 && !assign_transposed(destination, source)) {
+    struct assignment all = assignment_of(destination, source);
+    int last = all.rank - 1;
+    int64_t inner = all.size[last], pieces = (inner + PIECE - 1) / PIECE;
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
-    for (int64_t run = 0; run < runs; run++) {
-      int64_t rest = run, to = destination->offset, from = source->offset;
-      for (int i = rank - 2; i >= 0; i--) {
-        int64_t index = rest % destination->shape.size[i];
-        rest /= destination->shape.size[i];
-        to += index * destination->stride[i];
-        from += index * source->stride[i];
+    for (int64_t job = 0; job < count / inner * pieces; job++) {
+      int64_t rest = job / pieces, start = job % pieces * PIECE;
+      int64_t to = destination->offset + start * all.to[last], from = source->offset + start * all.from[last];
+      for (int i = last - 1; i >= 0; i--) {
+        int64_t index = rest % all.size[i];
+        rest /= all.size[i];
+        to += index * all.to[i];
+        from += index * all.from[i];
       }
-      assign_run(destination, to, destination->stride[rank - 1], source, from, source->stride[rank - 1], inner);
+      assign_run(destination, to, all.to[last], source, from, all.from[last], parallel_minimum(PIECE, inner - start));
     }
   }
   tensor_release(source);

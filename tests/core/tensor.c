@@ -95,6 +95,88 @@ static void check_assign(void) {
   tensor_release(copy);
 }
 
+static uint64_t drawn;
+
+static int64_t draw(int64_t least, int64_t most) {
+  drawn = drawn * 6364136223846793005u + 1442695040888963407u;
+  return least + (int64_t)((drawn >> 33) % (uint64_t)(most - least + 1));
+}
+
+/* A view of this shape of larger, numbered storage: dimensions in another order, every second or all of their places;
+   of a source some are one place repeated. */
+static struct tensor *drawn_layout(const struct shape *shape, bool repeats) {
+  int order[3] = {0, 1, 2}, place[3];
+  for (int i = 2; i > 0; i--) {
+    int j = (int)draw(0, i), other = order[i];
+    order[i] = order[j], order[j] = other;
+  }
+  struct shape wide = {.rank = 3};
+  int64_t step[3];
+  bool repeated[3];
+  for (int i = 0; i < 3; i++) {
+    int d = order[i];
+    place[d] = i;
+    repeated[d] = repeats && draw(0, 2) == 0;
+    step[d] = draw(0, 3) == 0 ? 2 : 1;
+    wide.size[i] = repeated[d] ? 1 : shape->size[d] * step[d];
+  }
+  struct tensor *storage = numbered(wide), *turned = tensor_permute(storage, place);
+  tensor_release(storage);
+  for (int d = 0; d < 3; d++) {
+    if (repeated[d]) continue;
+    struct tensor *next = tensor_narrow(turned, d, 0, shape->size[d], step[d]);
+    tensor_release(turned);
+    turned = next;
+  }
+  struct tensor *view = tensor_expand(turned, shape);
+  tensor_release(turned);
+  return view;
+}
+
+/* Any layout to any layout, element by element. */
+static void check_layouts(void) {
+  for (int number = 0; number < 300; number++) {
+    drawn = (uint64_t)number * 31 + 7;
+    bool large = number % 10 == 0;
+    struct shape shape = {.rank = 3};
+    for (int d = 0; d < 3; d++) shape.size[d] = draw(0, 3) == 0 ? 1 : draw(1, large ? 60 : 9);
+    struct tensor *from = drawn_layout(&shape, true), *to = drawn_layout(&shape, false);
+    bool equal = tensor_assign(to, from) == STATUS_OK;
+    for (int64_t i = 0; i < tensor_count(to) && equal; i++) {
+      const int64_t rows = shape.size[1], columns = shape.size[2];
+      const int64_t index[] = {i / columns / rows, i / columns % rows, i % columns};
+      equal = tensor_get(to, index) == tensor_get(from, index);
+    }
+    CHECK(equal, "drawn layouts %d of %s", number, shape_text(&shape));
+    tensor_release(from);
+    tensor_release(to);
+  }
+  /* One number a million times over: shared by threads. */
+  struct shape shape = shape_of(2, (int64_t)1000, (int64_t)1001);
+  struct tensor *one = numbered(shape_of(1, (int64_t)1)), *all = tensor_new(TYPE_REAL, &shape);
+  *tensor_real(one) = 3;
+  bool equal = tensor_assign(all, one) == STATUS_OK;
+  for (int64_t i = 0; i < 1001000; i++) equal = equal && tensor_real(all)[i] == 3;
+  CHECK(equal, "a number repeated");
+  tensor_release(one);
+  tensor_release(all);
+}
+
+/* A part of a tensor assigned to another part of it that it overlaps. */
+static void check_overlap(void) {
+  struct tensor *t = numbered(shape_of(2, (int64_t)40, (int64_t)40)), *turned = tensor_transpose(t, 0, 1);
+  bool equal = tensor_assign(t, turned) == STATUS_OK;
+  for (int64_t i = 0; i < 1600; i++) equal = equal && tensor_real(t)[i] == (real)(i % 40 * 40 + i / 40);
+  CHECK(equal, "a square becomes its transpose");
+  struct tensor *line = numbered(shape_of(1, (int64_t)300000));
+  struct tensor *first = tensor_narrow(line, 0, 0, 299990, 1), *last = tensor_narrow(line, 0, 10, 299990, 1);
+  equal = tensor_assign(last, first) == STATUS_OK;
+  for (int64_t i = 0; i < 300000; i++) equal = equal && tensor_real(line)[i] == (real)(i < 10 ? i : i - 10);
+  CHECK(equal, "a line moved on by ten places");
+  struct tensor *used[] = {t, turned, line, first, last};
+  for (int i = 0; i < 5; i++) tensor_release(used[i]);
+}
+
 static void check_convert(void) {
   const double given[] = {-3.7, 2.9, 300, -1e30, 1e30, NAN, 0};
   const double int32[] = {-3, 2, 300, INT32_MIN, INT32_MAX, 0, 0}, uint8[] = {0, 2, 255, 0, 255, 0, 0};
@@ -132,6 +214,8 @@ void test_tensor(void) {
   check_views();
   check_expand();
   check_assign();
+  check_layouts();
+  check_overlap();
   check_convert();
   check_empty();
   CHECK(memory_live() == live, "%zu bytes are not released", memory_live() - live);

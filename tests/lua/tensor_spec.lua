@@ -150,6 +150,8 @@ describe("indexing", function()
     x[{ { 2, 3 }, 1 }] = gls.tensor { -4, -7 }
     x[{ {}, { 3, 3 } }] = gls.tensor { { 1 }, { 2 }, { 3 } }
     assert.same({ { 0, 0, 1 }, { -4, 5, 2 }, { -7, 8, 3 } }, x:tolist())
+    x[{}] = x:t()
+    assert.same({ { 0, -4, -7 }, { 0, 5, 8 }, { 1, 2, 3 } }, x:tolist())
   end)
 
   it("says the range that would be right", function()
