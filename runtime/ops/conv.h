@@ -2,7 +2,7 @@
    conv.c          the op: shapes, derivatives, factors
    conv_patches.c  the patches under the kernel as rows of a matrix, and the reference: plain loops
    conv_direct.c   forward and data gradient          conv_weight.c  gradient of the weight
-   conv_winograd.c all three with fewer products, where the kernel is 3×3 or 5×5 (conv_transform.h) */
+   conv_winograd.h all three with fewer products, where the kernel is 3×3 or 5×5 (conv_transform.h) */
 #ifndef GLS_OPS_CONV_H
 #define GLS_OPS_CONV_H
 
@@ -103,8 +103,8 @@ int conv_direct_data_gradient(real *dx, const real *gradient, const real *weight
 int conv_direct_weight_gradient(real *dweight, const real *gradient, const real *x,
                                 const struct conv_geometry *geometry);
 
-/* ---- conv_winograd.c ---- */
-/* Whether it is made for this geometry, and gains by it; the gradient of the data by steps of 1 alone. */
+/* ---- conv_winograd.h ---- */
+/* Whether it is made for this geometry, and gains by it, forward and for the gradient of the weight, or of the data. */
 bool conv_winograd_serves(const struct conv_geometry *geometry);
 bool conv_winograd_serves_data_gradient(const struct conv_geometry *geometry);
 int conv_winograd_forward(real *output, const struct conv_part *part, int parts, const real *bias,

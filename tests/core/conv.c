@@ -114,7 +114,7 @@ static const struct kernels direct = {"direct ", conv_direct_forward, conv_direc
 static const struct kernels winograd = {"Winograd ", conv_winograd_forward, conv_winograd_data_gradient,
                                         conv_winograd_weight_gradient};
 /* What it does by steps of 2. */
-static const struct kernels winograd_halving = {"Winograd ", conv_winograd_forward, conv_direct_data_gradient,
+static const struct kernels winograd_halving = {"Winograd ", conv_winograd_forward, conv_winograd_data_gradient,
                                                 conv_winograd_weight_gradient};
 
 /* Everything that a set of kernels makes of the same inputs. */
