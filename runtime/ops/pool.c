@@ -61,6 +61,19 @@ static void pool_maximum_pairs(real *restrict out, int32_t *restrict index, cons
   }
 }
 
+/* The same where nobody asks for the places. */
+static void pool_largest_of_pairs(real *restrict out, const real *restrict top, int64_t width_in, int64_t width) {
+  const real *below = top + width_in;
+#pragma omp simd
+  for (int64_t j = 0; j < width; j++) {
+    real best = top[2 * j], value = top[2 * j + 1];
+    best = value > best || value != value ? value : best;
+    value = below[2 * j], best = value > best || value != value ? value : best;
+    value = below[2 * j + 1], best = value > best || value != value ? value : best;
+    out[j] = best;
+  }
+}
+
 static int max_pool_forward(struct op_call *call) {
   const struct shape *in = &call->input[0]->shape, *out = &call->output->shape;
   int64_t height = in->size[2], width = in->size[3], rows = out->size[2], columns = out->size[3];
@@ -71,22 +84,24 @@ static int max_pool_forward(struct op_call *call) {
   int64_t stride_y = pool_stride(call, 0), stride_x = pool_stride(call, 1);
   bool pairs = kernel_y == 2 && kernel_x == 2 && stride_y == 2 && stride_x == 2 && padding_y == 0 && padding_x == 0;
 
-  struct tensor *index = tensor_new(TYPE_INT32, out);
-  if (!index) return STATUS_ERROR;
   struct tensor *x = tensor_contiguous(call->input[0]);
-  if (!x) {
-    tensor_release(index);
+  if (!x) return STATUS_ERROR;
+  if (call->differentiable && !(call->saved[0] = tensor_new(TYPE_INT32, out))) {
+    tensor_release(x);
     return STATUS_ERROR;
   }
-  call->saved[0] = index;
   const real *from = tensor_real(x);
   real *to = tensor_real(call->output);
-  int32_t *place = tensor_int32(index);
+  int32_t *place = call->saved[0] ? tensor_int32(call->saved[0]) : NULL;
 #pragma omp parallel for if (planes * height * width > PARALLEL_THRESHOLD)
   for (int64_t plane = 0; plane < planes; plane++) {
     const real *source = from + plane * height * width;
     for (int64_t i = 0; i < rows; i++) {
       int64_t first = (plane * rows + i) * columns;
+      if (pairs && !place) {
+        pool_largest_of_pairs(to + first, source + 2 * i * width, width, columns);
+        continue;
+      }
       if (pairs) {
         pool_maximum_pairs(to + first, place + first, source + 2 * i * width, (int32_t)(2 * i * width), width, columns);
         continue;
@@ -104,7 +119,8 @@ static int max_pool_forward(struct op_call *call) {
             /* the first of equals; a NaN wins, as it must show */
             if (value > best || value != value) best = value, at = y * width + k;
           }
-        to[first + j] = best, place[first + j] = (int32_t)at;
+        to[first + j] = best;
+        if (place) place[first + j] = (int32_t)at;
       }
     }
   }

@@ -137,6 +137,19 @@ describe("operators", function()
 end)
 
 describe("images", function()
+  it("have the same maxima whether their places are kept or not", function()
+    local x = gls.randn(2, 3, 9, 34)
+    x[1][1][1][2] = 0 / 0
+    x[2][2][4][3] = 0 / 0
+    for _, windows in ipairs { { 2, 2 }, { 3, 2, 1 } } do
+      local plain = gls.max_pool2d(x, table.unpack(windows))
+      local recorded = gls.max_pool2d(x:clone():requires_grad(true), table.unpack(windows))
+      local same = (plain:eq(recorded:detach()) + plain:ne(plain) * recorded:detach():ne(recorded:detach())):sum():item()
+      assert.equal(#plain:view(-1), same)
+      assert.is_true(plain:ne(plain):sum():item() >= 2)
+    end
+  end)
+
   it("without pixels, and steps beyond measure, are refused", function()
     fails("does not fit in images %(1×1×0×4%)", gls.max_pool2d, gls.ones(1, 1, 0, 4), 2, 2, 1)
     fails("kernel of", gls.conv2d, gls.ones(1, 1, 0, 4), gls.ones(1, 1, 1, 1))
