@@ -1,10 +1,14 @@
-/* Options of GLS against dense references in double: the window of rows, moving statistics, parts, few patches for all, norms, embeddings,
-   moments in the eigenbasis; allocations that fail. */
+/* Options of GLS against dense references in double: the window of rows, moving statistics, parts, few patches for all,
+   norms, embeddings, moments in the eigenbasis; allocations that fail; threads that are not made. */
 #include <math.h>
 #include <stdlib.h>
+#include <pthread.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../../runtime/base/memory.h"
+#include "../../runtime/base/parallel.h"
 #include "../../runtime/base/vector.h"
 #include "check.h"
 #include "least_squares.h"
@@ -237,6 +241,51 @@ static void test_parts(void) {
       gls_delete(gls);
       problem_delete(&p);
     }
+}
+
+static void *thread_number(void *number) {
+  *(long *)number = syscall(SYS_gettid);
+  return NULL;
+}
+
+/* The system's number of a thread that is made here: they go up by one. */
+static long next_thread(void) {
+  pthread_t thread;
+  long number = 0;
+  if (pthread_create(&thread, NULL, thread_number, &number) == 0) pthread_join(thread, NULL);
+  return number;
+}
+
+/* Steps in parts, more of them than threads or fewer, make no threads: a parallel region of one thread around products
+   would have OpenMP make new ones for each. Other programs may start threads meanwhile: the best of some tries. */
+static void test_no_new_threads(void) {
+  enum { STEPS = 20, TRIES = 10 };
+  static const int64_t parts[] = {16, 40, 80};
+  int threads = parallel_threads();
+  parallel_set_threads(3);
+  for (size_t k = 0; k < sizeof parts / sizeof parts[0]; k++) {
+    struct problem p = problem_new(80, 300, 64, true);
+    struct gls_options options = plain;
+    options.part = parts[k];
+    options.momentum = 0.5;
+    struct gls *gls = gls_new(parameter_count(&p));
+    free(problem_step(&p, gls, &options)); /* makes those of the pool */
+    long least = STEPS;
+    for (int try = 0; try < TRIES && least > 0; try++) {
+      long before = next_thread();
+      for (int t = 0; t < STEPS; t++) {
+        problem_again(&p);
+        free(problem_step(&p, gls, &options));
+      }
+      long made = next_thread() - before - 1;
+      if (made >= 0 && made < least) least = made;
+    }
+    CHECK(least < STEPS, "parts of %lld of 80 rows: a thread or more was made in each of %d steps", (long long)parts[k],
+          STEPS);
+    gls_delete(gls);
+    problem_delete(&p);
+  }
+  parallel_set_threads(threads);
 }
 
 /* Every form of the direction has the same lengths: its own, SGD's, and the slope, through the grafts and the trust
@@ -742,6 +791,7 @@ void test_gls_options(void) {
   test_moving_average();
   test_lengths();
   test_parts();
+  test_no_new_threads();
   test_few_patches();
   test_bad_batch(STATISTICS_BATCH, false);
   test_bad_batch(STATISTICS_MOVING, false);
