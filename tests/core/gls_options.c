@@ -1,8 +1,8 @@
 /* Options of GLS against dense references in double: the window of rows, moving statistics, parts, few patches for all,
    norms, embeddings, moments in the eigenbasis; allocations that fail; threads that are not made. */
 #include <math.h>
-#include <stdlib.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
