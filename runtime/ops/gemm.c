@@ -9,9 +9,15 @@
 
 #ifdef GLS_DOUBLE
 #define GEMM cblas_dgemm
+#define GEMV cblas_dgemv
 #else
 #define GEMM cblas_sgemm
+#define GEMV cblas_sgemv
 #endif
+
+enum {
+  VECTORS_MOST = 3 /* rows or columns of a result that are made one by one: BLAS's gemm would pack all for them */
+};
 
 static bool is_forbidden[GEMM_UNITS];
 
@@ -32,8 +38,30 @@ bool gemm_product(const struct gemm_product *product) {
   return gemm_tiles(product) || gemm_vector(product);
 }
 
+/* to (rows of matrix, or its columns where it is turned) = alpha · matrix · vector + beta · to */
+static void times_vector(const struct gemm_product *p, bool turned, const real *matrix, int64_t rows, int64_t columns,
+                         int64_t stride, const real *vector, int64_t vector_step, real *to, int64_t to_step) {
+  int64_t count = turned ? columns : rows;
+  for (int64_t i = 0; i < count && p->beta == 0; i++) to[i * to_step] = 0; /* BLAS multiplies a NaN by zero */
+  GEMV(CblasRowMajor, turned ? CblasTrans : CblasNoTrans, (int)rows, (int)columns, p->alpha, matrix, (int)stride,
+       vector, (int)vector_step, p->beta, to, (int)to_step);
+}
+
 /* BLAS knows neither bias nor taker. */
 static void gemm_blas(const struct gemm_product *p) {
+  bool ta = p->transpose_a, tb = p->transpose_b;
+  if (p->k > 0 && p->n <= VECTORS_MOST) {
+    for (int64_t j = 0; j < p->n; j++)
+      times_vector(p, ta, p->a, ta ? p->k : p->m, ta ? p->m : p->k, p->lda, p->b + j * (tb ? p->ldb : 1),
+                   tb ? 1 : p->ldb, p->c + j, p->ldc);
+    return;
+  }
+  if (p->k > 0 && p->m <= VECTORS_MOST) {
+    for (int64_t i = 0; i < p->m; i++)
+      times_vector(p, !tb, p->b, tb ? p->n : p->k, tb ? p->k : p->n, p->ldb, p->a + i * (ta ? 1 : p->lda),
+                   ta ? p->lda : 1, p->c + i * p->ldc, 1);
+    return;
+  }
   GEMM(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans, (int)p->m,
        (int)p->n, (int)p->k, p->alpha, p->a, (int)p->lda, p->b, (int)p->ldb, p->beta, p->c, (int)p->ldc);
 }

@@ -54,11 +54,12 @@ static double difference(const struct matrices *x, int64_t k) {
 }
 
 static void shapes(void) {
-  static const int64_t sizes[][3] = {{0, 5, 3},      {5, 0, 3},      {4, 3, 0},      {1, 1, 1},      {1, 300, 64},
-                                     {300, 1, 64},   {7, 9, 11},     {24, 24, 1000}, {100, 77, 333}, {33, 257, 129},
-                                     {257, 33, 700}, {129, 130, 31}, {49, 700, 97},  {250, 10, 256}, {31, 1100, 40},
-                                     {1100, 47, 45}, {64, 64, 1300}, {1003, 16, 64}, {37, 10, 900},  {250, 29, 70},
-                                     {16, 16, 5000}, {31, 23, 2050}, {64, 5, 20000}, {130, 32, 4100}};
+  static const int64_t sizes[][3] = {{0, 5, 3},      {5, 0, 3},       {4, 3, 0},      {1, 1, 1},       {1, 300, 64},
+                                     {300, 1, 64},   {7, 9, 11},      {24, 24, 1000}, {100, 77, 333},  {33, 257, 129},
+                                     {257, 33, 700}, {129, 130, 31},  {49, 700, 97},  {250, 10, 256},  {31, 1100, 40},
+                                     {1100, 47, 45}, {64, 64, 1300},  {1003, 16, 64}, {37, 10, 900},   {250, 29, 70},
+                                     {16, 16, 5000}, {31, 23, 2050},  {64, 5, 20000}, {130, 32, 4100}, {2, 300, 64},
+                                     {300, 3, 90},   {1, 1100, 1000}, {3, 70, 1},     {1000, 1, 700},  {2, 2, 3000}};
   static const real scales[][2] = {{1, 0}, {1, 1}, {(real)-0.5, (real)0.25}, {0, 2}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     for (int choice = 0; choice < 4; choice++) {
@@ -93,12 +94,16 @@ static void biased(void) {
 
 /* With beta = 0 whatever is in c is gone. */
 static void unread(void) {
-  struct matrices x = matrices_new(false, false, 70, 80, 300, 0);
-  for (size_t i = 0; i < x.count_c; i++) x.c[i] = (real)NAN;
-  matmul_gemm(false, false, 70, 80, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
-  matmul_gemm_naive(false, false, 70, 80, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
-  CHECK(difference(&x, 300) <= 1, "NaN in c came through beta = 0");
-  matrices_delete(&x);
+  static const int64_t sizes[][2] = {{70, 80}, {1, 80}, {70, 1}, {2, 3}};
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    int64_t m = sizes[s][0], n = sizes[s][1];
+    struct matrices x = matrices_new(false, false, m, n, 300, 0);
+    for (size_t i = 0; i < x.count_c; i++) x.c[i] = (real)NAN;
+    matmul_gemm(false, false, m, n, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+    matmul_gemm_naive(false, false, m, n, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+    CHECK(difference(&x, 300) <= 1, "%dx%d: NaN in c came through beta = 0", (int)m, (int)n);
+    matrices_delete(&x);
+  }
 }
 
 /* Numbers of very different size, and sums that nearly cancel: every element is good to float32 relative to the sum
