@@ -14,7 +14,7 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "conv.h"
-#include "simd.h"
+#include "../base/simd.h"
 
 /* Output places start, start + step, …, in both dimensions, and the taps that reach them. */
 struct phase {

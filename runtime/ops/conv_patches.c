@@ -4,7 +4,7 @@
 
 #include "../base/parallel.h"
 #include "conv.h"
-#include "simd.h"
+#include "../base/simd.h"
 
 /* Rows are too short to be worth calls of memmove: the compiler is not to make such of loops. */
 #pragma GCC optimize("no-tree-loop-distribute-patterns")

@@ -12,7 +12,7 @@
 #ifndef GLS_OPS_CONV_TRANSFORM_H
 #define GLS_OPS_CONV_TRANSFORM_H
 
-#include "simd.h"
+#include "../base/simd.h"
 
 enum { TRANSFORM_OUTPUTS = 4, TRANSFORM_MOST_POINTS = 8, TRANSFORM_MOST_KERNEL = 5 };
 

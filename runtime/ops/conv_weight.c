@@ -9,7 +9,7 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "conv.h"
-#include "simd.h"
+#include "../base/simd.h"
 
 enum {
   TILE_TAPS = 8,       /* most taps of a tile: each takes an address register */

@@ -44,6 +44,9 @@ struct elementwise_walk {
   bool whole[WALK_OPERANDS]; /* contiguous reals over all of the shape */
   bool all_whole;
 };
+/* straight: the operands, those that are large transposes as copies; released by elementwise_straightened. */
+int elementwise_straighten(int operands, struct tensor *const *operand, struct tensor **straight);
+void elementwise_straightened(int operands, struct tensor **straight);
 /* Operands (borrowed; any type, any strides, broadcast to the shape; NULL where there is none) for blocks of this many
    elements. */
 int elementwise_walk_plan(struct elementwise_walk *walk, const struct shape *shape, int operands,

@@ -42,14 +42,18 @@ int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, st
                     struct tensor *result) {
   struct elementwise_walk walk;
   struct run run = {.kernel = kernel, .value = value, .result = tensor_real(result)};
-  STATUS_TRY(elementwise_walk_plan(&walk, &result->shape, ELEMENTWISE_OPERANDS, operand, BLOCK));
-  if (walk.count > PARALLEL_THRESHOLD) {
+  struct tensor *straight[ELEMENTWISE_OPERANDS];
+  STATUS_TRY(elementwise_straighten(ELEMENTWISE_OPERANDS, operand, straight));
+  int status = elementwise_walk_plan(&walk, &result->shape, ELEMENTWISE_OPERANDS, straight, BLOCK);
+  if (status != STATUS_OK) {
+  } else if (walk.count > PARALLEL_THRESHOLD) {
 #pragma omp parallel for schedule(static)
     for (int64_t start = 0; start < walk.count; start += BLOCK) run_block(&walk, run, start);
   } else {
     for (int64_t start = 0; start < walk.count; start += BLOCK) run_block(&walk, run, start);
   }
-  return STATUS_OK;
+  elementwise_straightened(ELEMENTWISE_OPERANDS, straight);
+  return status;
 }
 
 /* ---- what rows point to ---- */

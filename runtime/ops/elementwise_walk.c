@@ -10,6 +10,33 @@ static int64_t operand_stride(const struct tensor *t, const struct shape *shape,
   return own < 0 || t->shape.size[own] == 1 ? 0 : t->stride[own];
 }
 
+/* A transpose, whose columns would be read an element a line. */
+static bool is_across(const struct tensor *t) {
+  enum { ACROSS_LEAST = 1 << 12 };
+  int last = t->shape.rank - 1;
+  if (t->type != TYPE_REAL || last < 1 || t->stride[last] < 2 || t->shape.size[last] < 8) return false;
+  bool along = false;
+  for (int d = 0; d < last; d++) along = along || (t->stride[d] == 1 && t->shape.size[d] >= 8);
+  return along && tensor_count(t) >= ACROSS_LEAST;
+}
+
+int elementwise_straighten(int operands, struct tensor *const *operand, struct tensor **straight) {
+  bool good = true;
+  for (int k = 0; k < operands; k++) {
+    straight[k] = !operand[k] || !good    ? NULL
+                  : is_across(operand[k]) ? tensor_copy(operand[k])
+                                          : tensor_retain(operand[k]);
+    good = good && (straight[k] || !operand[k]);
+  }
+  if (good) return STATUS_OK;
+  elementwise_straightened(operands, straight);
+  return STATUS_ERROR;
+}
+
+void elementwise_straightened(int operands, struct tensor **straight) {
+  for (int k = 0; k < operands; k++) tensor_release(straight[k]);
+}
+
 int elementwise_walk_plan(struct elementwise_walk *walk, const struct shape *shape, int operands,
                           struct tensor *const *operand, int64_t block) {
   walk->operands = operands;

@@ -92,13 +92,18 @@ int fuse_run(const struct fuse_plan *plan, const struct shape *shape, struct ten
   struct run run = {.plan = plan, .result = result};
   if (shape_count(shape) == 0) return STATUS_OK;
   int64_t block = block_of(plan->operands + plan->numbers + plan->results + plan->buffers, shape_count(shape));
-  STATUS_TRY(elementwise_walk_plan(&run.walk, shape, plan->operands, operand, block));
+  struct tensor *straight[WALK_OPERANDS];
+  STATUS_TRY(elementwise_straighten(plan->operands, operand, straight));
+  int status = elementwise_walk_plan(&run.walk, shape, plan->operands, straight, block);
   run.fetches =
       run.walk.all_whole && run.walk.count * (int64_t)sizeof(real) * (plan->operands + plan->results) >= FETCHED_BYTES;
   int threads = run.walk.count > PARALLEL_THRESHOLD ? parallel_threads() : 1;
   run.per_thread = (plan->numbers + plan->buffers + (run.walk.all_whole ? 0 : plan->operands)) * block;
-  run.buffers = memory_acquire((size_t)(threads * run.per_thread) * sizeof(real));
-  if (!run.buffers) return STATUS_ERROR;
+  run.buffers = status == STATUS_OK ? memory_acquire((size_t)(threads * run.per_thread) * sizeof(real)) : NULL;
+  if (!run.buffers) {
+    elementwise_straightened(plan->operands, straight);
+    return STATUS_ERROR;
+  }
   if (threads == 1) {
     run_share(&run, 0, 1);
   } else {
@@ -106,5 +111,6 @@ int fuse_run(const struct fuse_plan *plan, const struct shape *shape, struct ten
     run_share(&run, omp_get_thread_num(), omp_get_num_threads());
   }
   memory_release(run.buffers);
+  elementwise_straightened(plan->operands, straight);
   return STATUS_OK;
 }

@@ -6,7 +6,7 @@
 #define GLS_OPS_GEMM_KERNEL_H
 
 #include "op.h"
-#include "simd.h"
+#include "../base/simd.h"
 
 enum {
   GEMM_ROWS = 14,                  /* 28 sums and what feeds them fill 32 registers */

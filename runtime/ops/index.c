@@ -68,6 +68,15 @@ static struct rows rows_of(const struct shape *x, int dimension, const struct te
 /* out (outer, k, inner) = rows of x (outer, n, inner); elements of any type. */
 static void take_rows(const struct rows *rows, char *out, const char *x, size_t element) {
   size_t row = (size_t)rows->inner * element;
+  if (row == sizeof(uint32_t)) { /* single elements */
+#pragma omp parallel for schedule(static) if (rows->outer * rows->k > PARALLEL_THRESHOLD)
+    for (int64_t o = 0; o < rows->outer; o++) {
+      const uint32_t *from = (const uint32_t *)x + o * rows->n;
+      uint32_t *to = (uint32_t *)out + o * rows->k;
+      for (int64_t j = 0; j < rows->k; j++) to[j] = from[rows->index[j] - 1];
+    }
+    return;
+  }
 #pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k * rows->inner > PARALLEL_THRESHOLD)
   for (int64_t o = 0; o < rows->outer; o++)
     for (int64_t j = 0; j < rows->k; j++)
@@ -242,6 +251,12 @@ enum { COLUMNS = 1024 }; /* of inner, in one piece of work */
 static void along_indices(const struct rows *rows, bool add, real *out, real *x) {
   int64_t k = rows->outer * rows->inner > 0 ? rows->k / (rows->outer * rows->inner) : 0;
   int64_t chunks = (rows->inner + COLUMNS - 1) / COLUMNS;
+  if (rows->inner == 1 && !add) {
+#pragma omp parallel for schedule(static) if (rows->k > PARALLEL_THRESHOLD)
+    for (int64_t o = 0; o < rows->outer; o++)
+      for (int64_t j = 0; j < k; j++) out[o * k + j] = x[o * rows->n + rows->index[o * k + j] - 1];
+    return;
+  }
 #pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
   for (int64_t o = 0; o < rows->outer; o++) {
     for (int64_t c = 0; c < chunks; c++) {
@@ -364,7 +379,10 @@ static int masked_fill_shape(const struct op_call *call, struct shape *shape, en
 
 static void masked_fill_values(const struct elements *e) {
   real value = e->value ? (real)e->value[0].number : 0;
-  foreach (i, e) e->result[i] = e->y[i] != 0 ? value : e->x[i];
+  foreach (i, e) {
+    real x = e->x[i], condition = e->y[i]; /* both, so that nothing hangs on a branch */
+    e->result[i] = condition != 0 ? value : x;
+  }
 }
 
 static int masked_fill_forward(struct op_call *call) {

@@ -243,32 +243,79 @@ static struct pool_window *pool_mean_windows(const struct op_call *call, const s
   return window;
 }
 
+/* Scratch of width reals for each thread, which the caller releases. */
+static real *pool_lines(int64_t width) { return memory_acquire((size_t)(parallel_threads() * width) * sizeof(real)); }
+
+/* line (width) = the sum of the lines under a window. */
+static void pool_sum_lines(real *restrict line, const real *plane, const struct pool_window *row, int64_t width) {
+  for (int64_t k = 0; k < width; k++) line[k] = 0;
+  for (int64_t y = row->first; y < row->last; y++) {
+    const real *restrict from = plane + y * width;
+#pragma omp simd
+    for (int64_t k = 0; k < width; k++) line[k] += from[k];
+  }
+}
+
+static bool pool_columns_are_pairs(const struct pool_window *column, int64_t columns) {
+  bool pairs = true;
+  for (int64_t j = 0; j < columns; j++) pairs = pairs && column[j].first == 2 * j && column[j].last == 2 * j + 2;
+  return pairs;
+}
+
+/* The means of a row of windows. */
+static void pool_sum_columns(real *restrict to, const real *restrict line, const struct pool_window *row,
+                             const struct pool_window *column, int64_t columns, bool pairs) {
+  if (pairs) {
+#pragma omp simd
+    for (int64_t j = 0; j < columns; j++) to[j] = line[2 * j] + line[2 * j + 1];
+  } else {
+    for (int64_t j = 0; j < columns; j++) {
+      real sum = 0;
+#pragma omp simd reduction(+ : sum)
+      for (int64_t k = column[j].first; k < column[j].last; k++) sum += line[k];
+      to[j] = sum;
+    }
+  }
+  for (int64_t j = 0; j < columns; j++) to[j] /= row->divisor * column[j].divisor;
+}
+
 static int pool_mean(const struct op_call *call, struct tensor *source, struct tensor *destination, bool adaptive) {
   const struct shape *in = &source->shape, *out = &destination->shape;
   int64_t rows = out->size[2], columns = out->size[3], width = in->size[3], area = in->size[2] * width;
   int64_t planes = in->size[0] * in->size[1];
   struct pool_window *window = pool_mean_windows(call, out, adaptive);
-  struct tensor *x = window ? tensor_contiguous(source) : NULL;
+  real *lines = window ? pool_lines(width) : NULL;
+  struct tensor *x = lines ? tensor_contiguous(source) : NULL;
   if (x) {
+    const struct pool_window *column = window + rows;
     const real *from = tensor_real(x);
     real *to = tensor_real(destination);
+    bool pairs = pool_columns_are_pairs(column, columns);
 #pragma omp parallel for if (planes * area > PARALLEL_THRESHOLD)
     for (int64_t plane = 0; plane < planes; plane++)
-      for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) {
-          const struct pool_window *row = &window[i], *column = &window[rows + j];
-          real sum = 0;
-          for (int64_t y = row->first; y < row->last; y++) {
-            const real *line = from + plane * area + y * width;
-#pragma omp simd reduction(+ : sum)
-            for (int64_t k = column->first; k < column->last; k++) sum += line[k];
-          }
-          to[(plane * rows + i) * columns + j] = sum / (row->divisor * column->divisor);
-        }
+      for (int64_t i = 0; i < rows; i++) {
+        real *line = lines + omp_get_thread_num() * width;
+        pool_sum_lines(line, from + plane * area, &window[i], width);
+        pool_sum_columns(to + (plane * rows + i) * columns, line, &window[i], column, columns, pairs);
+      }
   }
+  memory_release(lines);
   memory_delete(window);
   tensor_release(x);
   return x ? STATUS_OK : STATUS_ERROR;
+}
+
+/* line (width) = what each place of a line is given by a row of windows. */
+static void pool_share(real *restrict line, const real *restrict gradient, const struct pool_window *row,
+                       const struct pool_window *column, int64_t columns, bool pairs, int64_t width) {
+  for (int64_t k = 0; k < width; k++) line[k] = 0;
+  for (int64_t j = 0; j < columns; j++) {
+    real share = gradient[j] / (row->divisor * column[j].divisor);
+    if (pairs)
+      line[2 * j] = line[2 * j + 1] = share;
+    else
+      for (int64_t k = column[j].first; k < column[j].last; k++) line[k] += share;
+  }
 }
 
 static int pool_mean_vjp(const struct op_call *call, struct tensor *gradient, struct tensor **result, bool adaptive) {
@@ -276,24 +323,29 @@ static int pool_mean_vjp(const struct op_call *call, struct tensor *gradient, st
   int64_t rows = out->size[2], columns = out->size[3], width = in->size[3], area = in->size[2] * width;
   int64_t planes = in->size[0] * in->size[1];
   struct pool_window *window = pool_mean_windows(call, out, adaptive);
-  struct tensor *g = window ? tensor_contiguous(gradient) : NULL;
+  real *lines = window ? pool_lines(width) : NULL;
+  struct tensor *g = lines ? tensor_contiguous(gradient) : NULL;
   struct tensor *dx = g ? tensor_new(TYPE_REAL, in) : NULL;
   if (dx) {
+    const struct pool_window *column = window + rows;
     const real *from = tensor_real(g);
     real *to = tensor_real(dx);
+    bool pairs = pool_columns_are_pairs(column, columns);
 #pragma omp parallel for if (planes * area > PARALLEL_THRESHOLD)
     for (int64_t plane = 0; plane < planes; plane++) {
-      real *target = to + plane * area;
+      real *line = lines + omp_get_thread_num() * width, *target = to + plane * area;
       for (int64_t i = 0; i < area; i++) target[i] = 0;
-      for (int64_t i = 0; i < rows; i++)
-        for (int64_t j = 0; j < columns; j++) {
-          const struct pool_window *row = &window[i], *column = &window[rows + j];
-          real share = from[(plane * rows + i) * columns + j] / (row->divisor * column->divisor);
-          for (int64_t y = row->first; y < row->last; y++)
-            for (int64_t k = column->first; k < column->last; k++) target[y * width + k] += share;
+      for (int64_t i = 0; i < rows; i++) {
+        pool_share(line, from + (plane * rows + i) * columns, &window[i], column, columns, pairs, width);
+        for (int64_t y = window[i].first; y < window[i].last; y++) {
+          real *restrict row = target + y * width;
+#pragma omp simd
+          for (int64_t k = 0; k < width; k++) row[k] += line[k];
         }
+      }
     }
   }
+  memory_release(lines);
   memory_delete(window);
   tensor_release(g);
   result[0] = dx;

@@ -2,7 +2,7 @@
 #include <string.h>
 #include <tgmath.h>
 
-#include "../ops/simd.h"
+#include "../base/simd.h"
 #include "optim.h"
 
 struct adam_context {

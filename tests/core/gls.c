@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../runtime/ops/simd.h"
+#include "../../runtime/base/simd.h"
 #include "check.h"
 #include "least_squares.h"
 

@@ -1,13 +1,13 @@
 /* SIMD: vectors of as many reals as one register holds, for kernels that keep their sums in registers
    (GCC's vector extensions: the same source for any instruction set). A file that includes this contracts
    a · b + c into one fused operation where the processor has it. */
-#ifndef GLS_OPS_SIMD_H
-#define GLS_OPS_SIMD_H
+#ifndef GLS_BASE_SIMD_H
+#define GLS_BASE_SIMD_H
 
 #include <stdint.h>
 #include <tgmath.h>
 
-#include "../base/real.h"
+#include "real.h"
 
 #if defined(__AVX512F__) && !defined(GLS_DOUBLE)
 #include <float.h>
