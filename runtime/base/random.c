@@ -2,10 +2,11 @@
 #include "random.h"
 
 #include <Random123/philox.h>
-#include <math.h>
+#include <string.h>
 
 #include "memory.h"
 #include "parallel.h"
+#include "vector_math.h"
 
 static uint64_t current_seed = 0, next_stream = 0;
 
@@ -36,39 +37,54 @@ void random_block(struct random_stream stream, uint64_t i, uint32_t word[4]) {
 /* 24 bits: every value is exact in float, and below 1. */
 static real unit_interval(uint32_t word) { return (real)(word >> 8) * (real)0x1p-24; }
 
-static void fill_blocks(struct random_stream stream, real *out, int64_t count,
-                        void (*convert)(const uint32_t *, real *)) {
-  int64_t blocks = (count + 3) / 4;
-#pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < blocks; i++) {
+/* Numbers are made so many at a time, the last ones too, so that their vectors are cut alike for any count. */
+enum { CHUNK = 256 };
+
+static void uniform_chunk(struct random_stream stream, int64_t chunk, real *out) {
+  for (int i = 0; i < CHUNK / 4; i++) {
     uint32_t word[4];
-    real value[4];
-    random_block(stream, (uint64_t)i, word);
-    convert(word, value);
-    int64_t left = parallel_minimum(4, count - 4 * i);
-    for (int64_t k = 0; k < left; k++) out[4 * i + k] = value[k];
+    random_block(stream, (uint64_t)(chunk * (CHUNK / 4) + i), word);
+    for (int k = 0; k < 4; k++) out[4 * i + k] = unit_interval(word[k]);
   }
 }
 
-static void uniform_block(const uint32_t *word, real *value) {
-  for (int k = 0; k < 4; k++) value[k] = unit_interval(word[k]);
+/* Two of a pair of words: Box and Muller, "A note on the generation of random normal deviates", 1958. */
+static void normal_chunk(struct random_stream stream, int64_t chunk, real *out) {
+  double distance[CHUNK / 2], turn[CHUNK / 2];
+  for (int i = 0; i < CHUNK / 4; i++) {
+    uint32_t word[4];
+    random_block(stream, (uint64_t)(chunk * (CHUNK / 4) + i), word);
+    for (int k = 0; k < 2; k++) {
+      distance[2 * i + k] = (double)unit_interval(word[2 * k]);
+      turn[2 * i + k] = (double)word[2 * k + 1] * 0x1p-32;
+    }
+  }
+#pragma omp simd
+  for (int i = 0; i < CHUNK / 2; i++) distance[i] = sqrt(-2 * log1p(-distance[i]));
+#pragma omp simd
+  for (int i = 0; i < CHUNK / 2; i++) out[2 * i] = (real)(distance[i] * cos(2 * M_PI * turn[i]));
+#pragma omp simd
+  for (int i = 0; i < CHUNK / 2; i++) out[2 * i + 1] = (real)(distance[i] * sin(2 * M_PI * turn[i]));
 }
 
-static void normal_block(const uint32_t *word, real *value) {
-  for (int k = 0; k < 4; k += 2) {
-    double radius = sqrt(-2 * log1p(-(double)unit_interval(word[k])));
-    double angle = 2 * M_PI * ((double)word[k + 1] * 0x1p-32);
-    value[k] = (real)(radius * cos(angle));
-    value[k + 1] = (real)(radius * sin(angle));
+static void fill(struct random_stream stream, real *out, int64_t count,
+                 void (*make)(struct random_stream, int64_t, real *)) {
+  int64_t chunks = (count + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
+  for (int64_t chunk = 0; chunk < chunks; chunk++) {
+    int64_t left = parallel_minimum(CHUNK, count - chunk * CHUNK);
+    real last[CHUNK];
+    make(stream, chunk, left == CHUNK ? out + chunk * CHUNK : last);
+    if (left < CHUNK) memcpy(out + chunk * CHUNK, last, (size_t)left * sizeof(real));
   }
 }
 
 void random_fill_uniform(struct random_stream stream, real *out, int64_t count) {
-  fill_blocks(stream, out, count, uniform_block);
+  fill(stream, out, count, uniform_chunk);
 }
 
 void random_fill_normal(struct random_stream stream, real *out, int64_t count) {
-  fill_blocks(stream, out, count, normal_block);
+  fill(stream, out, count, normal_chunk);
 }
 
 /* Fisher-Yates; number i of the stream picks the partner of place i. */
