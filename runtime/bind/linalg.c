@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../ops/op.h"
 
 /* A contiguous copy of the square real matrix at argument i, pushed. */
 static struct tensor *push_square(lua_State *L, int i, const char *name) {
@@ -20,9 +21,8 @@ static int cholesky(lua_State *L) {
   struct tensor *factor = push_square(L, 1, "cholesky");
   int64_t n = factor->shape.size[0];
   real *a = tensor_real(factor);
-  bool failed;
-  bind_check(L, linalg_cholesky(a, n, &failed));
-  if (failed)
+  if (n > 46340) return luaL_error(L, "cholesky: %d rows are too many for BLAS's 32-bit indices", (int)n);
+  if (!matmul_cholesky(a, n))
     return luaL_error(L,
                       "cholesky: the %s matrix is not positive definite; adding a multiple of gls.eye to it may help",
                       shape_text(&factor->shape));
@@ -41,7 +41,7 @@ static int cholesky_solve(lua_State *L) {
   bind_push_tensor(L, tensor_copy(b));
   b = bind_tensor(L, -1);
   bind_check(L,
-             linalg_cholesky_solve(tensor_real(factor), n, tensor_real(b), b->shape.rank == 2 ? b->shape.size[1] : 1));
+             matmul_cholesky_solve(tensor_real(factor), n, tensor_real(b), b->shape.rank == 2 ? b->shape.size[1] : 1));
   return 1;
 }
 

@@ -85,6 +85,12 @@ static void take_rows(const struct rows *rows, char *out, const char *x, size_t 
 
 /* sums (outer, n, inner) += rows of x (outer, k, inner). A piece of work owns a range of the n rows. */
 static void add_rows(const struct rows *rows, real *sums, const real *x) {
+  if (rows->inner == 1) {
+#pragma omp parallel for schedule(static) if (rows->outer * rows->k > PARALLEL_THRESHOLD)
+    for (int64_t o = 0; o < rows->outer; o++)
+      for (int64_t j = 0; j < rows->k; j++) sums[o * rows->n + rows->index[j] - 1] += x[o * rows->k + j];
+    return;
+  }
   int64_t pieces = rows->inner >= 32 && rows->outer < 16 ? parallel_minimum(16, rows->n) : 1;
 #pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k * rows->inner > PARALLEL_THRESHOLD)
   for (int64_t o = 0; o < rows->outer; o++) {

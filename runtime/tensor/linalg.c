@@ -7,30 +7,15 @@
 #include "tensor.h"
 
 #ifdef GLS_DOUBLE
-#define POTRF dpotrf_
 #define SYEVD dsyevd_
 #define TRSM cblas_dtrsm
 #else
-#define POTRF spotrf_
 #define SYEVD ssyevd_
 #define TRSM cblas_strsm
 #endif
 
-void POTRF(const char *uplo, const int *n, real *a, const int *lda, int *info);
 void SYEVD(const char *jobz, const char *uplo, const int *n, real *a, const int *lda, real *w, real *work,
            const int *lwork, int *iwork, const int *liwork, int *info);
-
-int linalg_cholesky(real *a, int64_t n, bool *failed) {
-  *failed = false;
-  if (n == 0) return STATUS_OK;
-  if (n > 46340) return status_error("cholesky: %lld rows are too many for LAPACK's 32-bit indices", (long long)n);
-  int size = (int)n, info = 0;
-  POTRF("U", &size, a, &size, &info); /* upper by columns is lower by rows */
-  if (info < 0) return status_error("cholesky: LAPACK refused argument %d", -info);
-  *failed = info > 0;
-  for (int64_t i = 0; i < n && !*failed; i++) *failed = !(a[i * n + i] > 0); /* NaN passes LAPACK's own test */
-  return STATUS_OK;
-}
 
 int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m) {
   if (n == 0 || m == 0) return STATUS_OK;

@@ -113,10 +113,7 @@ static inline uint8_t *tensor_uint8(const struct tensor *tensor) {
 char *tensor_format(const struct tensor *tensor);
 
 /* ---- linalg.c: contiguous real matrices ---- */
-/* a (n×n, symmetric positive definite) becomes its lower Cholesky factor L, a = L Lᵀ. *failed is set,
-   and STATUS_OK returned, when a is not positive definite. Only the lower triangle is read and written. */
-int linalg_cholesky(real *a, int64_t n, bool *failed);
-/* b (n×m, row-major) becomes (L Lᵀ)⁻¹ b. */
+/* b (n×m, row-major) becomes (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n). */
 int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m);
 /* a (n×n symmetric) becomes its eigenvectors, one a row; values ascend. */
 int linalg_eigen(real *a, int64_t n, real *values);
