@@ -85,8 +85,9 @@ int conv_data_gradient(real *dx, const real *gradient, const real *weight, const
 }
 
 int conv_weight_gradient(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry) {
-  return (conv_winograd_serves(geometry) ? conv_winograd_weight_gradient : conv_direct_weight_gradient)(
-      dweight, gradient, x, geometry);
+  return (conv_winograd_serves(geometry)    ? conv_winograd_weight_gradient
+          : conv_depthwise_serves(geometry) ? conv_depthwise_weight_gradient
+                                            : conv_direct_weight_gradient)(dweight, gradient, x, geometry);
 }
 
 /* result = Σ x * weight over the pairs + bias; bias may be NULL. */

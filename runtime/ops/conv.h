@@ -1,7 +1,8 @@
 /* Convolution of images: its geometry, and the kernels that conv.c puts together.
    conv.c          the op: shapes, derivatives, factors
    conv_patches.c  the patches under the kernel as rows of a matrix, and the reference: plain loops
-   conv_direct.c   forward and data gradient          conv_weight.c  gradient of the weight
+   conv_direct.c   forward and data gradient
+   conv_weight.c   gradient of the weight             conv_depthwise.c  the same of channels that are groups
    conv_winograd.h all three with fewer products, where the kernel is 3×3 or 5×5 (conv_transform.h) */
 #ifndef GLS_OPS_CONV_H
 #define GLS_OPS_CONV_H
@@ -102,6 +103,12 @@ int conv_direct_data_gradient(real *dx, const real *gradient, const real *weight
 /* ---- conv_weight.c ---- */
 int conv_direct_weight_gradient(real *dweight, const real *gradient, const real *x,
                                 const struct conv_geometry *geometry);
+
+/* ---- conv_depthwise.c ---- */
+/* Whether every channel is a group with one output, in steps of 1 along the rows. */
+bool conv_depthwise_serves(const struct conv_geometry *geometry);
+int conv_depthwise_weight_gradient(real *dweight, const real *gradient, const real *x,
+                                   const struct conv_geometry *geometry);
 
 /* ---- conv_winograd.h ---- */
 /* Whether it is made for this geometry, and gains by it, forward and for the gradient of the weight, or of the data. */

@@ -272,8 +272,27 @@ static void halving(void) {
   }
 }
 
+/* Every channel a group of its own, wider than a vector and narrower. */
+static void depthwise(void) {
+  static const int64_t shape[][7] = {/* images, channels, rows, columns, kernel, padding, dilation */
+                                     {3, 5, 17, 40, 3, 1, 1}, {2, 9, 8, 8, 3, 1, 1},    {4, 3, 9, 33, 5, 2, 2},
+                                     {1, 1, 5, 16, 1, 0, 1},  {2, 20, 12, 12, 7, 3, 1}, {2, 4, 3, 4, 3, 3, 1}};
+  for (size_t i = 0; i < sizeof shape / sizeof shape[0]; i++)
+    for (int64_t stride = 1; stride <= 2; stride++) {
+      const int64_t *s = shape[i];
+      struct conv_geometry geometry = {.images = s[0], .groups = s[1], .channels = 1, .outputs = 1};
+      geometry.y = (struct conv_axis){s[2], 0, s[4], stride, s[5], s[6]};
+      geometry.x = (struct conv_axis){s[3], 0, s[4], 1, s[5], s[6]};
+      geometry.y.places = (s[2] + 2 * s[5] - (s[4] - 1) * s[6] - 1) / stride + 1;
+      geometry.x.places = s[3] + 2 * s[5] - (s[4] - 1) * s[6];
+      CHECK(conv_depthwise_serves(&geometry), "depthwise %d", (int)i);
+      check_geometry(&geometry, &best, 2e-6, (int)i);
+    }
+}
+
 void test_conv(void) {
   patches();
+  depthwise();
   filtering();
   halving();
   for (int number = 0; number < 150; number++) {
