@@ -163,6 +163,55 @@ describe("images", function()
   end)
 end)
 
+describe("layouts", function()
+  local function same(a, b) return (a - b):abs():max():item() == 0 end
+
+  it("of operands make no difference, large or small", function()
+    for _, size in ipairs { { 3, 5 }, { 90, 70 }, { 130, 64 } } do
+      local x, y = gls.randn(size[1], size[2]), gls.randn(size[2], size[1])
+      local turned = y:t():clone()
+      assert.is_true(same(x + y:t(), x + turned))
+      assert.is_true(same(gls.where(y:t():gt(0), x, y:t()), gls.where(turned:gt(0), x, turned)))
+      assert.is_true(same(x:masked_fill(y:t():gt(0), 7), x:masked_fill(turned:gt(0), 7)))
+      local f = gls.fuse(function(a, b) return gls.tanh(a * b) + b end)
+      assert.is_true(same(f(x, y:t()), f(x, turned)))
+      y:requires_grad(true)
+      local seed = gls.randn(size[1], size[2])
+      x:mul(y:t()):backward(seed)
+      assert.is_true(same(y.grad, (x * seed):t()))
+    end
+  end)
+
+  it("of images survive there and back", function()
+    local x = gls.randn(3, 18, 7, 21)
+    local last = x:permute(1, 3, 4, 2):contiguous()
+    assert.is_true(same(last:permute(1, 4, 2, 3):contiguous(), x))
+    assert.equal(x[2][5][7][20]:item(), last[2][7][20][5]:item())
+    assert.is_true(same(x:flip(4):flip(4), x))
+  end)
+
+  it("of means under windows: pairs, single numbers, anything", function()
+    local x = gls.randn(2, 3, 8, 36)
+    local pairs_of = x:view(2, 3, 4, 2, 18, 2):mean { dims = { 4, 6 } }
+    assert.is_true((gls.avg_pool2d(x, 2) - pairs_of):abs():max():item() < 1e-6)
+    local all = x:view(2, 3, 288):mean { dims = 3 }
+    assert.is_true((gls.adaptive_avg_pool2d(x, 1):view(2, 3) - all):abs():max():item() < 1e-6)
+    x:requires_grad(true)
+    local seed = gls.randn(2, 3, 4, 18)
+    gls.avg_pool2d(x, 2):backward(seed)
+    assert.is_true((x.grad[2][3][7][35] - seed[2][3][4][18] / 4):abs():item() < 1e-7)
+  end)
+
+  it("of columns picked and put back", function()
+    local x, index = gls.randn(40, 500):requires_grad(true), gls.randint(1, 500, 700)
+    local picked, seed = x:index_select(2, index), gls.randn(40, 700)
+    local one_hot = gls.one_hot(index, 500)
+    assert.is_true((picked - x:matmul(one_hot:t())):abs():max():item() < 1e-5)
+    picked:backward(seed)
+    assert.is_true((x.grad - seed:matmul(one_hot)):abs():max():item() < 1e-4)
+  end)
+end)
+
 describe("linear algebra", function()
   local a
   before_each(function()
