@@ -126,9 +126,11 @@ static void conv_place_rows(real *to, const struct conv_padded *padded, const re
     else
       conv_deal_rows(start, second, pitch, from, width, count, pairs, rest);
   } else {
-    for (int64_t i = 0; i < count; i++)
-      for (int64_t j = 0; j < inside; j++)
-        to[i * pitch + conv_padded_column(padded, padded->left + j)] = from[i * width + j];
+    for (int64_t first = 0; first < parallel_minimum(padded->split, inside); first++) {
+      real *part = to + conv_padded_column(padded, padded->left + first);
+      for (int64_t i = 0; i < count; i++)
+        for (int64_t j = first, k = 0; j < inside; j += padded->split, k++) part[i * pitch + k] = from[i * width + j];
+    }
   }
 }
 
