@@ -1,6 +1,7 @@
 --- Log: what a long job says. A progress bar at the foot of a terminal with lines scrolling above it, plain
 -- lines elsewhere.
 -- @module gls.log
+local core = require "gls.core"
 local system = require "system"
 local options = require "gls.options"
 
@@ -100,6 +101,7 @@ function log.progress(settings)
     terminal = options.none,
     interval = options.none,
   })
+  core.io.outlive_readers()
   local self = setmetatable({}, Progress)
   self.quiet = settings.quiet
   self.stream = settings.stream
@@ -112,7 +114,7 @@ function log.progress(settings)
   return self
 end
 
--- A vanished reader (a closed pipe) must not end a job whose results go to files.
+-- A vanished reader (a closed pipe) does not end a job whose results go to files: what cannot be written is lost.
 function Progress:write(text)
   self.stream:write(text)
   self.stream:flush()

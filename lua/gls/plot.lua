@@ -24,7 +24,7 @@ local FREE = { "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9",
 local INK, FAINT, GRID = "#222222", "#666666", "#E4E4E4"
 local WIDTH, HEIGHT, FONT = 960, 600, 15
 
-local function quote(text) return "'" .. tostring(text):gsub("'", "''") .. "'" end
+local function quote(text) return "'" .. tostring(text):gsub("'", "''"):gsub("%c", " ") .. "'" end
 local function shell(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
 local function finite(value)
@@ -67,6 +67,15 @@ local function run(path, text)
   return output
 end
 
+-- gnuplot says nothing of a full disk: a picture is whole when it has its format's end.
+local function check_whole(path, extension)
+  local text = contents(path)
+  local whole = extension == "svg" and text:find("</svg>%s*$") or extension == "png" and text:sub(-8, -5) == "IEND"
+  if whole then return end
+  os.remove(path)
+  error(("plot: %s was not written to its end (is the disk full?); an older figure is kept"):format(path), 0)
+end
+
 -- A figure in a file: commands(terminal) gives the text after the terminal's choice. The file is replaced whole.
 local function figure(where, file, width, height, commands)
   local extension = type(file) == "string" and file:match "%.(%w+)$"
@@ -80,7 +89,9 @@ local function figure(where, file, width, height, commands)
     error(("%s: file %q: expected a name that ends in .svg or .png"):format(where, file), 0)
   end
   local header = ("set encoding utf8\nset terminal %s\nset output %s\n"):format(terminal, quote(temporary))
+  if file:find "%c" then error(("%s: file %q: a control character in the name"):format(where, file), 0) end
   run(file:gsub("%.%w+$", "") .. ".gnuplot", header .. commands .. "\nunset output\n")
+  check_whole(temporary, extension)
   local good, message = os.rename(temporary, file)
   if not good then error("plot: " .. message, 0) end
   return file
@@ -210,7 +221,7 @@ local function ranges(prepared, logarithmic, from)
   if x_low == x_high then x_low, x_high = x_low - 0.5, x_high + 0.5 end
   if logarithmic then
     local margin = math.max((y_high / y_low) ^ 0.05, 1.02)
-    y_low, y_high = y_low / margin, y_high * margin
+    y_low, y_high = math.max(y_low / margin, 1e-307), math.min(y_high * margin, 1e307)
   else
     local margin = math.max((y_high - y_low) * 0.05, math.abs(y_high) * 1e-3, 1e-12)
     y_low, y_high = y_low - margin, y_high + margin

@@ -19,11 +19,15 @@ end
 
 local function load(path, state, source)
   local kept = gls.load(path)
-  if type(kept) ~= "table" or not (kept.model and kept.optimizer and kept.epoch and kept.step) then
-    error(("train.fit: %s is not a checkpoint of train.fit"):format(path), 3)
+  local counts = { "epoch", "step" }
+  local good = type(kept) == "table" and type(kept.model) == "table" and type(kept.optimizer) == "table"
+    and type(kept.seconds) == "number" and (kept.data_epochs == nil or math.type(kept.data_epochs) == "integer")
+  for _, field in ipairs(counts) do
+    good = good and math.type(kept[field]) == "integer" and kept[field] >= 0 and kept[field] < 1 << 53
   end
+  if not good then error(("train.fit: %s is not a checkpoint of train.fit"):format(path), 3) end
+  state.optimizer:load_state_dict(kept.optimizer) -- which may be another one's: before the model is touched
   state.model:load_state_dict(kept.model)
-  state.optimizer:load_state_dict(kept.optimizer)
   state.epoch, state.step, state.seconds = kept.epoch, kept.step, kept.seconds
   state.first_loss = kept.first_loss
   gls.random_state(kept.random)

@@ -2,6 +2,8 @@
    lua/gls/checkpoint.lua are made of is in its table io. */
 #include "bind.h"
 
+#include <math.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -21,6 +23,14 @@ struct holder {
 #define HOLDER "gls.io.holder"
 #define LOADER "gls.io.loader"
 #define EPOCH "gls.io.epoch"
+
+/* The path at argument i: C's functions would take a zero byte for its end. */
+static const char *check_path(lua_State *L, int i) {
+  size_t length;
+  const char *path = luaL_checklstring(L, i, &length);
+  luaL_argcheck(L, strlen(path) == length, i, "a path with a zero byte in it");
+  return path;
+}
 
 static int holder_release(lua_State *L) {
   struct holder *holder = luaL_checkudata(L, 1, HOLDER);
@@ -90,23 +100,23 @@ static bool flag_field(lua_State *L, int i, const char *name) {
 /* ---- arrays and images ---- */
 
 static int load_npy(lua_State *L) {
-  bind_push_tensor(L, npy_read(luaL_checkstring(L, 1)));
+  bind_push_tensor(L, npy_read(check_path(L, 1)));
   return 1;
 }
 
 static int save_npy(lua_State *L) {
-  bind_check(L, npy_write(luaL_checkstring(L, 1), bind_tensor(L, 2)));
+  bind_check(L, npy_write(check_path(L, 1), bind_tensor(L, 2)));
   return 0;
 }
 
 static int load_image(lua_State *L) {
-  bind_push_tensor(L, image_read(luaL_checkstring(L, 1)));
+  bind_push_tensor(L, image_read(check_path(L, 1)));
   return 1;
 }
 
 static int save_image(lua_State *L) {
   enum { GAP = 2 };
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = check_path(L, 1);
   struct tensor *images = bind_tensor(L, 2);
   int64_t columns = 0, gap = GAP;
   if (!lua_isnoneornil(L, 3)) {
@@ -141,12 +151,12 @@ static const struct bind_function file_functions[] = {
 /* ---- data sets ---- */
 
 static int read_idx(lua_State *L) {
-  bind_push_tensor(L, idx_read(luaL_checkstring(L, 1)));
+  bind_push_tensor(L, idx_read(check_path(L, 1)));
   return 1;
 }
 
 static int read_labels(lua_State *L) {
-  bind_push_tensor(L, idx_read_labels(luaL_checkstring(L, 1), (int)luaL_checkinteger(L, 2)));
+  bind_push_tensor(L, idx_read_labels(check_path(L, 1), (int)luaL_checkinteger(L, 2)));
   return 1;
 }
 
@@ -161,7 +171,7 @@ static int read_cifar(lua_State *L) {
 }
 
 static int read_folder(lua_State *L) {
-  const char *root = luaL_checkstring(L, 1), *label = luaL_checkstring(L, 3);
+  const char *root = check_path(L, 1), *label = luaL_checkstring(L, 3);
   int count;
   const char **cache_folder = check_strings(L, 2, &count);
   struct holder *holder = push_holder(L);
@@ -178,7 +188,7 @@ static int read_folder(lua_State *L) {
 }
 
 static int list_folders(lua_State *L) {
-  const char *root = luaL_checkstring(L, 1);
+  const char *root = check_path(L, 1);
   struct holder *holder = push_holder(L);
   bind_check(L, folder_list(&holder->name, &holder->name_count, root));
   push_names(L, holder->name, holder->name_count);
@@ -187,15 +197,22 @@ static int list_folders(lua_State *L) {
 
 static int path_kind(lua_State *L) {
   struct stat status;
-  if (stat(luaL_checkstring(L, 1), &status) != 0)
+  if (stat(check_path(L, 1), &status) != 0)
     lua_pushnil(L);
   else
     lua_pushstring(L, S_ISDIR(status.st_mode) ? "folder" : S_ISREG(status.st_mode) ? "file" : "other");
   return 1;
 }
 
+/* From here on a closed pipe is a failed write, not the end of the program. */
+static int outlive_readers(lua_State *L) {
+  (void)L;
+  signal(SIGPIPE, SIG_IGN);
+  return 0;
+}
+
 static int make_folders(lua_State *L) {
-  bind_check(L, file_make_folders(luaL_checkstring(L, 1)));
+  bind_check(L, file_make_folders(check_path(L, 1)));
   return 0;
 }
 
@@ -204,7 +221,7 @@ static int take_rows(lua_State *L) {
   luaL_argcheck(L, index->type == TYPE_INT32 && index->shape.rank == 1, 2, "a list of int32 expected");
   int64_t count = tensor_count(index);
   int32_t *row = lua_newuserdatauv(L, (size_t)(count > 0 ? count : 1) * sizeof *row, 0);
-  for (int64_t i = 0; i < count; i++) row[i] = (int32_t)tensor_get(index, &i) - 1;
+  for (int64_t i = 0; i < count; i++) row[i] = (int32_t)fmax(tensor_get(index, &i) - 1, INT32_MIN);
   bind_push_tensor(L, dataset_take(source, row, count));
   return 1;
 }
@@ -277,7 +294,7 @@ static int find_outside(lua_State *L) {
 /* ---- checkpoints ---- */
 
 static int write_checkpoint(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = check_path(L, 1);
   int count;
   const char **name = check_strings(L, 2, &count);
   luaL_checktype(L, 3, LUA_TTABLE);
@@ -294,7 +311,7 @@ static int write_checkpoint(lua_State *L) {
 }
 
 static int read_checkpoint(lua_State *L) {
-  const char *path = luaL_checkstring(L, 1);
+  const char *path = check_path(L, 1);
   struct holder *holder = push_holder(L);
   bind_check(L, checkpoint_read(&holder->checkpoint, path));
   struct checkpoint *checkpoint = &holder->checkpoint;
@@ -407,7 +424,8 @@ static int epoch_next(lua_State *L) {
   return 3;
 }
 
-static const struct bind_function io_functions[] = {{"read_idx", read_idx, NULL},
+static const struct bind_function io_functions[] = {{"outlive_readers", outlive_readers, NULL},
+                                                    {"read_idx", read_idx, NULL},
                                                     {"read_labels", read_labels, NULL},
                                                     {"read_cifar", read_cifar, NULL},
                                                     {"read_folder", read_folder, NULL},

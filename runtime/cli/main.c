@@ -318,6 +318,7 @@ static void wait_briefly(char **argv) {
 
 int main(int argc, char **argv) {
   wait_briefly(argv);
+  signal(SIGXFSZ, SIG_IGN); /* a file that may not grow on is an error of its writer, who cleans up */
   if (argc > 0 && argv[0][0] != '\0') program = argv[0];
   lua_State *L = luaL_newstate();
   if (L == NULL) {

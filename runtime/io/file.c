@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -98,8 +99,7 @@ static void file_writer_free(struct file_writer *writer) {
   memset(writer, 0, sizeof *writer);
 }
 
-int file_create(struct file_writer *writer, const char *path) {
-  memset(writer, 0, sizeof *writer);
+static int file_create_at(struct file_writer *writer, const char *path) {
   struct stat status;
   if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
     return status_error("%s: %s, and is not replaced", path,
@@ -129,6 +129,18 @@ int file_create(struct file_writer *writer, const char *path) {
     return status_error("%s: cannot be written: %s", path, strerror(failure));
   }
   return STATUS_OK;
+}
+
+/* A symbolic link stays: what it leads to is replaced. */
+int file_create(struct file_writer *writer, const char *path) {
+  memset(writer, 0, sizeof *writer);
+  struct stat status;
+  if (lstat(path, &status) != 0 || !S_ISLNK(status.st_mode)) return file_create_at(writer, path);
+  char *target = realpath(path, NULL);
+  if (!target) return status_error("%s: cannot be written: where the link leads: %s", path, strerror(errno));
+  int result = file_create_at(writer, target);
+  free(target);
+  return result;
 }
 
 int file_write(struct file_writer *writer, const void *data, size_t bytes) {

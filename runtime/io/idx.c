@@ -150,7 +150,8 @@ static int idx_read_body(gzFile file, const char *path, uint64_t file_bytes, str
   unsigned char extra;
   size_t got = 0;
   if (status == STATUS_OK) status = idx_read_some(file, path, &extra, 1, &got);
-  if (status == STATUS_OK && got != 0)
+  bool more = got != 0 || (!gzdirect(file) && (uint64_t)gzoffset(file) != file_bytes);
+  if (status == STATUS_OK && more)
     status = status_error("%s: bytes follow the elements of %s", path, shape_text(&shape));
   if (status != STATUS_OK) {
     tensor_release(tensor);

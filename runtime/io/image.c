@@ -62,12 +62,35 @@ static bool jpeg_tables_fit(const uint8_t *at, const uint8_t *end) {
   return true;
 }
 
+static const uint8_t png_signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
+
+static bool is_png(const uint8_t *data, size_t bytes) {
+  return bytes >= sizeof png_signature && memcmp(data, png_signature, sizeof png_signature) == 0;
+}
+
+/* stb_image does not look at the checksums of a PNG's chunks, nor for its end. Source: RFC 2083, section 3. */
+static bool png_is_whole(const uint8_t *at, size_t bytes) {
+  const uint8_t *end = at + bytes;
+  for (at += sizeof png_signature; end - at >= 12;) {
+    uint32_t length = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+    if (length > (size_t)(end - at) - 12) return false;
+    const uint8_t *check = at + 8 + length;
+    uint32_t expected = (uint32_t)check[0] << 24 | (uint32_t)check[1] << 16 | (uint32_t)check[2] << 8 | check[3];
+    if (file_checksum(0, at + 4, 4 + (size_t)length) != expected) return false;
+    if (memcmp(at + 4, "IEND", 4) == 0) return true;
+    at = check + 4;
+  }
+  return false;
+}
+
 int image_measure(struct image_size *size, const char *path, const void *data, size_t bytes) {
   int channels = 0;
   if (bytes == 0) return status_error("%s: the file is empty", path);
   const uint8_t *byte = data;
   if (byte[0] == 0xFF && !jpeg_tables_fit(byte, byte + bytes))
     return status_error("%s: damaged image (a Huffman table of more than 256 codes)", path);
+  if (is_png(byte, bytes) && !png_is_whole(byte, bytes))
+    return status_error("%s: damaged PNG image (a checksum does not fit, or its end is missing)", path);
   if (bytes > INT32_MAX || !stbi_info_from_memory(data, (int)bytes, &size->width, &size->height, &channels))
     return status_error("%s: not a PNG or JPEG image, or damaged (%s)", path, decoder_reason());
   if (size->width > IMAGE_MAX_SIDE || size->height > IMAGE_MAX_SIDE)
@@ -80,6 +103,7 @@ int image_measure(struct image_size *size, const char *path, const void *data, s
 int image_decode(uint8_t *pixels, const struct image_size *size, const char *path, const void *data, size_t bytes) {
   int width = 0, height = 0, channels = 0, wanted = size->channels;
   stbi_uc *decoded = stbi_load_from_memory(data, (int)bytes, &width, &height, &channels, wanted);
+  if (!decoded && is_png(data, bytes)) return status_error("%s: damaged image, or no memory to decode it", path);
   if (!decoded) return status_error("%s: damaged image (%s)", path, decoder_reason());
   int status = STATUS_OK;
   if (width != size->width || height != size->height) {
@@ -186,6 +210,9 @@ int image_write(const char *path, const struct tensor *images, int64_t columns, 
   if (height > 4 * IMAGE_MAX_SIDE || width > 4 * IMAGE_MAX_SIDE)
     return status_error("%s: a grid of %lld×%lld pixels, expected at most %d×%d", path, (long long)width,
                         (long long)height, 4 * IMAGE_MAX_SIDE, 4 * IMAGE_MAX_SIDE);
+  if ((width * channels + 1) * height > INT32_MAX)
+    return status_error("%s: a grid of %lld×%lld pixels is more than a PNG of 2 GB", path, (long long)width,
+                        (long long)height);
 
   uint8_t *canvas = memory_acquire((size_t)(height * width * channels));
   struct tensor *contiguous =

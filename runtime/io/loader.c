@@ -2,6 +2,7 @@
    that is not ready yet makes the next meanwhile.
    The order and the augmentation of an epoch are functions of (seed, epoch) alone: stream 2·epoch of the seed permutes
    the rows, stream 2·epoch + 1 moves and mirrors the image at each place of the order. */
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -340,9 +341,19 @@ struct loader *loader_new(struct tensor *x, struct tensor *y, const struct loade
   if (!good)
     status_error("mean has %lld values, expected 1 or one for each of %lld channels", (long long)settings->mean_count,
                  (long long)loader->channels);
+  if (good && !(isfinite((double)loader->factor) && loader->factor != 0)) {
+    status_error("scale is %g, too %s for a float", settings->scale, loader->factor == 0 ? "large" : "small");
+    good = false;
+  }
   if (good) good = (loader->offset = memory_new((size_t)loader->channels, sizeof *loader->offset)) != NULL;
   for (int64_t c = 0; good && settings->mean_count > 0 && c < loader->channels; c++)
     loader->offset[c] = (real)(settings->mean[settings->mean_count == 1 ? 0 : c] / settings->scale);
+  for (int64_t c = 0; good && c < loader->channels; c++)
+    if (!isfinite((double)loader->offset[c])) {
+      status_error("mean is %g for channel %lld: not a finite number after division by scale",
+                   settings->mean[settings->mean_count == 1 ? 0 : c], (long long)c + 1);
+      good = false;
+    }
   if (good) good = (loader->x = tensor_contiguous(x)) != NULL;
   if (good && y) good = (loader->y = tensor_contiguous(y)) != NULL;
   if (!good) {

@@ -20,6 +20,27 @@ local function shell(command)
 end
 
 describe("glsrun", function()
+  it("tells of a file that may not grow on, and leaves nothing of it", function()
+    local name = os.tmpname()
+    local script = ('local g = require "gls" g.save("%s.gls", g.ones(100000))'):format(name)
+    local output, code = shell(("(ulimit -f 16; '%s' -e '%s') 2>&1; ls '%s'*"):format(glsrun, script, name))
+    assert.equal(0, code)
+    assert.truthy(output:find("File too large", 1, true), output)
+    assert.equal(name, output:match "([^\n]*)\n$")
+    os.remove(name)
+  end)
+
+  it("goes on with a job whose reader has gone", function()
+    local name = os.tmpname()
+    shell(([[ '%s' -e 'local p = require("gls.log").progress()
+      for i = 1, 50 do p:line(("x"):rep(4000)) end
+      io.open("%s", "w"):write("done"):close()' | head -n 1 >/dev/null; sleep 0.2]]):format(glsrun, name))
+    local file = assert(io.open(name))
+    assert.equal("done", file:read "a")
+    file:close()
+    os.remove(name)
+  end)
+
   local folder, home
 
   setup(function()

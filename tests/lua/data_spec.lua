@@ -669,6 +669,11 @@ describe("data.loader", function()
     fails_with("drop_last", data.loader, set, { batch = 6, drop_last = true })
     fails_with("scale", data.loader, set, { scale = 0 })
     fails_with("scale", data.loader, set, { scale = 0 / 0 })
+    fails_with("scale is 1e-50, too small", data.loader, set, { scale = 1e-50 })
+    fails_with("scale is 1e+300, too large", data.loader, set, { scale = 1e300 })
+    for _, mean in ipairs { 0 / 0, math.huge } do
+      fails_with("not a finite number", data.loader, set, { mean = { mean } })
+    end
     fails_with("crop", data.loader, set, { crop = 1 })
     fails_with("flip", data.loader, set, { flip = true })
     fails_with("crop", data.loader, pictures(2), { crop = 32 })

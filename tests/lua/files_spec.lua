@@ -49,6 +49,26 @@ before_each(function()
 end)
 after_each(function() os.execute("rm -rf '" .. folder .. "'") end)
 
+describe("paths", function()
+  it("that are links stay links: what they lead to is replaced", function()
+    gls.save(path "there", { 1 })
+    assert(os.execute("ln -s there '" .. path "link" .. "'"))
+    gls.save(path "link", { 2 })
+    assert.same({ 2 }, gls.load(path "there"))
+    assert.truthy(os.execute("test -L '" .. path "link" .. "'"))
+    assert(os.execute("ln -s nowhere/at/all '" .. path "loose" .. "'"))
+    failure(function(file) gls.save(file, { 1 }) end, path "loose")
+  end)
+
+  it("with a zero byte are refused", function()
+    for _, f in ipairs { gls.load, gls.load_npy, gls.load_image, function(p) gls.save(p, { 1 }) end } do
+      local good, message = pcall(f, path "a\0b")
+      assert.is_false(good)
+      assert.truthy(message:find("zero byte", 1, true), message)
+    end
+  end)
+end)
+
 -- ---- npy ----
 
 -- Written by NumPy 2.4.6 (numpy.save).
@@ -209,6 +229,17 @@ describe("gls.save_image and gls.load_image", function()
     local colour = gls.arange(18):view(3, 2, 3):to "uint8"
     gls.save_image(path "c.png", colour)
     assert.same(colour:tolist(), gls.load_image(path "c.png"):tolist())
+  end)
+
+  it("refuse a PNG of which a byte is wrong or the end is missing", function()
+    gls.save_image(path "g.png", gls.rand(3, 8, 8))
+    local good = read "g.png"
+    for at = 9, #good do
+      local byte = string.char(good:byte(at) ~ 16)
+      failure(gls.load_image, write("bad.png", good:sub(1, at - 1) .. byte .. good:sub(at + 1)))
+    end
+    refuses_prefixes(gls.load_image, good, "short.png")
+    assert.same({ 3, 8, 8 }, gls.load_image(write("longer.png", good .. "more")).shape)
   end)
 
   it("take reals from 0 to 1, and clamp", function()

@@ -84,6 +84,22 @@ describe("optimizers", function()
     end
   end)
 
+  it("refuse the state of another class, and one that is not whole", function()
+    local model = network()
+    local adam = optim.Adam(model:parameters())
+    train(model, adam, x, y, 2)
+    local state = adam:state_dict()
+    local function refused(optimizer, given, text)
+      local good, message = pcall(optimizer.load_state_dict, optimizer, given)
+      assert.is_false(good)
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    refused(optim.SGD(model:parameters(), { learning_rate = 0.1 }), state, "is of optim.Adam")
+    refused(optim.Adam(model:parameters()), {}, "state_dict")
+    state.tensors[next(state.tensors)] = nil
+    refused(optim.Adam(model:parameters()), state, "tensors")
+  end)
+
   it("give the same losses twice from the same seed", function()
     local function run()
       gls.seed(5)

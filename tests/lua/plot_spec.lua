@@ -88,6 +88,43 @@ describe("plot.lines", function()
   end)
 end)
 
+describe("a figure", function()
+  it("that gnuplot could not write to its end leaves the older one", function()
+    local directory = os.tmpname()
+    os.remove(directory)
+    assert(os.execute("mkdir '" .. directory .. "'"))
+    local function write(name, text)
+      local file = assert(io.open(directory .. "/" .. name, "w"))
+      file:write(text)
+      file:close()
+    end
+    -- As on a full disk: the picture is cut, and nothing is said.
+    write("gnuplot", "#!/bin/sh\ncat \"$1\" >/dev/null\nprintf '<svg>half' >'" .. directory .. "/figure.svg.new'\n")
+    assert(os.execute("chmod +x '" .. directory .. "/gnuplot'"))
+    write("figure.svg", "older")
+    write("script.lua", ([[
+      package.path = %q
+      local plot = require "gls.plot"
+      print(pcall(plot.lines, { file = %q, series = { { name = "a", x = { 1, 2 }, y = { 1, 2 } } } }))
+    ]]):format(package.path, directory .. "/figure.svg"))
+    local pipe = assert(io.popen(("PATH='%s':$PATH lua5.4 '%s/script.lua'"):format(directory, directory)))
+    local output = pipe:read "a"
+    pipe:close()
+    assert.truthy(output:find("^false"), output)
+    assert.truthy(output:find("not written to its end", 1, true), output)
+    assert.equal("older", read(directory .. "/figure.svg"))
+    assert.is_nil(io.open(directory .. "/figure.svg.new"))
+    os.execute("rm -r '" .. directory .. "'")
+  end)
+
+  it("of numbers at the edge of what there is comes to an end", function()
+    local file = os.tmpname() .. ".svg"
+    plot.lines { log = "y", file = file, series = { { name = "a", x = { 1, 2 }, y = { 1e-300, 1e300 } } } }
+    plot.lines { log = "y", file = file, series = { { name = "a", x = { 1, 2 }, y = { 1e300, 1.5e308 } } } }
+    os.remove(file)
+  end)
+end)
+
 describe("plot.heat", function()
   it("leaves cells empty that have no number at all", function()
     local file = os.tmpname() .. ".svg"

@@ -127,7 +127,7 @@ end
 
 local function check_classes(y, classes)
   local count = type(classes) == "table" and #classes or classes
-  if math.type(count) ~= "integer" or count < 1 then
+  if math.type(count) ~= "integer" or count < 1 or count > 0x7fffffff then
     error("classes is a list of names, or their number", 0)
   end
   if not y or y.type ~= "int32" then error("classes are given, but y is not labels of int32", 0) end

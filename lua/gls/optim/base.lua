@@ -147,7 +147,14 @@ end
 --- What guards counted and the last step size; empty for optimizers that count nothing.
 function base:report() return {} end -- luacheck: ignore self
 
---- All state: `tensors` by name ("velocity.encoder.1.weight"), `values` numbers by name.
+-- The state of this class: how many tensors belong to it is kept too.
+function base:saved(tensors)
+  local count = 0
+  for _ in pairs(tensors) do count = count + 1 end
+  return { optimizer = self.name, tensors = tensors, values = { steps = self.steps, tensors = count } }
+end
+
+--- All state: `optimizer` (the class's name), `tensors` by name ("velocity.encoder.1.weight"), `values` numbers by name.
 function base:state_dict()
   local tensors = {}
   for _, group in ipairs(self.groups) do
@@ -155,11 +162,29 @@ function base:state_dict()
       for key, value in pairs(state) do tensors[key .. "." .. name] = value end
     end
   end
-  return { tensors = tensors, values = { steps = self.steps } }
+  return self:saved(tensors)
 end
 
---- Puts back what `state_dict` gave, onto the same parameters. An entry that fits no parameter is an error.
+-- Whether saved is the whole of a state of this class.
+local function check_saved(self, saved)
+  if type(saved) ~= "table" or type(saved.tensors) ~= "table" or type(saved.values) ~= "table"
+      or math.type(saved.values.steps) ~= "integer" then
+    error("this is not what an optimizer's state_dict gives", 3)
+  end
+  if saved.optimizer and saved.optimizer ~= self.name then
+    error(("the saved state is of optim.%s, this optimizer is optim.%s"):format(saved.optimizer, self.name), 3)
+  end
+  local count = 0
+  for _ in pairs(saved.tensors) do count = count + 1 end
+  if saved.values.tensors and count ~= saved.values.tensors then
+    error(("the saved state has %d tensors, %d were saved"):format(count, saved.values.tensors), 3)
+  end
+end
+
+--- Puts back what `state_dict` gave, onto the same parameters. An entry that fits no parameter is an error, and so are
+-- the state of another class and one of which a tensor is missing.
 function base:load_state_dict(saved)
+  check_saved(self, saved)
   for entry, tensor in pairs(saved.tensors) do
     local found = false
     for _, group in ipairs(self.groups) do
@@ -211,7 +236,7 @@ function base.core_methods:state_dict()
   for _, group in ipairs(self.groups) do
     for _, entry in ipairs(group.core:state()) do tensors[entry[1] .. "." .. group.names[entry[2]]] = entry[3] end
   end
-  return { tensors = tensors, values = { steps = self.steps } }
+  return self:saved(tensors)
 end
 
 function base.core_methods:load_state(group, i, slot, tensor) -- luacheck: ignore self

@@ -214,13 +214,13 @@ end
 function GLS:report() return self.groups[1].core:report() end
 
 function GLS:state_dict()
-  local saved = base.core_methods.state_dict(self)
+  local tensors = base.core_methods.state_dict(self).tensors
   for _, group in ipairs(self.groups) do
     for _, entry in ipairs(group.fallback:state()) do
-      saved.tensors["fallback_" .. entry[1] .. "." .. group.names[entry[2]]] = entry[3]
+      tensors["fallback_" .. entry[1] .. "." .. group.names[entry[2]]] = entry[3]
     end
   end
-  return saved
+  return self:saved(tensors)
 end
 
 function GLS:load_state(group, i, slot, tensor) -- luacheck: ignore self
