@@ -154,7 +154,7 @@ function base:saved(tensors)
   return { optimizer = self.name, tensors = tensors, values = { steps = self.steps, tensors = count } }
 end
 
---- All state: `optimizer` (the class's name), `tensors` by name ("velocity.encoder.1.weight"), `values` numbers by name.
+--- All state: `optimizer` (its class), `tensors` by name ("velocity.encoder.1.weight"), `values` numbers by name.
 function base:state_dict()
   local tensors = {}
   for _, group in ipairs(self.groups) do
