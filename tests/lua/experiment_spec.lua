@@ -225,7 +225,7 @@ end)
 describe("a disk that is full", function()
   it("is told with the file's name, and what was written before stays", function()
     local path = directory .. "/rows.jsonl"
-    local results = record.results(path, { { optimizer = "sgd", settings = {}, seed = 1, epoch = 1 } })
+    local results = record.results(path, { { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" } })
     results.file:close()
     results.file = assert(io.open("/dev/full", "a"))
     assert.error_matches(function() results:add { optimizer = "sgd", settings = {}, seed = 1, epoch = 2 } end,
@@ -246,13 +246,20 @@ describe("results.jsonl", function()
   it("is read up to a line that a crash cut, but not past a foreign one", function()
     local path = directory .. "/torn.jsonl"
     local file = assert(io.open(path, "w"))
-    file:write('{"optimizer": "sgd", "settings": {}, "seed": 1, "epoch": 1}\n{"optimizer": "sg')
+    local row = '{"optimizer": "sgd", "settings": {}, "seed": 1, "epoch": 1, "status": "running"}\n'
+    file:write(row, '{"optimizer": "sg')
     file:close()
     assert.equal(1, #record.rows(path))
     file = assert(io.open(path, "w"))
     file:write "hello\n{}\n"
     file:close()
     assert.error_matches(function() record.rows(path) end, "not a line of results")
+    for field, value in pairs { optimizer = "true", epoch = '"x"', status = "null", settings = "5" } do
+      file = assert(io.open(path, "w"))
+      file:write(row, (row:gsub('"' .. field .. '": [^,}]*[,}]', ('"%s": %s,'):format(field, value)):gsub(",\n", "}\n")))
+      file:close()
+      assert.error_matches(function() record.rows(path) end, "not a line of results: " .. field)
+    end
   end)
 end)
 

@@ -114,10 +114,27 @@ local ROW = {
 local Results = {}
 Results.__index = Results
 
+-- What every row has; other fields, where there are any, have the types of ROW_TYPES too.
+local ROW_NEEDS = { optimizer = "string", settings = "table", seed = "number", epoch = "number", status = "string" }
+local ROW_TYPES = {
+  step = "number", seconds = "number", train_loss = "number", batch_loss = "number", first_loss = "number",
+  valid_loss = "number", valid_accuracy = "number", test_loss = "number", test_accuracy = "number", peak_bytes = "number",
+}
+
+-- The field of a decoded line that is not as a row has it, or nil.
+local function wrong_field(row)
+  for field, kind in pairs(ROW_NEEDS) do
+    if type(row[field]) ~= kind then return field end
+  end
+  for field, kind in pairs(ROW_TYPES) do
+    if row[field] ~= nil and type(row[field]) ~= kind then return field end
+  end
+end
+
 --- The rows of a results file; a last line cut short by a crash is left out.
 -- @tparam string path
 -- @treturn table list of rows; empty when there is no file
--- @raise naming file and line when another line is no JSON object
+-- @raise naming file and line when another line is no JSON object, or has not the fields of a row
 function record.rows(path)
   local rows, text = {}, record.read(path)
   if not text then return rows end
@@ -126,7 +143,10 @@ function record.rows(path)
     number = number + 1
     if line ~= "" then
       local row = record.decode(line)
-      if type(row) == "table" and row.optimizer then
+      local wrong = type(row) == "table" and row.optimizer and wrong_field(row)
+      if wrong then
+        error(("%s:%d: not a line of results: %s is %s"):format(path, number, wrong, type(row[wrong])), 0)
+      elseif type(row) == "table" and row.optimizer then
         rows[#rows + 1] = row
       elseif ending == "\n" then
         error(("%s:%d: not a line of results (a JSON object with an optimizer)"):format(path, number), 0)
