@@ -225,7 +225,8 @@ end)
 describe("a disk that is full", function()
   it("is told with the file's name, and what was written before stays", function()
     local path = directory .. "/rows.jsonl"
-    local results = record.results(path, { { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" } })
+    local row = { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" }
+    local results = record.results(path, { row })
     results.file:close()
     results.file = assert(io.open("/dev/full", "a"))
     assert.error_matches(function() results:add { optimizer = "sgd", settings = {}, seed = 1, epoch = 2 } end,
@@ -254,9 +255,11 @@ describe("results.jsonl", function()
     file:write "hello\n{}\n"
     file:close()
     assert.error_matches(function() record.rows(path) end, "not a line of results")
-    for field, value in pairs { optimizer = "true", epoch = '"x"', status = "null", settings = "5" } do
+    for field, value in pairs { optimizer = true, epoch = "x", status = 1, settings = 5, train_loss = "low" } do
+      local wrong = { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" }
+      wrong[field] = value
       file = assert(io.open(path, "w"))
-      file:write(row, (row:gsub('"' .. field .. '": [^,}]*[,}]', ('"%s": %s,'):format(field, value)):gsub(",\n", "}\n")))
+      file:write(row, record.encode(wrong), "\n")
       file:close()
       assert.error_matches(function() record.rows(path) end, "not a line of results: " .. field)
     end

@@ -118,7 +118,8 @@ Results.__index = Results
 local ROW_NEEDS = { optimizer = "string", settings = "table", seed = "number", epoch = "number", status = "string" }
 local ROW_TYPES = {
   step = "number", seconds = "number", train_loss = "number", batch_loss = "number", first_loss = "number",
-  valid_loss = "number", valid_accuracy = "number", test_loss = "number", test_accuracy = "number", peak_bytes = "number",
+  valid_loss = "number", valid_accuracy = "number", test_loss = "number", test_accuracy = "number",
+  peak_bytes = "number",
 }
 
 -- The field of a decoded line that is not as a row has it, or nil.
