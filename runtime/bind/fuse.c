@@ -166,6 +166,9 @@ static int call_fused(lua_State *L) {
     struct fuse **slot = lua_touserdata(L, -1);
     row = &(*slot)->row;
   }
+  for (int i = 0; i < count; i++)
+    if (bind_test_tensor(L, i + 1) != input[i])
+      return luaL_error(L, "fuse: the function has released argument %d", i + 1);
   bind_run(L, row, count, input, NULL);
   return 1;
 }

@@ -217,6 +217,12 @@ static int call_function(lua_State *L) {
   for (int i = 1; i <= top; i++) lua_pushvalue(L, i);
   lua_call(L, top + 1, 1);
   lua_closeslot(L, guard);
+  int again = 0;
+  for (int i = 1; i <= top; i++) {
+    struct tensor *argument = bind_test_tensor(L, i);
+    if (argument && again < count && input[again] == argument) again++;
+  }
+  if (again < count) return luaL_error(L, "fn: forward has released one of its arguments");
   struct tensor *made = bind_test_tensor(L, -1);
   if (!made) return luaL_error(L, "fn: forward must return a tensor, got %s", luaL_typename(L, -1));
   bool tracked = false;

@@ -69,6 +69,11 @@ void bind_check_writable(lua_State *L, const struct tensor *tensor, const char *
                "%s: a tensor that was computed from one that requires gradient cannot be written in place; write into "
                "x:clone() or x:detach(), or inside gls.no_grad()",
                what);
+  for (int d = 0; d < tensor->shape.rank; d++)
+    if (tensor->stride[d] == 0 && tensor->shape.size[d] > 1)
+      luaL_error(L, "%s: dimension %d of this view repeats one element, which cannot be several; write into x:clone()",
+                 what, d + 1);
+  bind_check(L, gradient_before_write(tensor));
 }
 
 enum element_type bind_type(lua_State *L, int i) {

@@ -32,7 +32,7 @@ static int add_to(struct tensor **slot, struct tensor *g) {
   return status;
 }
 
-static int check_versions(const struct node *node) {
+int node_check_versions(const struct node *node) {
   const struct op_call *call = &node->call;
   if (call->op->flags & OP_SAVES_INPUTS)
     for (int i = 0; i < call->input_count; i++)
@@ -57,7 +57,7 @@ static int step_back(struct node *node, struct node *root) {
   struct tensor *few_result[FEW] = {0};
   bool *needed = few_needed;
   struct tensor **result = few_result;
-  int count = call->input_count, status = check_versions(node);
+  int count = call->input_count, status = node_check_versions(node);
   if (status != STATUS_OK) return status;
   if (count > FEW) {
     needed = memory_new((size_t)count, sizeof *needed);
@@ -69,7 +69,8 @@ static int step_back(struct node *node, struct node *root) {
     struct tensor *input = call->input[i];
     if (!input) continue;
     bool leaf = input->requires_gradient;
-    if (leaf && call->op->factors && i > 0) {
+    /* Not where x is a parameter itself, which may be stepped before the product is formed. */
+    if (leaf && call->op->factors && i > 0 && !call->input[0]->requires_gradient) {
       status = gradient_add_factor(input, node, root, node->gradient, i);
     } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
       needed[i] = any = true;
@@ -106,7 +107,9 @@ static real only_value(const struct tensor *t) { return tensor_count(t) == 1 ? *
 static int walk_back(struct node *root, struct tensor *gradient) {
   int status = STATUS_OK;
   root->gradient = gradient;
-  for (struct node *node = root; node; node = node->previous) {
+  tape_walk_begin();
+  /* A function of a script's may let go of tensors, and so of nodes: this one stays, and knows its neighbours. */
+  for (struct node *node = node_retain(root), *before; node; node = before) {
     bool scripts = node->gradient && node->function; /* then it is the script's to write on */
     if (scripts && !(node->gradient = to_keep(node->gradient))) status = STATUS_ERROR;
     if (node->gradient && status == STATUS_OK) {
@@ -117,7 +120,10 @@ static int walk_back(struct node *root, struct tensor *gradient) {
     }
     tensor_release(node->gradient);
     node->gradient = NULL;
+    before = node->previous ? node_retain(node->previous) : NULL;
+    node_release(node);
   }
+  tape_walk_end();
   return status;
 }
 
@@ -154,6 +160,9 @@ int tape_backward(struct tensor *loss, struct tensor *seed) {
 
 static struct gradient *gradient_of(struct tensor *leaf) {
   if (!leaf->gradient) leaf->gradient = memory_new(1, sizeof *leaf->gradient);
+  const struct tensor *total = leaf->gradient ? leaf->gradient->total : NULL;
+  if (total && total->storage->version != leaf->gradient->total_version && gradient_settle(leaf) != STATUS_OK)
+    return NULL;
   if (leaf->gradient) {
     tensor_release(leaf->gradient->total);
     leaf->gradient->total = NULL;

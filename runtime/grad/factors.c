@@ -4,6 +4,16 @@
 #include "../base/vector.h"
 #include "tape.h"
 
+int factor_check(const struct factor *factor) {
+  const struct op_call *call = &factor->node->call;
+  if (factor->node->released || factor->input != 1) return STATUS_OK;
+  if (call->input[0]->storage->version == factor->node->input_version[0]) return STATUS_OK;
+  return status_error(
+      "%s: its input, shape %s, was modified in place before the gradient of its weight was formed; "
+      "clone it before modifying it",
+      call->op->name, shape_text(&call->input[0]->shape));
+}
+
 /* Aᵀ G (or the sum of G's rows for a bias) of one use of the leaf. */
 static struct tensor *product(const struct factor *factor) {
   const struct op_call *call = &factor->node->call;
@@ -12,6 +22,7 @@ static struct tensor *product(const struct factor *factor) {
                  call->op->name);
     return NULL;
   }
+  if (factor_check(factor) != STATUS_OK) return NULL;
   bool needed[3] = {0};
   struct tensor *result[3] = {0};
   needed[factor->input] = true;
@@ -48,8 +59,42 @@ int gradient_dense(struct tensor *leaf, struct tensor **result) {
     gradient->total = tensor_contiguous(sum);
     tensor_release(sum);
     if (!gradient->total) return STATUS_ERROR;
+    gradient->total_version = gradient->total->storage->version;
   }
   *result = gradient->total;
+  return STATUS_OK;
+}
+
+int gradient_settle(struct tensor *leaf) {
+  struct gradient *gradient = leaf->gradient;
+  struct tensor *total;
+  if (!gradient || gradient->factor_count == 0) return STATUS_OK;
+  STATUS_TRY(gradient_dense(leaf, &total));
+  tensor_release(gradient->dense);
+  gradient->dense = tensor_retain(total);
+  for (int i = 0; i < gradient->factor_count; i++) {
+    node_release(gradient->factor[i].node);
+    node_release(gradient->factor[i].root);
+    tensor_release(gradient->factor[i].gradient);
+  }
+  gradient->factor_count = 0;
+  return STATUS_OK;
+}
+
+int gradient_before_write(const struct tensor *x) {
+  for (struct node *node = tape_first(), *next; node; node = next) {
+    const struct op_call *call = &node->call;
+    next = node->next;
+    if (!call->op->factors || !call->input[0] || call->input[0]->storage != x->storage) continue;
+    node_retain(node);
+    for (int i = 1; i < call->input_count; i++)
+      if (call->input[i] && call->input[i]->gradient && call->input[i]->gradient->factor_count > 0) {
+        STATUS_TRY(gradient_settle(call->input[i]));
+        call->input[i]->gradient->written = true;
+      }
+    next = node->next;
+    node_release(node);
+  }
   return STATUS_OK;
 }
 

@@ -174,38 +174,49 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
   return status;
 }
 
-static int pass(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent *losses) {
-  int loss = 0;
-  for (struct node *node = tape_first(); node; node = node->next) {
-    struct tensor *few[8] = {0}, **tangent = few;
-    if (node->call.input_count > 8) {
-      tangent = memory_new((size_t)node->call.input_count, sizeof *tangent);
-      if (!tangent) return STATUS_ERROR;
+/* tangent: scratch, as many as the node's inputs, NULL each. *loss: how many losses came before. */
+static int pass_node(struct node *node, const struct tangent_source *source, struct row_block block, bool *fits,
+                     struct loss_tangent *losses, int *loss, struct tensor **tangent) {
+  struct tensor *known = source->affine && node->call.op->factors ? source->affine(source->context, node) : NULL;
+  bool any = gather(node, source, known != NULL, tangent);
+  bool is_loss = losses && node->call.op->hessian_product;
+  int status = any && source->checks ? node_check_versions(node) : STATUS_OK;
+  if (status == STATUS_OK && (any || known)) {
+    struct op_call narrowed;
+    const struct op_call *call = &node->call;
+    if (is_loss) {
+      if (node->loss_weight != 0 && tangent[0]) losses[*loss].tangent = tensor_retain(tangent[0]);
+    } else {
+      bool narrow_call = block.count && any; /* what is known already needs no call */
+      if (block.count) *fits = !node->function && (any ? node_narrow(node, block, &narrowed) : narrows(node, block));
+      if (narrow_call) call = &narrowed;
+      if (*fits) status = advance(node, call, known, tangent, any, block);
+      if (*fits && narrow_call) node_narrow_release(node, &narrowed);
     }
-    struct tensor *known = source->affine && node->call.op->factors ? source->affine(source->context, node) : NULL;
-    bool any = gather(node, source, known != NULL, tangent);
-    bool is_loss = losses && node->call.op->hessian_product;
-    int status = STATUS_OK;
-    if (any || known) {
-      struct op_call narrowed;
-      const struct op_call *call = &node->call;
-      if (is_loss) {
-        if (node->loss_weight != 0 && tangent[0]) losses[loss].tangent = tensor_retain(tangent[0]);
-      } else {
-        bool narrow_call = block.count && any; /* what is known already needs no call */
-        if (block.count) *fits = !node->function && (any ? node_narrow(node, block, &narrowed) : narrows(node, block));
-        if (narrow_call) call = &narrowed;
-        if (*fits) status = advance(node, call, known, tangent, any, block);
-        if (*fits && narrow_call) node_narrow_release(node, &narrowed);
-      }
-    }
-    if (is_loss && node->loss_weight != 0) losses[loss++].node = node;
-    if (tangent != few) memory_delete(tangent);
-    if (status != STATUS_OK || !*fits) return status;
   }
-  return STATUS_OK;
+  if (is_loss && node->loss_weight != 0) losses[(*loss)++].node = node;
+  return status;
 }
 
+static int pass(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent *losses) {
+  int loss = 0, status = STATUS_OK;
+  struct node *first = tape_first();
+  tape_walk_begin();
+  /* As in backward: a node stays while a function of a script's may let go of it. */
+  for (struct node *node = first ? node_retain(first) : NULL, *after; node; node = after) {
+    struct tensor *few[8] = {0}, **tangent = few;
+    if (node->call.input_count > 8 && status == STATUS_OK) {
+      tangent = memory_new((size_t)node->call.input_count, sizeof *tangent);
+      if (!tangent) status = STATUS_ERROR;
+    }
+    if (status == STATUS_OK && *fits) status = pass_node(node, source, block, fits, losses, &loss, tangent);
+    if (tangent != few) memory_delete(tangent);
+    after = node->next && status == STATUS_OK && *fits ? node_retain(node->next) : NULL;
+    node_release(node);
+  }
+  tape_walk_end();
+  return status;
+}
 int tape_tangents(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent **losses,
                   int *count) {
   *fits = true;
@@ -351,17 +362,32 @@ int tape_jvp(struct tensor *output, int count, struct tensor *const *leaf, struc
     if (!shape_equal(&leaf[i]->shape, &tangent[i]->shape))
       return status_error("jvp: tangent %d has shape %s, its tensor %s", i + 1, shape_text(&tangent[i]->shape),
                           shape_text(&leaf[i]->shape));
-  if (!tape_tracks(output) || output->requires_gradient)
+  for (int i = 0; i < count; i++) {
+    if (!leaf[i]->requires_gradient)
+      return status_error("jvp: entry %d of the leaves, shape %s, is not a leaf that requires a gradient", i + 1,
+                          shape_text(&leaf[i]->shape));
+    for (int k = 0; k < i; k++)
+      if (leaf[k] == leaf[i]) return status_error("jvp: entries %d and %d of the leaves are one tensor", k + 1, i + 1);
+  }
+  if (!tape_tracks(output))
     return status_error("jvp: no tensor that requires a gradient leads to this one on the present tape");
   struct given given = {count, leaf, tangent};
-  struct tangent_source source = {.context = &given, .leaf = given_tangent};
+  if (output->requires_gradient) { /* a leaf itself */
+    struct tensor *own = given_tangent(&given, output);
+    return op_give(own ? tensor_copy(own) : tensor_zeros(TYPE_REAL, &output->shape), result);
+  }
+  struct node *last = node_retain(output->node);
+  struct shape shape = output->shape;
+  for (int i = 0; i < count; i++) tensor_retain(leaf[i]), tensor_retain(tangent[i]);
+  struct tangent_source source = {.context = &given, .leaf = given_tangent, .checks = true};
   bool fits = true;
   int status = pass(&source, (struct row_block){0}, &fits, NULL);
   if (status == STATUS_OK) {
-    struct tensor *found = output->node->tangent;
-    *result = found ? tensor_copy(found) : tensor_zeros(TYPE_REAL, &output->shape);
+    *result = last->tangent ? tensor_copy(last->tangent) : tensor_zeros(TYPE_REAL, &shape);
     if (!*result) status = STATUS_ERROR;
   }
   clear_tangents();
+  for (int i = 0; i < count; i++) tensor_release(leaf[i]), tensor_release(tangent[i]);
+  node_release(last);
   return status;
 }

@@ -90,8 +90,33 @@ void node_release(struct node *node) {
   }
 }
 
+/* ---- walks ---- */
+
+static int walks;           /* that are under way */
+static bool release_wanted; /* by a function of a script's that a walk has called */
+
+void tape_walk_begin(void) { walks++; }
+
+void tape_walk_end(void) {
+  if (--walks > 0 || !release_wanted) return;
+  release_wanted = false;
+  tape_release();
+}
+
+/* Gradients that are products still to be formed of what the nodes hold. */
+static void form_products(void) {
+  for (struct node *node = last; node; node = node->previous)
+    for (int i = 1; i < node->call.input_count && node->call.op->factors; i++)
+      if (node->call.input[i] && node->call.input[i]->gradient) gradient_settle(node->call.input[i]);
+}
+
 void tape_release(void) {
+  if (walks > 0) {
+    release_wanted = true;
+    return;
+  }
   profile_begin("memory", "tape release");
+  form_products();
   while (last) {
     struct node *node = last;
     node_retain(node);
@@ -127,6 +152,9 @@ static void release_history(struct tensor *tensor) {
   tensor->gradient = NULL;
 }
 
+/* Before main, so that there is no tensor whose history nobody would release. */
+__attribute__((constructor)) static void install(void) { tensor_release_history = release_history; }
+
 /* ---- recording ---- */
 
 /* A tensor that keeps shape and type, and storage when the values are wanted later. */
@@ -144,7 +172,6 @@ static struct node *new_node(int input_count, struct tensor *const *input, bool 
   size_t row = sizeof(struct tensor *) + sizeof(struct node *) + sizeof(uint32_t);
   struct node *node = memory_new(1, sizeof *node + (size_t)input_count * row);
   if (!node) return NULL;
-  tensor_release_history = release_history;
   node->references = 1;
   node->released = true; /* not on the list of live ones */
   node->call.input_count = input_count;

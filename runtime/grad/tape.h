@@ -35,10 +35,12 @@ struct factor {
   int input;               /* 1: this leaf is the weight, 2: the bias */
 };
 struct gradient {
-  struct tensor *dense; /* sum of what came without factors; may be NULL */
-  struct tensor *total; /* dense and the products of all factors, once somebody asked; else NULL */
+  struct tensor *dense;   /* sum of what came without factors; may be NULL */
+  struct tensor *total;   /* dense and the products of all factors, once somebody asked; else NULL */
+  uint32_t total_version; /* when it was made: a script may write on it, and is then meant */
   struct factor *factor;
   int factor_count, factor_capacity;
+  bool written; /* an input of its factors was, so that they had to be formed */
 };
 
 /* ---- tape.c ---- */
@@ -51,8 +53,11 @@ struct tensor *tape_run(const struct op *op, int input_count, struct tensor *con
 /* True when a derivative reaches this tensor. */
 bool tape_tracks(const struct tensor *tensor);
 /* The end of a training step: takes from all live nodes what they saved. Tensors that a script still
-   holds keep their values and count as constants from now on. */
+   holds keep their values and count as constants from now on; gradients that were left as factors are formed. While
+   the tape is walked, by a function of a script's that the walk calls: once it has ended. */
 void tape_release(void);
+void tape_walk_begin(void);
+void tape_walk_end(void);
 int tape_node_count(void);
 struct node *node_retain(struct node *node);
 void node_release(struct node *node);
@@ -72,6 +77,8 @@ int tape_record_function(const struct tape_function *function, void *context, in
                          struct tensor *const *input, struct tensor *output);
 
 /* ---- backward.c ---- */
+/* An error when what the node saved has been written on since. */
+int node_check_versions(const struct node *node);
 /* From loss (one element, or with seed: the gradient of its shape) to every leaf. Adds to what is there. */
 int tape_backward(struct tensor *loss, struct tensor *seed);
 
@@ -79,6 +86,12 @@ int tape_backward(struct tensor *loss, struct tensor *seed);
 /* The dense gradient of a leaf: dense and the sum over its factors, contiguous; *result (borrowed) is NULL when
    there is none. Kept until the gradient is cleared or grows; the factors stay for GLS. */
 int gradient_dense(struct tensor *leaf, struct tensor **result);
+/* The gradient is dense from here on: its factors are formed and forgotten. */
+int gradient_settle(struct tensor *leaf);
+/* Before a script writes on x: gradients whose factors it is part of are settled. */
+int gradient_before_write(const struct tensor *x);
+/* An error when the input that a factor stands for has been written on since it was saved. */
+int factor_check(const struct factor *factor);
 /* gradient := gradient × scale, factors included. */
 int gradient_scale(struct tensor *leaf, real scale);
 /* Forgets a leaf's gradient. */
@@ -103,6 +116,7 @@ struct tangent_source {
   /* Of an affine node: the known change of its output by its weight and bias (borrowed, output's shape), all rows;
      NULL when the leaves' own tangents are to be used. The function may be NULL. */
   struct tensor *(*affine)(void *context, const struct node *node);
+  bool checks; /* that nothing has been written on since it was saved; an optimizer's step writes on weights itself */
 };
 
 /* A loss node that backward reached, and the change of its input 0, for the rows of the block. */

@@ -57,7 +57,7 @@ static int group_norm_shape(const struct op_call *call, struct shape *shape, enu
   *shape = call->input[ROW_X]->shape;
   if (shape->rank < 2) return status_error("the input is (N, C, …), not %s", shape_text(shape));
   int64_t groups = call->value[0].list[0];
-  if (groups < 1 || shape->size[1] % groups)
+  if (groups < 1 || (groups > 1 && groups > shape->size[1]) || shape->size[1] % groups)
     return status_error("%lld groups do not divide the %lld channels of %s", (long long)groups,
                         (long long)shape->size[1], shape_text(shape));
   STATUS_TRY(norm_check_parameter(call->input[ROW_WEIGHT], "weight", shape->size[1], "channels"));
@@ -78,15 +78,19 @@ static struct shape row_statistics_shape(const struct shape *shape, const struct
 static void row_forward(real *y, real *center, real *inverse, const real *x, const real *weight, const real *bias,
                         const struct row_layout *layout, int64_t row) {
   int64_t width = layout->channels * layout->span, span = layout->span;
-  real sum = 0, square = 0, mean = 0;
+  real sum = 0, square = 0, rest = 0, mean = 0;
   if (layout->centred) {
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = 0; i < width; i++) sum += x[i];
     mean = sum / (real)width;
   }
-#pragma omp simd reduction(+ : square)
-  for (int64_t i = 0; i < width; i++) square += (x[i] - mean) * (x[i] - mean);
-  real scale = (real)(1 / sqrt((double)square / (double)width + layout->epsilon));
+  /* What rounding left in the mean is taken off it: where a row is nearly constant it would be all there is. */
+#pragma omp simd reduction(+ : square, rest)
+  for (int64_t i = 0; i < width; i++) square += (x[i] - mean) * (x[i] - mean), rest += x[i] - mean;
+  double left = layout->centred ? (double)rest / (double)width : 0;
+  double variance = (double)square / (double)width - left * left;
+  mean = (real)((double)mean + left);
+  real scale = (real)(1 / sqrt((variance < 0 ? 0 : variance) + layout->epsilon));
   *center = mean, *inverse = scale;
   int64_t first = row % layout->cycle * layout->channels;
   if (span == 1) {

@@ -40,9 +40,6 @@ bool layer_products_are_used(const struct gls_options *options) {
 static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
   if (system->extended > options->widest) return STATUS_OK;
-  if (layer->covariance && layer->covariance->shape.size[0] != system->extended)
-    return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
-                        (long long)layer->covariance->shape.size[0], (long long)system->extended);
   STATUS_TRY(layer_primal_statistics(system, options, scale));
   bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;

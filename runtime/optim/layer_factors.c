@@ -24,6 +24,11 @@ int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *
   *is_layer = false;
   system->weight = weight;
   if (!weight->gradient) return STATUS_OK;
+  if (weight->gradient->written)
+    return status_error(
+        "gls: an input of the weight of shape %s was modified in place between backward and step; clone "
+        "it before modifying it",
+        shape_text(&weight->shape));
   int i = 0, uses = 0, bias_uses = 0;
   const struct factor *use;
   struct tensor *bias = NULL;
@@ -115,6 +120,7 @@ int layer_gather(struct gls_system *system, const struct gls_options *options, d
   while ((use = next_use(system, &i))) {
     struct factors f = {0};
     double this_scale;
+    STATUS_TRY(factor_check(use));
     STATUS_TRY(factors_of_use(use, options->statistics_rows, &f, &this_scale));
     int64_t rows = f.rows;
     system->inputs = f.inputs;

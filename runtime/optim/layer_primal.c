@@ -47,6 +47,9 @@ int layer_form_gradient(struct gls_system *system) {
 int layer_primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
   bool averaged = options->statistics == STATISTICS_MOVING || options->adaptive;
+  if (averaged && layer->covariance && layer->covariance->shape.size[0] != system->extended)
+    return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
+                        (long long)layer->covariance->shape.size[0], (long long)system->extended);
   if (averaged && !isfinite(layer_dot(system->a, system->a))) {
     if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
     averaged = false;

@@ -147,7 +147,7 @@ struct tensor *tensor_narrow(const struct tensor *source, int dimension, int64_t
   if (!view) return NULL;
   view->shape.size[dimension] = count;
   view->offset += count > 0 ? start * source->stride[dimension] : 0;
-  view->stride[dimension] *= step;
+  if (count > 1) view->stride[dimension] *= step; /* else nobody takes it, and it may be too long for a number */
   return view;
 }
 

@@ -253,3 +253,136 @@ describe("fn", function()
     assert.is_nil(next(kept))
   end)
 end)
+
+describe("gradients of weights, whose products are formed late,", function()
+  after_each(function() gls.tape_release() end)
+
+  it("are of the input as it was", function()
+    local w, a = leaf { { 1 } }, gls.ones(3, 1)
+    for i = 1, 2 do
+      a:fill(i)
+      a:linear(w):sum():backward()
+    end
+    assert.same({ { 9 } }, w.grad:tolist())
+    w:zero_grad()
+    a:linear(w):sum():backward()
+    a[{ {}, 1 }] = 7
+    assert.same({ { 6 } }, w.grad:tolist())
+    local kernel, image = leaf { { { { 1 } } } }, gls.ones(1, 1, 2, 2)
+    gls.conv2d(image, kernel):sum():backward()
+    image:fill(7)
+    assert.equal(4, kernel.grad:sum():item())
+  end)
+
+  it("keep what a script has written on them", function()
+    local w, a = leaf { { 1 } }, gls.ones(3, 1)
+    a:linear(w):sum():backward()
+    w.grad:fill(100)
+    a:linear(w):sum():backward()
+    assert.same({ { 103 } }, w.grad:tolist())
+  end)
+
+  it("outlive the step of another optimizer", function()
+    local optim = require "gls.optim"
+    local w, v = leaf { { 1 } }, leaf { { 1 } }
+    local one = optim.SGD({ w }, { learning_rate = 0.1 })
+    local other = optim.SGD({ v }, { learning_rate = 0.1 })
+    gls.ones(3, 1):linear(w):linear(v):sum():backward()
+    one:step()
+    other:step()
+    assert.is_true((w - 0.7):abs():item() < 1e-6 and (v - 0.7):abs():item() < 1e-6)
+  end)
+
+  it("are no factors for GLS once an input was written on", function()
+    local optim = require "gls.optim"
+    local w, a = leaf { { 1 } }, gls.ones(3, 1)
+    local optimizer = optim.GLS { w }
+    gls.mse(a:linear(w), gls.zeros(3, 1)):backward()
+    a:fill(7)
+    fails("modified in place between backward and step", optimizer.step, optimizer)
+    optimizer:zero_grad()
+  end)
+end)
+
+describe("the tape", function()
+  after_each(function() gls.tape_release() end)
+
+  it("takes a gradient set before anything was recorded", function()
+    local glsrun = os.getenv "GLSRUN" or "build/glsrun"
+    local script = "local gls = require [[gls]] local p = gls.tensor({ 1 }, { requires_grad = true }) "
+      .. "p.grad = gls.ones(1)"
+    assert.is_true(os.execute(("unset LD_PRELOAD; '%s' -e '%s'"):format(glsrun, script)))
+  end)
+
+  it("stays while a function of the script's lets go of it", function()
+    for _, let_go in ipairs {
+      function() gls.tape_release() end,
+      function(y)
+        y:release()
+        collectgarbage()
+        collectgarbage()
+      end,
+    } do
+      local x, y = leaf { 1 }, nil
+      local f = gls.fn {
+        forward = function(_, a) return a * 2 end,
+        backward = function(_, g)
+          let_go(y)
+          return g
+        end,
+      }
+      y = f(x * 3) * 4
+      y:backward()
+      assert.same({ 12 }, x.grad:tolist())
+      gls.tape_release()
+    end
+    assert.equal(0, gls.tape_size())
+    local x, y = leaf { 1 }, nil
+    local f = gls.fn {
+      forward = function(_, a) return a * 2 end,
+      backward = function(_, g) return g end,
+      jvp = function(_, t)
+        y:release()
+        x:release()
+        collectgarbage()
+        return t
+      end,
+    }
+    y = f(x * 3) * 4
+    assert.same({ 12 }, gls.jvp(y, { x }, { gls.ones(1) }):tolist())
+  end)
+
+  it("refuses functions that release their arguments", function()
+    local f = gls.fn {
+      forward = function(_, a)
+        a:release()
+        return gls.ones(1)
+      end,
+      backward = function(_, g) return g end,
+    }
+    fails("has released one of its arguments", function() f(leaf { 1 } * 3) end)
+    local h = leaf { 1 } * 3
+    fails("has released argument 1", gls.fuse(function(a)
+      h:release()
+      return a * 2
+    end), h)
+  end)
+
+  it("gives forward mode at the recorded point, for leaves alone", function()
+    local x = leaf { 1, 2 }
+    local h = x * 2
+    local y = h * x
+    fails("not a leaf", gls.jvp, y, { h }, { gls.ones(2) })
+    fails("are one tensor", gls.jvp, y, { x, x }, { gls.ones(2), gls.ones(2) })
+    assert.same({ 1, 1 }, gls.jvp(x, { x }, { gls.ones(2) }):tolist())
+    assert.same({ 4, 8 }, gls.jvp(y, { x }, { gls.ones(2) }):tolist())
+    x:detach():fill(5)
+    fails("modified in place", gls.jvp, y, { x }, { gls.ones(2) })
+  end)
+
+  it("refuses writing on a view that repeats an element", function()
+    local x = gls.zeros(1):expand(4)
+    fails("repeats one element", x.copy, x, gls.ones(4))
+    fails("repeats one element", function() x[1] = 2 end)
+  end)
+end)

@@ -163,6 +163,15 @@ describe("images", function()
   end)
 end)
 
+describe("norms of rows", function()
+  it("that are constant are zero, however long", function()
+    for _, width in ipairs { 33, 784, 4096 } do
+      assert.equal(0, gls.layer_norm(gls.full(2, width, 1000.1)):abs():max():item())
+    end
+    fails("groups do not divide", gls.group_norm, gls.zeros(4, 0, 1), nil, nil, 5)
+  end)
+end)
+
 describe("layouts", function()
   local function same(a, b) return (a - b):abs():max():item() == 0 end
 
