@@ -22,6 +22,7 @@ struct optimizer {
   int count;
   struct tensor **parameter;
   struct tensor **state[SLOT_COUNT]; /* of SGD and Adam */
+  int64_t *missed;                   /* of Adam: steps in which a parameter had no gradient */
   struct gls *gls;
 };
 
@@ -33,6 +34,7 @@ static int optimizer_release(lua_State *L) {
       if (o->state[k]) tensor_release(o->state[k][i]);
   }
   memory_delete(o->parameter);
+  memory_delete(o->missed);
   for (int k = 0; k < SLOT_COUNT; k++) memory_delete(o->state[k]);
   gls_delete(o->gls);
   memset(o, 0, sizeof *o);
@@ -76,6 +78,7 @@ static int optimizer_new(lua_State *L) {
     if (!o->state[k]) return bind_error(L);
   }
   if (kind == KIND_GLS && !(o->gls = gls_new(count))) return bind_error(L);
+  if (kind == KIND_ADAM && !(o->missed = memory_new((size_t)count, sizeof *o->missed))) return bind_error(L);
   return 1;
 }
 
@@ -149,7 +152,7 @@ static int optimizer_step(lua_State *L) {
                                    .weight_decay = number(L, "weight_decay"),
                                    .decoupled = flag(L, "decoupled"),
                                    .step = (int64_t)number(L, "step")};
-    bind_check(L, adam_step(o->parameter, o->state[0], o->state[1], o->count, &options));
+    bind_check(L, adam_step(o->parameter, o->state[0], o->state[1], o->missed, o->count, &options));
   } else {
     struct gls_options options = gls_options_of(L);
     bind_check(L, gls_step(o->gls, o->parameter, &options));
@@ -194,7 +197,8 @@ static struct tensor **slot(struct optimizer *o, int k, int i) {
   return slots[k];
 }
 
-static const char UPDATES[] = "updates"; /* of moving statistics, kept beside them as a tensor of one element */
+/* Kept as tensors of one element: steps of moving statistics, and those that Adam's moments have not seen. */
+static const char UPDATES[] = "updates", MISSED[] = "missed";
 
 static void push_entry(lua_State *L, const char *name, int place, struct tensor *t, lua_Integer n) {
   lua_createtable(L, 3, 0);
@@ -221,6 +225,8 @@ static int optimizer_state(lua_State *L) {
   }
   for (int i = 0; i < o->count && o->gls; i++)
     if (o->gls->layer[i].updates > 0) push_entry(L, UPDATES, i + 1, tensor_scalar((real)o->gls->layer[i].updates), ++n);
+  for (int i = 0; i < o->count && o->missed; i++)
+    if (o->missed[i] > 0) push_entry(L, MISSED, i + 1, tensor_scalar((real)o->missed[i]), ++n);
   return 1;
 }
 
@@ -233,6 +239,10 @@ static int optimizer_set_state(lua_State *L) {
   luaL_argcheck(L, place >= 1 && place <= o->count, 3, "no such parameter");
   if (o->gls && strcmp(name, UPDATES) == 0) {
     o->gls->layer[place - 1].updates = (int64_t)tensor_get(t, (int64_t[TENSOR_MAX_RANK]){0});
+    return 0;
+  }
+  if (o->missed && strcmp(name, MISSED) == 0) {
+    o->missed[place - 1] = (int64_t)tensor_get(t, (int64_t[TENSOR_MAX_RANK]){0});
     return 0;
   }
   for (int k = 0; k < SLOT_COUNT && slot_name[o->kind][k]; k++) {

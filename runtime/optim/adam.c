@@ -58,14 +58,17 @@ static int make_state(struct tensor **state, const struct tensor *like) {
   return *state ? STATUS_OK : STATUS_ERROR;
 }
 
-int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int count,
-              const struct adam_options *options) {
+int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int64_t *missed,
+              int count, const struct adam_options *options) {
   for (int i = 0; i < count; i++) {
     struct tensor *w = parameter[i];
-    if (!w->gradient) continue;
+    if (!w->gradient) {
+      if (missed) missed[i]++;
+      continue;
+    }
     STATUS_TRY(make_state(&first[i], w));
     STATUS_TRY(make_state(&second[i], w));
-    double t = (double)options->step, decay = options->weight_decay;
+    double t = fmax(1, (double)(options->step - (missed ? missed[i] : 0))), decay = options->weight_decay;
     double correction = sqrt(1 - pow(options->beta2, t));
     struct adam_context context = {
         .w = tensor_real(w),

@@ -44,9 +44,10 @@ struct adam_options {
   bool decoupled; /* AdamW (Loshchilov and Hutter, ICLR 2019); else decay · w joins the gradient */
   int64_t step;   /* from 1: for the bias corrections */
 };
-/* Kingma and Ba, ICLR 2015, algorithm 1. first[i], second[i] are made (zeros) when NULL. */
-int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int count,
-              const struct adam_options *options);
+/* Kingma and Ba, ICLR 2015, algorithm 1. first[i], second[i] are made (zeros) when NULL. missed[i] counts the steps in
+   which a parameter had no gradient: its moments are corrected for those that they have seen. It may be NULL. */
+int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int64_t *missed,
+              int count, const struct adam_options *options);
 
 /* ---- gls.c ---- */
 enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };

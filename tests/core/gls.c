@@ -478,7 +478,7 @@ static void test_classics(void) {
         g[i] = (double)(i < p.d * p.m ? tensor_real(gw)[i] : tensor_real(gb)[i - p.d * p.m]);
       problem_again(&p); /* so that the step forms the gradient by itself, tile by tile */
       struct adam_options options = {1e-2, 0.9, 0.999, 1e-8, 0.1, decoupled, t};
-      CHECK(adam_step(p.parameter, first, second, 2, &options) == STATUS_OK, "%s", status_message());
+      CHECK(adam_step(p.parameter, first, second, NULL, 2, &options) == STATUS_OK, "%s", status_message());
       for (int64_t i = 0; i < count; i++) {
         double gi = g[i] + (decoupled ? 0 : 0.1 * w[i]);
         m[i] = 0.9 * m[i] + 0.1 * gi;

@@ -84,6 +84,25 @@ describe("optimizers", function()
     end
   end)
 
+  it("correct Adam's moments for the steps that a parameter's gradients took part in, also after a resume", function()
+    local function parameters() return { gls.ones(1):requires_grad(true), gls.ones(1):requires_grad(true) } end
+    local list = parameters()
+    local adam = optim.Adam(list, { learning_rate = 0.1 })
+    for t = 1, 100 do
+      list[1].grad = gls.ones(1)
+      if t == 60 then
+        local other = parameters()
+        local again = optim.Adam(other, { learning_rate = 0.1 })
+        again:load_state_dict(adam:state_dict())
+        list, adam = other, again
+        list[1].grad = gls.ones(1)
+      end
+      if t == 100 then list[2].grad = gls.ones(1) end
+      adam:step()
+    end
+    assert.is_true((list[2] - 0.9):abs():item() < 1e-5) -- a first step has the length of the learning rate
+  end)
+
   it("refuse the state of another class, and one that is not whole", function()
     local model = network()
     local adam = optim.Adam(model:parameters())
