@@ -128,6 +128,30 @@ describe("optimizers", function()
     assert.equal(run(), run())
   end)
 
+  it("refuse settings that make no step towards less loss", function()
+    local list = { gls.ones(2):requires_grad(true) }
+    local function refused(text, f, ...)
+      local good, message = pcall(f, ...)
+      assert.is_false(good)
+      assert.truthy(message:find(text, 1, true), message)
+    end
+    for _, case in ipairs {
+      { "SGD", { learning_rate = -1 }, "learning_rate is -1" }, { "SGD", { learning_rate = 0 / 0 }, "learning_rate" },
+      { "SGD", { momentum = 1 }, "momentum is 1" }, { "SGD", { nesterov = true }, "nesterov" },
+      { "Adam", { beta1 = 1.5 }, "beta1 is 1.5" }, { "AdamW", { weight_decay = -1 }, "weight_decay is -1" },
+      { "Adam", { epsilon = -1 }, "epsilon is -1" }, { "Adam", { clip = -1 }, "clip is a number above 0" },
+      { "SGD", { schedule = 3 }, "schedule is a function" },
+    } do
+      refused(case[3], optim[case[1]], list, case[2])
+    end
+    refused("every is 0", optim.schedule.step, { every = 0 })
+    refused("warmup is -1", optim.schedule.cosine, { steps = 5, warmup = -1 })
+    refused("steps is a", optim.schedule.linear, { steps = "a" })
+    local optimizer = optim.SGD(list, { schedule = function() return "half" end })
+    list[1].grad = gls.ones(2)
+    refused("the schedule gave string for step 0", optimizer.step, optimizer)
+  end)
+
   it("follow a schedule", function()
     local p = gls.tensor({ 0 }):requires_grad(true)
     local optimizer = optim.SGD({ p }, { learning_rate = 1, schedule = optim.schedule.step { every = 2, gamma = 0.1 } })

@@ -80,6 +80,12 @@ function base.class(name, defaults)
         { class = class, __index = Optimizer.__index, __newindex = Optimizer.__newindex, __name = "optim." .. name,
           __tostring = function(o) return o:describe() end })
       local first = groups[1].settings
+      if first.schedule and type(first.schedule) ~= "function" then
+        error(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)), 3)
+      end
+      if first.clip and not (type(first.clip) == "number" and first.clip > 0) then
+        error(("optim.%s: clip is a number above 0, got %s"):format(name, tostring(first.clip)), 3)
+      end
       rawset(self, "schedule", first.schedule)
       rawset(self, "clip", first.clip)
       if class.prepare then class.prepare(self) end
@@ -92,7 +98,13 @@ end
 function base:current(group)
   local settings = {}
   for key, value in pairs(group.settings) do settings[key] = value end
-  local factor = self.schedule and self.schedule(self.steps) or 1
+  local factor = 1
+  if self.schedule then
+    factor = self.schedule(self.steps)
+    if type(factor) ~= "number" then
+      error(("optim.%s: the schedule gave %s for step %d, not a number"):format(self.name, type(factor), self.steps), 0)
+    end
+  end
   if type(settings.learning_rate) == "number" then settings.learning_rate = settings.learning_rate * factor end
   settings.factor = factor
   return settings
@@ -216,6 +228,28 @@ function base:describe()
   end
   table.sort(parts)
   return ("%s(%s)"):format(self.name, table.concat(parts, ", "))
+end
+
+-- From the first number on, below the second.
+local BOUNDS = {
+  learning_rate = { 0, math.huge }, momentum = { 0, 1 }, beta1 = { 0, 1 }, beta2 = { 0, 1 }, epsilon = { 0, math.huge },
+  weight_decay = { 0, math.huge },
+}
+
+--- Refuses settings of SGD and Adam that make no step towards less loss.
+function base.check_bounds(self)
+  for _, group in ipairs(self.groups) do
+    for setting, bounds in pairs(BOUNDS) do
+      local value = group.settings[setting]
+      if value and not (value >= bounds[1] and value < bounds[2]) then
+        error(("optim.%s: %s is %g, expected %s"):format(self.name, setting, value,
+          bounds[2] == 1 and "at least 0 and below 1" or "a finite number of at least 0"), 4)
+      end
+    end
+    if group.settings.nesterov and group.settings.momentum == 0 then
+      error(("optim.%s: nesterov is a way of using momentum, which is 0"):format(self.name), 4)
+    end
+  end
 end
 
 --- For optimizers whose step is in C: one userdata a group.
