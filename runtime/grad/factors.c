@@ -82,6 +82,7 @@ int gradient_settle(struct tensor *leaf) {
 }
 
 int gradient_before_write(const struct tensor *x) {
+  if (x->storage->references == 1) return STATUS_OK; /* x's own: no node has saved it */
   for (struct node *node = tape_first(), *next; node; node = next) {
     const struct op_call *call = &node->call;
     next = node->next;
