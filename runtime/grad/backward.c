@@ -69,8 +69,7 @@ static int step_back(struct node *node, struct node *root) {
     struct tensor *input = call->input[i];
     if (!input) continue;
     bool leaf = input->requires_gradient;
-    /* Not where x is a parameter itself, which may be stepped before the product is formed. */
-    if (leaf && call->op->factors && i > 0 && !call->input[0]->requires_gradient) {
+    if (leaf && call->op->factors && i > 0) {
       status = gradient_add_factor(input, node, root, node->gradient, i);
     } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
       needed[i] = any = true;

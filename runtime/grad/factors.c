@@ -82,7 +82,8 @@ int gradient_settle(struct tensor *leaf) {
 }
 
 int gradient_before_write(const struct tensor *x) {
-  if (x->storage->references == 1) return STATUS_OK; /* x's own: no node has saved it */
+  /* What is x's own no node has saved; leaves are kept as they are. */
+  if (x->storage->references == 1 && !x->requires_gradient) return STATUS_OK;
   for (struct node *node = tape_first(), *next; node; node = next) {
     const struct op_call *call = &node->call;
     next = node->next;

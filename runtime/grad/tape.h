@@ -88,7 +88,7 @@ int tape_backward(struct tensor *loss, struct tensor *seed);
 int gradient_dense(struct tensor *leaf, struct tensor **result);
 /* The gradient is dense from here on: its factors are formed and forgotten. */
 int gradient_settle(struct tensor *leaf);
-/* Before a script writes on x: gradients whose factors it is part of are settled. */
+/* Before x is written on, by a script or as a parameter: gradients whose factors it is part of are settled. */
 int gradient_before_write(const struct tensor *x);
 /* An error when the input that a factor stands for has been written on since it was saved. */
 int factor_check(const struct factor *factor);

@@ -60,6 +60,7 @@ static int make_state(struct tensor **state, const struct tensor *like) {
 
 int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int64_t *missed,
               int count, const struct adam_options *options) {
+  for (int i = 0; i < count; i++) STATUS_TRY(gradient_before_write(parameter[i]));
   for (int i = 0; i < count; i++) {
     struct tensor *w = parameter[i];
     if (!w->gradient) {

@@ -36,6 +36,8 @@ int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *
   while ((use = next_use(system, &i))) {
     const struct op_call *call = &use->node->call;
     if (call->op->has_factors && !call->op->has_factors(call)) return STATUS_OK;
+    for (int k = 0; k < count; k++) /* A is a parameter, and would move under the other's feet */
+      if (parameter[k] == call->input[0]) return STATUS_OK;
     struct tensor *here = bias_of_call(call);
     if (uses > 0 && here != bias) one_bias = false;
     bias = here;

@@ -37,6 +37,7 @@ static void sgd_tile(void *context, const struct gradient_tile *tile) {
 }
 
 int sgd_step(struct tensor *const *parameter, struct tensor **velocity, int count, const struct sgd_options *options) {
+  for (int i = 0; i < count; i++) STATUS_TRY(gradient_before_write(parameter[i]));
   for (int i = 0; i < count; i++) {
     struct tensor *w = parameter[i];
     if (!w->gradient) continue;

@@ -294,6 +294,24 @@ describe("gradients of weights, whose products are formed late,", function()
     assert.is_true((w - 0.7):abs():item() < 1e-6 and (v - 0.7):abs():item() < 1e-6)
   end)
 
+  it("are of parameters as they were, where one is the input of another", function()
+    local optim = require "gls.optim"
+    for _, class in ipairs { optim.SGD, optim.Adam } do
+      local w, v = leaf { { 1, 2 } }, leaf { { 3 }, { 4 } }
+      local optimizer = class({ w, v }, { learning_rate = 0.5 })
+      w:linear(v):sum():backward()
+      optimizer:step()
+      local step = class == optim.SGD and { 0.5, 1 } or { 0.5, 0.5 }
+      assert.is_true((v - gls.tensor { { 3 - step[1] }, { 4 - step[2] } }):abs():max():item() < 1e-5)
+    end
+    local x, w = leaf { { 1, 2 }, { 3, 1 } }, leaf { { 3 }, { 4 } } -- an input whose gradient is wanted beside
+    local optimizer = optim.GLS { w }
+    gls.mse(x:linear(w), gls.zeros(2, 1)):backward()
+    optimizer:step()
+    assert.equal(1, optimizer:report().steps)
+    assert.is_true((w - gls.tensor { { 3 }, { 4 } }):abs():max():item() > 0.5)
+  end)
+
   it("are no factors for GLS once an input was written on", function()
     local optim = require "gls.optim"
     local w, a = leaf { { 1 } }, gls.ones(3, 1)
