@@ -32,7 +32,7 @@ describe("glsrun", function()
 
   it("goes on with a job whose reader has gone", function()
     local name = os.tmpname()
-    shell(([[ '%s' -e 'local p = require("gls.log").progress()
+    shell(([[ '%s' -e 'require("gls") local p = require("gls.log").progress()
       for i = 1, 50 do p:line(("x"):rep(4000)) end
       io.open("%s", "w"):write("done"):close()' | head -n 1 >/dev/null; sleep 0.2]]):format(glsrun, name))
     local file = assert(io.open(name))
