@@ -65,16 +65,20 @@ static struct rows rows_of(const struct shape *x, int dimension, const struct te
   return rows;
 }
 
+enum { PICKED = 1 << 12 }; /* single elements, in one piece of work */
+
 /* out (outer, k, inner) = rows of x (outer, n, inner); elements of any type. */
 static void take_rows(const struct rows *rows, char *out, const char *x, size_t element) {
   size_t row = (size_t)rows->inner * element;
-  if (row == sizeof(uint32_t)) { /* single elements */
-#pragma omp parallel for schedule(static) if (rows->outer * rows->k > PARALLEL_THRESHOLD)
-    for (int64_t o = 0; o < rows->outer; o++) {
-      const uint32_t *from = (const uint32_t *)x + o * rows->n;
-      uint32_t *to = (uint32_t *)out + o * rows->k;
-      for (int64_t j = 0; j < rows->k; j++) to[j] = from[rows->index[j] - 1];
-    }
+  if (rows->inner == 1 && element == sizeof(uint32_t)) {
+#pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k > PARALLEL_THRESHOLD)
+    for (int64_t o = 0; o < rows->outer; o++)
+      for (int64_t start = 0; start < rows->k; start += PICKED) {
+        const uint32_t *from = (const uint32_t *)x + o * rows->n;
+        uint32_t *to = (uint32_t *)out + o * rows->k;
+        int64_t end = parallel_minimum(rows->k, start + PICKED);
+        for (int64_t j = start; j < end; j++) to[j] = from[rows->index[j] - 1];
+      }
     return;
   }
 #pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k * rows->inner > PARALLEL_THRESHOLD)
@@ -258,9 +262,11 @@ static void along_indices(const struct rows *rows, bool add, real *out, real *x)
   int64_t k = rows->outer * rows->inner > 0 ? rows->k / (rows->outer * rows->inner) : 0;
   int64_t chunks = (rows->inner + COLUMNS - 1) / COLUMNS;
   if (rows->inner == 1 && !add) {
-#pragma omp parallel for schedule(static) if (rows->k > PARALLEL_THRESHOLD)
+#pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
     for (int64_t o = 0; o < rows->outer; o++)
-      for (int64_t j = 0; j < k; j++) out[o * k + j] = x[o * rows->n + rows->index[o * k + j] - 1];
+      for (int64_t start = 0; start < k; start += PICKED)
+        for (int64_t j = start; j < parallel_minimum(k, start + PICKED); j++)
+          out[o * k + j] = x[o * rows->n + rows->index[o * k + j] - 1];
     return;
   }
 #pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
