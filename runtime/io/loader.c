@@ -39,7 +39,7 @@ struct loader_epoch {
   int32_t *order; /* NULL: as they lie */
   struct random_stream augmentation;
   int64_t next;  /* batch that is made next */
-  int64_t given; /* batches that were handed out, of which some may still be being made */
+  int64_t given; /* batches that were handed out: those from it up to next are made, or being made */
   /* With a worker: a ring, a batch's place is its number's remainder. */
   bool threaded;
   pthread_t worker;

@@ -17,6 +17,11 @@ struct conv_axis {
   int64_t kernel, stride, padding, dilation;
 };
 
+/* Rows or columns of the padded input that the kernel sees. */
+static inline int64_t conv_axis_extent(const struct conv_axis *axis) {
+  return (axis->places - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1;
+}
+
 /* x: images × (groups · channels) × y.size × x.size; weight: (groups · outputs) × channels × y.kernel × x.kernel;
    output: images × (groups · outputs) × y.places × x.places. All contiguous. */
 struct conv_geometry {

@@ -10,10 +10,6 @@
 
 enum { BLOCKS = 16 };
 
-static int64_t extent(const struct conv_axis *axis) {
-  return (axis->places - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1;
-}
-
 bool conv_depthwise_serves(const struct conv_geometry *geometry) {
   return geometry->channels == 1 && geometry->outputs == 1 && geometry->x.stride == 1;
 }
@@ -49,8 +45,8 @@ int conv_depthwise_weight_gradient(real *dweight, const real *gradient, const re
   const struct conv_axis *vertical = &geometry->y, *horizontal = &geometry->x;
   struct conv_padded padded = {.top = vertical->padding,
                                .left = horizontal->padding,
-                               .rows = extent(vertical),
-                               .pitch = extent(horizontal),
+                               .rows = conv_axis_extent(vertical),
+                               .pitch = conv_axis_extent(horizontal),
                                .split = 1};
   padded.part = padded.pitch, padded.plane = padded.rows * padded.pitch;
   int64_t taps = vertical->kernel * horizontal->kernel, groups = geometry->groups, images = geometry->images;

@@ -149,10 +149,6 @@ static void weight_plan_offsets(int64_t *offset, const struct weight_plan *plan)
   }
 }
 
-static int64_t weight_axis_extent(const struct conv_axis *axis) {
-  return (axis->places - 1) * axis->stride + (axis->kernel - 1) * axis->dilation + 1;
-}
-
 int conv_direct_weight_gradient(real *dweight, const real *gradient, const real *x,
                                 const struct conv_geometry *geometry) {
   const struct conv_axis *vertical = &geometry->y, *horizontal = &geometry->x;
@@ -160,8 +156,8 @@ int conv_direct_weight_gradient(real *dweight, const real *gradient, const real 
   struct weight_plan plan = {.geometry = geometry,
                              .padded = {.top = vertical->padding,
                                         .left = horizontal->padding,
-                                        .rows = weight_axis_extent(vertical),
-                                        .pitch = weight_axis_extent(horizontal)},
+                                        .rows = conv_axis_extent(vertical),
+                                        .pitch = conv_axis_extent(horizontal)},
                              .taps = channels * vertical->kernel * horizontal->kernel,
                              .outputs = (geometry->outputs + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES,
                              .places = vertical->places * horizontal->places};
