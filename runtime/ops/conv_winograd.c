@@ -11,7 +11,8 @@
 
    With steps of 2 a kernel is the sum of four, of its even or odd rows and columns, and each sees the inputs of its
    parity in steps of 1: these phases are more channels, and more outputs where the data's gradient is made. The odd
-   ones have a tap less, so that nothing of them is at infinity, and of 3×3 81 products are left, of 5×5 121 (90 and 132 for the data's gradient, whose outputs go in pairs).
+   ones have a tap less, so that nothing of them is at infinity, and of 3×3 81 products are left, of 5×5 121 (90 and 132
+   for the data's gradient, whose outputs go in pairs).
 
    An infinity or NaN in the inputs makes NaN of all outputs of the tiles that see it. */
 #include "conv_winograd.h"
