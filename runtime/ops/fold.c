@@ -21,12 +21,13 @@ enum {
   CHUNK = FOLD_CHUNK, /* accumulators in a row of them */
   RUN = 32,           /* rows added as reals */
   COLLECTED = 128,    /* accumulators when the pieces' are added up */
-  PIECE = 1 << 16     /* elements of one piece of work, about */
+  PIECE = 1 << 16,    /* elements of one piece of work, about */
+  MOST_PIECES = 32    /* of rows: each leaves a row of sums in double, which push x out of the second cache */
 };
 
 /* ---- spans ---- */
 
-enum { LANES = FOLD_LANES, TOTALS = 8, WIDTH = TOTALS * LANES, FEW = 4 /* lanes that are added up as such */ };
+enum { LANES = FOLD_LANES, WIDTH = 8 * LANES, FEW = 4 /* lanes that are added up as such */ };
 
 static double combine(enum fold_kind kind, double a, double b) {
   if (kind == FOLD_HIGHEST) return b > a || b != b ? b : a;
@@ -43,38 +44,48 @@ static inline __attribute__((always_inline)) void keep_last(fold_lanes *part, in
   for (int l = 0; l < LANES; l++) (*part)[l] = l >= LANES - rest ? (*part)[l] : 0;
 }
 
+/* The lanes' sum, in double, halves upon halves. */
+static inline __attribute__((always_inline)) double lanes_sum(fold_lanes lanes) {
+  enum { HALF = 8, QUARTER = 4 };
+  typedef double half __attribute__((vector_size(HALF * sizeof(double))));
+  typedef double quarter __attribute__((vector_size(QUARTER * sizeof(double))));
+#ifdef GLS_DOUBLE
+  half eight = (half)lanes;
+#else
+  half eight = __builtin_convertvector(__builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7), half) +
+               __builtin_convertvector(__builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15), half);
+#endif
+  quarter four = __builtin_shufflevector(eight, eight, 0, 1, 2, 3) + __builtin_shufflevector(eight, eight, 4, 5, 6, 7);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+
+static inline __attribute__((always_inline)) fold_lanes pair_at(const real *x, bool squares, real shift) {
+  return fold_lanes_at(x, squares, shift) + fold_lanes_at(x + LANES, squares, shift);
+}
+
 static inline __attribute__((always_inline)) double span_total(const real *x, int64_t n, bool squares, real shift) {
-  fold_lanes total[TOTALS] = {{0}};
+  fold_lanes a = {0}, b = {0}, c = {0}, d = {0};
   int64_t i = 0;
   for (; i + WIDTH <= n; i += WIDTH) {
-#pragma GCC unroll 8
-    for (int l = 0; l < TOTALS; l++) fold_add_lanes(&total[l], x + i + l * LANES, squares, shift);
+    a += pair_at(x + i, squares, shift);
+    b += pair_at(x + i + 2 * LANES, squares, shift);
+    c += pair_at(x + i + 4 * LANES, squares, shift);
+    d += pair_at(x + i + 6 * LANES, squares, shift);
   }
-#pragma GCC unroll 8
-  for (int l = 0; l < TOTALS - 1; l++, i += LANES) {
-    if (i + LANES > n) break;
-    fold_add_lanes(&total[l], x + i, squares, shift);
+  for (; i + 2 * LANES <= n; i += 2 * LANES) a += pair_at(x + i, squares, shift);
+  if (i + LANES <= n) {
+    b += fold_lanes_at(x + i, squares, shift);
+    i += LANES;
   }
   double scalars = 0;
   if (i < n && n >= LANES) {
-    fold_lanes part = *(const fold_lanes *)(x + n - LANES);
-    if (squares) part -= shift, part *= part;
+    fold_lanes part = fold_lanes_at(x + n - LANES, squares, shift);
     keep_last(&part, n - i);
-    total[TOTALS - 1] += part;
+    c += part;
   } else {
     for (; i < n; i++) scalars += (double)(squares ? (x[i] - shift) * (x[i] - shift) : x[i]);
   }
-#pragma GCC unroll 4
-  for (int half = TOTALS / 2; half > 0; half /= 2) {
-#pragma GCC unroll 4
-    for (int l = 0; l < half; l++) total[l] += total[l + half];
-  }
-  double sum[LANES], few[FEW] = {0};
-  for (int l = 0; l < LANES; l++) sum[l] = (double)total[0][l];
-#pragma GCC unroll 4
-  for (int first = 0; first + FEW <= LANES; first += FEW)
-    for (int l = 0; l < FEW; l++) few[l] += sum[first + l];
-  return (few[0] + few[1]) + (few[2] + few[3]) + scalars;
+  return lanes_sum((a + b) + (c + d)) + scalars;
 }
 
 static double span_sum(const real *x, int64_t n) { return span_total(x, n, false, 0); }
@@ -85,6 +96,14 @@ static double span_equal(const real *x, int64_t n, real shift) {
 #pragma omp simd reduction(+ : count)
   for (int64_t i = 0; i < n; i++) count += (x[i] == shift) | ((x[i] != x[i]) & (shift != shift));
   return (double)count;
+}
+
+typedef real few __attribute__((vector_size(FEW * sizeof(real)), aligned(sizeof(real)), may_alias));
+typedef __typeof__((few){0} < (few){0}) few_places;
+
+static inline __attribute__((always_inline)) few few_better(few a, few b, bool lowest) {
+  few_places first = lowest ? a < b : a > b;
+  return (few)((first & (few_places)a) | (~first & (few_places)b));
 }
 
 /* Comparisons drop NaN, so it is looked for apart: a sum over a NaN is one. (So is one over both infinities: then every
@@ -104,13 +123,16 @@ static inline __attribute__((always_inline)) real span_extreme(const real *x, in
       }
     }
 #pragma GCC unroll 4
-    for (int half = WIDE / 2; half >= FEW; half /= 2) {
+    for (int half = WIDE / 2; half > FEW; half /= 2) {
 #pragma GCC unroll 1
       for (int l = 0; l < half; l++) {
         best[l] = (lowest ? best[l + half] < best[l] : best[l + half] > best[l]) ? best[l + half] : best[l];
         total[l] += total[l + half];
       }
     }
+    few *first = (few *)best, *added = (few *)total;
+    first[0] = few_better(first[1], first[0], lowest);
+    added[0] += added[1];
 #pragma GCC unroll 4
     for (int l = 0; l < FEW; l++) {
       extreme = (lowest ? best[l] < extreme : best[l] > extreme) ? best[l] : extreme;
@@ -275,6 +297,13 @@ static double row_blocks(const struct task *task, int64_t o, int64_t first, int6
   return total;
 }
 
+/* Result o over all of its blocks, of which neighbours are but one. */
+static double row_total(const struct task *task, int64_t o, int64_t blocks) {
+  if (blocks > 1 || task->inner_stride != 1) return row_blocks(task, o, 0, blocks);
+  return fold_span(task->kind, task->x + axes_offset(&task->kept, o), task->inner_size,
+                   task->shift ? task->shift[o] : 0);
+}
+
 static int reduce_by_rows(struct task *task) {
   int64_t results = axes_count(&task->kept);
   axes_split(&task->reduced, &task->inner_size, &task->inner_stride);
@@ -287,7 +316,7 @@ static int reduce_by_rows(struct task *task) {
 #pragma omp parallel for schedule(static) if (results * blocks * span > PARALLEL_THRESHOLD && results > piece)
     for (int64_t first = 0; first < results; first += piece) {
       int64_t last = parallel_minimum(results, first + piece);
-      for (int64_t o = first; o < last; o++) task->result[o] = (real)(task->factor * row_blocks(task, o, 0, blocks));
+      for (int64_t o = first; o < last; o++) task->result[o] = (real)(task->factor * row_total(task, o, blocks));
     }
     return STATUS_OK;
   }
@@ -373,7 +402,8 @@ static int reduce_by_columns(struct task *task) {
   }
   int64_t rows = axes_count(reduced) * ((run_width + row_width - 1) / row_width);
   int64_t chunks = (row_width + CHUNK - 1) / CHUNK;
-  int64_t group = outer * chunks >= 16 ? rows : PIECE / parallel_minimum(row_width, CHUNK);
+  int64_t piece = PIECE / parallel_minimum(row_width, CHUNK), least = (rows + MOST_PIECES - 1) / MOST_PIECES;
+  int64_t group = outer * chunks >= 16 ? rows : piece > least ? piece : least;
   int64_t groups = (rows + group - 1) / group;
   size_t kept_apart = groups > 1 || fold > 1 ? (size_t)(outer * groups * row_width) : 0;
   double *partial = memory_acquire(kept_apart * sizeof *partial);

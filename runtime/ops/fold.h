@@ -30,12 +30,12 @@ enum { FOLD_CHUNK = 1024 };
 typedef real fold_lanes __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 enum { FOLD_LANES = sizeof(fold_lanes) / sizeof(real) };
 
-/* total += x (FOLD_LANES reals), or with squares (x − shift)²; squares is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void fold_add_lanes(fold_lanes *total, const real *x, bool squares,
-                                                                 real shift) {
+/* FOLD_LANES reals, or with squares the squares of their distances to shift; squares is a constant where this is
+   inlined. */
+static inline __attribute__((always_inline)) fold_lanes fold_lanes_at(const real *x, bool squares, real shift) {
   fold_lanes part = *(const fold_lanes *)x;
   if (squares) part -= shift, part *= part;
-  *total += part;
+  return part;
 }
 
 static inline bool fold_same(real a, real b) { return a == b || (a != a && b != b); }
