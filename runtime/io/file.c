@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -70,6 +71,12 @@ int file_read(struct file_reader *reader, void *data, size_t bytes) {
 void file_close(struct file_reader *reader) {
   if (reader->stream) fclose(reader->stream);
   reader->stream = NULL;
+}
+
+int file_real(const struct file_reader *reader, double value, int64_t index, real *result) {
+  *result = (real)value;
+  if (isfinite((double)*result) || !isfinite(value)) return STATUS_OK;
+  return status_error("%s: element %" PRId64 " is %g, which float32 does not hold", reader->path, index + 1, value);
 }
 
 int file_read_all(void **data, size_t *bytes, const char *path, size_t limit) {

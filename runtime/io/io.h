@@ -28,6 +28,8 @@ int file_open(struct file_reader *reader, const char *path);
 /* Exactly bytes, or an error that says where the file ends. */
 int file_read(struct file_reader *reader, void *data, size_t bytes);
 void file_close(struct file_reader *reader);
+/* Element `index` (from 0) of a tensor in the file as a real; an error where it is finite and real does not hold it. */
+int file_real(const struct file_reader *reader, double value, int64_t index, real *result);
 /* The whole of a regular file of at most limit bytes: *data from memory_acquire. */
 int file_read_all(void **data, size_t *bytes, const char *path, size_t limit);
 

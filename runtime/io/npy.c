@@ -145,7 +145,8 @@ static void swap_bytes(unsigned char *data, size_t count, size_t bytes) {
 }
 
 /* raw (count elements as in the file) into the contiguous tensor. */
-static int npy_convert(struct tensor *tensor, const unsigned char *raw, enum npy_kind kind, const char *path) {
+static int npy_convert(struct tensor *tensor, const unsigned char *raw, enum npy_kind kind,
+                       const struct file_reader *reader) {
   int64_t count = tensor_count(tensor);
   switch (kind) {
     case NPY_UINT8:
@@ -159,7 +160,8 @@ static int npy_convert(struct tensor *tensor, const unsigned char *raw, enum npy
         int64_t value;
         memcpy(&value, raw + i * 8, sizeof value);
         if (value < INT32_MIN || value > INT32_MAX)
-          return status_error("%s: element %" PRId64 " is %" PRId64 ", which int32 does not hold", path, i + 1, value);
+          return status_error("%s: element %" PRId64 " is %" PRId64 ", which int32 does not hold", reader->path, i + 1,
+                              value);
         tensor_int32(tensor)[i] = (int32_t)value;
       }
       break;
@@ -174,7 +176,7 @@ static int npy_convert(struct tensor *tensor, const unsigned char *raw, enum npy
       for (int64_t i = 0; i < count; i++) {
         double value;
         memcpy(&value, raw + i * 8, sizeof value);
-        tensor_real(tensor)[i] = (real)value;
+        STATUS_TRY(file_real(reader, value, i, &tensor_real(tensor)[i]));
       }
       break;
   }
@@ -231,7 +233,7 @@ static int npy_read_body(struct file_reader *reader, struct tensor **result) {
   unsigned char *raw = tensor ? memory_acquire(bytes) : NULL;
   int status = raw ? file_read(reader, raw, bytes) : status_prefix("%s", reader->path);
   if (status == STATUS_OK && swapped) swap_bytes(raw, bytes / type->bytes, type->bytes);
-  if (status == STATUS_OK) status = npy_convert(tensor, raw, type->kind, reader->path);
+  if (status == STATUS_OK) status = npy_convert(tensor, raw, type->kind, reader);
   if (raw) memory_release(raw);
   if (status != STATUS_OK) {
     tensor_release(tensor);

@@ -72,17 +72,17 @@ static void minimum_values(const struct elements *e) {
   foreach (i, e) e->result[i] = e->x[i] < e->y[i] || e->x[i] != e->x[i] ? e->x[i] : e->y[i];
 }
 
-/* Equal elements share the gradient. */
+/* Equal elements share the gradient; where one is NaN both have it. */
 static void gradient_where_greater(const struct elements *e) {
   foreach (i, e) {
-    real share = e->x[i] > e->y[i] ? 1 : e->x[i] == e->y[i] ? (real)0.5 : 0;
+    real share = e->x[i] < e->y[i] ? 0 : e->x[i] == e->y[i] ? (real)0.5 : 1;
     e->result[i] = e->gradient[i] * share;
   }
 }
 
 static void gradient_where_less(const struct elements *e) {
   foreach (i, e) {
-    real share = e->x[i] < e->y[i] ? 1 : e->x[i] == e->y[i] ? (real)0.5 : 0;
+    real share = e->x[i] > e->y[i] ? 0 : e->x[i] == e->y[i] ? (real)0.5 : 1;
     e->result[i] = e->gradient[i] * share;
   }
 }

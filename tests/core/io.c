@@ -186,15 +186,17 @@ static void check_stops(void) {
   CHECK(memory_live() == before, "%zu bytes leak", memory_live() - before);
 }
 
-/* A checkpoint of the other build: its tensor "w" is {1.5, -2} in float64 and in float32. */
+/* A checkpoint of the other build: its tensor "w" is {1.5, -2} in float64 and in float32. In the third file the first
+   element is a float64 that is none in float32. */
 static void check_float_sizes(void) {
-  for (uint32_t type = 1; type <= 2; type++) {
+  for (int file = 1; file <= 3; file++) {
+    uint32_t type = file == 1 ? 1 : 2;
     unsigned char bytes[128] = "GLSCKPT\x01";
     size_t at = 8, element = type == 1 ? 4 : 8;
     uint64_t total = 24 + 12 + 8 + 1 + 2 * element + 4;
     uint32_t head[2] = {1, 0}, entry[3] = {1, type, 1}, checksum;
     int64_t size = 2;
-    double wide[2] = {1.5, -2};
+    double wide[2] = {file == 3 ? 1e300 : 1.5, -2};
     float single[2] = {1.5f, -2};
     memcpy(bytes + at, &total, 8), at += 8;
     memcpy(bytes + at, head, 8), at += 8;
@@ -206,10 +208,14 @@ static void check_float_sizes(void) {
     memcpy(bytes + at, &checksum, 4), at += 4;
     write_bytes("other.ckpt", bytes, at);
     struct checkpoint checkpoint;
-    bool good = CHECK(checkpoint_read(&checkpoint, in_folder("other.ckpt")) == STATUS_OK, "%s", status_message());
-    if (!good) continue;
+    int status = checkpoint_read(&checkpoint, in_folder("other.ckpt"));
+    if (file == 3 && sizeof(real) == 4) {
+      CHECK(status != STATUS_OK && strstr(status_message(), "element 1 is 1e+300"), "%s", status_message());
+      continue;
+    }
+    if (!CHECK(status == STATUS_OK, "%s", status_message())) continue;
     const real *value = tensor_real(checkpoint.tensor[0]);
-    CHECK(strcmp(checkpoint.name[0], "w") == 0 && value[0] == (real)1.5 && value[1] == -2,
+    CHECK(strcmp(checkpoint.name[0], "w") == 0 && value[0] == (real)wide[0] && value[1] == -2,
           "float%zu came back as %g, %g", 8 * element, (double)value[0], (double)value[1]);
     checkpoint_clear(&checkpoint);
   }

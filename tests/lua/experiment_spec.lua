@@ -193,6 +193,19 @@ describe("a job cut short", function()
     good, message = run(spec { name = "other" }, { "--resume", directory .. "/cut" })
     assert.is_false(good)
     assert.truthy(message:find("holds results of the experiment tiny", 1, true))
+    local path = directory .. "/cut/config.json"
+    local whole = record.read(path)
+    for _, change in ipairs {
+      { '"epochs": %d+', '"epochs": "many"' }, { '"seeds": %b[]', '"seeds": {"a": 1}' }, { '"data": {', '"data": 7, "was": {' },
+    } do
+      local text, count = whole:gsub(change[1], change[2], 1)
+      assert.equal(1, count)
+      record.write(path, text)
+      good, message = run(spec(), { "--quiet", "--resume", directory .. "/cut" })
+      assert.is_false(good)
+      assert.truthy(message:find("config.json is not what an experiment writes: " .. change[2]:match "%a+", 1, true), message)
+    end
+    record.write(path, whole)
   end)
 
   it("passes on an error of the script after writing what there is", function()

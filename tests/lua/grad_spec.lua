@@ -40,6 +40,17 @@ describe("backward", function()
     fails("shape", y.backward, y, gls.ones(3))
   end)
 
+  it("gives both arguments of maximum and minimum their gradient where one is NaN", function()
+    local nan = 0 / 0
+    for name, expected in pairs {
+      maximum = { { 1, 1, 0.5, 0 }, { 1, 1, 0.5, 1 } }, minimum = { { 1, 1, 0.5, 1 }, { 1, 1, 0.5, 0 } },
+    } do
+      local x, y = leaf { nan, 1, 2, 3 }, leaf { 1, nan, 2, 4 }
+      gls[name](x, y):sum():backward()
+      assert.same(expected, { x.grad:tolist(), y.grad:tolist() })
+    end
+  end)
+
   it("leaves the gradient that it starts from to its owner", function()
     local x, y = leaf { 1, 2, 3 }, leaf { 4, 5, 6 }
     local seed = gls.ones(3);

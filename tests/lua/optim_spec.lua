@@ -144,6 +144,10 @@ describe("optimizers", function()
     } do
       refused(case[3], optim[case[1]], list, case[2])
     end
+    for _, value in ipairs { -1, 0 / 0, 1 / 0, "fast", "auto" } do
+      refused("learning_rate is " .. tostring(value), function() optim.Adam(list).learning_rate = value end)
+    end
+    optim.GLS(list).learning_rate = "auto"
     refused("every is 0", optim.schedule.step, { every = 0 })
     refused("warmup is -1", optim.schedule.cosine, { steps = 5, warmup = -1 })
     refused("steps is a", optim.schedule.linear, { steps = "a" })

@@ -28,6 +28,34 @@ local function latest(name)
   return parent .. "/" .. last
 end
 
+-- Options as config.json has them; of a list, its elements.
+local TYPES = {
+  data = "string", data_dir = "string", select = "string", all_seeds = "boolean", choices = "table", seconds = "number",
+  samples = "integer", validation = "integer", test = "integer", epochs = "integer", batch = "integer",
+  trials = "integer", threads = "integer",
+}
+local LISTS = { optimizers = "string", schedule = "string", seeds = "integer", lr = "table", set = "table" }
+
+local function is(value, kind) return type(value) == kind or math.type(value) == kind end
+
+local function is_list(value, kind)
+  if type(value) ~= "table" then return false end
+  for key, element in pairs(value) do
+    if math.type(key) ~= "integer" or not is(element, kind) then return false end
+  end
+  return true
+end
+
+-- The name of an option that is not as config.json has it, or nil.
+local function wrong_option(recorded)
+  for name, kind in pairs(TYPES) do
+    if recorded[name] ~= nil and not is(recorded[name], kind) then return name end
+  end
+  for name, kind in pairs(LISTS) do
+    if recorded[name] ~= nil and not is_list(recorded[name], kind) then return name end
+  end
+end
+
 --- What a job to go on with was begun as.
 -- @tparam string name of the experiment
 -- @tparam string|nil directory of its results; default: the latest
@@ -42,6 +70,11 @@ function choices.recorded(name, directory)
   if type(config) ~= "table" or type(config.options) ~= "table" then
     choices.misuse("--resume: %s/config.json is not what an experiment writes: %s", directory,
       message or "no options in it")
+  end
+  local wrong = wrong_option(config.options)
+  if wrong or config.data ~= nil and type(config.data) ~= "table" then
+    choices.misuse("--resume: %s/config.json is not what an experiment writes: %s is %s", directory, wrong or "data",
+      record.encode(wrong and config.options[wrong] or config.data))
   end
   if config.experiment ~= name then
     choices.misuse("--resume: %s holds results of the experiment %s, not of %s", directory,

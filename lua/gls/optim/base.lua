@@ -14,6 +14,11 @@ Optimizer.__index = function(self, key)
 end
 Optimizer.__newindex = function(self, key, value)
   if key == "learning_rate" then
+    local automatic = value == "auto" and type(self.defaults.learning_rate) ~= "number"
+    if not automatic and not (type(value) == "number" and value >= 0 and value < math.huge) then
+      error(("optim.%s: learning_rate is %s, expected a finite number of at least 0"):format(self.name,
+        tostring(value)), 2)
+    end
     for _, group in ipairs(self.groups) do group.settings.learning_rate = value end
   else
     rawset(self, key, value)
