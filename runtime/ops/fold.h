@@ -26,7 +26,9 @@ double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift);
 const real *fold_gather(real *scratch, const real *x, int64_t stride, int64_t n);
 enum { FOLD_CHUNK = 1024 };
 
-/* Sums of neighbours are kept apart by lanes. */
+/* Sums of neighbours are kept apart by lanes, in vectors wider than some processors' registers; functions that take or
+   give them are inlined everywhere, so that how such are passed does not matter. */
+#pragma GCC diagnostic ignored "-Wpsabi"
 typedef real fold_lanes __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 enum { FOLD_LANES = sizeof(fold_lanes) / sizeof(real) };
 

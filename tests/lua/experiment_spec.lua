@@ -196,14 +196,16 @@ describe("a job cut short", function()
     local path = directory .. "/cut/config.json"
     local whole = record.read(path)
     for _, change in ipairs {
-      { '"epochs": %d+', '"epochs": "many"' }, { '"seeds": %b[]', '"seeds": {"a": 1}' }, { '"data": {', '"data": 7, "was": {' },
+      { '"epochs": %d+', '"epochs": "many"' }, { '"seeds": %b[]', '"seeds": {"a": 1}' },
+      { '"data": {', '"data": 7, "was": {' },
     } do
       local text, count = whole:gsub(change[1], change[2], 1)
       assert.equal(1, count)
       record.write(path, text)
       good, message = run(spec(), { "--quiet", "--resume", directory .. "/cut" })
       assert.is_false(good)
-      assert.truthy(message:find("config.json is not what an experiment writes: " .. change[2]:match "%a+", 1, true), message)
+      local expected = "config.json is not what an experiment writes: " .. change[2]:match "%a+"
+      assert.truthy(message:find(expected, 1, true), message)
     end
     record.write(path, whole)
   end)
