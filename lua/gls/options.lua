@@ -99,13 +99,15 @@ end
 -- @tparam table|nil given what the user gave; nil counts as {}
 -- @tparam table allowed name → default, options.any(default), options.none (absent is nil) or
 -- options.required
+-- @tparam[opt=3] number level whose line an error names, as of `error`
 -- @treturn table a new table; given is left as it was
 -- @raise on a field that is not in allowed (with the nearest name), a missing required one, or a value
 -- whose type differs from a boolean, number or string default's.
-function options.check(where, given, allowed)
+function options.check(where, given, allowed, level)
+  level = level or 3
   if given == nil then given = {} end
   if type(given) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(where, type(given)), 3)
+    error(("%s: expected a table of options, got %s"):format(where, type(given)), level)
   end
   local result = {}
   -- The first unknown name in order, so that the message does not depend on the order of pairs.
@@ -115,20 +117,20 @@ function options.check(where, given, allowed)
   end
   if unknown ~= nil then
     if type(unknown) ~= "string" then
-      error(("%s: options have names, as { name = value }; found a value at [%s]"):format(where, tostring(unknown)), 3)
+      error(("%s: options have names, as { name = value }; found a value at [%s]"):format(where, tostring(unknown)), level)
     end
-    error(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)), 3)
+    error(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)), level)
   end
   for name, default in sorted_pairs(allowed) do
     local value = given[name]
     if value ~= nil then
       local kind = type(default)
       if (kind == "boolean" or kind == "number" or kind == "string") and type(value) ~= kind then
-        error(("%s: option %s: expected %s, got %s"):format(where, name, kind, type(value)), 3)
+        error(("%s: option %s: expected %s, got %s"):format(where, name, kind, type(value)), level)
       end
       result[name] = value
     elseif default == options.required then
-      error(('%s: option "%s" is required'):format(where, name), 3)
+      error(('%s: option "%s" is required'):format(where, name), level)
     elseif getmetatable(default) == any_type then
       result[name] = default.default
     elseif default ~= options.none then

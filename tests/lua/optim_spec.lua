@@ -147,7 +147,16 @@ describe("optimizers", function()
     for _, value in ipairs { -1, 0 / 0, 1 / 0, "fast", "auto" } do
       refused("learning_rate is " .. tostring(value), function() optim.Adam(list).learning_rate = value end)
     end
+    local matched = optim.GLS(list, { graft = "rms", learning_rate = 0.1 })
+    for _, value in ipairs { "auto", -1 } do
+      refused(value == -1 and "learning_rate is -1" or "graft", function() matched.learning_rate = value end)
+      assert.equal(0.1, matched.learning_rate) -- it stays as it was
+    end
+    refused("learning_rate is -1", optim.GLS, list, { learning_rate = -1 })
     optim.GLS(list).learning_rate = "auto"
+    for _, settings in ipairs { { clip = -1 }, { beta1 = 2 }, { bet1 = 2 } } do -- told at the caller's line
+      refused("optim_spec.lua:", function() return (optim.Adam(list, settings)) end)
+    end
     refused("every is 0", optim.schedule.step, { every = 0 })
     refused("warmup is -1", optim.schedule.cosine, { steps = 5, warmup = -1 })
     refused("steps is a", optim.schedule.linear, { steps = "a" })

@@ -12,17 +12,27 @@ Optimizer.__index = function(self, key)
   if key == "learning_rate" then return rawget(self, "groups")[1].settings.learning_rate end
   return getmetatable(self).class[key]
 end
+
+-- The class's check of all settings; what is wrong is told at the line of who called the caller.
+local function check(self, before_telling)
+  local good, message = pcall(self.check, self)
+  if good then return end
+  if before_telling then before_telling() end
+  error(message, 3)
+end
+
 Optimizer.__newindex = function(self, key, value)
-  if key == "learning_rate" then
-    local automatic = value == "auto" and type(self.defaults.learning_rate) ~= "number"
-    if not automatic and not (type(value) == "number" and value >= 0 and value < math.huge) then
-      error(("optim.%s: learning_rate is %s, expected a finite number of at least 0"):format(self.name,
-        tostring(value)), 2)
-    end
-    for _, group in ipairs(self.groups) do group.settings.learning_rate = value end
-  else
+  if key ~= "learning_rate" then
     rawset(self, key, value)
+    return
   end
+  local kept = {}
+  for i, group in ipairs(self.groups) do
+    kept[i], group.settings.learning_rate = group.settings.learning_rate, value
+  end
+  check(self, function()
+    for i, group in ipairs(self.groups) do group.settings.learning_rate = kept[i] end
+  end)
 end
 
 local base = {}
@@ -48,10 +58,10 @@ end
 local function split_groups(name, given, defaults, shared)
   if type(given) ~= "table" then
     error(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
-      type(given)), 4)
+      type(given)), 3)
   end
   if #given == 0 then
-    error(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name), 4)
+    error(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name), 3)
   end
   local groups, offset = {}, 0
   local several = type(given[1]) == "table" and given[1].parameters ~= nil
@@ -60,14 +70,14 @@ local function split_groups(name, given, defaults, shared)
     for key, value in pairs(shared or {}) do own[key] = value end
     for key, value in pairs(group) do if key ~= "parameters" then own[key] = value end end
     if several and (group.schedule or group.clip) then
-      error(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i), 4)
+      error(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i), 3)
     end
     local list = group.parameters
     if type(list) ~= "table" or #list == 0 then
-      error(("optim.%s: group %d has no parameters"):format(name, i), 4)
+      error(("optim.%s: group %d has no parameters"):format(name, i), 3)
     end
     groups[i] = { parameters = list, names = names_of(list, offset), states = {},
-      settings = options.check("optim." .. name, own, defaults) }
+      settings = options.check("optim." .. name, own, defaults, 4) }
     offset = offset + #list
   end
   return groups
@@ -75,7 +85,8 @@ end
 
 --- A new class of optimizers.
 -- @tparam string name for messages
--- @tparam table defaults setting → default; `learning_rate` is among them
+-- @tparam table defaults setting → default; `learning_rate` is among them. A method `check(self)` raises what is wrong
+-- with the settings of `self.groups`, when an optimizer is made and when its learning rate is set
 -- @treturn table a class; call it as `Class(parameters, settings)`
 function base.class(name, defaults)
   local class = setmetatable({ name = name, defaults = merged(defaults) }, { __index = base,
@@ -86,13 +97,14 @@ function base.class(name, defaults)
           __tostring = function(o) return o:describe() end })
       local first = groups[1].settings
       if first.schedule and type(first.schedule) ~= "function" then
-        error(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)), 3)
+        error(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)), 2)
       end
       if first.clip and not (type(first.clip) == "number" and first.clip > 0) then
-        error(("optim.%s: clip is a number above 0, got %s"):format(name, tostring(first.clip)), 3)
+        error(("optim.%s: clip is a number above 0, got %s"):format(name, tostring(first.clip)), 2)
       end
       rawset(self, "schedule", first.schedule)
       rawset(self, "clip", first.clip)
+      check(self)
       if class.prepare then class.prepare(self) end
       return self
     end })
@@ -241,18 +253,28 @@ local BOUNDS = {
   weight_decay = { 0, math.huge },
 }
 
---- Refuses settings of SGD and Adam that make no step towards less loss.
-function base.check_bounds(self)
+local function check_bounds(self, setting)
+  local bounds = BOUNDS[setting]
   for _, group in ipairs(self.groups) do
-    for setting, bounds in pairs(BOUNDS) do
-      local value = group.settings[setting]
-      if value and not (value >= bounds[1] and value < bounds[2]) then
-        error(("optim.%s: %s is %g, expected %s"):format(self.name, setting, value,
-          bounds[2] == 1 and "at least 0 and below 1" or "a finite number of at least 0"), 4)
-      end
+    local value = group.settings[setting]
+    if value ~= nil and not (type(value) == "number" and value >= bounds[1] and value < bounds[2]) then
+      error(("optim.%s: %s is %s, expected %s"):format(self.name, setting, tostring(value),
+        bounds[2] == 1 and "at least 0 and below 1" or "a finite number of at least 0"), 0)
     end
+  end
+end
+
+--- Refuses a learning rate below 0, where the class has a number for it.
+function base:check()
+  if type(self.defaults.learning_rate) == "number" then check_bounds(self, "learning_rate") end
+end
+
+--- Refuses settings of SGD and Adam that make no step towards less loss.
+function base.check_core(self)
+  for setting in pairs(BOUNDS) do check_bounds(self, setting) end
+  for _, group in ipairs(self.groups) do
     if group.settings.nesterov and group.settings.momentum == 0 then
-      error(("optim.%s: nesterov is a way of using momentum, which is 0"):format(self.name), 4)
+      error(("optim.%s: nesterov is a way of using momentum, which is 0"):format(self.name), 0)
     end
   end
 end

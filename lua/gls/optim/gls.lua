@@ -80,12 +80,12 @@ local function spread_window(settings, fail)
   end
 end
 
-local function check(settings)
-  local function fail(...) error("optim.GLS: " .. string.format(...), 6) end
+local function check_settings(settings)
+  local function fail(...) error("optim.GLS: " .. string.format(...), 0) end
   spread_window(settings, fail)
   local rate, momentum = settings.learning_rate, settings.momentum
-  if type(rate) ~= "number" and rate ~= "auto" then
-    fail('learning_rate is a number or "auto", got %s', tostring(rate))
+  if rate ~= "auto" and not (type(rate) == "number" and rate >= 0 and rate < math.huge) then
+    fail('learning_rate is %s, expected a finite number of at least 0, or "auto"', tostring(rate))
   end
   if type(momentum) ~= "number" and momentum ~= "auto" then
     fail('momentum is a number or "auto", got %s', tostring(momentum))
@@ -148,16 +148,17 @@ local function announce(group)
   said[message] = true
 end
 
-function GLS.prepare(self)
-  if #self.groups > 1 then
-    for _, group in ipairs(self.groups) do
-      if group.settings.learning_rate == "auto" then
-        error('optim.GLS: learning_rate = "auto" is one step for all; with several groups give each a number', 4)
-      end
-    end
-  end
+function GLS.check(self)
   for _, group in ipairs(self.groups) do
-    check(group.settings)
+    if #self.groups > 1 and group.settings.learning_rate == "auto" then
+      error('optim.GLS: learning_rate = "auto" is one step for all; with several groups give each a number', 0)
+    end
+    check_settings(group.settings)
+  end
+end
+
+function GLS.prepare(self)
+  for _, group in ipairs(self.groups) do
     announce(group)
     group.core = core.optimizer("gls", group.parameters)
     group.fallback = core.optimizer(group.settings.fallback, group.parameters)

@@ -13,10 +13,8 @@ local optim = {
 
 local function core_class(kind, name, defaults)
   local class = base.class(name, defaults)
-  function class.prepare(self)
-    base.check_bounds(self)
-    base.prepare_core(self, kind)
-  end
+  class.check = base.check_core
+  function class.prepare(self) base.prepare_core(self, kind) end
   for method, body in pairs(base.core_methods) do class[method] = body end
   return class
 end
