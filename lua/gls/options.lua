@@ -117,7 +117,8 @@ function options.check(where, given, allowed, level)
   end
   if unknown ~= nil then
     if type(unknown) ~= "string" then
-      error(("%s: options have names, as { name = value }; found a value at [%s]"):format(where, tostring(unknown)), level)
+      local message = "%s: options have names, as { name = value }; found a value at [%s]"
+      error(message:format(where, tostring(unknown)), level)
     end
     error(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)), level)
   end
