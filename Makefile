@@ -37,11 +37,12 @@ comma = ,
 # Commands are shown by their result alone; V=1 shows them in full.
 quiet = $(if $(V),,@echo '  $@';)
 
-CORE = $(wildcard $(addprefix runtime/,$(addsuffix /*.c,base tensor ops grad optim io)))
+FLOORS = base kernels/linalg kernels/conv tensor io ops fuse grad optim gls
+CORE = $(wildcard $(addprefix runtime/,$(addsuffix /*.c,$(FLOORS))))
 BIND = $(wildcard runtime/bind/*.c)
 PROGRAM = $(wildcard runtime/cli/*.c)
 TESTS = $(wildcard tests/core/*.c)
-HEADERS = $(wildcard runtime/*/*.h tests/core/*.h)
+HEADERS = $(wildcard runtime/*/*.h runtime/*/*/*.h tests/core/*.h)
 
 core_objects = $(CORE:%.c=$(BUILD)/objects/%.o)
 bind_objects = $(BIND:%.c=$(BUILD)/objects/%.o)

@@ -7,12 +7,12 @@
 #include <omp.h>
 #include <stdint.h>
 
+#include "integer.h"
+
 /* Elements below which a loop is not worth a team of threads. */
 enum { PARALLEL_THRESHOLD = 16384 };
 
 static inline int parallel_threads(void) { return omp_get_max_threads(); }
 static inline void parallel_set_threads(int threads) { omp_set_num_threads(threads); }
-
-static inline int64_t parallel_minimum(int64_t a, int64_t b) { return a < b ? a : b; }
 
 #endif

@@ -72,7 +72,7 @@ static void fill(struct random_stream stream, real *out, int64_t count,
   int64_t chunks = (count + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int64_t chunk = 0; chunk < chunks; chunk++) {
-    int64_t left = parallel_minimum(CHUNK, count - chunk * CHUNK);
+    int64_t left = min(CHUNK, count - chunk * CHUNK);
     real last[CHUNK];
     make(stream, chunk, left == CHUNK ? out + chunk * CHUNK : last);
     if (left < CHUNK) memcpy(out + chunk * CHUNK, last, (size_t)left * sizeof(real));

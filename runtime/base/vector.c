@@ -10,7 +10,7 @@ double vector_dot(const real *a, const real *b, int64_t count) {
   int64_t length = (count + PIECES - 1) / PIECES;
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int piece = 0; piece < PIECES; piece++) {
-    int64_t start = piece * length, end = parallel_minimum(count, start + length);
+    int64_t start = piece * length, end = min(count, start + length);
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = start; i < end; i++) sum += (double)a[i] * (double)b[i];

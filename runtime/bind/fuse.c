@@ -4,7 +4,7 @@
 #include "bind.h"
 
 #include "../grad/tape.h"
-#include "../ops/fuse.h"
+#include "../fuse/fuse.h"
 
 #define BIND_PROGRAM "gls.fused_program"
 #define BIND_SYMBOL "value of a function being fused" /* its name in messages too */

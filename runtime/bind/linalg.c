@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
-#include "../ops/op.h"
+#include "../kernels/linalg/linalg.h"
 
 /* A contiguous copy of the square real matrix at argument i, pushed. */
 static struct tensor *push_square(lua_State *L, int i, const char *name) {
@@ -17,12 +17,12 @@ static struct tensor *push_square(lua_State *L, int i, const char *name) {
   return bind_tensor(L, -1);
 }
 
-static int cholesky(lua_State *L) {
+static int bind_cholesky(lua_State *L) {
   struct tensor *factor = push_square(L, 1, "cholesky");
   int64_t n = factor->shape.size[0];
   real *a = tensor_real(factor);
   if (n > 46340) return luaL_error(L, "cholesky: %d rows are too many for BLAS's 32-bit indices", (int)n);
-  if (!matmul_cholesky(a, n))
+  if (!cholesky(a, n))
     return luaL_error(L,
                       "cholesky: the %s matrix is not positive definite; adding a multiple of gls.eye to it may help",
                       shape_text(&factor->shape));
@@ -30,7 +30,7 @@ static int cholesky(lua_State *L) {
   return 1;
 }
 
-static int cholesky_solve(lua_State *L) {
+static int bind_cholesky_solve(lua_State *L) {
   struct tensor *factor = push_square(L, 1, "cholesky_solve");
   struct tensor *b = bind_tensor(L, 2);
   int64_t n = factor->shape.size[0];
@@ -40,8 +40,7 @@ static int cholesky_solve(lua_State *L) {
                       shape_text(&factor->shape), (int)n, shape_text(&b->shape));
   bind_push_tensor(L, tensor_copy(b));
   b = bind_tensor(L, -1);
-  bind_check(L,
-             matmul_cholesky_solve(tensor_real(factor), n, tensor_real(b), b->shape.rank == 2 ? b->shape.size[1] : 1));
+  bind_check(L, cholesky_solve(tensor_real(factor), n, tensor_real(b), b->shape.rank == 2 ? b->shape.size[1] : 1));
   return 1;
 }
 
@@ -49,7 +48,7 @@ static int eigh(lua_State *L) {
   struct tensor *x = push_square(L, 1, "eigh");
   struct shape row = shape_of(1, x->shape.size[0]);
   bind_push_tensor(L, tensor_new(TYPE_REAL, &row));
-  bind_check(L, linalg_eigen(tensor_real(x), x->shape.size[0], tensor_real(bind_tensor(L, -1))));
+  bind_check(L, symmetric_eigen(tensor_real(x), x->shape.size[0], tensor_real(bind_tensor(L, -1))));
   struct tensor **vectors = bind_new_tensor(L);
   struct tensor *view = tensor_transpose(x, 0, 1); /* LAPACK leaves one a row */
   if (!view) return bind_error(L);
@@ -58,14 +57,14 @@ static int eigh(lua_State *L) {
   return *vectors ? 2 : bind_error(L);
 }
 
-static int orthogonal(lua_State *L) {
+static int bind_orthogonal(lua_State *L) {
   struct tensor *x = bind_tensor(L, 1);
   if (x->type != TYPE_REAL || x->shape.rank != 2)
     return luaL_error(L, "orthogonal: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
                       type_name(x->type), shape_text(&x->shape));
   bind_push_tensor(L, tensor_copy(x));
   struct tensor *q = bind_tensor(L, -1);
-  bind_check(L, linalg_orthogonal(tensor_real(q), q->shape.size[0], q->shape.size[1]));
+  bind_check(L, orthogonalise(tensor_real(q), q->shape.size[0], q->shape.size[1]));
   return 1;
 }
 
@@ -76,17 +75,17 @@ static int blas(lua_State *L) {
 
 static const struct bind_function functions[] = {
     {"blas", blas, "blas() -> string\nThe linear algebra library, its version and the processor its kernels are for."},
-    {"cholesky", cholesky,
+    {"cholesky", bind_cholesky,
      "cholesky(a) -> L\nLower triangular L with L Lᵀ = a, for a symmetric positive definite n×n; reads the lower "
      "triangle. An\n"
      "error when a is not positive definite. Not differentiable."},
-    {"cholesky_solve", cholesky_solve,
+    {"cholesky_solve", bind_cholesky_solve,
      "cholesky_solve(L, b) -> x\nSolves (L Lᵀ) x = b for b of n or n×m, L as cholesky gives it. Not differentiable."},
     {"eigh", eigh,
      "eigh(a) -> values, vectors\nEigenvalues (ascending, n) and eigenvectors (columns of an n×n) of the symmetric "
      "matrix a; reads the\n"
      "lower triangle. Not differentiable."},
-    {"orthogonal", orthogonal,
+    {"orthogonal", bind_orthogonal,
      "orthogonal(a) -> q\nThe Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m "
      ">= n, else\n"
      "orthonormal rows. Of a normal random a, uniformly distributed (Mezzadri, 2007). Not differentiable."},

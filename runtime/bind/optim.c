@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../gls/gls.h"
 #include "../optim/optim.h"
 
 #define BIND_OPTIMIZER "gls.optimizer"

@@ -322,7 +322,7 @@ static int triangle_into(const struct op_call *call, struct tensor *to, const st
 #pragma omp parallel for schedule(static) if (all_rows * columns > PARALLEL_THRESHOLD)
   for (int64_t row = 0; row < all_rows; row++) {
     int64_t edge = row % rows + diagonal + (upper ? 0 : 1);
-    edge = edge < 0 ? 0 : parallel_minimum(edge, columns);
+    edge = edge < 0 ? 0 : min(edge, columns);
     int64_t start = upper ? 0 : edge, end = upper ? edge : columns;
     memset(out + row * columns + start, 0, (size_t)(end - start) * sizeof *out);
   }

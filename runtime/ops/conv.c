@@ -1,8 +1,10 @@
 /* Convolution of images: the op conv2d, its derivatives and its factors. */
-#include "conv.h"
+#include "../kernels/conv/conv.h"
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
+#include "../kernels/linalg/linalg.h"
+#include "op.h"
 
 enum { CONV_X, CONV_WEIGHT, CONV_BIAS, CONV_INPUTS };
 enum { CONV_STRIDE, CONV_PADDING, CONV_DILATION, CONV_GROUPS }; /* places in call->value */

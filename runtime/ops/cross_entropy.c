@@ -106,7 +106,7 @@ static double cross_entropy_block(struct softmax_row *row, const real *x, const 
   }
   real values[BLOCK];
   for (int64_t start = 0; start < classes; start += BLOCK) {
-    int64_t count = parallel_minimum(BLOCK, classes - start);
+    int64_t count = min(BLOCK, classes - start);
     exponentials(values, x + start, row, first, last, count, classes);
     for (int64_t r = first; r < last; r++) {
       const real *value = values + (r - first) * count;
@@ -129,10 +129,10 @@ static double cross_entropy_abreast(struct softmax_row *row, const real *x, cons
   double loss = 0;
   int64_t classes = t->classes;
   for (int64_t start = first; start < last; start += ABREAST) {
-    int64_t count = parallel_minimum(ABREAST, last - start);
+    int64_t count = min(ABREAST, last - start);
     real value[NARROW][ABREAST], highest[ABREAST], level[ABREAST] = {0}, sum[ABREAST] = {0};
     for (int64_t l = 0; l < ABREAST; l++) { /* beyond the last row that row again */
-      const real *from = x + (start + parallel_minimum(l, count - 1)) * classes;
+      const real *from = x + (start + min(l, count - 1)) * classes;
       for (int64_t j = 0; j < classes; j++) value[j][l] = from[j];
     }
     for (int l = 0; l < ABREAST; l++) highest[l] = value[0][l];
@@ -163,7 +163,7 @@ static void softmax_rows(real *result, const real *x, const struct softmax_row *
                          real base, const int32_t *label, real label_part) {
 #pragma omp parallel for schedule(static) if (t->rows * t->classes > PARALLEL_THRESHOLD / 4)
   for (int64_t i = 0; i < t->blocks; i++) {
-    int64_t first = i * t->block, last = parallel_minimum(t->rows, first + t->block);
+    int64_t first = i * t->block, last = min(t->rows, first + t->block);
     exponentials(result + first * t->classes, x, row, first, last, t->classes, t->classes);
     for (int64_t r = first; r < last; r++) {
       real *out = result + r * t->classes;
@@ -204,7 +204,7 @@ static int cross_entropy_forward(struct op_call *call) {
 #pragma omp parallel for schedule(static) if (t.rows * t.classes > PARALLEL_THRESHOLD / 4)
     for (int64_t i = 0; i < t.blocks; i++)
       partial[i] = (t.classes <= NARROW ? cross_entropy_abreast : cross_entropy_block)(
-          row, x, label, i * t.block, parallel_minimum(t.rows, (i + 1) * t.block), &t);
+          row, x, label, i * t.block, min(t.rows, (i + 1) * t.block), &t);
     *tensor_real(call->output) = (real)(loss_total(partial, t.blocks) * t.weight);
   } else if (partial) {
     memory_release(partial);

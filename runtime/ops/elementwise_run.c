@@ -105,7 +105,7 @@ static int run_listed(elementwise_kernel *kernel, const struct op_call *call, st
                               .x = x ? tensor_real(x) + there : NULL,
                               .gradient = tensor_real(tangent) + here,
                               .output = output ? tensor_real(output) + there : NULL,
-                              .count = parallel_minimum(BLOCK, width - start),
+                              .count = min(BLOCK, width - start),
                               .value = call->value});
   }
   tensor_release(tangent);

@@ -107,7 +107,7 @@ static void walk_strided_block(const struct elementwise_walk *walk, int64_t star
       if (walk->operand[k]) offset[k] += index[d] * walk->stride[k][d];
   }
   for (int64_t at = start; at < end;) {
-    int64_t run = parallel_minimum(inner - index[last], end - at);
+    int64_t run = min(inner - index[last], end - at);
     for (int k = 0; k < operands; k++) {
       const struct tensor *t = walk->operand[k];
       if (!t) continue;
@@ -144,7 +144,7 @@ static void walk_strided_block(const struct elementwise_walk *walk, int64_t star
 
 void elementwise_walk_block(const struct elementwise_walk *walk, int64_t start, real *packed, const real **from,
                             elementwise_take *take, void *context) {
-  int64_t end = parallel_minimum(walk->count, start + walk->block);
+  int64_t end = min(walk->count, start + walk->block);
   if (!walk->all_whole) {
     walk_strided_block(walk, start, end, packed, from, take, context);
     return;

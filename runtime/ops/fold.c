@@ -116,7 +116,7 @@ static inline __attribute__((always_inline)) real span_extreme(const real *x, in
     memcpy(best, x, sizeof best);
     /* After the first step whole lines of the cache. */
     for (int64_t step = WIDE - (int64_t)((uintptr_t)x / sizeof(real) % LANES); i < n; i += step, step = WIDE) {
-      const real *part = x + parallel_minimum(i, n - WIDE); /* what is seen twice does no harm */
+      const real *part = x + min(i, n - WIDE); /* what is seen twice does no harm */
       for (int l = 0; l < WIDE; l++) {
         best[l] = (lowest ? part[l] < best[l] : part[l] > best[l]) ? part[l] : best[l];
         total[l] += part[l];
@@ -289,7 +289,7 @@ static double row_blocks(const struct task *task, int64_t o, int64_t first, int6
   const real *x = task->x + axes_offset(&task->kept, o);
   for (int64_t b = first; b < last; b++) {
     int64_t outer = blocks == 1 ? b : b / blocks, start = blocks == 1 ? 0 : b % blocks * SPAN;
-    int64_t n = parallel_minimum(SPAN, task->inner_size - start);
+    int64_t n = min(SPAN, task->inner_size - start);
     const real *span = x + axes_offset(&task->reduced, outer) + start * task->inner_stride;
     span = fold_gather(scratch, span, task->inner_stride, n);
     total = combine(task->kind, total, fold_span(task->kind, span, n, shift));
@@ -308,14 +308,14 @@ static int reduce_by_rows(struct task *task) {
   int64_t results = axes_count(&task->kept);
   axes_split(&task->reduced, &task->inner_size, &task->inner_stride);
   int64_t blocks = axes_count(&task->reduced) * ((task->inner_size + SPAN - 1) / SPAN);
-  int64_t span = parallel_minimum(task->inner_size, SPAN);
+  int64_t span = min(task->inner_size, SPAN);
   int64_t group = (PIECE + span - 1) / span; /* blocks in a piece */
   int64_t groups = (blocks + group - 1) / group;
   if (groups == 1 || results >= 64) { /* a piece: some results */
-    int64_t piece = parallel_minimum(results, PIECE / (blocks * span) + 1);
+    int64_t piece = min(results, PIECE / (blocks * span) + 1);
 #pragma omp parallel for schedule(static) if (results * blocks * span > PARALLEL_THRESHOLD && results > piece)
     for (int64_t first = 0; first < results; first += piece) {
-      int64_t last = parallel_minimum(results, first + piece);
+      int64_t last = min(results, first + piece);
       for (int64_t o = first; o < last; o++) task->result[o] = (real)(task->factor * row_total(task, o, blocks));
     }
     return STATUS_OK;
@@ -325,7 +325,7 @@ static int reduce_by_rows(struct task *task) {
 #pragma omp parallel for schedule(static)
   for (int64_t i = 0; i < results * groups; i++) {
     int64_t first = i % groups * group;
-    partial[i] = row_blocks(task, i / groups, first, parallel_minimum(blocks, first + group));
+    partial[i] = row_blocks(task, i / groups, first, min(blocks, first + group));
   }
   for (int64_t o = 0; o < results; o++) {
     double total = neutral(task->kind);
@@ -345,14 +345,14 @@ static void column_rows(const struct task *task, const real *x, const real *shif
   bool together = task->inner_stride == 1 && task->kind != FOLD_SQUARES && task->kind != FOLD_EQUAL;
   for (int64_t j = 0; j < width; j++) total[j] = neutral(task->kind);
   for (int64_t r = first; r < last;) {
-    int64_t end = parallel_minimum(last, r + RUN);
+    int64_t end = min(last, r + RUN);
     for (int64_t j = 0; j < width; j++) sum[j] = (real)neutral(task->kind);
     while (r < end) {
       const real *row[TOGETHER];
-      int64_t n[TOGETHER], most = together ? parallel_minimum(TOGETHER, end - r) : 1, count = 0;
+      int64_t n[TOGETHER], most = together ? min(TOGETHER, end - r) : 1, count = 0;
       for (; count < most; count++, r++) {
         int64_t at = rows == 1 ? start : r % rows * row_width + start;
-        n[count] = parallel_minimum(width, run_width - at);
+        n[count] = min(width, run_width - at);
         row[count] = x + axes_offset(&task->reduced, rows == 1 ? r : r / rows) + at * task->inner_stride;
       }
       if (count == TOGETHER && n[0] == n[1] && n[0] == n[2] && n[0] == n[3]) {
@@ -396,13 +396,13 @@ static int reduce_by_columns(struct task *task) {
   if (columns <= CHUNK / 4 && reduced->stride[reduced->rank - 1] == columns * task->inner_stride) {
     int64_t size, stride;
     axes_split(reduced, &size, &stride);
-    fold = parallel_minimum(CHUNK / columns, size);
+    fold = min(CHUNK / columns, size);
     row_width = fold * columns;
     run_width = size * columns;
   }
   int64_t rows = axes_count(reduced) * ((run_width + row_width - 1) / row_width);
   int64_t chunks = (row_width + CHUNK - 1) / CHUNK;
-  int64_t piece = PIECE / parallel_minimum(row_width, CHUNK), least = (rows + MOST_PIECES - 1) / MOST_PIECES;
+  int64_t piece = PIECE / min(row_width, CHUNK), least = (rows + MOST_PIECES - 1) / MOST_PIECES;
   int64_t group = outer * chunks >= 16 ? rows : piece > least ? piece : least;
   int64_t groups = (rows + group - 1) / group;
   size_t kept_apart = groups > 1 || fold > 1 ? (size_t)(outer * groups * row_width) : 0;
@@ -414,12 +414,12 @@ static int reduce_by_columns(struct task *task) {
       for (int64_t c = 0; c < chunks; c++) {
         _Alignas(64) double local[CHUNK];
         _Alignas(64) real shift[CHUNK];
-        int64_t start = c * CHUNK, width = parallel_minimum(CHUNK, row_width - start);
+        int64_t start = c * CHUNK, width = min(CHUNK, row_width - start);
         for (int64_t j = 0; j < width; j++)
           shift[j] = task->shift ? task->shift[o * columns + (fold > 1 ? j % columns : start + j)] : 0;
         double *total = kept_apart ? partial + (o * groups + g) * row_width + start : local;
         column_rows(task, task->x + axes_offset(&task->kept, o), shift, row_width, run_width, start, width, g * group,
-                    parallel_minimum(rows, (g + 1) * group), total);
+                    min(rows, (g + 1) * group), total);
         if (kept_apart) continue;
         for (int64_t j = 0; j < width; j++) task->result[o * columns + start + j] = (real)(task->factor * total[j]);
       }
@@ -428,7 +428,7 @@ static int reduce_by_columns(struct task *task) {
   int64_t parts = (columns + COLLECTED - 1) / COLLECTED, terms = groups * fold;
 #pragma omp parallel for schedule(static) if (outer * terms * columns > PARALLEL_THRESHOLD)
   for (int64_t i = 0; i < (kept_apart ? outer * parts : 0); i++) {
-    int64_t o = i / parts, start = i % parts * COLLECTED, width = parallel_minimum(COLLECTED, columns - start);
+    int64_t o = i / parts, start = i % parts * COLLECTED, width = min(COLLECTED, columns - start);
     column_collect(task, task->result + o * columns + start, partial + o * terms * columns + start, columns, width,
                    terms);
   }

@@ -76,7 +76,7 @@ static void take_rows(const struct rows *rows, char *out, const char *x, size_t 
       for (int64_t start = 0; start < rows->k; start += PICKED) {
         const uint32_t *from = (const uint32_t *)x + o * rows->n;
         uint32_t *to = (uint32_t *)out + o * rows->k;
-        int64_t end = parallel_minimum(rows->k, start + PICKED);
+        int64_t end = min(rows->k, start + PICKED);
         for (int64_t j = start; j < end; j++) to[j] = from[rows->index[j] - 1];
       }
     return;
@@ -95,7 +95,7 @@ static void add_rows(const struct rows *rows, real *sums, const real *x) {
       for (int64_t j = 0; j < rows->k; j++) sums[o * rows->n + rows->index[j] - 1] += x[o * rows->k + j];
     return;
   }
-  int64_t pieces = rows->inner >= 32 && rows->outer < 16 ? parallel_minimum(16, rows->n) : 1;
+  int64_t pieces = rows->inner >= 32 && rows->outer < 16 ? min(16, rows->n) : 1;
 #pragma omp parallel for collapse(2) schedule(static) if (rows->outer * rows->k * rows->inner > PARALLEL_THRESHOLD)
   for (int64_t o = 0; o < rows->outer; o++) {
     for (int64_t p = 0; p < pieces; p++) {
@@ -265,14 +265,14 @@ static void along_indices(const struct rows *rows, bool add, real *out, real *x)
 #pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
     for (int64_t o = 0; o < rows->outer; o++)
       for (int64_t start = 0; start < k; start += PICKED)
-        for (int64_t j = start; j < parallel_minimum(k, start + PICKED); j++)
+        for (int64_t j = start; j < min(k, start + PICKED); j++)
           out[o * k + j] = x[o * rows->n + rows->index[o * k + j] - 1];
     return;
   }
 #pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
   for (int64_t o = 0; o < rows->outer; o++) {
     for (int64_t c = 0; c < chunks; c++) {
-      int64_t end = parallel_minimum(rows->inner, (c + 1) * COLUMNS);
+      int64_t end = min(rows->inner, (c + 1) * COLUMNS);
       for (int64_t j = 0; j < k; j++) {
         for (int64_t i = c * COLUMNS; i < end; i++) {
           int64_t at = (o * k + j) * rows->inner + i;
@@ -442,7 +442,7 @@ static void sort_row(int32_t *order, int32_t *scratch, const real *x, int64_t n,
   for (int64_t i = 0; i < n; i++) order[i] = (int32_t)(i + 1);
   for (int64_t width = 1; width < n; width *= 2) {
     for (int64_t start = 0; start < n; start += 2 * width) {
-      int64_t middle = parallel_minimum(n, start + width), end = parallel_minimum(n, start + 2 * width);
+      int64_t middle = min(n, start + width), end = min(n, start + 2 * width);
       int64_t left = start, right = middle;
       for (int64_t i = start; i < end; i++) {
         bool from_right =

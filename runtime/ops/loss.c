@@ -183,7 +183,7 @@ static int pair_forward(struct op_call *call) {
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
     for (int64_t i = 0; i < blocks; i++) {
       int64_t at = i * BLOCK;
-      partial[i] = (double)rule->values(prediction + at, target + at, parallel_minimum(BLOCK, count - at), delta);
+      partial[i] = (double)rule->values(prediction + at, target + at, min(BLOCK, count - at), delta);
     }
     *tensor_real(call->output) = (real)(loss_total(partial, blocks) * pair_weight(call));
   }
@@ -218,8 +218,7 @@ static int pair_vjp(const struct op_call *call, struct tensor *gradient, const b
     real *out = tensor_real(result[k]);
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
     for (int64_t at = 0; at < count; at += BLOCK)
-      pair_derivative(rule, k, out + at, prediction + at, target + at, parallel_minimum(BLOCK, count - at), factor,
-                      delta);
+      pair_derivative(rule, k, out + at, prediction + at, target + at, min(BLOCK, count - at), factor, delta);
   }
   release_pair(pair);
   return status;
@@ -238,7 +237,7 @@ static int pair_change(const struct op_call *call, struct tensor *const pair[2],
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
     for (int64_t i = 0; i < blocks; i++) {
       real derivative[BLOCK];
-      int64_t at = i * BLOCK, length = parallel_minimum(BLOCK, count - at);
+      int64_t at = i * BLOCK, length = min(BLOCK, count - at);
       pair_derivative(rule, input, derivative, prediction + at, target + at, length, 1, delta);
       partial[i] = (double)loss_dot(derivative, change + at, length);
     }
@@ -273,8 +272,7 @@ static int pair_hessian_product(const struct op_call *call, struct tensor *v, st
     int64_t count = tensor_count(product);
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
     for (int64_t at = 0; at < count; at += BLOCK)
-      rule->curvature(out + at, prediction + at, target + at, along + at, parallel_minimum(BLOCK, count - at), factor,
-                      delta);
+      rule->curvature(out + at, prediction + at, target + at, along + at, min(BLOCK, count - at), factor, delta);
   }
   tensor_release(direction);
   release_pair(pair);

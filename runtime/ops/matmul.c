@@ -1,6 +1,7 @@
 /* Matrix products: matmul (batched, broadcast, transposed operands without copies) and linear, the affine op
    Z = A W + 1 bᵀ whose weight gradient is kept as its factors (A, ∂L/∂Z). */
 #include "../base/parallel.h"
+#include "../kernels/linalg/linalg.h"
 #include "op.h"
 
 /* ---- matmul ---- */
@@ -100,8 +101,8 @@ static void multiply_one(const struct batched *p, int64_t i) {
     at_a += index * p->a.tensor->stride[d];
     at_b += index * p->b.tensor->stride[d];
   }
-  matmul_gemm(p->a.transposed, p->b.transposed, p->m, p->n, p->k, 1, tensor_real(p->a.tensor) + at_a, p->a.leading,
-              tensor_real(p->b.tensor) + at_b, p->b.leading, 0, p->out + i * p->m * p->n, p->n);
+  gemm(p->a.transposed, p->b.transposed, p->m, p->n, p->k, 1, tensor_real(p->a.tensor) + at_a, p->a.leading,
+       tensor_real(p->b.tensor) + at_b, p->b.leading, 0, p->out + i * p->m * p->n, p->n);
 }
 
 /* out (contiguous, batch × rows × columns) = x · y */
@@ -255,11 +256,11 @@ static int multiply_matrices(struct tensor *x, struct tensor *y, struct tensor *
   if (bias && !line) status = STATUS_ERROR;
   int64_t m = x->shape.size[0], n = y->shape.size[1], k = x->shape.size[1];
   if (status == STATUS_OK && line)
-    matmul_gemm_bias(a.transposed, b.transposed, m, n, k, tensor_real(a.tensor), a.leading, tensor_real(b.tensor),
-                     b.leading, tensor_real(line), c);
+    gemm_bias(a.transposed, b.transposed, m, n, k, tensor_real(a.tensor), a.leading, tensor_real(b.tensor), b.leading,
+              tensor_real(line), c);
   else if (status == STATUS_OK)
-    matmul_gemm(a.transposed, b.transposed, m, n, k, 1, tensor_real(a.tensor), a.leading, tensor_real(b.tensor),
-                b.leading, beta, c, n);
+    gemm(a.transposed, b.transposed, m, n, k, 1, tensor_real(a.tensor), a.leading, tensor_real(b.tensor), b.leading,
+         beta, c, n);
   tensor_release(a.tensor);
   tensor_release(b.tensor);
   tensor_release(line);

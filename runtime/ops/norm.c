@@ -198,7 +198,7 @@ static int row_norm_vjp(const struct op_call *call, struct tensor *gradient, con
     for (int64_t b = 0; b < blocks; b++) {
       real *sums = partial ? partial + b * 2 * parameters : NULL;
       for (int64_t i = 0; sums && i < 2 * parameters; i++) sums[i] = 0;
-      for (int64_t r = b * ROW_BLOCK; r < parallel_minimum((b + 1) * ROW_BLOCK, layout.rows); r++) {
+      for (int64_t r = b * ROW_BLOCK; r < min((b + 1) * ROW_BLOCK, layout.rows); r++) {
         int64_t at = r * width;
         if (dx) {
           row_scale(dx + at, g + at, weight, &layout, r);

@@ -145,16 +145,14 @@ static int batch_statistics(double *mean, double *variance, const real *x, const
   real *center = (real *)(block_square + blocks * channels);
 #pragma omp parallel for if (batch_is_large(layout))
   for (int64_t b = 0; b < blocks; b++) {
-    int64_t start = b * layout->images_per_block,
-            end = parallel_minimum(start + layout->images_per_block, layout->images);
+    int64_t start = b * layout->images_per_block, end = min(start + layout->images_per_block, layout->images);
     batch_moments(block_mean + b * channels, block_square + b * channels, center + b * channels, total + b * channels,
                   x, layout, start, end);
   }
   for (int64_t c = 0; c < channels; c++) {
     double total = 0, average = 0, square = 0;
     for (int64_t b = 0; b < blocks; b++) {
-      int64_t start = b * layout->images_per_block,
-              end = parallel_minimum(start + layout->images_per_block, layout->images);
+      int64_t start = b * layout->images_per_block, end = min(start + layout->images_per_block, layout->images);
       double count = (double)((end - start) * layout->area), distance = block_mean[b * channels + c] - average;
       if (count == 0) continue;
       average += distance * count / (total + count);
@@ -174,8 +172,7 @@ static void batch_affine(real *y, const real *x, const real *scale, const real *
   int64_t channels = layout->channels, area = layout->area;
 #pragma omp parallel for if (batch_is_large(layout))
   for (int64_t b = 0; b < layout->blocks; b++) {
-    int64_t start = b * layout->images_per_block,
-            end = parallel_minimum(start + layout->images_per_block, layout->images);
+    int64_t start = b * layout->images_per_block, end = min(start + layout->images_per_block, layout->images);
     for (int64_t n = start; n < end; n++) {
       if (area == 1) {
         const real *a = x + n * channels, *o = other ? other + n * channels : NULL;
@@ -265,8 +262,7 @@ static int batch_derivative_sums(double *sums, double *products, const real *d, 
   memset(partial, 0, (size_t)(blocks * channels) * 2 * sizeof(double));
 #pragma omp parallel for if (batch_is_large(layout))
   for (int64_t b = 0; b < blocks; b++) {
-    int64_t start = b * layout->images_per_block,
-            end = parallel_minimum(start + layout->images_per_block, layout->images);
+    int64_t start = b * layout->images_per_block, end = min(start + layout->images_per_block, layout->images);
     batch_sums(partial + b * channels, partial_product + b * channels, d, x, center, layout, start, end);
   }
   for (int64_t c = 0; c < channels; c++) {

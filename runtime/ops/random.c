@@ -15,7 +15,7 @@ static int keep(struct tensor *result, struct tensor *x, const uint8_t *kept, re
   int64_t count = tensor_count(result);
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int64_t at = 0; at < count; at += BLOCK) {
-    int64_t end = parallel_minimum(count, at + BLOCK);
+    int64_t end = min(count, at + BLOCK);
 #pragma omp simd
     for (int64_t i = at; i < end; i++) out[i] = kept[i] ? scale * from[i] : 0;
   }

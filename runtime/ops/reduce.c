@@ -253,7 +253,7 @@ static int64_t span_position(enum fold_kind kind, const real *x, int64_t n) {
   int64_t best = 0;
   double extreme = 0;
   for (int64_t start = 0; start < n; start += SPAN) {
-    double here = fold_span(kind, x + start, parallel_minimum(SPAN, n - start), 0);
+    double here = fold_span(kind, x + start, min(SPAN, n - start), 0);
     if (start == 0 ||
         (extreme == extreme && (here != here || (kind == FOLD_HIGHEST ? here > extreme : here < extreme)))) {
       extreme = here;
@@ -329,7 +329,7 @@ static struct tensor *running_sum(const struct op_call *call, struct tensor *giv
     for (int64_t o = 0; o < outer; o++) {
       for (int64_t c = 0; c < chunks; c++) {
         int64_t start = c * FOLD_CHUNK, at = o * n * inner + first + start;
-        int64_t width = parallel_minimum(FOLD_CHUNK, inner - start);
+        int64_t width = min(FOLD_CHUNK, inner - start);
         if (width == 1)
           running_sum_row(tensor_real(out) + at, tensor_real(x) + at, n, step);
         else

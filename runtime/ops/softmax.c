@@ -19,7 +19,7 @@ static real row_highest(const real *x, int64_t n) { return (real)fold_span(FOLD_
 static double row_sum_exponentials(const real *x, real shift, int64_t n) {
   double total = 0;
   for (int64_t start = 0; start < n; start += BLOCK) {
-    int64_t end = parallel_minimum(n, start + BLOCK);
+    int64_t end = min(n, start + BLOCK);
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = start; i < end; i++) sum += exp(x[i] - shift);
@@ -32,7 +32,7 @@ static double row_sum_exponentials(const real *x, real shift, int64_t n) {
 static double row_exponentials(real *restrict out, const real *restrict x, real shift, int64_t n) {
   double total = 0;
   for (int64_t start = 0; start < n; start += BLOCK) {
-    int64_t end = parallel_minimum(n, start + BLOCK);
+    int64_t end = min(n, start + BLOCK);
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = start; i < end; i++) {
@@ -48,7 +48,7 @@ static double row_exponentials(real *restrict out, const real *restrict x, real 
 static double row_dot(const real *a, const real *b, int64_t n) {
   double total = 0;
   for (int64_t start = 0; start < n; start += BLOCK) {
-    int64_t end = parallel_minimum(n, start + BLOCK);
+    int64_t end = min(n, start + BLOCK);
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = start; i < end; i++) sum += a[i] * b[i];
@@ -59,8 +59,7 @@ static double row_dot(const real *a, const real *b, int64_t n) {
 
 static double row_sum(const real *x, int64_t n) {
   double total = 0;
-  for (int64_t start = 0; start < n; start += BLOCK)
-    total += fold_span(FOLD_SUM, x + start, parallel_minimum(BLOCK, n - start), 0);
+  for (int64_t start = 0; start < n; start += BLOCK) total += fold_span(FOLD_SUM, x + start, min(BLOCK, n - start), 0);
   return total;
 }
 
@@ -141,7 +140,7 @@ static void logsumexp_jvp_row(real *restrict out, const real *restrict x, const 
   real shift = finite_shift(y[0]);
   double total = 0;
   for (int64_t start = 0; start < n; start += BLOCK) {
-    int64_t end = parallel_minimum(n, start + BLOCK);
+    int64_t end = min(n, start + BLOCK);
     real sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int64_t i = start; i < end; i++) sum += exp(x[i] - shift) * t[i];
@@ -195,8 +194,7 @@ static int apply_operands(const struct operands *all, int64_t rows) {
 #pragma omp parallel for collapse(2) schedule(static) if (many)
   for (int64_t o = 0; o < outer; o++)
     for (int64_t p = 0; p < panels; p++)
-      apply_panel(all, scratch + omp_get_thread_num() * space, o, p * PANEL,
-                  parallel_minimum(PANEL, all->inner - p * PANEL));
+      apply_panel(all, scratch + omp_get_thread_num() * space, o, p * PANEL, min(PANEL, all->inner - p * PANEL));
   memory_release(scratch);
   return STATUS_OK;
 }

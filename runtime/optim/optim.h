@@ -1,14 +1,14 @@
 /* Optimizers: one step over one parameter list.
-   tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
-   gls.c     the GLS step                        layer.h  the direction in each layer, and the files that find it
+   gradient_tiles.c   a leaf's gradient, tile by tile     sgd.c  adam.c   the classics     clip.c  gradient norm
    Settings come from the caller at every step (so that schedules need no state here), state stays in tensors that
    the caller owns and may save. Parameters are contiguous leaves of reals. */
 #ifndef GLS_OPTIM_OPTIM_H
 #define GLS_OPTIM_OPTIM_H
 
 #include "../grad/tape.h"
+#include "../kernels/linalg/linalg.h"
 
-/* ---- tiles.c ---- */
+/* ---- gradient_tiles.c ---- */
 /* rows × columns elements of a leaf, from offset on, pitch apart, and their gradient. */
 struct gradient_tile {
   int64_t offset, rows, columns, pitch;
@@ -18,7 +18,7 @@ struct gradient_tile {
 struct tile_update {
   void (*update)(void *context, const struct gradient_tile *tile);
   void *context;
-  const real *touched[MATMUL_TOUCHED]; /* arrays like the leaf that update reads or writes; after the last NULL */
+  const real *touched[GEMM_TOUCHED]; /* arrays like the leaf that update reads or writes; after the last NULL */
 };
 /* Calls update for tiles that together cover the leaf, from several threads. The gradient of an affine weight is formed
    tile by tile in cache and never as a whole, unless something asked for the whole before. *any is false when the leaf
@@ -48,72 +48,5 @@ struct adam_options {
    which a parameter had no gradient: its moments are corrected for those that they have seen. It may be NULL. */
 int adam_step(struct tensor *const *parameter, struct tensor **first, struct tensor **second, int64_t *missed,
               int count, const struct adam_options *options);
-
-/* ---- gls.c ---- */
-enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };
-enum gls_statistics { STATISTICS_BATCH, STATISTICS_MOVING, STATISTICS_WINDOW };
-
-struct gls_options {
-  double damping;       /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
-  bool automatic;       /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
-  double learning_rate; /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
-  double delta;         /* of the automatic step */
-  /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter. Where the loss is not quadratic they
-     are drawn by their share in its curvature. */
-  double rows;
-  double momentum;         /* β */
-  bool automatic_momentum; /* η and μ together */
-  enum gls_graft graft;
-  bool per_layer; /* GRAFT_SGD layer by layer */
-  enum gls_statistics statistics;
-  double decay;           /* of the moving statistics */
-  int refresh;            /* steps between their factorisations */
-  int64_t window;         /* STATISTICS_WINDOW: rows of A that are kept */
-  double weight_decay;    /* decoupled; times learning_rate (automatic: times its factor alone) */
-  double trust;           /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
-  bool adaptive;          /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
-  double beta2;           /* of them */
-  int64_t widest;         /* layers of more inputs keep their own basis */
-  bool norms, embeddings; /* step the scales and shifts of norms, and tables of rows, too */
-  /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
-  int64_t statistics_rows;
-  int64_t part; /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
-};
-
-/* What the guards did, and the last step. */
-struct gls_report {
-  int64_t steps, cholesky_retries, direction_fallbacks, trust_limits, skipped_steps, undone_steps;
-  double learning_rate, momentum; /* η and μ of the last step */
-  double damping_scale;           /* raised by undone steps */
-};
-
-/* One affine layer: a weight, maybe a bias, and the state. All tensors are NULL until needed. */
-struct gls_layer {
-  struct tensor *weight, *bias;  /* borrowed from the parameter list while a step runs */
-  struct tensor *velocity;       /* (d or d + 1) × m: V, or the last step under automatic momentum */
-  struct tensor *covariance;     /* moving S, (d or d + 1)² */
-  struct tensor *cholesky;       /* factor of S + λI */
-  struct tensor *basis, *second; /* adaptive: eigenvectors of S, one a row; second moment (like velocity) */
-  struct tensor *window;         /* the last rows of A, oldest first, without the column of ones */
-  struct tensor *gram;           /* their products with each other, lower triangle: those of gram_window's rows */
-  struct tensor *gram_window;
-  int64_t updates; /* of the moving statistics; adaptive: of the moments */
-};
-
-struct gls {
-  int count;               /* of parameters, and of the arrays below */
-  struct gls_layer *layer; /* layer[i] belongs to parameter i when that is a weight with factors */
-  bool *handled;           /* parameter i was stepped by GLS in the last step */
-  struct gls_report report;
-};
-
-struct gls *gls_new(int count);
-void gls_delete(struct gls *gls);
-/* One step. Parameters that no affine op used (or that have no gradient) are left, handled[i] = false: theirs is the
-   caller's fallback. */
-int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_options *options);
-/* After a step that made the loss non-finite and was undone by the caller: λ is raised tenfold for the steps to come,
-   and falls back slowly. */
-void gls_undone(struct gls *gls);
 
 #endif

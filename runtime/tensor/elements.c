@@ -116,12 +116,12 @@ static bool assign_transposed(struct tensor *destination, const struct tensor *s
   const real *in = source->storage->data;
 #pragma omp parallel for schedule(static) if (outer * rows * columns > PARALLEL_THRESHOLD)
   for (int64_t job = 0; job < outer * pieces; job++) {
-    int64_t first = job % pieces * SQUARE, height = parallel_minimum(SQUARE, rows - first);
+    int64_t first = job % pieces * SQUARE, height = min(SQUARE, rows - first);
     int64_t to = destination->offset + first * all->to[y], from = source->offset + first;
     assignment_at(all, y, job / pieces, &to, &from);
     for (int64_t c = 0; c < columns; c += SQUARE)
       vector_transpose_matrix(out + to + c, all->to[y], in + from + c * all->from[x], all->from[x],
-                              parallel_minimum(SQUARE, columns - c), height);
+                              min(SQUARE, columns - c), height);
   }
   return true;
 }
@@ -145,7 +145,7 @@ int tensor_assign(struct tensor *destination, const struct tensor *given) {
       int64_t start = job % pieces * PIECE;
       int64_t to = destination->offset + start * all.to[last], from = source->offset + start * all.from[last];
       assignment_at(&all, last, job / pieces, &to, &from);
-      assign_run(destination, to, all.to[last], source, from, all.from[last], parallel_minimum(PIECE, inner - start));
+      assign_run(destination, to, all.to[last], source, from, all.from[last], min(PIECE, inner - start));
     }
   }
   tensor_release(source);

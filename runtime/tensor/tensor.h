@@ -1,7 +1,6 @@
 /* Tensors: strided views of refcounted storage.
    storage.c  buffers and their version counters          shape.c   sizes, strides, broadcasting
    tensor.c   tensors and views of tensors                format.c  printing
-   linalg.c   Cholesky, symmetric eigenproblem (LAPACK)
    Inside the core dimensions and indices start at 0; the binding converts from 1. */
 #ifndef GLS_TENSOR_TENSOR_H
 #define GLS_TENSOR_TENSOR_H
@@ -111,16 +110,5 @@ static inline uint8_t *tensor_uint8(const struct tensor *tensor) {
 /* ---- format.c ---- */
 /* Shape, type and values, long dimensions summarised, as lines ended by '\n'. Free with memory_delete. */
 char *tensor_format(const struct tensor *tensor);
-
-/* ---- linalg.c: contiguous real matrices ---- */
-/* b (n×m, row-major) becomes (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n). */
-int linalg_cholesky_solve(const real *factor, int64_t n, real *b, int64_t m);
-/* a (n×n symmetric) becomes its eigenvectors, one a row; values ascend. */
-int linalg_eigen(real *a, int64_t n, real *values);
-
-/* ---- orthogonal.c ---- */
-/* a (m×n, row-major) becomes the Q of its QR factorisation (m >= n: orthonormal columns; else of aᵀ's: orthonormal
-   rows), signs such that R's diagonal is positive. */
-int linalg_orthogonal(real *a, int64_t m, int64_t n);
 
 #endif

@@ -6,7 +6,9 @@
 
 #include "../../runtime/base/memory.h"
 #include "../../runtime/base/parallel.h"
-#include "../../runtime/ops/conv.h"
+#include "../../runtime/base/random.h"
+#include "../../runtime/kernels/conv/conv.h"
+#include "../../runtime/kernels/linalg/linalg.h"
 #include "check.h"
 
 static uint64_t drawn;
@@ -211,7 +213,7 @@ static void patches(void) {
   conv_naive_forward(output, x, weight, NULL, &geometry);
   conv_patches(rows, x, &geometry, 0, places / 2);
   conv_patches(rows + places / 2 * width, x, &geometry, places / 2, places - places / 2);
-  matmul_gemm_naive(false, true, geometry.outputs, places, width, 1, weight, width, rows, width, 0, product, places);
+  gemm_naive(false, true, geometry.outputs, places, width, 1, weight, width, rows, width, 0, product, places);
   double *reference = widened(output, output_count(&geometry));
   double off = difference(product, reference, output_count(&geometry));
   CHECK(off <= (CHECK_IS_DOUBLE ? 1e-13 : 1e-5), "weight times patches is off by %g", off);

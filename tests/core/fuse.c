@@ -1,7 +1,7 @@
 /* Fuse: a program of one step against its row, bit by bit where it is one block, over the row's samples; chains against
    differences, with all that gradients.c holds of a row; against the same ops one by one; integers, errors, failing
    allocations. */
-#include "../../runtime/ops/fuse.h"
+#include "../../runtime/fuse/fuse.h"
 
 #include <math.h>
 #include <stdlib.h>

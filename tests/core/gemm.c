@@ -1,4 +1,4 @@
-/* Matrix products: matmul_gemm, matmul_gemm_take and matmul_gram against three loops in double, factors and solutions
+/* Matrix products: gemm, gemm_visit and syrk against three loops in double, factors and solutions
    against what they solve, on every path that
    this processor has; accuracy, infinities and NaN, leading dimensions, reruns to the last bit. */
 #include <math.h>
@@ -8,7 +8,8 @@
 
 #include "../../runtime/base/memory.h"
 #include "../../runtime/base/parallel.h"
-#include "../../runtime/ops/gemm.h"
+#include "../../runtime/base/random.h"
+#include "../../runtime/kernels/linalg/gemm.h"
 #include "check.h"
 
 struct matrices {
@@ -67,8 +68,8 @@ static void shapes(void) {
       int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
       real alpha = scales[(s + (size_t)choice) % 4][0], beta = scales[(s + (size_t)choice) % 4][1];
       struct matrices x = matrices_new(ta, tb, m, n, k, choice == 3 ? 5 : 1);
-      matmul_gemm(ta, tb, m, n, k, alpha, x.a, x.lda, x.b, x.ldb, beta, x.c, x.ldc);
-      matmul_gemm_naive(ta, tb, m, n, k, alpha, x.a, x.lda, x.b, x.ldb, beta, x.reference, x.ldc);
+      gemm(ta, tb, m, n, k, alpha, x.a, x.lda, x.b, x.ldb, beta, x.c, x.ldc);
+      gemm_naive(ta, tb, m, n, k, alpha, x.a, x.lda, x.b, x.ldb, beta, x.reference, x.ldc);
       CHECK(difference(&x, k) <= 1, "%d%d %dx%dx%d alpha %g beta %g: off by %g times the bound", ta, tb, (int)m, (int)n,
             (int)k, (double)alpha, (double)beta, difference(&x, k));
       matrices_delete(&x);
@@ -84,8 +85,8 @@ static void biased(void) {
     struct matrices x = matrices_new(false, true, m, n, k, 0);
     real *bias = filled((size_t)n);
     for (int64_t i = 0; i < m; i++) memcpy(x.reference + i * n, bias, (size_t)n * sizeof(real));
-    matmul_gemm_bias(false, true, m, n, k, x.a, x.lda, x.b, x.ldb, bias, x.c);
-    matmul_gemm_naive(false, true, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 1, x.reference, x.ldc);
+    gemm_bias(false, true, m, n, k, x.a, x.lda, x.b, x.ldb, bias, x.c);
+    gemm_naive(false, true, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 1, x.reference, x.ldc);
     CHECK(difference(&x, k) <= 1, "%dx%dx%d: off by %g times the bound", (int)m, (int)n, (int)k, difference(&x, k));
     memory_release(bias);
     matrices_delete(&x);
@@ -99,8 +100,8 @@ static void unread(void) {
     int64_t m = sizes[s][0], n = sizes[s][1];
     struct matrices x = matrices_new(false, false, m, n, 300, 0);
     for (size_t i = 0; i < x.count_c; i++) x.c[i] = (real)NAN;
-    matmul_gemm(false, false, m, n, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
-    matmul_gemm_naive(false, false, m, n, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+    gemm(false, false, m, n, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+    gemm_naive(false, false, m, n, 300, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
     CHECK(difference(&x, 300) <= 1, "%dx%d: NaN in c came through beta = 0", (int)m, (int)n);
     matrices_delete(&x);
   }
@@ -113,7 +114,7 @@ static void accuracy(void) {
   struct matrices x = matrices_new(false, false, M, N, K, 0);
   for (size_t i = 0; i < x.count_a; i++) x.a[i] = ldexp(x.a[i], (int)(i * 7 % 41) - 20);
   for (size_t i = 0; i < x.count_b; i++) x.b[i] = ldexp(x.b[i], (int)(i * 11 % 41) - 20);
-  matmul_gemm(false, false, M, N, K, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+  gemm(false, false, M, N, K, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
   double worst = 0;
   for (int i = 0; i < M; i++) {
     for (int j = 0; j < N; j++) {
@@ -147,7 +148,7 @@ static void not_finite(void) {
   x.b[99 * N + 60] = (real)-INFINITY;
   for (int l = 0; l < K; l++) x.a[40 * K + l] = 0;
   x.a[40 * K + 9] = huge; /* rounds up to infinity in eight bits */
-  matmul_gemm(false, false, M, N, K, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+  gemm(false, false, M, N, K, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
   int wrong = 0;
   for (int i = 0; i < M; i++) {
     for (int j = 0; j < N; j++) {
@@ -177,17 +178,17 @@ static void repeatable(void) {
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
     struct matrices x = matrices_new(true, false, m, n, k, 0);
-    matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+    gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
     for (int again = 0; again < 4; again++) {
       memset(x.c, 0, x.count_c * sizeof(real));
-      matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+      gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
       CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs in a rerun", (int)m, (int)n,
             (int)k);
     }
     if (is_ours()) {
       for (int other = 1; other <= 3; other++) {
         parallel_set_threads(other);
-        matmul_gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+        gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
         CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs on %d threads", (int)m, (int)n,
               (int)k, other);
       }
@@ -203,7 +204,7 @@ struct taken {
   int64_t n;
 };
 
-static void take_piece(void *context, const struct matmul_piece *piece) {
+static void take_piece(void *context, const struct gemm_block *piece) {
   struct taken *taken = context;
   for (int64_t i = 0; i < piece->rows; i++) {
     for (int64_t j = 0; j < piece->columns; j++) {
@@ -222,9 +223,9 @@ static void taken_in_pieces(void) {
     int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
     struct matrices x = matrices_new(true, false, m, n, k, 0);
     struct taken taken = {x.c, memory_new((size_t)(m * n + 1), 1), n};
-    struct matmul_taker taker = {.take = take_piece, .context = &taken, .touched = {x.c, x.reference}};
-    int status = matmul_gemm_take(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, &taker);
-    matmul_gemm_naive(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
+    struct gemm_visitor taker = {.take = take_piece, .context = &taken, .touched = {x.c, x.reference}};
+    int status = gemm_visit(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, &taker);
+    gemm_naive(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
     int64_t wrong = 0;
     for (int64_t i = 0; i < m * n; i++) wrong += taken.times[i] != 1;
     CHECK(status == STATUS_OK && wrong == 0, "%dx%dx%d: %d elements not handed out once", (int)m, (int)n, (int)k,
@@ -243,8 +244,8 @@ static void gram(void) {
       struct matrices x = matrices_new(transpose, !transpose, n, n, k, 0);
       real beta = s % 2 ? (real)0.75 : 0;
       memcpy(x.reference, x.c, x.count_c * sizeof(real));
-      matmul_gram(transpose, n, k, (real)0.25, x.a, x.lda, beta, x.c, x.ldc);
-      matmul_gemm_naive(transpose, !transpose, n, n, k, (real)0.25, x.a, x.lda, x.a, x.lda, beta, x.reference, x.ldc);
+      syrk(transpose, n, k, (real)0.25, x.a, x.lda, beta, x.c, x.ldc);
+      gemm_naive(transpose, !transpose, n, n, k, (real)0.25, x.a, x.lda, x.a, x.lda, beta, x.reference, x.ldc);
       for (int64_t i = 0; i < n; i++)
         for (int64_t j = i + 1; j < n; j++) x.c[i * n + j] = x.reference[i * n + j] = 0;
       /* The diagonal sums squares, which do not cancel. */
@@ -264,20 +265,20 @@ static void solved(void) {
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j <= i; j++) x.a[i * n + j] = i == j ? 2 : x.a[i * n + j] / (real)n;
     memcpy(x.b, x.c, x.count_c * sizeof(real));
-    int status = matmul_cholesky_solve(x.a, n, x.b, m);
+    int status = cholesky_solve(x.a, n, x.b, m);
     int64_t threads = parallel_threads();
     real *again = memory_acquire(x.count_c * sizeof(real));
     memcpy(again, x.c, x.count_c * sizeof(real));
     parallel_set_threads(3);
-    bool same = matmul_cholesky_solve(x.a, n, again, m) == STATUS_OK;
+    bool same = cholesky_solve(x.a, n, again, m) == STATUS_OK;
     parallel_set_threads((int)threads);
     /* another cut of the columns may end in another of BLAS's kernels */
     bool vector = gemm_available(GEMM_VECTOR) && gemm_allowed(GEMM_VECTOR);
     same = same && (!vector || memcmp(again, x.b, x.count_c * sizeof(real)) == 0);
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = i + 1; j < n; j++) x.a[i * n + j] = 0;
-    matmul_gemm_naive(true, false, n, m, n, 1, x.a, n, x.b, m, 0, again, m);
-    matmul_gemm_naive(false, false, n, m, n, 1, x.a, n, again, m, 0, x.reference, m);
+    gemm_naive(true, false, n, m, n, 1, x.a, n, x.b, m, 0, again, m);
+    gemm_naive(false, false, n, m, n, 1, x.a, n, again, m, 0, x.reference, m);
     CHECK(status == STATUS_OK && difference(&x, n) <= 1 && same, "%dx%d: off by %g times the bound, same %d", (int)n,
           (int)m, difference(&x, n), same);
     memory_release(again);
@@ -300,8 +301,8 @@ static void solved_rows(void) {
     memcpy(x.reference, x.c, x.count_c * sizeof(real));
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j < m; j++) columns[i * m + j] = x.c[j * x.ldc + i];
-    matmul_cholesky_solve_rows(factor, n, x.c, x.ldc, m, zeros);
-    CHECK(linalg_cholesky_solve(factor, n, columns, m) == STATUS_OK, "%s", status_message());
+    cholesky_solve_rows(factor, n, x.c, x.ldc, m, zeros);
+    CHECK(cholesky_solve_blas(factor, n, columns, m) == STATUS_OK, "%s", status_message());
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j < m; j++) x.reference[j * x.ldc + i] = columns[i * m + j];
     CHECK(difference(&x, n) <= 1, "%dx%d, %d zeros: off by %g times the bound", (int)n, (int)m, (int)zeros,
@@ -311,7 +312,7 @@ static void solved_rows(void) {
     matrices_delete(&x);
   }
   real one = 1;
-  CHECK(linalg_cholesky_solve(&one, 1, &one, 3000000000) == STATUS_ERROR, "more columns than an int counts");
+  CHECK(cholesky_solve_blas(&one, 1, &one, 3000000000) == STATUS_ERROR, "more columns than an int counts");
 }
 
 /* The factor times its transpose is the matrix again; the same factor from other numbers of threads; a matrix that has
@@ -321,15 +322,15 @@ static void factorised(void) {
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     int64_t n = sizes[s], k = 2 * n;
     struct matrices x = matrices_new(false, true, n, n, k, 0);
-    matmul_gram(false, n, k, 1 / (real)k, x.a, k, 0, x.c, n);
+    syrk(false, n, k, 1 / (real)k, x.a, k, 0, x.c, n);
     for (int64_t i = 0; i < n; i++) x.c[i * n + i] += (real)0.1;
     real *again = memory_acquire(x.count_c * sizeof(real)), *matrix = memory_acquire(x.count_c * sizeof(real));
     memcpy(again, x.c, x.count_c * sizeof(real));
     memcpy(matrix, x.c, x.count_c * sizeof(real));
-    CHECK(matmul_cholesky(x.c, n), "%d: no factor", (int)n);
+    CHECK(cholesky(x.c, n), "%d: no factor", (int)n);
     int threads = parallel_threads();
     parallel_set_threads(3);
-    CHECK(matmul_cholesky(again, n), "%d: no factor from three threads", (int)n);
+    CHECK(cholesky(again, n), "%d: no factor from three threads", (int)n);
     parallel_set_threads(threads);
     bool vector = gemm_available(GEMM_VECTOR) && gemm_allowed(GEMM_VECTOR), same = true;
     for (int64_t i = 0; i < n; i++) {
@@ -337,7 +338,7 @@ static void factorised(void) {
       for (int64_t j = i + 1; j < n; j++) x.c[i * n + j] = 0;
     }
     memcpy(again, x.c, x.count_c * sizeof(real));
-    matmul_gemm_naive(false, true, n, n, n, 1, again, n, again, n, 0, x.c, n);
+    gemm_naive(false, true, n, n, n, 1, again, n, again, n, 0, x.c, n);
     memcpy(x.reference, matrix, x.count_c * sizeof(real));
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = i + 1; j < n; j++) x.reference[i * n + j] = matrix[j * n + i];
@@ -345,7 +346,7 @@ static void factorised(void) {
     for (int bad = 0; bad < 2; bad++) {
       memcpy(again, matrix, x.count_c * sizeof(real));
       again[n * n - 1] = bad ? NAN : -1;
-      CHECK(!matmul_cholesky(again, n), "%d: a matrix without factor got one", (int)n);
+      CHECK(!cholesky(again, n), "%d: a matrix without factor got one", (int)n);
     }
     memory_release(again);
     memory_release(matrix);

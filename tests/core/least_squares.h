@@ -3,6 +3,7 @@
 #ifndef GLS_TESTS_LEAST_SQUARES_H
 #define GLS_TESTS_LEAST_SQUARES_H
 
+#include "../../runtime/gls/gls.h"
 #include "../../runtime/optim/optim.h"
 
 /* Standard normal numbers; a leaf requires a gradient. */

@@ -1,0 +1,143 @@
+/* Layer, its factors: what backward left at a weight, all of the weight's uses stacked. */
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+#include "layer.h"
+
+/* Patches that stand for all, where the caller leaves it to us. */
+enum { PATCHES_AN_IMAGE = 5, PATCHES_LEAST = 128, PATCHES_MOST = 512 };
+
+static const struct factor *next_use(const struct gls_system *system, int *i) {
+  const struct gradient *gradient = system->weight->gradient;
+  while (*i < gradient->factor_count) {
+    const struct factor *factor = &gradient->factor[(*i)++];
+    if (factor->input == 1 && !factor->node->released) return factor;
+  }
+  return NULL;
+}
+
+static struct tensor *bias_of_call(const struct op_call *call) { return call->input_count > 2 ? call->input[2] : NULL; }
+
+int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
+               bool *is_layer) {
+  *is_layer = false;
+  system->weight = weight;
+  if (!weight->gradient) return STATUS_OK;
+  if (weight->gradient->written)
+    return status_error(
+        "gls: an input of the weight of shape %s was modified in place between backward and step; clone "
+        "it before modifying it",
+        shape_text(&weight->shape));
+  int i = 0, uses = 0, bias_uses = 0;
+  const struct factor *use;
+  struct tensor *bias = NULL;
+  bool one_bias = true;
+  while ((use = next_use(system, &i))) {
+    const struct op_call *call = &use->node->call;
+    if (call->op->has_factors && !call->op->has_factors(call)) return STATUS_OK;
+    for (int k = 0; k < count; k++) /* A is a parameter, and would move under the other's feet */
+      if (parameter[k] == call->input[0]) return STATUS_OK;
+    struct tensor *here = bias_of_call(call);
+    if (uses > 0 && here != bias) one_bias = false;
+    bias = here;
+    uses++;
+  }
+  if (uses == 0) return STATUS_OK;
+  bool listed = false;
+  for (int k = 0; k < count && bias; k++) listed = listed || parameter[k] == bias;
+  if (bias && bias->gradient)
+    for (int k = 0; k < bias->gradient->factor_count; k++) bias_uses += bias->gradient->factor[k].input == 2;
+  /* A bias is stepped with its weight when it serves the same uses and nothing else. */
+  if (one_bias && listed && bias->gradient && bias_uses == uses && !bias->gradient->dense) system->bias = bias;
+  *is_layer = true;
+  return STATUS_OK;
+}
+
+bool layer_is_direct(const struct gls_system *system) {
+  int i = 0;
+  const struct factor *use;
+  while ((use = next_use(system, &i)))
+    if (!(use->node->call.op->flags & OP_DIRECT_FACTORS)) return false;
+  return true;
+}
+
+/* count rows of 0 … rows − 1, one from each of count strips of equal length, at a random place in it. */
+static int64_t *draw_rows(int64_t rows, int64_t count) {
+  int64_t *row = memory_new((size_t)count, sizeof *row);
+  struct random_stream stream = random_next_stream();
+  for (int64_t i = 0; row && i < count; i++) {
+    uint32_t word[4];
+    random_block(stream, (uint64_t)i, word);
+    int64_t start = i * rows / count, end = (i + 1) * rows / count;
+    row[i] = start + (int64_t)(word[0] % (uint64_t)(end - start));
+  }
+  return row;
+}
+
+/* Factors of one use; where A is made at a cost and has more than limit rows, limit of them and no G. */
+static int factors_of_use(const struct factor *use, int64_t limit, struct factors *f, double *scale) {
+  const struct op_call *call = &use->node->call;
+  *scale = 1;
+  if (limit < 0) {
+    limit = min(PATCHES_AN_IMAGE * call->output->shape.size[0], PATCHES_MOST);
+    if (limit < PATCHES_LEAST) limit = PATCHES_LEAST;
+  }
+  const struct tensor *weight = call->input[1];
+  int64_t outputs = weight->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
+  if (!call->op->factor_rows || limit <= 0 || rows <= limit) return call->op->factors(call, use->gradient, f);
+  int64_t *row = draw_rows(rows, limit);
+  if (!row) return STATUS_ERROR;
+  *f = (struct factors){.rows = limit, .inputs = tensor_count(weight) / outputs, .outputs = outputs};
+  int status = call->op->factor_rows(call, row, limit, &f->a);
+  memory_delete(row);
+  *scale = (double)rows / (double)limit;
+  return status;
+}
+
+static struct tensor *stack(struct tensor *top, struct tensor *below) {
+  struct shape shape = shape_of(2, top->shape.size[0] + below->shape.size[0], top->shape.size[1]);
+  struct tensor *both = tensor_new(TYPE_REAL, &shape);
+  if (!both) return NULL;
+  int64_t first = tensor_count(top);
+  memcpy(tensor_real(both), tensor_real(top), (size_t)first * sizeof(real));
+  memcpy(tensor_real(both) + first, tensor_real(below), (size_t)tensor_count(below) * sizeof(real));
+  return both;
+}
+
+/* *slot := *slot over more, which may be NULL; takes over more. */
+static int append(struct tensor **slot, struct tensor *more) {
+  if (!more) return STATUS_OK;
+  struct tensor *both = *slot ? stack(*slot, more) : tensor_retain(more);
+  tensor_release(*slot);
+  tensor_release(more);
+  *slot = both;
+  return both ? STATUS_OK : STATUS_ERROR;
+}
+
+int layer_gather(struct gls_system *system, const struct gls_options *options, double *scale) {
+  int i = 0;
+  const struct factor *use;
+  double used = 0, total = 0;
+  while ((use = next_use(system, &i))) {
+    struct factors f = {0};
+    double this_scale;
+    STATUS_TRY(factor_check(use));
+    STATUS_TRY(factors_of_use(use, options->statistics_rows, &f, &this_scale));
+    int64_t rows = f.rows;
+    system->inputs = f.inputs;
+    system->outputs = f.outputs;
+    int status = append(&system->a, f.a);
+    if (status == STATUS_OK)
+      status = append(&system->g, f.g);
+    else
+      tensor_release(f.g);
+    STATUS_TRY(status);
+    used += (double)rows;
+    total += (double)rows * this_scale;
+  }
+  system->rows = system->batch_rows = (int64_t)(total + 0.5);
+  system->extended = system->inputs + (system->bias ? 1 : 0);
+  *scale = used > 0 ? total / used : 1;
+  return STATUS_OK;
+}

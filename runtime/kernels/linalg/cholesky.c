@@ -1,0 +1,41 @@
+/* Cholesky: A = L Lᵀ by halves, so that nearly all of its n³/3 multiplications are products:
+
+     A = [P .; Q R]:   P = L Lᵀ,   Q := Q L⁻ᵀ,   R := R − Q Qᵀ,   R = L' L'ᵀ
+
+   Source: Gustavson, "Recursion leads to automatic variable blocking for dense linear-algebra algorithms", IBM Journal
+   of Research and Development 41(6), 1997. */
+#include <tgmath.h>
+
+#include "gemm.h"
+
+enum { WHOLE_MOST = 64 /* rows that are not cut in two */ };
+
+/* Column by column, every column taken off the rest at once. */
+static bool factorise_whole(real *a, int64_t n, int64_t stride) {
+  real column[WHOLE_MOST];
+  for (int64_t k = 0; k < n; k++) {
+    real pivot = a[k * stride + k];
+    if (!(pivot > 0)) return false; /* NaN too */
+    pivot = sqrt(pivot);
+    a[k * stride + k] = pivot;
+    for (int64_t i = k + 1; i < n; i++) column[i] = a[i * stride + k] /= pivot;
+    for (int64_t i = k + 1; i < n; i++) {
+      real *row = a + i * stride, weight = column[i];
+#pragma omp simd
+      for (int64_t j = k + 1; j <= i; j++) row[j] -= weight * column[j];
+    }
+  }
+  return true;
+}
+
+static bool factorise(real *a, int64_t n, int64_t stride) {
+  if (n <= WHOLE_MOST) return factorise_whole(a, n, stride);
+  int64_t half = n > 2 * WHOLE_MOST ? (n / 2 + WHOLE_MOST - 1) / WHOLE_MOST * WHOLE_MOST : (n / 2 + 15) / 16 * 16;
+  real *below = a + half * stride, *rest = below + half;
+  if (!factorise(a, half, stride)) return false;
+  lower_solve_rows(a, half, stride, below, stride, n - half);
+  syrk(false, n - half, half, -1, below, stride, 1, rest, stride);
+  return factorise(rest, n - half, stride);
+}
+
+bool cholesky(real *a, int64_t n) { return factorise(a, n, n); }

@@ -1,0 +1,636 @@
+/* Gemm tiles: see gemm.h for what is computed; here is how.
+
+   One operand, the one with fewer rows or columns, is packed for all threads (shared), a block of up to SHARED_BYTES;
+   the other is streamed: threads take strips of it in turn, pack a strip into their own cache and multiply it with
+   the whole shared block; while the matrix unit multiplies, the vector units pack the strip that comes next and put
+   away the results before. Sums over k are cut by k alone, so a result does not depend on the threads.
+
+   A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
+   high, middle and low, each 16 lines of 16 pairs of bf16; the pair at p joins k = p and k = p + 16, on both sides.
+   Left: a line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns. */
+#include "gemm.h"
+
+#if defined(__x86_64__) && !defined(GLS_DOUBLE)
+
+#include <cblas.h>
+#include <cpuid.h>
+#include <immintrin.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../../base/memory.h"
+#include "../../base/parallel.h"
+
+#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")))
+
+enum {
+  SIDE = 16,  /* rows and columns of a tile of results */
+  BLOCK = 32, /* rows and columns that one call of the kernel makes: 2 × 2 tiles */
+  STEP = 32,  /* of k */
+  PARTS = 3,
+  TILE_BYTES = 1024,
+  STEP_BYTES = PARTS * TILE_BYTES,
+  DEPTH_MOST = 512,       /* of k between two visits to c */
+  DEPTH_TAKE_MOST = 1024, /* the same where all of k must come in one visit */
+  SHARED_BYTES = 3 << 19, /* shared block and strip leave room for each other in a 2 MB cache */
+  STRIP_BYTES = 3 << 17,
+  LENGTH_LEAST = 24, /* of m and n: narrower ones waste the tiles */
+  WORK_LEAST = 1 << 19
+};
+
+/* ---- the processor ---- */
+
+static bool ask(void) {
+  unsigned a, b, c, d;
+  const char *wanted = getenv("GLS_MATRIX_UNIT"); /* 0: a user's way to do without */
+  if (wanted && strcmp(wanted, "0") == 0) return false;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  unsigned tile_and_bf16 = (1u << 24) | (1u << 22);
+  if ((d & tile_and_bf16) != tile_and_bf16) return false;
+  unsigned avx512 = (1u << 16) | (1u << 17) | (1u << 30) | (1u << 31); /* F, DQ, BW, VL */
+  if ((b & avx512) != avx512) return false;
+  if (!__builtin_cpu_supports("avx512f")) return false; /* the system saves its registers */
+  enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+bool gemm_tiles_available(void) {
+  static int answer = -1; /* two threads that ask at once get the same one */
+  int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
+  if (known < 0) {
+    known = ask();
+    __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
+  }
+  return known;
+}
+
+/* As the processor wants it: all eight tile registers of 16 lines of 64 bytes. */
+TARGET static void tiles_configure(void) {
+  struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t line_bytes[16];
+    uint8_t lines[16];
+  } layout;
+  memset(&layout, 0, sizeof layout);
+  layout.palette = 1;
+  for (int i = 0; i < 8; i++) {
+    layout.line_bytes[i] = 64;
+    layout.lines[i] = SIDE;
+  }
+  __asm__ volatile("" : : "r"(&layout) : "memory"); /* all of it is written: the intrinsic names 8 bytes of it */
+  _tile_loadconfig(&layout);
+}
+
+TARGET static void tiles_release(void) { _tile_release(); }
+
+/* ---- packing ---- */
+
+/* outer: the rows of the left operand, the columns of the right one. One of the strides is 1. */
+struct operand {
+  const float *data;
+  int64_t outer, outer_stride, inner_stride; /* inner is k */
+};
+
+/* The first count of 16 lanes. */
+static inline __mmask16 lanes(int64_t count) {
+  return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
+}
+
+/* Writes one line of each part: pairs of the bf16 parts of x0 (lower half) and x1. Rounding to nearest is done by
+   adding half of what is cut off; what is left after two parts has 8 bits, so that the third is exact. A NaN stays
+   one in low, and an infinity makes one there. */
+TARGET static inline void split(__m512 x0, __m512 x1, char *line) {
+  const __m512i upper = _mm512_set1_epi32((int)0xffff0000), half = _mm512_set1_epi32(0x8000);
+  __m512i high0 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x0), half), upper);
+  __m512i high1 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x1), half), upper);
+  __m512 rest0 = _mm512_sub_ps(x0, _mm512_castsi512_ps(high0));
+  __m512 rest1 = _mm512_sub_ps(x1, _mm512_castsi512_ps(high1));
+  __m512i middle0 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(rest0), half), upper);
+  __m512i middle1 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(rest1), half), upper);
+  __m512i low0 = _mm512_castps_si512(_mm512_sub_ps(rest0, _mm512_castsi512_ps(middle0)));
+  __m512i low1 = _mm512_castps_si512(_mm512_sub_ps(rest1, _mm512_castsi512_ps(middle1)));
+  enum { A_AND_B_OR_C = 0xea };
+  _mm512_store_si512(line, _mm512_or_si512(high1, _mm512_srli_epi32(high0, 16)));
+  _mm512_store_si512(line + TILE_BYTES, _mm512_or_si512(middle1, _mm512_srli_epi32(middle0, 16)));
+  _mm512_store_si512(line + 2 * TILE_BYTES,
+                     _mm512_ternarylogic_epi32(upper, low1, _mm512_srli_epi32(low0, 16), A_AND_B_OR_C));
+}
+
+/* out (16×16) = inᵀ; in has rows × columns, zeros beyond */
+TARGET static void transpose(float out[16][16], const float *in, int64_t stride, int64_t rows, int64_t columns) {
+  __m512 r[16], t[16];
+  for (int i = 0; i < 16; i++)
+    r[i] = i < rows ? _mm512_maskz_loadu_ps(lanes(columns), in + i * stride) : _mm512_setzero_ps();
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {
+    __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 1]);
+    __m512d c = _mm512_castps_pd(t[i + 2]), d = _mm512_castps_pd(t[i + 3]);
+    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+  }
+  enum { EVEN = 0x88, ODD = 0xdd }; /* quarters */
+  for (int i = 0; i < 4; i++) {
+    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], EVEN);
+    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], ODD);
+    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], EVEN);
+    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], ODD);
+  }
+  for (int i = 0; i < 8; i++) {
+    _mm512_store_ps(out[i], _mm512_shuffle_f32x4(t[i], t[i + 8], EVEN));
+    _mm512_store_ps(out[i + 8], _mm512_shuffle_f32x4(t[i], t[i + 8], ODD));
+  }
+}
+
+static inline void prefetch(const float *address) { __builtin_prefetch(address, 0, 3); }
+
+/* The packing of one stretch of an operand, cut into small units, so that it can be done while tiles multiply. */
+struct packing {
+  const struct operand *operand;
+  bool is_left, straight; /* straight: lines run along the operand's contiguous direction */
+  char *out;
+  int64_t outer, count, inner, depth; /* panels of 16 from outer on (count); k from inner on (depth) */
+  int64_t steps, panels;
+  int64_t step, panel, part; /* the next unit; step == steps: done */
+  float turned[2][SIDE][SIDE] __attribute__((aligned(64)));
+};
+
+static void packing_begin(struct packing *packing, char *out, bool is_left, const struct operand *operand,
+                          int64_t outer, int64_t count, int64_t inner, int64_t depth) {
+  packing->operand = operand;
+  packing->is_left = is_left;
+  packing->straight = is_left == (operand->inner_stride == 1);
+  packing->out = out;
+  packing->outer = outer, packing->count = count, packing->inner = inner, packing->depth = depth;
+  packing->steps = (depth + STEP - 1) / STEP, packing->panels = (count + SIDE - 1) / SIDE;
+  packing->step = packing->panel = packing->part = 0;
+}
+
+/* Parts of a unit of work: a line, or of a step that is turned two halves to turn and eight pairs of lines. */
+enum { TURNED_PARTS = 10 };
+
+static int64_t packing_units(const struct packing *packing) {
+  return packing->steps * packing->panels * (packing->straight ? SIDE : TURNED_PARTS);
+}
+
+/* A line of a left operand: along its row. */
+TARGET static void pack_row(char *line, const float *from, int64_t rows, int64_t depth) {
+  __m512 x0 = _mm512_setzero_ps(), x1 = x0;
+  if (rows > 0) {
+    x0 = _mm512_maskz_loadu_ps(lanes(depth), from);
+    x1 = _mm512_maskz_loadu_ps(lanes(depth - SIDE), from + SIDE);
+    prefetch(from + 2 * STEP);
+    prefetch(from + 2 * STEP + SIDE);
+  }
+  split(x0, x1, line);
+}
+
+/* A line of a right operand: along its rows k and k + 16. */
+TARGET static void pack_column(char *line, const float *from, int64_t stride, int64_t columns, int64_t depth) {
+  __mmask16 mask = lanes(columns);
+  __m512 x0 = _mm512_maskz_loadu_ps(depth > 0 ? mask : 0, from);
+  __m512 x1 = _mm512_maskz_loadu_ps(depth > SIDE ? mask : 0, from + SIDE * stride);
+  prefetch(from + STEP * stride);
+  prefetch(from + (STEP + SIDE) * stride);
+  split(x0, x1, line);
+}
+
+/* Part of one step of one panel, the operand's contiguous direction lying across. */
+TARGET static void pack_turned(struct packing *packing, char *step, const float *from, int64_t rows, int64_t depth) {
+  const struct operand *operand = packing->operand;
+  int64_t half = packing->part;
+  if (half < 2) {
+    int64_t here = depth - half * SIDE;
+    here = here < 0 ? 0 : min(here, SIDE);
+    from += half * SIDE * operand->inner_stride;
+    if (packing->is_left) {
+      transpose(packing->turned[half], from, operand->inner_stride, here, rows);
+    } else {
+      for (int64_t i = 0; i < rows; i++) prefetch(from + i * operand->outer_stride + 2 * STEP);
+      transpose(packing->turned[half], from, operand->outer_stride, rows, here);
+    }
+    return;
+  }
+  for (int64_t i = 2 * (half - 2); i < 2 * (half - 1); i++)
+    split(_mm512_load_ps(packing->turned[0][i]), _mm512_load_ps(packing->turned[1][i]), step + 64 * i);
+}
+
+/* The next unit, if there is one. */
+TARGET static void packing_go_on(struct packing *packing) {
+  struct packing *w = packing;
+  if (w->step == w->steps) return;
+  int64_t depth = w->depth - w->step * STEP, rows = w->count - w->panel * SIDE;
+  const float *from = w->operand->data + (w->outer + w->panel * SIDE) * w->operand->outer_stride +
+                      (w->inner + w->step * STEP) * w->operand->inner_stride;
+  char *step = w->out + (w->panel * w->steps + w->step) * STEP_BYTES;
+  if (w->straight && !w->is_left) { /* all panels line by line: long pieces of the operand's rows */
+    pack_column(step + 64 * w->part, from + w->part * w->operand->inner_stride, w->operand->inner_stride, rows,
+                depth - w->part);
+    if (++w->panel < w->panels) return;
+    w->panel = 0;
+    if (++w->part < SIDE) return;
+    w->part = 0;
+    w->step++;
+    return;
+  }
+  if (w->straight)
+    pack_row(step + 64 * w->part, from + w->part * w->operand->outer_stride, rows - w->part, depth);
+  else
+    pack_turned(w, step, from, min(rows, SIDE), depth);
+  if (++w->part < (w->straight ? SIDE : TURNED_PARTS)) return;
+  w->part = 0;
+  if (++w->panel < w->panels) return;
+  w->panel = 0;
+  w->step++;
+}
+
+static void packing_finish(struct packing *packing) {
+  while (packing->step < packing->steps) packing_go_on(packing);
+}
+
+/* ---- results ---- */
+
+struct plan;
+static void recompute(float *rows_out, const struct plan *plan, int64_t row, int64_t column, int64_t rows,
+                      int64_t columns, int64_t inner, int64_t depth);
+
+/* A block of results on its way to where it belongs: c = alpha · block + beta · c. */
+struct result {
+  float block[BLOCK * BLOCK] __attribute__((aligned(64)));
+  const struct plan *plan;
+  float *to;
+  int64_t stride, row, column, rows, columns, inner, depth;
+  float alpha, beta;
+  int64_t next; /* row to put next; rows: done */
+};
+
+/* The next count rows. */
+TARGET static void result_go_on(struct result *result, int64_t count) {
+  struct result *r = result;
+  enum { NAN_OR_INFINITY = 0x99 };
+  __mmask16 first = lanes(r->columns), second = lanes(r->columns - SIDE);
+  __m512 scale = _mm512_set1_ps(r->alpha), keep = _mm512_set1_ps(r->beta);
+  for (int64_t end = min(r->next + count, r->rows); r->next < end; r->next++) {
+    float *block = r->block + r->next * BLOCK, *to = r->to + r->next * r->stride;
+    __m512 x = _mm512_load_ps(block), y = _mm512_load_ps(block + SIDE);
+    __mmask16 bad = _mm512_mask_fpclass_ps_mask(first, x, NAN_OR_INFINITY);
+    bad |= _mm512_mask_fpclass_ps_mask(second, y, NAN_OR_INFINITY);
+    if (__builtin_expect(bad, 0)) {
+      /* An infinity less itself is what the parts made of it: let sgemm say what is really there. */
+      recompute(block, r->plan, r->row + r->next, r->column, 1, r->columns, r->inner, r->depth);
+      x = _mm512_load_ps(block), y = _mm512_load_ps(block + SIDE);
+    }
+    x = _mm512_mul_ps(scale, x), y = _mm512_mul_ps(scale, y);
+    if (r->beta != 0) {
+      x = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(first, to), x);
+      y = _mm512_fmadd_ps(keep, _mm512_maskz_loadu_ps(second, to + SIDE), y);
+    }
+    _mm512_mask_storeu_ps(to, first, x);
+    _mm512_mask_storeu_ps(to + SIDE, second, y);
+  }
+}
+
+enum { PLACES = 6 };
+
+/* What the vector units do while tiles multiply: put the block before where it belongs, pack what comes next. */
+struct aside {
+  struct result *result;   /* NULL when there is none */
+  struct packing *packing; /* the same */
+  int64_t rows, units;     /* of them at each of the places in a step of a kernel */
+  const float *coming;     /* the block of c that is being made, so that it is in cache when its turn comes */
+  int64_t stride, coming_rows;
+};
+
+static inline void aside_go_on(struct aside *aside) {
+  for (int64_t i = 0; i < aside->rows && aside->coming_rows > 0; i++, aside->coming_rows--) {
+    __builtin_prefetch(aside->coming, 1, 3);
+    __builtin_prefetch(aside->coming + SIDE, 1, 3);
+    aside->coming += aside->stride;
+  }
+  if (aside->result) result_go_on(aside->result, aside->rows);
+  if (aside->packing) {
+    for (int64_t i = 0; i < aside->units; i++) packing_go_on(aside->packing);
+  }
+}
+
+/* ---- multiplying ---- */
+
+/* Tile registers: 0 to 3 sums (2 × 2), 4 and 5 left, 6 and 7 right. Loads stand where the register is read last, two
+   products before they are needed. */
+#define SUM_00 0
+#define SUM_01 1
+#define SUM_10 2
+#define SUM_11 3
+#define LEFT_0 4
+#define LEFT_1 5
+#define RIGHT_0 6
+#define RIGHT_1 7
+#define LEFT(i, part) ({ _tile_loadd(LEFT_##i, left##i + (part)*TILE_BYTES, 64); })
+#define RIGHT(i, part) ({ _tile_loadd(RIGHT_##i, right##i + (part)*TILE_BYTES, 64); })
+#define ADD(i, j) ({ _tile_dpbf16ps(SUM_##i##j, LEFT_##i, RIGHT_##j); })
+
+enum { HIGH, MIDDLE, LOW };
+
+TARGET static void kernel_2x2(float *out, const char *left0, const char *left1, const char *right0, const char *right1,
+                              int64_t steps, struct aside *aside) {
+  LEFT(0, LOW), RIGHT(0, HIGH), RIGHT(1, HIGH), LEFT(1, LOW);
+  for (int64_t s = 0; s < steps; s++) {
+    ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
+    aside_go_on(aside);
+    ADD(0, 0), ADD(0, 1), LEFT(0, MIDDLE), ADD(1, 0), ADD(1, 1), LEFT(1, MIDDLE);
+    aside_go_on(aside);
+    ADD(0, 0), ADD(1, 0), RIGHT(0, MIDDLE), ADD(0, 1), ADD(1, 1), RIGHT(1, MIDDLE);
+    aside_go_on(aside);
+    ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
+    aside_go_on(aside);
+    ADD(0, 0), ADD(1, 0), RIGHT(0, LOW), ADD(0, 1), ADD(1, 1), RIGHT(1, LOW);
+    aside_go_on(aside);
+    int64_t next = s + 1 < steps ? STEP_BYTES : 0;
+    left0 += next, left1 += next, right0 += next, right1 += next;
+    ADD(0, 0), ADD(0, 1), LEFT(0, LOW), ADD(1, 0), RIGHT(0, HIGH), ADD(1, 1), LEFT(1, LOW), RIGHT(1, HIGH);
+    aside_go_on(aside);
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+  _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
+  _tile_stored(SUM_10, out + SIDE * BLOCK, BLOCK * sizeof(float));
+  _tile_stored(SUM_11, out + SIDE * BLOCK + SIDE, BLOCK * sizeof(float));
+}
+
+TARGET static void kernel_1x2(float *out, const char *left0, const char *right0, const char *right1, int64_t steps) {
+  for (int64_t s = 0; s < steps; s++) {
+    LEFT(0, HIGH), RIGHT(0, HIGH), RIGHT(1, HIGH), ADD(0, 0), ADD(0, 1);
+    LEFT(0, MIDDLE), ADD(0, 0), ADD(0, 1), LEFT(0, LOW), ADD(0, 0), ADD(0, 1);
+    LEFT(0, MIDDLE), RIGHT(0, MIDDLE), RIGHT(1, MIDDLE), ADD(0, 0), ADD(0, 1);
+    LEFT(0, HIGH), ADD(0, 0), ADD(0, 1), RIGHT(0, LOW), RIGHT(1, LOW), ADD(0, 0), ADD(0, 1);
+    left0 += STEP_BYTES, right0 += STEP_BYTES, right1 += STEP_BYTES;
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+  _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
+}
+
+TARGET static void kernel_2x1(float *out, const char *left0, const char *left1, const char *right0, int64_t steps) {
+  for (int64_t s = 0; s < steps; s++) {
+    RIGHT(0, HIGH), LEFT(0, HIGH), LEFT(1, HIGH), ADD(0, 0), ADD(1, 0);
+    RIGHT(0, MIDDLE), ADD(0, 0), ADD(1, 0), RIGHT(0, LOW), ADD(0, 0), ADD(1, 0);
+    RIGHT(0, MIDDLE), LEFT(0, MIDDLE), LEFT(1, MIDDLE), ADD(0, 0), ADD(1, 0);
+    RIGHT(0, HIGH), ADD(0, 0), ADD(1, 0), LEFT(0, LOW), LEFT(1, LOW), ADD(0, 0), ADD(1, 0);
+    left0 += STEP_BYTES, left1 += STEP_BYTES, right0 += STEP_BYTES;
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+  _tile_stored(SUM_10, out + SIDE * BLOCK, BLOCK * sizeof(float));
+}
+
+TARGET static void kernel_1x1(float *out, const char *left0, const char *right0, int64_t steps) {
+  for (int64_t s = 0; s < steps; s++) {
+    LEFT(0, HIGH), RIGHT(0, HIGH), ADD(0, 0), RIGHT(0, MIDDLE), ADD(0, 0), RIGHT(0, LOW), ADD(0, 0);
+    LEFT(0, MIDDLE), RIGHT(0, MIDDLE), ADD(0, 0), RIGHT(0, HIGH), ADD(0, 0), LEFT(0, LOW), ADD(0, 0);
+    left0 += STEP_BYTES, right0 += STEP_BYTES;
+  }
+  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
+}
+
+/* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right; what is done aside may
+   be left unfinished. */
+TARGET static void multiply(float *out, const char *left, const char *right, int64_t steps, int64_t rows,
+                            int64_t columns, struct aside *aside) {
+  size_t panel = (size_t)steps * STEP_BYTES;
+  _tile_zero(SUM_00);
+  _tile_zero(SUM_01);
+  _tile_zero(SUM_10);
+  _tile_zero(SUM_11);
+  __asm__ volatile("" ::: "memory"); /* the panels are written before tiles are loaded from them */
+  if (rows > SIDE && columns > SIDE)
+    kernel_2x2(out, left, left + panel, right, right + panel, steps, aside);
+  else if (columns > SIDE)
+    kernel_1x2(out, left, right, right + panel, steps);
+  else if (rows > SIDE)
+    kernel_2x1(out, left, left + panel, right, steps);
+  else
+    kernel_1x1(out, left, right, steps);
+}
+
+/* ---- one product ---- */
+
+struct plan {
+  const struct gemm_product *product;
+  struct operand left, right;
+  bool left_is_shared;
+  int64_t depth;  /* of k at a time */
+  int64_t shared; /* rows or columns of the shared operand at a time */
+  int64_t strip;  /* of the streamed one */
+  size_t shared_bytes, thread_bytes;
+  char *buffer; /* the shared block, then each thread's strip and rows to hand out */
+};
+
+static size_t panel_bytes(int64_t outer, int64_t depth) {
+  return (size_t)(round_up(outer, SIDE) / SIDE * (round_up(depth, STEP) / STEP)) * STEP_BYTES;
+}
+
+static bool plan_make(struct plan *plan, const struct gemm_product *product, int threads) {
+  const struct gemm_product *p = product;
+  plan->product = p;
+  plan->left = (struct operand){p->a, p->m, p->transpose_a ? 1 : p->lda, p->transpose_a ? p->lda : 1};
+  plan->right = (struct operand){p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
+  plan->left_is_shared = p->m <= p->n;
+  int64_t shared_length = plan->left_is_shared ? p->m : p->n, streamed_length = plan->left_is_shared ? p->n : p->m;
+  if (p->taker) {
+    if (p->k > DEPTH_TAKE_MOST) return false;
+    plan->depth = p->k;
+  } else {
+    int64_t room = SHARED_BYTES / (2 * PARTS) / max(min(shared_length, 1024), 1);
+    int64_t most = min(max(room / STEP * STEP, 256), DEPTH_MOST);
+    plan->depth = round_up((p->k + (p->k + most - 1) / most - 1) / ((p->k + most - 1) / most), STEP);
+  }
+  int64_t line = (int64_t)panel_bytes(SIDE, plan->depth) / SIDE;
+  plan->shared = min(round_up(shared_length, BLOCK), max(SHARED_BYTES / line / BLOCK * BLOCK, BLOCK));
+  int64_t strip = max(STRIP_BYTES / line / BLOCK * BLOCK, BLOCK);
+  int64_t fair = round_up((streamed_length + 2 * threads - 1) / (2 * threads), BLOCK);
+  plan->strip = min(strip, fair);
+  plan->shared_bytes = panel_bytes(plan->shared, plan->depth);
+  plan->thread_bytes = 2 * panel_bytes(plan->strip, plan->depth);
+  if (p->taker) plan->thread_bytes += (size_t)BLOCK * (size_t)max(plan->shared, plan->strip) * sizeof(float);
+  plan->buffer = memory_acquire(plan->shared_bytes + (size_t)threads * plan->thread_bytes);
+  return plan->buffer != NULL;
+}
+
+/* rows × columns results at (row, column) over k from inner on, as sgemm has them; a block's row is 32 long */
+static void recompute(float *rows_out, const struct plan *plan, int64_t row, int64_t column, int64_t rows,
+                      int64_t columns, int64_t inner, int64_t depth) {
+  const struct operand *a = &plan->left, *b = &plan->right;
+  const struct gemm_product *p = plan->product;
+  cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans,
+              (int)rows, (int)columns, (int)depth, 1, a->data + row * a->outer_stride + inner * a->inner_stride,
+              (int)p->lda, b->data + column * b->outer_stride + inner * b->inner_stride, (int)p->ldb, 0, rows_out,
+              BLOCK);
+}
+
+/* One thread's share of a product. */
+struct share {
+  const struct plan *plan;
+  char *strip[2]; /* the one in use and the one being packed */
+  float *taken;   /* rows to hand out */
+  struct packing packing;
+  struct result result[2];
+};
+
+/* A stretch of both operands: strip (streamed from … on) times shared block (shared from … on), k from inner on. */
+struct stretch {
+  int64_t shared, shared_count, inner, depth, streamed, count;
+};
+
+/* The packed strip times the shared block; meanwhile share->packing goes on. */
+static void strip_times_shared(struct share *share, const char *strip, const struct stretch *at) {
+  const struct plan *plan = share->plan;
+  const struct gemm_product *p = plan->product;
+  bool left_is_shared = plan->left_is_shared;
+  /* Rows are the outer loop where whole pieces of them are handed out; else the strip is, to stay in the first
+     cache. */
+  bool shared_is_outer = p->taker && left_is_shared;
+  int64_t outer_count = shared_is_outer ? at->shared_count : at->count;
+  int64_t inner_count = shared_is_outer ? at->count : at->shared_count;
+  int64_t steps = (at->depth + STEP - 1) / STEP;
+  int64_t places = max(outer_count / BLOCK * (inner_count / BLOCK) / (p->lower ? 2 : 1), 1) * steps * PLACES;
+  struct aside aside = {.packing = &share->packing,
+                        .rows = (BLOCK + steps * PLACES - 1) / (steps * PLACES),
+                        .units = (packing_units(&share->packing) + places - 1) / places};
+  int which = 0;
+  for (int64_t i = 0; i < outer_count; i += BLOCK) {
+    for (int64_t j = 0; j < inner_count; j += BLOCK) {
+      int64_t in_shared = shared_is_outer ? i : j, in_strip = shared_is_outer ? j : i;
+      const char *shared_panel = plan->buffer + panel_bytes(in_shared, at->depth);
+      const char *strip_panel = strip + panel_bytes(in_strip, at->depth);
+      int64_t shared_here = min(BLOCK, at->shared_count - in_shared);
+      int64_t strip_here = min(BLOCK, at->count - in_strip);
+      struct result *result = &share->result[which];
+      result->row = left_is_shared ? at->shared + in_shared : at->streamed + in_strip;
+      result->column = left_is_shared ? at->streamed + in_strip : at->shared + in_shared;
+      result->rows = left_is_shared ? shared_here : strip_here;
+      result->columns = left_is_shared ? strip_here : shared_here;
+      if (p->lower && result->column > result->row + result->rows - 1) continue;
+      result->plan = plan;
+      result->to = p->taker ? share->taken + j : p->c + result->row * p->ldc + result->column;
+      result->stride = p->taker ? inner_count : p->ldc;
+      result->inner = at->inner, result->depth = at->depth;
+      result->alpha = p->alpha, result->beta = p->taker ? 0 : at->inner == 0 ? p->beta : 1;
+      result->next = 0;
+      aside.coming = result->to, aside.stride = p->ldc, aside.coming_rows = p->taker ? 0 : result->rows;
+      multiply(result->block, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
+               steps, result->rows, result->columns, &aside);
+      if (aside.result) result_go_on(aside.result, BLOCK);
+      aside.result = result;
+      which = 1 - which;
+    }
+    if (p->taker) {
+      result_go_on(aside.result, BLOCK);
+      aside.result = NULL;
+      int64_t row = (left_is_shared ? at->shared : at->streamed) + i;
+      int64_t column = left_is_shared ? at->streamed : at->shared;
+      int64_t rows = min(BLOCK, outer_count - i);
+      p->taker->take(p->taker->context, &(struct gemm_block){.row = row,
+                                                             .rows = rows,
+                                                             .column = column,
+                                                             .columns = inner_count,
+                                                             .values = share->taken,
+                                                             .stride = inner_count});
+    }
+  }
+  if (aside.result) result_go_on(aside.result, BLOCK);
+  packing_finish(&share->packing);
+}
+
+/* The stretch after this one among those of a thread, in the order of all threads; false after the last. */
+static bool stretch_next(struct stretch *at, const struct plan *plan, int64_t first, int64_t between) {
+  int64_t streamed = (plan->left_is_shared ? &plan->right : &plan->left)->outer;
+  int64_t shared = (plan->left_is_shared ? &plan->left : &plan->right)->outer;
+  at->streamed += between;
+  if (at->streamed >= streamed) {
+    at->streamed = first;
+    at->inner += plan->depth;
+    if (at->inner >= plan->product->k) {
+      at->inner = 0;
+      at->shared += plan->shared;
+      if (at->shared >= shared) return false;
+    }
+  }
+  at->count = min(plan->strip, streamed - at->streamed);
+  at->depth = min(plan->depth, plan->product->k - at->inner);
+  at->shared_count = min(plan->shared, shared - at->shared);
+  return true;
+}
+
+/* What one thread of a team does; all go through the same shared blocks. Strips go round the threads. */
+static void plan_run(const struct plan *plan) {
+  const struct operand *shared = plan->left_is_shared ? &plan->left : &plan->right;
+  const struct operand *streamed = plan->left_is_shared ? &plan->right : &plan->left;
+  int64_t k = plan->product->k;
+  char *mine = plan->buffer + plan->shared_bytes + (size_t)omp_get_thread_num() * plan->thread_bytes;
+  size_t strip_bytes = panel_bytes(plan->strip, plan->depth);
+  struct share share = {.plan = plan, .strip = {mine, mine + strip_bytes}, .taken = (float *)(mine + 2 * strip_bytes)};
+  struct packing shared_packing;
+  int64_t first = omp_get_thread_num() * plan->strip, between = omp_get_num_threads() * plan->strip;
+  bool any = first < streamed->outer;
+  struct stretch next = {.streamed = first - between};
+  int which = 0;
+  if (any) {
+    stretch_next(&next, plan, first, between);
+    packing_begin(&share.packing, share.strip[0], !plan->left_is_shared, streamed, next.streamed, next.count,
+                  next.inner, next.depth);
+    packing_finish(&share.packing);
+  }
+  tiles_configure();
+  for (int64_t start = 0; start < shared->outer; start += plan->shared) {
+    int64_t count = min(plan->shared, shared->outer - start);
+    for (int64_t inner = 0; inner < k; inner += plan->depth) {
+      int64_t depth = min(plan->depth, k - inner);
+#pragma omp for schedule(static)
+      for (int64_t i = 0; i < count; i += BLOCK) {
+        packing_begin(&shared_packing, plan->buffer + panel_bytes(i, depth), plan->left_is_shared, shared, start + i,
+                      min(BLOCK, count - i), inner, depth);
+        packing_finish(&shared_packing);
+      }
+      while (any && next.shared == start && next.inner == inner) {
+        struct stretch now = next;
+        any = stretch_next(&next, plan, first, between);
+        if (any) {
+          packing_begin(&share.packing, share.strip[1 - which], !plan->left_is_shared, streamed, next.streamed,
+                        next.count, next.inner, next.depth);
+        }
+        strip_times_shared(&share, share.strip[which], &now);
+        which = 1 - which;
+      }
+#pragma omp barrier
+    }
+  }
+  tiles_release();
+}
+
+bool gemm_tiles(const struct gemm_product *product) {
+  const struct gemm_product *p = product;
+  if (!gemm_allowed(GEMM_TILES) || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < SIDE || p->alpha == 0)
+    return false;
+  if ((double)p->m * (double)p->n * (double)p->k < WORK_LEAST || !gemm_tiles_available()) return false;
+  int threads = omp_in_parallel() ? 1 : parallel_threads();
+  struct plan plan;
+  if (!plan_make(&plan, product, threads)) return false;
+#pragma omp parallel num_threads(threads)
+  plan_run(&plan);
+  memory_release(plan.buffer);
+  return true;
+}
+
+#else
+
+bool gemm_tiles(const struct gemm_product *product) {
+  (void)product;
+  return false;
+}
+
+bool gemm_tiles_available(void) { return false; }
+
+#endif

@@ -1,0 +1,47 @@
+/* Orthogonal: the Q of a QR factorisation, by LAPACK's Householder reflections. */
+#include "../../base/memory.h"
+#include "linalg.h"
+
+#ifdef GLS_DOUBLE
+#define GEQRF dgeqrf_
+#define GELQF dgelqf_
+#define ORGQR dorgqr_
+#define ORGLQ dorglq_
+#else
+#define GEQRF sgeqrf_
+#define GELQF sgelqf_
+#define ORGQR sorgqr_
+#define ORGLQ sorglq_
+#endif
+
+typedef void factorise(const int *m, const int *n, real *a, const int *lda, real *tau, real *work, const int *lwork,
+                       int *info);
+typedef void generate(const int *m, const int *n, const int *k, real *a, const int *lda, real *tau, real *work,
+                      const int *lwork, int *info);
+factorise GEQRF, GELQF;
+generate ORGQR, ORGLQ;
+
+int orthogonalise(real *a, int64_t m, int64_t n) {
+  if (m == 0 || n == 0) return STATUS_OK;
+  if (m > INT32_MAX / 64 || n > INT32_MAX / 64)
+    return status_error("orthogonal: a matrix of (%lld×%lld) is too large for LAPACK", (long long)m, (long long)n);
+  /* By columns, LAPACK sees aᵀ, n×m: a tall a is a wide aᵀ = L Qᵀ. */
+  bool wide = n <= m;
+  int rows = (int)n, columns = (int)m, k = wide ? rows : columns, info = 0;
+  int length = k * 64; /* its block size is at most 64 */
+  real *tau = memory_new((size_t)k, sizeof *tau), *work = memory_new((size_t)length, sizeof *work);
+  real *sign = memory_new((size_t)k, sizeof *sign);
+  int status = STATUS_ERROR;
+  if (tau && work && sign) {
+    (wide ? GELQF : GEQRF)(&rows, &columns, a, &rows, tau, work, &length, &info);
+    for (int i = 0; i < k; i++) sign[i] = a[(int64_t)i * rows + i] < 0 ? -1 : 1;
+    if (info == 0) (wide ? ORGLQ : ORGQR)(&rows, &columns, &k, a, &rows, tau, work, &length, &info);
+    for (int64_t j = 0; j < columns; j++)
+      for (int64_t i = 0; i < rows; i++) a[j * rows + i] *= sign[wide ? i : j];
+    status = info == 0 ? STATUS_OK : status_error("orthogonal: LAPACK refused argument %d", -info);
+  }
+  memory_delete(tau);
+  memory_delete(work);
+  memory_delete(sign);
+  return status;
+}

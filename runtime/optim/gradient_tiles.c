@@ -1,0 +1,69 @@
+/* Tiles: a leaf's gradient in pieces that fit the cache, each handed to the update while it is hot. */
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../base/parallel.h"
+#include "../base/profile.h"
+#include "optim.h"
+
+static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
+  struct tensor *gradient;
+  STATUS_TRY(gradient_dense(leaf, &gradient));
+  *any = gradient != NULL;
+  if (!gradient) return STATUS_OK;
+  const real *value = tensor_real(gradient);
+  int64_t count = tensor_count(gradient);
+  enum { PIECE = 1 << 14 };
+#pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
+  for (int64_t i = 0; i < count; i += PIECE)
+    update->update(
+        update->context,
+        &(struct gradient_tile){.offset = i, .rows = 1, .columns = min(PIECE, count - i), .gradient = value + i});
+  return STATUS_OK;
+}
+
+/* The only thing that backward left is one use by an op whose factors cost nothing. */
+static bool one_direct_factor(const struct gradient *gradient) {
+  if (!gradient || gradient->dense || gradient->total || gradient->factor_count != 1) return false;
+  const struct factor *factor = &gradient->factor[0];
+  return factor->input == 1 && !factor->node->released && factor->node->call.op->flags & OP_DIRECT_FACTORS;
+}
+
+struct taken {
+  const struct tile_update *update;
+  int64_t columns;
+};
+
+static void take(void *context, const struct gemm_block *piece) {
+  const struct taken *taken = context;
+  const struct gradient_tile tile = {.offset = piece->row * taken->columns + piece->column,
+                                     .rows = piece->rows,
+                                     .columns = piece->columns,
+                                     .pitch = taken->columns,
+                                     .gradient = piece->values,
+                                     .gradient_pitch = piece->stride};
+  taken->update->update(taken->update->context, &tile);
+}
+
+static int factor_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
+  const struct factor *factor = &leaf->gradient->factor[0];
+  struct factors f = {0};
+  STATUS_TRY(factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
+  *any = true;
+  struct taken taken = {update, f.outputs};
+  struct gemm_visitor taker = {.take = take, .context = &taken};
+  memcpy(taker.touched, update->touched, sizeof taker.touched);
+  int status = gemm_visit(true, false, f.inputs, f.outputs, f.rows, 1, tensor_real(f.a), f.inputs, tensor_real(f.g),
+                          f.outputs, &taker);
+  tensor_release(f.a);
+  tensor_release(f.g);
+  return status;
+}
+
+int gradient_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
+  bool factor = one_direct_factor(leaf->gradient);
+  profile_begin("optimizer", factor ? "weight gradient with update" : "update");
+  int status = factor ? factor_tiles(leaf, update, any) : dense_tiles(leaf, update, any);
+  profile_end();
+  return status;
+}
