@@ -106,10 +106,10 @@ static int max_pool_forward(struct op_call *call) {
         pool_maximum_pairs(to + first, place + first, source + 2 * i * width, (int32_t)(2 * i * width), width, columns);
         continue;
       }
-      int64_t top = i * stride_y - padding_y, bottom = parallel_minimum(top + kernel_y, height);
+      int64_t top = i * stride_y - padding_y, bottom = min(top + kernel_y, height);
       top = top < 0 ? 0 : top;
       for (int64_t j = 0; j < columns; j++) {
-        int64_t left = j * stride_x - padding_x, right = parallel_minimum(left + kernel_x, width);
+        int64_t left = j * stride_x - padding_x, right = min(left + kernel_x, width);
         left = left < 0 ? 0 : left;
         int64_t at = top * width + left;
         real best = source[at];
@@ -210,9 +210,9 @@ struct pool_window {
 static void pool_windows(struct pool_window *window, int64_t count, int64_t size, int64_t kernel, int64_t stride,
                          int64_t padding, bool count_padding) {
   for (int64_t i = 0; i < count; i++) {
-    int64_t start = i * stride - padding, end = parallel_minimum(start + kernel, size + padding);
+    int64_t start = i * stride - padding, end = min(start + kernel, size + padding);
     window[i].first = start < 0 ? 0 : start;
-    window[i].last = parallel_minimum(end, size);
+    window[i].last = min(end, size);
     window[i].divisor = (real)(count_padding ? end - start : window[i].last - window[i].first);
   }
 }
