@@ -15,4 +15,13 @@ enum { PARALLEL_THRESHOLD = 16384 };
 static inline int parallel_threads(void) { return omp_get_max_threads(); }
 static inline void parallel_set_threads(int threads) { omp_set_num_threads(threads); }
 
+/* What follows on this thread, a call of BLAS or LAPACK, gets no team; returns what parallel_set_threads gives back
+   afterwards. OpenBLAS's own teams sum in an order that depends on their size, and wait for ever for a thread that
+   OpenMP does not give. */
+static inline int parallel_alone(void) {
+  int threads = omp_get_max_threads();
+  omp_set_num_threads(1);
+  return threads;
+}
+
 #endif

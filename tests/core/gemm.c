@@ -163,17 +163,11 @@ static void not_finite(void) {
   matrices_delete(&x);
 }
 
-/* One of our units makes the products, not BLAS. */
-static bool is_ours(void) {
-  for (int unit = 0; unit < GEMM_UNITS; unit++)
-    if (gemm_available(unit) && gemm_allowed(unit)) return true;
-  return false;
-}
-
 /* The same to the last bit again, and on any number of threads. */
 static void repeatable(void) {
-  static const int64_t sizes[][3] = {{250, 500, 700}, {600, 130, 300}, {50, 1000, 64},
-                                     {16, 16, 20000}, {1000, 10, 64},  {100, 30, 5000}};
+  static const int64_t sizes[][3] = {{250, 500, 700}, {600, 130, 300}, {50, 1000, 64}, {16, 16, 20000},
+                                     {1000, 10, 64},  {100, 30, 5000}, {1, 3001, 700}, {3001, 1, 700},
+                                     {2, 1500, 300},  {1201, 350, 40}};
   int threads = parallel_threads();
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
@@ -185,15 +179,13 @@ static void repeatable(void) {
       CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs in a rerun", (int)m, (int)n,
             (int)k);
     }
-    if (is_ours()) {
-      for (int other = 1; other <= 3; other++) {
-        parallel_set_threads(other);
-        gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
-        CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs on %d threads", (int)m, (int)n,
-              (int)k, other);
-      }
-      parallel_set_threads(threads);
+    for (int other = 1; other <= 5; other++) {
+      parallel_set_threads(other);
+      gemm(true, false, m, n, k, 1, x.a, x.lda, x.b, x.ldb, 0, x.c, x.ldc);
+      CHECK(memcmp(x.c, x.reference, x.count_c * sizeof(real)) == 0, "%dx%dx%d differs on %d threads", (int)m, (int)n,
+            (int)k, other);
     }
+    parallel_set_threads(threads);
     matrices_delete(&x);
   }
 }
@@ -272,9 +264,7 @@ static void solved(void) {
     parallel_set_threads(3);
     bool same = cholesky_solve(x.a, n, again, m) == STATUS_OK;
     parallel_set_threads((int)threads);
-    /* another cut of the columns may end in another of BLAS's kernels */
-    bool vector = gemm_available(GEMM_VECTOR) && gemm_allowed(GEMM_VECTOR);
-    same = same && (!vector || memcmp(again, x.b, x.count_c * sizeof(real)) == 0);
+    same = same && memcmp(again, x.b, x.count_c * sizeof(real)) == 0;
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = i + 1; j < n; j++) x.a[i * n + j] = 0;
     gemm_naive(true, false, n, m, n, 1, x.a, n, x.b, m, 0, again, m);
@@ -332,9 +322,9 @@ static void factorised(void) {
     parallel_set_threads(3);
     CHECK(cholesky(again, n), "%d: no factor from three threads", (int)n);
     parallel_set_threads(threads);
-    bool vector = gemm_available(GEMM_VECTOR) && gemm_allowed(GEMM_VECTOR), same = true;
+    bool same = true;
     for (int64_t i = 0; i < n; i++) {
-      same = same && (!vector || memcmp(again + i * n, x.c + i * n, (size_t)(i + 1) * sizeof(real)) == 0);
+      same = same && memcmp(again + i * n, x.c + i * n, (size_t)(i + 1) * sizeof(real)) == 0;
       for (int64_t j = i + 1; j < n; j++) x.c[i * n + j] = 0;
     }
     memcpy(again, x.c, x.count_c * sizeof(real));

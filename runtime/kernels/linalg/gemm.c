@@ -16,7 +16,10 @@
 #endif
 
 enum {
-  VECTORS_MOST = 3 /* rows or columns of a result that are made one by one: BLAS's gemm would pack all for them */
+  VECTORS_MOST = 3, /* rows or columns of a result that are made one by one: BLAS's gemm would pack all for them */
+  PIECES_MOST = 16, /* one operand is packed again for each */
+  MATRIX_PIECE = 96,
+  VECTOR_PIECE = 512
 };
 
 static bool is_forbidden[GEMM_UNITS];
@@ -47,8 +50,7 @@ static void times_vector(const struct gemm_product *p, bool turned, const real *
        vector, (int)vector_step, p->beta, to, (int)to_step);
 }
 
-/* BLAS knows neither bias nor taker. */
-static void gemm_blas(const struct gemm_product *p) {
+static void blas_call(const struct gemm_product *p) {
   bool ta = p->transpose_a, tb = p->transpose_b;
   if (p->k > 0 && p->n <= VECTORS_MOST) {
     for (int64_t j = 0; j < p->n; j++)
@@ -64,6 +66,13 @@ static void gemm_blas(const struct gemm_product *p) {
   }
   GEMM(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans, (int)p->m,
        (int)p->n, (int)p->k, p->alpha, p->a, (int)p->lda, p->b, (int)p->ldb, p->beta, p->c, (int)p->ldc);
+}
+
+/* One single-threaded call of BLAS, which knows neither bias nor taker. */
+static void gemm_blas(const struct gemm_product *product) {
+  int threads = parallel_alone();
+  blas_call(product);
+  parallel_set_threads(threads);
 }
 
 /* Rows start to start + count − 1 of a product into c. */
@@ -84,19 +93,17 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, r
   if (m == 0 || n == 0) return;
   const struct gemm_product product = {transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, .ldc = ldc};
   if (gemm_product(&product)) return;
-  int threads = omp_in_parallel() ? 1 : parallel_threads();
-  if (threads == 1 || (double)m * (double)n * (double)k < 65536) {
-    gemm_blas(&product);
-    return;
-  }
-  /* The wider side is cut, in multiples of 16 so that pieces stay aligned to vectors. */
+  /* The wider side is cut, in multiples of 16 so that pieces stay aligned to vectors, by the shape alone: the kernel that
+     BLAS chooses for an element depends on where its piece ends. */
   bool by_columns = n > m;
-  int64_t length = by_columns ? n : m;
-  int64_t piece = ((length + threads - 1) / threads + 15) / 16 * 16;
-  int64_t pieces = (length + piece - 1) / piece;
-#pragma omp parallel for schedule(static) num_threads((int)pieces)
+  int64_t length = by_columns ? n : m, pieces = 1, least = min(m, n) <= VECTORS_MOST ? VECTOR_PIECE : MATRIX_PIECE;
+  bool small = (double)m * (double)n * (double)k < 65536;
+  while (!small && pieces < PIECES_MOST && length >= 2 * pieces * least) pieces *= 2;
+  int64_t piece = round_up(ceil_div(length, pieces), 16);
+#pragma omp parallel for schedule(static) if (pieces > 1 && !omp_in_parallel())
   for (int64_t i = 0; i < pieces; i++) {
     int64_t start = i * piece, size = min(piece, length - start);
+    if (size <= 0) continue;
     const struct gemm_product part =
         by_columns ? gemm_columns(product, start, size) : gemm_rows(product, start, size, c + start * ldc, ldc);
     gemm_blas(&part);

@@ -22,15 +22,14 @@ int cholesky_solve_blas(const real *factor, int64_t n, real *b, int64_t m) {
   if (n > INT32_MAX || m > INT32_MAX)
     return status_error("cholesky_solve: a matrix of (%lld×%lld) is too large for BLAS's 32-bit indices", (long long)n,
                         (long long)m);
-  /* Columns of b are independent: each thread takes a run of them. */
-  int64_t threads = omp_in_parallel() ? 1 : parallel_threads();
-  int64_t piece = ((m + threads - 1) / threads + 15) / 16 * 16;
-#pragma omp parallel for schedule(static) if (threads > 1 && n * n * m > 65536)
-  for (int64_t start = 0; start < m; start += piece) {
-    int columns = (int)min(piece, m - start), rows = (int)n, width = (int)m;
+  enum { PIECE = 64 }; /* columns of b, which are independent; cut by the shape alone, as in gemm */
+#pragma omp parallel for schedule(static) if (!omp_in_parallel() && n * n * m > 65536)
+  for (int64_t start = 0; start < m; start += PIECE) {
+    int threads = parallel_alone(), columns = (int)min(PIECE, m - start), rows = (int)n, width = (int)m;
     real *part = b + start;
     TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, rows, columns, 1, factor, rows, part, width);
     TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, rows, columns, 1, factor, rows, part, width);
+    parallel_set_threads(threads);
   }
   return STATUS_OK;
 }
@@ -42,7 +41,7 @@ int symmetric_eigen(real *a, int64_t n, real *values) {
   real need = 0;
   SYEVD("V", "U", &size, a, &size, values, &need, &ask, &integer_need, &ask, &info);
   if (info != 0) return status_error("eigen: LAPACK refused argument %d", -info);
-  int length = (int)need + 1;
+  int length = (int)need + 1, threads = parallel_alone();
   real *work = memory_new((size_t)length, sizeof *work);
   int *integers = memory_new((size_t)integer_need, sizeof *integers);
   int status = STATUS_ERROR;
@@ -51,6 +50,7 @@ int symmetric_eigen(real *a, int64_t n, real *values) {
     status = info == 0 ? STATUS_OK
                        : status_error("eigen: no convergence (LAPACK info %d); is there a NaN in the matrix?", info);
   }
+  parallel_set_threads(threads);
   memory_delete(work);
   memory_delete(integers);
   return status;

@@ -1,5 +1,6 @@
 /* Orthogonal: the Q of a QR factorisation, by LAPACK's Householder reflections. */
 #include "../../base/memory.h"
+#include "../../base/parallel.h"
 #include "linalg.h"
 
 #ifdef GLS_DOUBLE
@@ -32,6 +33,7 @@ int orthogonalise(real *a, int64_t m, int64_t n) {
   real *tau = memory_new((size_t)k, sizeof *tau), *work = memory_new((size_t)length, sizeof *work);
   real *sign = memory_new((size_t)k, sizeof *sign);
   int status = STATUS_ERROR;
+  int threads = parallel_alone();
   if (tau && work && sign) {
     (wide ? GELQF : GEQRF)(&rows, &columns, a, &rows, tau, work, &length, &info);
     for (int i = 0; i < k; i++) sign[i] = a[(int64_t)i * rows + i] < 0 ? -1 : 1;
@@ -40,6 +42,7 @@ int orthogonalise(real *a, int64_t m, int64_t n) {
       for (int64_t i = 0; i < rows; i++) a[j * rows + i] *= sign[wide ? i : j];
     status = info == 0 ? STATUS_OK : status_error("orthogonal: LAPACK refused argument %d", -info);
   }
+  parallel_set_threads(threads);
   memory_delete(tau);
   memory_delete(work);
   memory_delete(sign);
