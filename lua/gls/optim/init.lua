@@ -52,4 +52,13 @@ function optim.clip_gradients(parameters, maximum) return core.clip_gradients(pa
 --- The factors (A, ∂L/∂Z) that backward left at an affine layer's weight: a list of `{ a =, g = }`, one for each use.
 optim.factors = core.factors
 
+--- Muon (Jordan et al., 2024): orthogonalised momentum for weight matrices.
+optim.Muon = require "gls.optim.muon"
+
+--- SOAP (Vyas et al., ICLR 2025): Adam in the eigenbasis of Shampoo's statistics.
+optim.SOAP = require "gls.optim.soap"
+
+--- Shampoo (Gupta, Koren and Singer, ICML 2018) with grafting (Anil et al., 2020).
+optim.Shampoo = require "gls.optim.shampoo"
+
 return optim

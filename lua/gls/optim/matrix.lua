@@ -1,0 +1,137 @@
+--- Matrix: what optimizers of weight matrices share (Muon, SOAP, Shampoo, K-FAC). Each gives a direction D for one
+-- matrix; here W ← (1 − ηλ) W − η D is applied, filters are seen as matrices, and the parameters that are none, biases,
+-- the scales and shifts of norms, tables of embeddings and what `others` names, are stepped by AdamW.
+-- @module gls.optim.matrix
+local core = require "gls.core"
+local base = require "gls.optim.base"
+local options = require "gls.options"
+
+local matrix = {}
+
+-- The settings that every such optimizer has beside its own.
+local common = {
+  weight_decay = 0, others = options.any {}, fallback_learning_rate = 1e-3, fallback_weight_decay = 0,
+}
+
+-- Whether one of the prefixes is the name itself or a module that holds it: "head" is of "head.weight".
+local function is_named(name, prefixes)
+  for _, prefix in ipairs(prefixes) do
+    if name == prefix or name:sub(1, #prefix + 1) == prefix .. "." then return true end
+  end
+  return false
+end
+
+-- Splits a group: places of its matrices, and the rest as a list with names.
+local function split(group)
+  local owners = group.parameters.owners or {}
+  group.matrices, group.others, group.other_names = {}, {}, {}
+  for i, parameter in ipairs(group.parameters) do
+    local is_table = owners[i] and owners[i].is_table
+    if parameter:dim() >= 2 and not is_table and not is_named(group.names[i], group.settings.others) then
+      group.matrices[#group.matrices + 1] = i
+    else
+      group.others[#group.others + 1] = parameter
+      group.other_names[#group.other_names + 1] = group.names[i]
+    end
+  end
+end
+
+--- A tensor of two or more dimensions as a matrix: filters (outputs, channels, height, width) have a row an output.
+-- @treturn tensor a view
+-- @treturn integer outputs
+-- @treturn integer inputs of one output
+function matrix.view(tensor)
+  if tensor:dim() == 2 then return tensor, tensor:size(2), tensor:size(1) end
+  local view = tensor:reshape(tensor:size(1), -1)
+  return view, view:size(1), view:size(2)
+end
+
+local function check(self)
+  base.check_core(self)
+  for _, group in ipairs(self.groups) do
+    for _, setting in ipairs { "refresh", "iterations", "widest" } do
+      local value = group.settings[setting]
+      if value and (value < 1 or value ~= math.floor(value)) then
+        error(("optim.%s: %s is %g, expected a whole number of at least 1"):format(self.name, setting, value), 0)
+      end
+    end
+    local names = group.settings.others
+    if type(names) ~= "table" then
+      error(("optim.%s: others is a list of names of parameters or modules, got %s"):format(self.name, type(names)), 0)
+    end
+    for _, prefix in ipairs(names) do
+      local fits = false
+      for _, name in ipairs(group.names) do fits = fits or is_named(name, { prefix }) end
+      if not fits then
+        error(("optim.%s: others names %q, of which there is no parameter%s"):format(self.name, tostring(prefix),
+          options.suggestion(tostring(prefix), group.names, true)), 0)
+      end
+    end
+  end
+end
+
+--- A new class of optimizers of matrices. It has a method `direction(gradient, state, settings, outputs, inputs)` for
+-- one matrix: D, or nil for no step; `state` is a table of tensors, the matrix's own.
+-- @tparam string name
+-- @tparam table defaults setting → default; `weight_decay` = 0 (decoupled), `others` = {} (names of parameters, or of
+-- modules that hold them, that are left to AdamW), `fallback_learning_rate` = 1e-3 and `fallback_weight_decay` = 0 of
+-- that AdamW are added
+function matrix.class(name, defaults)
+  for setting, default in pairs(common) do
+    if defaults[setting] == nil then defaults[setting] = default end
+  end
+  local class = base.class(name, defaults)
+  class.check = check
+
+  function class.prepare(self)
+    for _, group in ipairs(self.groups) do
+      split(group)
+      if #group.others > 0 then group.fallback = core.optimizer("adam", group.others) end
+    end
+  end
+
+  function class:update(group, settings)
+    local shrink = 1 - settings.learning_rate * settings.weight_decay
+    for _, i in ipairs(group.matrices) do
+      local parameter, key = group.parameters[i], group.names[i]
+      local gradient = parameter.grad
+      if gradient then
+        group.states[key] = group.states[key] or {}
+        local as_matrix, outputs, inputs = matrix.view(gradient)
+        local direction = self:direction(as_matrix, group.states[key], settings, outputs, inputs, parameter)
+        if direction then
+          local stepped = parameter * shrink - direction:reshape(parameter.shape) * settings.learning_rate
+          parameter:detach():copy(stepped)
+        end
+      end
+    end
+    if group.fallback then
+      group.fallback:step {
+        learning_rate = settings.fallback_learning_rate * settings.factor, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
+        weight_decay = settings.fallback_weight_decay, decoupled = true, step = self.steps + 1,
+      }
+    end
+  end
+
+  function class:state_dict()
+    local tensors = base.state_dict(self).tensors
+    for _, group in ipairs(self.groups) do
+      for _, entry in ipairs(group.fallback and group.fallback:state() or {}) do
+        tensors["fallback_" .. entry[1] .. "." .. group.other_names[entry[2]]] = entry[3]
+      end
+    end
+    return self:saved(tensors)
+  end
+
+  function class:load_state(group, i, slot, tensor)
+    local fallback = slot:match("^fallback_(.*)")
+    if not fallback then return base.load_state(self, group, i, slot, tensor) end
+    for place, key in ipairs(group.other_names) do
+      if key == group.names[i] then group.fallback:set_state(fallback, place, tensor) end
+    end
+  end
+
+  return class
+end
+
+return matrix

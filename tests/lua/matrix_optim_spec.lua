@@ -1,0 +1,171 @@
+--- Optimizers of matrices: each against another implementation on twenty steps of a small problem, and what they share.
+local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+
+local function matrix(rows, columns, seed)
+  local values = {}
+  for i = 0, rows - 1 do
+    values[i + 1] = {}
+    for j = 0, columns - 1 do
+      values[i + 1][j + 1] = math.sin(12.9898 * i + 78.233 * j + seed) * 43758.5453 % 1 - 0.5
+    end
+  end
+  return gls.tensor(values)
+end
+
+-- W (rows × columns) after twenty steps on ½ ‖X W Y − T‖², T another one at every step; `turned`: the parameter is Wᵀ,
+-- as nn.Linear has it where the other implementation's rows are outputs.
+local function trajectory(class, settings, rows, columns, turned)
+  local x, y = matrix(8, rows, 0.3), matrix(columns, 5, 1.1)
+  local w = matrix(rows, columns, 0.7) * 0.5
+  w = (turned and w:t():clone() or w):requires_grad(true)
+  local opt = class({ w }, settings)
+  for step = 0, 19 do
+    local difference = x:matmul(turned and w:t() or w):matmul(y) - matrix(8, 5, 2.2 + step)
+    local loss = (difference * difference):sum() * 0.5
+    loss:backward()
+    opt:step()
+  end
+  return turned and w:detach():t() or w:detach()
+end
+
+local function near(w, expected, tolerance)
+  local k, worst = 0, 0
+  for i = 1, w:size(1) do
+    for j = 1, w:size(2) do
+      k = k + 1
+      worst = math.max(worst, math.abs(w[i][j]:item() - expected[k]))
+    end
+  end
+  assert.equal(#expected, k)
+  assert.is_true(worst < tolerance, ("differs by %g"):format(worst))
+end
+
+describe("on a recorded trajectory", function()
+  -- PyTorch 2.15, torch.optim.Muon(lr=0.05, momentum=0.95, weight_decay=0.1) in float64, its Newton–Schulz iteration
+  -- without the rounding to bfloat16.
+  it("Muon does as PyTorch's", function()
+    near(trajectory(optim.Muon, { learning_rate = 0.05, weight_decay = 0.1 }, 6, 4, true), {
+      0.1247558, -0.3377044, 0.2909544, -0.0789277, 0.0882269, 0.2349520, 0.0344725, -0.0215036, -0.1645599,
+      -0.0554155, -0.1517516, -0.0755413, 0.2414740, 0.3345437, -0.1644066, -0.1983812, 0.1135539, -0.0689494,
+      0.2181269, 0.0188102, -0.1872666, -0.0749537, 0.1021935, -0.0048508 }, 1e-5)
+    near(trajectory(optim.Muon, { learning_rate = 0.05, weight_decay = 0.1 }, 4, 6, true), {
+      0.1761997, 0.0553672, 0.1783668, 0.0244549, -0.1260781, 0.1653637, 0.0814848, 0.1296846, -0.0646705,
+      -0.0324784, 0.0550544, -0.0338917, -0.1540446, 0.0572936, 0.1712729, -0.0108073, -0.1833889, -0.1363860,
+      0.2306948, 0.2455382, -0.1872884, -0.1077418, 0.2007366, 0.1055560 }, 1e-5)
+  end)
+
+  -- The same with nesterov=False, weight_decay=0, adjust_lr_fn="match_rms_adamw".
+  it("Muon's matched step does as PyTorch's", function()
+    near(trajectory(optim.Muon, { learning_rate = 0.05, nesterov = false, matched = true }, 6, 4, true), {
+      -0.0279402, -0.0546137, 0.1530175, 0.0148990, -0.0577081, 0.0584454, 0.0575460, 0.0372148, -0.0719346,
+      -0.0542243, 0.0150115, 0.0797252, 0.1876513, 0.0987838, -0.1721803, -0.1145532, 0.1400614, -0.0917992,
+      0.1682197, 0.0187905, -0.1707076, -0.1216346, 0.2249865, -0.0238036 }, 1e-5)
+  end)
+
+  -- pytorch_optimizer 4.1.0, a port of the authors' soap.py: SOAP(lr=0.05, betas=(0.9, 0.95), shampoo_beta=0.95,
+  -- weight_decay=0, precondition_frequency=3) in float64; then with max_precondition_dim=4.
+  it("SOAP does as its authors' port", function()
+    local settings = { learning_rate = 0.05, beta1 = 0.9, beta2 = 0.95, refresh = 3 }
+    near(trajectory(optim.SOAP, settings, 4, 4), {
+      0.0813665, -0.0890277, 0.1190407, 0.1273189, -0.0456530, 0.1831689, -0.0848645, 0.0050165, -0.0655584,
+      -0.0112842, -0.1184660, -0.0106499, 0.1518051, 0.2175815, -0.0824948, -0.1222864 }, 1e-5)
+    settings.widest = 4
+    near(trajectory(optim.SOAP, settings, 4, 6), {
+      0.0466594, -0.0039292, 0.2833688, 0.1731616, -0.1288988, 0.2262016, 0.0058924, 0.1378119, -0.1933819,
+      -0.0261585, 0.0861098, 0.0155395, -0.1484814, 0.0490574, 0.0546483, 0.0031234, -0.2084554, -0.0791012,
+      0.2433091, 0.1740253, -0.3416839, -0.2002472, 0.2350084, 0.0980334 }, 1e-5)
+  end)
+
+  -- pytorch_optimizer 4.1.0: Shampoo(lr=0.5, momentum=0, preconditioning_compute_steps=1, matrix_eps=1e-6) in float64.
+  it("Shampoo does as another implementation of algorithm 1", function()
+    local settings = { learning_rate = 0.5, momentum = 0, decay = 1, graft = "none", refresh = 1 }
+    near(trajectory(optim.Shampoo, settings, 6, 4), {
+      0.0503825, -0.2901331, 0.3649416, 0.0486937, -0.1868090, 0.2914056, 0.0073279, 0.0749650, -0.2253507,
+      -0.0539325, -0.1664703, -0.1485818, 0.0983191, 0.2644360, -0.0804301, -0.1457733, -0.0009934, 0.0186804,
+      0.1290921, 0.0569643, -0.1532407, -0.1247065, 0.1384112, 0.0752101 }, 1e-5)
+  end)
+end)
+
+describe("optimizers of matrices", function()
+  local function model()
+    gls.seed(4)
+    return nn.Sequential { nn.Embedding(7, 6), nn.Linear(6, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 7) }
+  end
+  local x = gls.tensor({ 1, 5, 2, 7, 3, 3 }, { type = "int32" })
+  local y = gls.tensor({ 2, 6, 3, 1, 4, 4 }, { type = "int32" })
+
+  local function train(net, opt, steps)
+    local loss
+    for _ = 1, steps do
+      loss = nn.cross_entropy(net(x), y)
+      loss:backward()
+      opt:step()
+    end
+    return loss:item()
+  end
+
+  for _, name in ipairs { "Muon", "SOAP", "Shampoo" } do
+    it(name .. " moves every parameter, and goes on after its state was put back as if never stopped", function()
+      local settings = { learning_rate = 0.02, others = { "5" } }
+      local net = model()
+      local before = {}
+      for i, parameter in ipairs(net:parameters()) do before[i] = parameter:detach():clone() end
+      local opt = optim[name](net:parameters(), settings)
+      local first = train(net, opt, 1)
+      train(net, opt, 11)
+      for i, parameter in ipairs(net:parameters()) do
+        assert.is_true((parameter - before[i]):abs():max():item() > 0, net:parameters().names[i])
+      end
+      local other = model()
+      other:load_state_dict(net:state_dict())
+      local again = optim[name](other:parameters(), settings)
+      again:load_state_dict(opt:state_dict())
+      local last = train(net, opt, 8)
+      assert.equal(last, train(other, again, 8))
+      assert.is_true(last < 0.7 * first, ("from %g to %g"):format(first, last))
+    end)
+  end
+
+  it("leave to AdamW what is no matrix, a table, or named", function()
+    local net = model()
+    local opt = optim.Muon(net:parameters(), { others = { "5" }, fallback_learning_rate = 0 })
+    local before = {}
+    for i, parameter in ipairs(net:parameters()) do before[i] = parameter:detach():clone() end
+    train(net, opt, 1)
+    local moved = {}
+    for i, parameter in ipairs(net:parameters()) do
+      if (parameter - before[i]):abs():max():item() > 0 then moved[#moved + 1] = net:parameters().names[i] end
+    end
+    assert.same({ "2.weight" }, moved)
+  end)
+
+  it("see filters as matrices: one row an output", function()
+    gls.seed(2)
+    local conv = nn.Conv2d(3, 4, 3, { bias = false })
+    local before = conv.weight:detach():clone()
+    local opt = optim.Muon(conv:parameters(), { learning_rate = 1 })
+    conv(gls.randn(2, 3, 8, 8)):square():mean():backward()
+    opt:step()
+    local step = (before - conv.weight:detach()):reshape(4, -1)
+    local gram = step:matmul(step:t())
+    for i = 1, 4 do -- singular values of 0.68 to 1.13 (Jordan, 2024)
+      assert.is_true(gram[i][i]:item() > 0.4 and gram[i][i]:item() < 1.4, tostring(gram))
+    end
+  end)
+
+  it("refuse what makes no sense", function()
+    local net = model()
+    local function fails(text, class, settings)
+      local ok, message = pcall(class, net:parameters(), settings)
+      assert.is_false(ok, text)
+      assert.is_truthy(message:find(text, 1, true), message)
+    end
+    fails("others names \"head\"", optim.Muon, { others = { "head" } })
+    fails("others is a list", optim.Muon, { others = "5" })
+    fails("did you mean \"momentum\"", optim.Muon, { momentun = 0.9 })
+    fails("graft is", optim.Shampoo, { graft = "adam" })
+    fails("momentum is 1", optim.Muon, { momentum = 1 })
+    fails("refresh", optim.SOAP, { refresh = 0 })
+    fails("learning_rate", optim.SOAP, { learning_rate = -1 })
+  end)
+end)

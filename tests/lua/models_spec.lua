@@ -1,0 +1,120 @@
+--- Models: sizes that papers name, another implementation's values, and that each learns.
+local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+
+local function count(model)
+  local total = 0
+  for _, parameter in ipairs(model:parameters()) do total = total + parameter:numel() end
+  return total
+end
+
+-- Values that any language makes alike.
+local function filled(offset, ...)
+  local values, n = {}, 1
+  for _, size in ipairs { ... } do n = n * size end
+  for k = 0, n - 1 do values[k + 1] = math.sin(12.9898 * (offset + k) + 0.5) * 43758.5453 % 1 - 0.5 end
+  return gls.tensor(values):view(...)
+end
+
+local function integers(rows) return gls.tensor(rows, { type = "int32" }) end
+
+-- Loss before and after some steps on one batch.
+local function learns(model, x, y, rate, steps)
+  local opt, first, last = optim.Adam(model:parameters(), { learning_rate = rate }), nil, nil
+  for _ = 1, steps do
+    local loss = nn.cross_entropy(model(x), y)
+    first, last = first or loss:item(), loss:item()
+    loss:backward()
+    opt:step()
+  end
+  assert.is_true(last < 0.5 * first, ("from %g to %g"):format(first, last))
+end
+
+describe("models.resnet", function()
+  local resnet = require "models.resnet"
+
+  it("has the sizes of He et al.", function()
+    assert.equal(269722, count(resnet { depth = 20 })) -- 0.27 million, table 6
+    assert.equal(853018, count(resnet { depth = 56 })) -- 0.85 million
+  end)
+
+  it("learns, with either norm, and halves the image twice", function()
+    gls.seed(1)
+    local x, y = gls.randn(8, 3, 16, 16), gls.randint(1, 10, 8)
+    for _, norm in ipairs { "batch", "group" } do
+      learns(resnet { depth = 8, width = 8, norm = norm }, x, y, 1e-2, 15)
+    end
+    local stages = resnet { depth = 8, width = 8 }
+    local h = x
+    for i = 1, 6 do h = stages[i](h) end
+    assert.same({ 8, 32, 4, 4 }, h.shape)
+  end)
+
+  it("names a wrong depth or norm", function()
+    assert.has_error(function() resnet { depth = 9 } end, "models.resnet: depth is 6n + 2, not 9")
+    assert.has_error(function() resnet { norm = "bach" } end,
+      'models.resnet: unknown norm "bach"; did you mean "batch"?')
+  end)
+end)
+
+describe("models.transformer", function()
+  local transformer = require "models.transformer"
+
+  it("has nanoGPT's size", function()
+    -- 0.80 million: it counts no positions, and its norms have no shift where linear layers have no bias
+    assert.equal(795904, count(transformer {}) - 64 * 128 - 9 * 128)
+  end)
+
+  it("does not see the future", function()
+    gls.seed(2)
+    local model = transformer { vocabulary = 7, context = 6, layers = 2, heads = 2, width = 8 }
+    local before = model(integers { { 1, 2, 3, 4, 5, 6 } }):detach():clone()
+    local after = model(integers { { 1, 2, 3, 4, 7, 1 } }):detach()
+    assert.equal(0, (before - after):abs():narrow(2, 1, 4):max():item())
+    assert.is_true((before - after):abs():narrow(2, 5, 2):min():item() > 0)
+  end)
+
+  it("learns", function()
+    gls.seed(3)
+    local x = gls.randint(1, 9, 4, 8)
+    learns(transformer { vocabulary = 9, context = 8, layers = 2, heads = 2, width = 16 }, x, x:flip(1), 1e-2, 40)
+  end)
+
+  it("names what does not fit", function()
+    assert.has_error(function() transformer { width = 10, heads = 4 } end,
+      "models.transformer: 4 heads do not divide the width 10")
+    local ok, message = pcall(transformer { context = 4 }, gls.ones(1, 5):to "int32")
+    assert.is_false(ok)
+    assert.is_truthy(tostring(message):find("5 tokens, the context is 4", 1, true))
+  end)
+end)
+
+describe("models.lstm", function()
+  local lstm = require "models.lstm"
+
+  -- PyTorch 2.15: nn.LSTM (batch_first) of these weights, in float64, gates put in its order, and a linear layer.
+  it("gives PyTorch's values", function()
+    local model = lstm { vocabulary = 5, layers = 2, width = 4 }
+    local _ <close> = gls.no_grad()
+    model[1].weight:copy(filled(0, 5, 4))
+    for layer = 1, 2 do
+      local offset = 300 * layer - 200
+      model[layer + 1].from_input.weight:copy(filled(offset, 4, 16))
+      model[layer + 1].from_input.bias:copy(filled(offset + 100, 16))
+      model[layer + 1].from_state.weight:copy(filled(offset + 200, 4, 16))
+    end
+    model[4].weight:copy(filled(700, 4, 5))
+    model[4].bias:copy(filled(800, 5))
+    local y = model(integers { { 1, 4, 2 }, { 5, 5, 3 } })
+    local expected = gls.tensor {
+      0.194267, 0.267818, -0.082225, -0.043128, 0.004667, 0.223612, 0.271804, -0.087766, -0.052104, 0.041693,
+      0.236421, 0.272540, -0.087528, -0.056879, 0.056619, 0.190708, 0.272357, -0.077906, -0.045732, 0.005139,
+      0.218236, 0.277572, -0.082577, -0.055067, 0.041450, 0.235858, 0.274215, -0.086134, -0.057774, 0.057426 }
+    assert.is_true((y - expected:view(2, 3, 5)):abs():max():item() < 1e-5, tostring(y))
+  end)
+
+  it("learns", function()
+    gls.seed(3)
+    local x = gls.randint(1, 9, 4, 8)
+    learns(lstm { vocabulary = 9, layers = 1, width = 16 }, x, x, 2e-2, 40)
+  end)
+end)
