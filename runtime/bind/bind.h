@@ -1,9 +1,26 @@
 /* Bind: the core as the Lua module gls.core. The only folder (with cli) that includes lua.h.
-   module.c  luaopen_gls_core, joins the domains     tensor.c  tensor userdata: creation, indexing, operators
-   ops.c     every row of the op table as function and method, help     grad.c  tape: backward, jvp, fn
-   create.c  tensors from numbers, lists and chance     index.c  x[key] and x[key] = value     scope.c  gls.scope
-   fuse.c    elementwise functions as one op
-   optim.c   optimizers      io.c  loaders and files     linalg.c  Cholesky, eigenproblem    memory.c  seeds, threads, bytes
+
+   What all files share             auxiliary.c   raising errors, registering functions with their docs, fields of tables
+                                    names.c       the nearest known name
+                                    collector.c   when Lua's collector looks for dead tensors; bytes in use
+                                    module.c      luaopen_gls_core joins the domains
+   Tensors                          tensor.c      the userdata, its fields, the methods that are not ops
+                                    create.c      tensors from numbers, lists and chance
+                                    index.c       x[key] and x[key] = value
+                                    scope.c       gls.scope
+   Rows of the op table             ops.c         as functions and methods
+                                    arguments.c   what a row is called with
+                                    signature.c   how a row is called, and its help
+                                    operators.c   + - * / ^
+                                    fuse.c        elementwise functions as one op
+   Differentiation                  grad.c        backward, forward mode, leaves
+                                    no_grad.c     gls.no_grad
+                                    function.c    gls.fn, differentiable functions written in Lua
+   The rest                         optim.c       optimizers
+                                    linalg.c      Cholesky, eigenproblem
+                                    io.c          files and data sets      loader.c   batches
+                                    random.c      the generator            threads.c  how many
+                                    profile.c     where the time goes
 
    The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
    C path, through "%s". Userdata are made first, empty and safe, then filled. */
@@ -14,18 +31,12 @@
 #include <lua.h>
 #include <lualib.h>
 
+#include "../ops/op.h"
 #include "../tensor/tensor.h"
 
 #define BIND_TENSOR "gls.tensor"
 
-/* One function of a domain, with its doc beside it: doc's first line is the call, the rest says what it gives
-   (shapes, units, defaults, errors, source). */
-struct bind_function {
-  const char *name;
-  lua_CFunction function;
-  const char *doc;
-};
-
+/* ---- auxiliary.c ---- */
 /* Raises the core's message as a Lua error when status is not STATUS_OK. */
 void bind_check(lua_State *L, int status);
 /* Raises the core's message. */
@@ -33,12 +44,37 @@ int bind_error(lua_State *L);
 /* Raises a message with the position of the innermost line of Lua that is not the library's own. */
 int bind_raise(lua_State *L, const char *message);
 
+/* One function of a domain, with its doc beside it: doc's first line is the call, the rest says what it gives
+   (shapes, units, defaults, errors, source). Without doc it is the library's own. */
+struct bind_function {
+  const char *name;
+  lua_CFunction function;
+  const char *doc;
+};
+
+/* Sets the functions of a NULL-ended array in the table at the top of the stack, and their doc lines in the
+   table of docs. */
+void bind_functions(lua_State *L, const struct bind_function *functions);
+/* Makes the metatable of a kind of userdata whose methods and metamethods these are. */
+void bind_class(lua_State *L, const char *name, const struct bind_function *methods);
+/* Pushes the table of docs, gls.core.docs: name → doc. */
+void bind_push_docs(lua_State *L);
+
+/* A field of the table at argument i: a whole number, or absent; true or false. */
+int64_t bind_integer_field(lua_State *L, int i, const char *name, int64_t absent);
+bool bind_flag_field(lua_State *L, int i, const char *name);
+
+/* ---- names.c ---- */
+/* "; did you mean …?" (or "") pushed as a string, from a NULL-ended array of names. */
+void bind_push_suggestion(lua_State *L, const char *given, const char *const *names);
+
+/* ---- tensor.c ---- */
 /* Pushes an empty tensor userdata; *slot is set to the returned tensor by the caller. */
 struct tensor **bind_new_tensor(lua_State *L);
 /* Pushes a tensor, taking over its reference; NULL raises the core's message. Tells the collector of the bytes. */
 void bind_push_tensor(lua_State *L, struct tensor *tensor);
-/* Tells the collector of a tensor just put into a userdata: its bytes count towards the next collection. */
-void bind_made(lua_State *L, const struct tensor *tensor);
+/* Pushes *slot, whose reference is Lua's from here on. */
+void bind_push_taken(lua_State *L, struct tensor **slot);
 /* Tensor at argument i, borrowed; a Lua error names what stands there instead. A released one is an error. */
 struct tensor *bind_tensor(lua_State *L, int i);
 /* The same or NULL for nil / none. */
@@ -52,33 +88,46 @@ enum element_type bind_type(lua_State *L, int i);
 /* Sizes from arguments first..top (2, 3) or one list ({2, 3}). */
 void bind_sizes(lua_State *L, int first, struct shape *shape);
 
-/* Sets the functions of a NULL-ended array in the table at the top of the stack, and their doc lines in the
-   registry's table of docs (gls.core.docs). */
-void bind_functions(lua_State *L, const struct bind_function *functions);
-
-/* Young garbage is collected (a minor cycle of Lua's generational mode) when tensors made since the last one
+/* ---- collector.c ----
+   Young garbage is collected (a minor cycle of Lua's generational mode) when tensors made since the last one
    hold many bytes, and at the end of every optimizer step: bind_collect. Intermediate tensors of a step so go
    back to the buffer cache before the next step starts. While nothing is recorded, bind_before_op (before an
    op's result and a loader's batch) does the same for results that nobody holds any more. */
 void bind_collect(lua_State *L);
 void bind_before_op(lua_State *L);
+/* Tells the collector of a tensor just put into a userdata: its bytes count towards the next collection. */
+void bind_made(lua_State *L, const struct tensor *tensor);
 
-/* ---- scope.c: gls.scope ---- */
+/* ---- scope.c ---- */
 extern int bind_open_scopes;           /* how many scopes are open */
 void bind_note_in_scope(lua_State *L); /* the tensor userdata at the top of the stack goes with the innermost one */
-void bind_open_scope(lua_State *L);
 
 /* ---- index.c ---- */
 /* x[key] for a number or a list; x[key] = value. */
 int bind_index_read(lua_State *L);
 void bind_index_write(lua_State *L);
 
+/* ---- arguments.c ---- */
+struct bind_arguments {
+  int input_count;
+  struct tensor **input; /* input_array, or a list that the stack keeps */
+  struct tensor *input_array[OP_MAX_PARAMETERS];
+  struct op_value value[OP_MAX_PARAMETERS];
+};
+/* The arguments of the call under way as the row takes them; what is wrong with them is raised. */
+void bind_read_arguments(lua_State *L, const struct op *op, struct bind_arguments *read);
+
+/* ---- signature.c ---- */
+/* "narrow(x, dimension, start, count, step=1)": optional tensors in brackets, defaults with their values. */
+void bind_push_signature(lua_State *L, const struct op *op);
+/* The help text of a row. */
+void bind_push_op_doc(lua_State *L, const struct op *op);
+
 /* ---- ops.c ---- */
-struct op;
-struct op_value;
 /* Runs an op through the tape and pushes its output; the message of a failure is raised. */
 void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
               const struct op_value *values);
+
 /* ---- fuse.c ---- */
 extern int bind_fusing; /* how many functions are being fused: called with symbols that stand for tensors */
 /* A tensor, or a symbol while a function is being fused; NULL for anything else. */
@@ -90,18 +139,31 @@ struct tensor *bind_push_number(lua_State *L, double number);
 bool bind_trace(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
                 const struct op_value *values);
 
-/* "; did you mean …?" (or "") pushed as a string, from a NULL-ended array of names. */
-void bind_push_suggestion(lua_State *L, const char *given, const char *const *names);
+/* ---- no_grad.c ---- */
+/* Pushes a guard: nothing is recorded until it is closed (lua_toclose, lua_closeslot). */
+void bind_push_guard(lua_State *L);
+
+/* ---- function.c ---- */
+/* The thread whose call into the tape is under way: functions written in Lua run in it. NULL: none. */
+extern _Thread_local lua_State *bind_running;
 
 /* Each domain adds its functions to the module table at the top of the stack. */
-void bind_open_tensor(lua_State *L);
+void bind_open_collector(lua_State *L);
 void bind_open_create(lua_State *L);
-void bind_open_ops(lua_State *L);
-void bind_open_grad(lua_State *L);
+void bind_open_function(lua_State *L);
 void bind_open_fuse(lua_State *L);
-void bind_open_optim(lua_State *L);
+void bind_open_grad(lua_State *L);
 void bind_open_io(lua_State *L);
 void bind_open_linalg(lua_State *L);
-void bind_open_memory(lua_State *L);
+void bind_open_loader(lua_State *L); /* to the module's table io */
+void bind_open_no_grad(lua_State *L);
+void bind_open_operators(lua_State *L);
+void bind_open_ops(lua_State *L);
+void bind_open_optim(lua_State *L);
+void bind_open_profile(lua_State *L);
+void bind_open_random(lua_State *L);
+void bind_open_scope(lua_State *L);
+void bind_open_tensor(lua_State *L);
+void bind_open_threads(lua_State *L);
 
 #endif

@@ -337,35 +337,63 @@ static int randn_like(lua_State *L) { return fill_normal(L, push_like(L, "randn_
 
 static const struct bind_function functions[] = {
     {"tensor", create_tensor,
-     "tensor(value [, { type =, requires_grad = }]) -> tensor\nFrom a number, nested lists of one length a level, or a "
-     "tensor (a\n"
-     "copy). Type \"float32\" unless another is named. tensor{{1, 2}, {3, 4}} has shape (2×2)."},
+     "tensor(value [, { type =, requires_grad = }]) -> tensor\n"
+     "From a number, nested lists of one length a level, or a tensor (a copy). Type \"float32\" unless another\n"
+     "is named. tensor{{1, 2}, {3, 4}} has shape (2×2)."},
     {"zeros", create_zeros,
-     "zeros(sizes… [, { type =, requires_grad = }]) -> tensor\nAll 0: zeros(2, 3), zeros{2, 3}, zeros(4, { type = "
-     "\"int32\" })."},
-    {"ones", create_ones, "ones(sizes… [, options]) -> tensor\nAll 1; options as in zeros."},
-    {"empty", create_empty, "empty(sizes… [, options]) -> tensor\nOf undefined contents; options as in zeros."},
-    {"full", create_full, "full(sizes…, value [, options]) -> tensor\nAll value: full(2, 3, 0.5), full({2, 3}, 0.5)."},
-    {"eye", create_eye, "eye(rows, columns=rows [, options]) -> tensor\nOnes on the diagonal."},
+     "zeros(sizes… [, { type =, requires_grad = }]) -> tensor\n"
+     "All 0: zeros(2, 3), zeros{2, 3}, zeros(4, { type = \"int32\" })."},
+    {"ones", create_ones,
+     "ones(sizes… [, options]) -> tensor\n"
+     "All 1; options as in zeros."},
+    {"empty", create_empty,
+     "empty(sizes… [, options]) -> tensor\n"
+     "Of undefined contents; options as in zeros."},
+    {"full", create_full,
+     "full(sizes…, value [, options]) -> tensor\n"
+     "All value: full(2, 3, 0.5), full({2, 3}, 0.5)."},
+    {"eye", create_eye,
+     "eye(rows, columns=rows [, options]) -> tensor\n"
+     "Ones on the diagonal."},
     {"arange", create_arange,
-     "arange(stop), arange(start, stop, step=1) -> tensor\nFrom start (0) in steps, stop excluded, as NumPy's; range "
-     "includes it."},
+     "arange(stop), arange(start, stop, step=1) -> tensor\n"
+     "From start (0) in steps, stop excluded, as NumPy's; range includes it."},
     {"range", create_range,
-     "range(first, last, step=1) -> tensor\nFrom first to last in steps, both included, as Lua's for."},
+     "range(first, last, step=1) -> tensor\n"
+     "From first to last in steps, both included, as Lua's for."},
     {"linspace", create_linspace,
-     "linspace(first, last, count) -> tensor\ncount values at equal distances, both ends included."},
-    {"rand", create_rand, "rand(sizes… [, options]) -> tensor\nUniform on [0, 1)."},
-    {"randn", create_randn, "randn(sizes… [, options]) -> tensor\nNormal with mean 0 and standard deviation 1."},
+     "linspace(first, last, count) -> tensor\n"
+     "count values at equal distances, both ends included."},
+    {"rand", create_rand,
+     "rand(sizes… [, options]) -> tensor\n"
+     "Uniform on [0, 1)."},
+    {"randn", create_randn,
+     "randn(sizes… [, options]) -> tensor\n"
+     "Normal with mean 0 and standard deviation 1."},
     {"randint", create_randint,
-     "randint(low, high, sizes… [, options]) -> int32 tensor\nWhole numbers from low to high, both included, equally "
-     "likely."},
-    {"randperm", create_randperm, "randperm(n) -> int32 tensor\nThe numbers 1 to n in random order."},
-    {"zeros_like", zeros_like, "zeros_like(x [, options]) -> tensor\nAll 0, of x's shape and type."},
-    {"ones_like", ones_like, "ones_like(x [, options]) -> tensor\nAll 1, of x's shape and type."},
-    {"full_like", full_like, "full_like(x, value [, options]) -> tensor\nAll value, of x's shape and type."},
-    {"empty_like", empty_like, "empty_like(x [, options]) -> tensor\nUndefined contents, of x's shape and type."},
-    {"rand_like", rand_like, "rand_like(x) -> tensor\nUniform on [0, 1), of x's shape."},
-    {"randn_like", randn_like, "randn_like(x) -> tensor\nStandard normal, of x's shape."},
+     "randint(low, high, sizes… [, options]) -> int32 tensor\n"
+     "Whole numbers from low to high, both included, equally likely."},
+    {"randperm", create_randperm,
+     "randperm(n) -> int32 tensor\n"
+     "The numbers 1 to n in random order."},
+    {"zeros_like", zeros_like,
+     "zeros_like(x [, options]) -> tensor\n"
+     "All 0, of x's shape and type."},
+    {"ones_like", ones_like,
+     "ones_like(x [, options]) -> tensor\n"
+     "All 1, of x's shape and type."},
+    {"full_like", full_like,
+     "full_like(x, value [, options]) -> tensor\n"
+     "All value, of x's shape and type."},
+    {"empty_like", empty_like,
+     "empty_like(x [, options]) -> tensor\n"
+     "Undefined contents, of x's shape and type."},
+    {"rand_like", rand_like,
+     "rand_like(x) -> tensor\n"
+     "Uniform on [0, 1), of x's shape."},
+    {"randn_like", randn_like,
+     "randn_like(x) -> tensor\n"
+     "Standard normal, of x's shape."},
     {NULL, NULL, NULL}};
 
 void bind_open_create(lua_State *L) { bind_functions(L, functions); }

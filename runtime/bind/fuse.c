@@ -181,20 +181,15 @@ static int fuse_function(lua_State *L) {
   return 1;
 }
 
-static const struct bind_function functions[] = {{"fuse", fuse_function,
-                                                  "fuse(f) -> function\nThe function f, of elementwise ops and numbers "
-                                                  "alone, as one op that passes over its arguments "
-                                                  "once:\n"
-                                                  "local g = gls.fuse(function(x, y) return ((x * y + x):tanh() / 2 - "
-                                                  "y):relu() end); g(x, y). Arguments are tensors, "
-                                                  "which\n"
-                                                  "broadcast, or numbers; f is called once for each number and types "
-                                                  "of arguments, without their values, and returns "
-                                                  "one\n"
-                                                  "tensor. Differentiable in both modes; the tape keeps the arguments "
-                                                  "alone. Other ops (reductions, x:item()) are an "
-                                                  "error."},
-                                                 {NULL, NULL, NULL}};
+static const struct bind_function functions[] = {
+    {"fuse", fuse_function,
+     "fuse(f) -> function\n"
+     "The function f, of elementwise ops and numbers alone, as one op that passes over its arguments once:\n"
+     "local g = gls.fuse(function(x, y) return ((x * y + x):tanh() / 2 - y):relu() end); g(x, y). Arguments\n"
+     "are tensors, which broadcast, or numbers; f is called once for each number and types of arguments,\n"
+     "without their values, and returns one tensor. Differentiable in both modes; the tape keeps the arguments\n"
+     "alone. Other ops (reductions, x:item()) are an error."},
+    {NULL, NULL, NULL}};
 
 void bind_open_fuse(lua_State *L) {
   static const char *const shared[] = {"__add", "__sub", "__mul", "__div", "__pow", "__unm"};

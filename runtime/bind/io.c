@@ -1,4 +1,4 @@
-/* Io: files and loaders. Arrays and images are functions of the module itself; what lua/gls/data.lua and
+/* Io: files and data sets. Arrays and images are functions of the module itself; what lua/gls/data.lua and
    lua/gls/checkpoint.lua are made of is in its table io. */
 #include "bind.h"
 
@@ -21,8 +21,6 @@ struct holder {
 };
 
 #define HOLDER "gls.io.holder"
-#define LOADER "gls.io.loader"
-#define EPOCH "gls.io.epoch"
 
 /* The path at argument i: C's functions would take a zero byte for its end. */
 static const char *check_path(lua_State *L, int i) {
@@ -49,13 +47,6 @@ static struct holder *push_holder(lua_State *L) {
   return holder;
 }
 
-/* Pushes *slot, which is Lua's from here on. */
-static void push_taken(lua_State *L, struct tensor **slot) {
-  struct tensor *tensor = *slot;
-  *slot = NULL;
-  bind_push_tensor(L, tensor);
-}
-
 static void push_names(lua_State *L, char *const *name, int count) {
   lua_createtable(L, count, 0);
   for (int i = 0; i < count; i++) {
@@ -79,22 +70,6 @@ static const char **check_strings(lua_State *L, int i, int *count) {
   text[length] = NULL;
   *count = (int)length;
   return text;
-}
-
-static int64_t integer_field(lua_State *L, int i, const char *name, int64_t absent) {
-  int whole = 1;
-  int64_t value = absent;
-  if (lua_getfield(L, i, name) != LUA_TNIL) value = lua_tointegerx(L, -1, &whole);
-  if (!whole) luaL_error(L, "%s: a whole number expected", name);
-  lua_pop(L, 1);
-  return value;
-}
-
-static bool flag_field(lua_State *L, int i, const char *name) {
-  lua_getfield(L, i, name);
-  bool value = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return value;
 }
 
 /* ---- arrays and images ---- */
@@ -126,8 +101,8 @@ static int save_image(lua_State *L) {
       if (strcmp(key, "columns") != 0 && strcmp(key, "gap") != 0)
         return luaL_error(L, "save_image: unknown option \"%s\"; known: columns, gap", key);
     }
-    columns = integer_field(L, 3, "columns", 0);
-    gap = integer_field(L, 3, "gap", GAP);
+    columns = bind_integer_field(L, 3, "columns", 0);
+    gap = bind_integer_field(L, 3, "gap", GAP);
   }
   bind_check(L, image_write(path, images, columns, gap));
   return 0;
@@ -135,17 +110,19 @@ static int save_image(lua_State *L) {
 
 static const struct bind_function file_functions[] = {
     {"load_npy", load_npy,
-     "load_npy(path) -> tensor\nReads NumPy's .npy: f4 and f8 as reals, i4 and i8 (values that fit) as int32, u1 and "
-     "b1 as uint8.\n"
-     "An error names the file and what is wrong with it."},
+     "load_npy(path) -> tensor\n"
+     "Reads NumPy's .npy: f4 and f8 as reals, i4 and i8 (values that fit) as int32, u1 and b1 as uint8. An\n"
+     "error names the file and what is wrong with it."},
     {"save_npy", save_npy,
-     "save_npy(path, x)\nWrites x as .npy (f4, i4 or u1). The file is replaced in one moment, when it is complete."},
+     "save_npy(path, x)\n"
+     "Writes x as .npy (f4, i4 or u1). The file is replaced in one moment, when it is complete."},
     {"load_image", load_image,
-     "load_image(path) -> uint8 (C, H, W)\nReads a PNG or JPEG; C is 1 for grey, 3 for colour."},
+     "load_image(path) -> uint8 (C, H, W)\n"
+     "Reads a PNG or JPEG; C is 1 for grey, 3 for colour."},
     {"save_image", save_image,
-     "save_image(path, x, { columns =, gap = 2 })\nWrites a PNG. x is uint8, or reals in [0, 1] (values outside are "
-     "clamped): (H, W), (C, H, W) with C 1 or 3, or\n"
-     "(N, C, H, W), drawn as a grid of columns (default: as square as it goes), gap white pixels apart."},
+     "save_image(path, x, { columns =, gap = 2 })\n"
+     "Writes a PNG. x is uint8, or reals in [0, 1] (values outside are clamped): (H, W), (C, H, W) with C 1 or\n"
+     "3, or (N, C, H, W), drawn as a grid of columns (default: as square as it goes), gap white pixels apart."},
     {NULL, NULL, NULL}};
 
 /* ---- data sets ---- */
@@ -165,8 +142,8 @@ static int read_cifar(lua_State *L) {
   const char **path = check_strings(L, 1, &count);
   struct holder *holder = push_holder(L);
   bind_check(L, cifar_read(&holder->tensor[0], &holder->tensor[1], path, count));
-  push_taken(L, &holder->tensor[0]);
-  push_taken(L, &holder->tensor[1]);
+  bind_push_taken(L, &holder->tensor[0]);
+  bind_push_taken(L, &holder->tensor[1]);
   return 2;
 }
 
@@ -176,8 +153,8 @@ static int read_folder(lua_State *L) {
   const char **cache_folder = check_strings(L, 2, &count);
   struct holder *holder = push_holder(L);
   bind_check(L, folder_read(&holder->folder, root, cache_folder, label));
-  push_taken(L, &holder->folder.images);
-  push_taken(L, &holder->folder.labels);
+  bind_push_taken(L, &holder->folder.images);
+  bind_push_taken(L, &holder->folder.labels);
   push_names(L, holder->folder.class_name, holder->folder.class_count);
   lua_createtable(L, 0, 2);
   lua_pushboolean(L, holder->folder.lossy);
@@ -318,109 +295,10 @@ static int read_checkpoint(lua_State *L) {
   push_names(L, checkpoint->name, checkpoint->count);
   lua_createtable(L, checkpoint->count, 0);
   for (int i = 0; i < checkpoint->count; i++) {
-    push_taken(L, &checkpoint->tensor[i]);
+    bind_push_taken(L, &checkpoint->tensor[i]);
     lua_rawseti(L, -2, i + 1);
   }
   lua_pushlstring(L, checkpoint->structure, checkpoint->structure_bytes);
-  return 3;
-}
-
-/* ---- loaders ---- */
-
-static int loader_make(lua_State *L) {
-  lua_settop(L, 3);
-  struct tensor *x = bind_tensor(L, 1), *y = bind_optional_tensor(L, 2);
-  luaL_checktype(L, 3, LUA_TTABLE);
-  struct loader **slot = lua_newuserdatauv(L, sizeof *slot, 0);
-  *slot = NULL;
-  luaL_setmetatable(L, LOADER);
-  struct loader_settings settings = {
-      .batch = integer_field(L, 3, "batch", 1),
-      .shuffle = flag_field(L, 3, "shuffle"),
-      .drop_last = flag_field(L, 3, "drop_last"),
-      .flatten = flag_field(L, 3, "flatten"),
-      .flip = flag_field(L, 3, "flip"),
-      .prefetch = flag_field(L, 3, "prefetch"),
-      .crop = integer_field(L, 3, "crop", 0),
-      .seed = (uint64_t)integer_field(L, 3, "seed", 0),
-      .scale = 1,
-  };
-  if (lua_getfield(L, 3, "scale") != LUA_TNIL) settings.scale = lua_tonumber(L, -1);
-  if (lua_getfield(L, 3, "mean") == LUA_TTABLE) {
-    settings.mean_count = (int64_t)lua_rawlen(L, -1);
-    double *mean = lua_newuserdatauv(L, (size_t)(settings.mean_count + 1) * sizeof *mean, 0);
-    for (int64_t i = 0; i < settings.mean_count; i++) {
-      int number;
-      lua_rawgeti(L, -2, i + 1);
-      mean[i] = lua_tonumberx(L, -1, &number);
-      if (!number) return luaL_error(L, "mean: a list of numbers expected");
-      lua_pop(L, 1);
-    }
-    settings.mean = mean;
-  }
-  *slot = loader_new(x, y, &settings);
-  if (!*slot) return bind_error(L);
-  lua_pushvalue(L, 4);
-  return 1;
-}
-
-static struct loader *check_loader(lua_State *L) {
-  struct loader **slot = luaL_checkudata(L, 1, LOADER);
-  luaL_argcheck(L, *slot, 1, "this loader has been released");
-  return *slot;
-}
-
-static int loader_release_slot(lua_State *L) {
-  struct loader **slot = luaL_checkudata(L, 1, LOADER);
-  struct loader *loader = *slot;
-  *slot = NULL;
-  loader_release(loader);
-  return 0;
-}
-
-static int loader_count(lua_State *L) {
-  lua_pushinteger(L, loader_batches(check_loader(L)));
-  return 1;
-}
-
-struct epoch {
-  struct loader_epoch *epoch;
-  struct batch batch; /* on its way to Lua */
-};
-
-static int loader_start_epoch(lua_State *L) {
-  struct loader *loader = check_loader(L);
-  lua_Integer number = luaL_checkinteger(L, 2);
-  struct epoch *epoch = lua_newuserdatauv(L, sizeof *epoch, 0);
-  memset(epoch, 0, sizeof *epoch);
-  luaL_setmetatable(L, EPOCH);
-  epoch->epoch = loader_start(loader, (uint64_t)number);
-  return epoch->epoch ? 1 : bind_error(L);
-}
-
-static int epoch_stop(lua_State *L) {
-  struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
-  struct loader_epoch *running = epoch->epoch;
-  epoch->epoch = NULL;
-  loader_stop(running);
-  batch_clear(&epoch->batch);
-  return 0;
-}
-
-/* x, y, index of the next batch; nothing after the last one, or after a stop. */
-static int epoch_next(lua_State *L) {
-  struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
-  if (!epoch->epoch) return 0;
-  batch_clear(&epoch->batch);
-  bind_before_op(L); /* batches that the script has dropped give this one their place in cache */
-  bind_check(L, loader_next(epoch->epoch, &epoch->batch));
-  if (!epoch->batch.x) return 0;
-  push_taken(L, &epoch->batch.x);
-  if (epoch->batch.y)
-    push_taken(L, &epoch->batch.y);
-  else
-    lua_pushnil(L);
-  push_taken(L, &epoch->batch.index);
   return 3;
 }
 
@@ -441,30 +319,16 @@ static const struct bind_function io_functions[] = {{"outlive_readers", outlive_
                                                     {"find_outside", find_outside, NULL},
                                                     {"write_checkpoint", write_checkpoint, NULL},
                                                     {"read_checkpoint", read_checkpoint, NULL},
-                                                    {"loader", loader_make, NULL},
                                                     {NULL, NULL, NULL}};
 
-static const luaL_Reg holder_methods[] = {{"__gc", holder_release}, {"__close", holder_release}, {NULL, NULL}};
-static const luaL_Reg loader_methods[] = {{"__gc", loader_release_slot},    {"__close", loader_release_slot},
-                                          {"release", loader_release_slot}, {"batches", loader_count},
-                                          {"start", loader_start_epoch},    {NULL, NULL}};
-static const luaL_Reg epoch_methods[] = {
-    {"__gc", epoch_stop}, {"__close", epoch_stop}, {"stop", epoch_stop}, {"next", epoch_next}, {NULL, NULL}};
-
-static void make_class(lua_State *L, const char *name, const luaL_Reg *methods) {
-  luaL_newmetatable(L, name);
-  luaL_setfuncs(L, methods, 0);
-  lua_pushvalue(L, -1);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
-}
+static const struct bind_function holder_methods[] = {
+    {"__gc", holder_release, NULL}, {"__close", holder_release, NULL}, {NULL, NULL, NULL}};
 
 void bind_open_io(lua_State *L) {
-  make_class(L, HOLDER, holder_methods);
-  make_class(L, LOADER, loader_methods);
-  make_class(L, EPOCH, epoch_methods);
+  bind_class(L, HOLDER, holder_methods);
   bind_functions(L, file_functions);
   lua_newtable(L);
   bind_functions(L, io_functions);
+  bind_open_loader(L);
   lua_setfield(L, -2, "io");
 }

@@ -74,20 +74,23 @@ static int blas(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"blas", blas, "blas() -> string\nThe linear algebra library, its version and the processor its kernels are for."},
+    {"blas", blas,
+     "blas() -> string\n"
+     "The linear algebra library, its version and the processor its kernels are for."},
     {"cholesky", bind_cholesky,
-     "cholesky(a) -> L\nLower triangular L with L Lᵀ = a, for a symmetric positive definite n×n; reads the lower "
-     "triangle. An\n"
+     "cholesky(a) -> L\n"
+     "Lower triangular L with L Lᵀ = a, for a symmetric positive definite n×n; reads the lower triangle. An\n"
      "error when a is not positive definite. Not differentiable."},
     {"cholesky_solve", bind_cholesky_solve,
-     "cholesky_solve(L, b) -> x\nSolves (L Lᵀ) x = b for b of n or n×m, L as cholesky gives it. Not differentiable."},
+     "cholesky_solve(L, b) -> x\n"
+     "Solves (L Lᵀ) x = b for b of n or n×m, L as cholesky gives it. Not differentiable."},
     {"eigh", eigh,
-     "eigh(a) -> values, vectors\nEigenvalues (ascending, n) and eigenvectors (columns of an n×n) of the symmetric "
-     "matrix a; reads the\n"
+     "eigh(a) -> values, vectors\n"
+     "Eigenvalues (ascending, n) and eigenvectors (columns of an n×n) of the symmetric matrix a; reads the\n"
      "lower triangle. Not differentiable."},
     {"orthogonal", bind_orthogonal,
-     "orthogonal(a) -> q\nThe Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m "
-     ">= n, else\n"
+     "orthogonal(a) -> q\n"
+     "The Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m >= n, else\n"
      "orthonormal rows. Of a normal random a, uniformly distributed (Mezzadri, 2007). Not differentiable."},
     {NULL, NULL, NULL}};
 

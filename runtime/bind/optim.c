@@ -91,13 +91,6 @@ static double number(lua_State *L, const char *name) {
   return value;
 }
 
-static bool flag(lua_State *L, const char *name) {
-  lua_getfield(L, 2, name);
-  bool value = lua_toboolean(L, -1);
-  lua_pop(L, 1);
-  return value;
-}
-
 static int choice(lua_State *L, const char *name, const char *const *choices) {
   lua_getfield(L, 2, name);
   int value = 0;
@@ -114,23 +107,23 @@ static struct gls_options gls_options_of(lua_State *L) {
   static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", "window",
                                                                                            NULL};
   return (struct gls_options){.damping = number(L, "damping"),
-                              .automatic = flag(L, "automatic"),
+                              .automatic = bind_flag_field(L, 2, "automatic"),
                               .learning_rate = number(L, "learning_rate"),
                               .delta = number(L, "delta"),
                               .rows = number(L, "rows"),
                               .momentum = number(L, "momentum"),
-                              .automatic_momentum = flag(L, "automatic_momentum"),
+                              .automatic_momentum = bind_flag_field(L, 2, "automatic_momentum"),
                               .graft = (enum gls_graft)choice(L, "graft", grafts),
-                              .per_layer = flag(L, "per_layer"),
+                              .per_layer = bind_flag_field(L, 2, "per_layer"),
                               .statistics = (enum gls_statistics)choice(L, "statistics", statistics),
                               .decay = number(L, "decay"),
                               .refresh = (int)number(L, "refresh"),
                               .window = (int64_t)number(L, "window"),
-                              .adaptive = flag(L, "adaptive"),
+                              .adaptive = bind_flag_field(L, 2, "adaptive"),
                               .beta2 = number(L, "beta2"),
                               .widest = (int64_t)number(L, "widest"),
-                              .norms = flag(L, "norms"),
-                              .embeddings = flag(L, "embeddings"),
+                              .norms = bind_flag_field(L, 2, "norms"),
+                              .embeddings = bind_flag_field(L, 2, "embeddings"),
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
                               .statistics_rows = (int64_t)number(L, "statistics_rows"),
@@ -143,7 +136,7 @@ static int optimizer_step(lua_State *L) {
   luaL_checktype(L, 2, LUA_TTABLE);
   if (o->kind == KIND_SGD) {
     struct sgd_options options = {number(L, "learning_rate"), number(L, "momentum"), number(L, "weight_decay"),
-                                  flag(L, "nesterov")};
+                                  bind_flag_field(L, 2, "nesterov")};
     bind_check(L, sgd_step(o->parameter, o->state[0], o->count, &options));
   } else if (o->kind == KIND_ADAM) {
     struct adam_options options = {.learning_rate = number(L, "learning_rate"),
@@ -151,7 +144,7 @@ static int optimizer_step(lua_State *L) {
                                    .beta2 = number(L, "beta2"),
                                    .epsilon = number(L, "epsilon"),
                                    .weight_decay = number(L, "weight_decay"),
-                                   .decoupled = flag(L, "decoupled"),
+                                   .decoupled = bind_flag_field(L, 2, "decoupled"),
                                    .step = (int64_t)number(L, "step")};
     bind_check(L, adam_step(o->parameter, o->state[0], o->state[1], o->missed, o->count, &options));
   } else {
@@ -334,32 +327,29 @@ static int bind_factors(lua_State *L) {
   return 1;
 }
 
-static const luaL_Reg methods[] = {{"step", optimizer_step},       {"unhandled", optimizer_unhandled},
-                                   {"finish", optimizer_finish},   {"clear", optimizer_clear},
-                                   {"state", optimizer_state},     {"set_state", optimizer_set_state},
-                                   {"report", optimizer_report},   {"undone", optimizer_undone},
-                                   {"release", optimizer_release}, {NULL, NULL}};
+static const struct bind_function methods[] = {
+    {"__gc", optimizer_release, NULL},        {"__close", optimizer_release, NULL},
+    {"release", optimizer_release, NULL},     {"step", optimizer_step, NULL},
+    {"unhandled", optimizer_unhandled, NULL}, {"finish", optimizer_finish, NULL},
+    {"clear", optimizer_clear, NULL},         {"state", optimizer_state, NULL},
+    {"set_state", optimizer_set_state, NULL}, {"report", optimizer_report, NULL},
+    {"undone", optimizer_undone, NULL},       {NULL, NULL, NULL}};
 
 static const struct bind_function functions[] = {
     {"optimizer", optimizer_new,
-     "optimizer(kind, parameters) -> userdata\nThe C side of gls.optim: kind is \"sgd\", \"adam\" or \"gls\"."},
+     "optimizer(kind, parameters) -> userdata\n"
+     "The C side of gls.optim: kind is \"sgd\", \"adam\" or \"gls\"."},
     {"clip_gradients", bind_clip,
-     "clip_gradients(parameters, maximum) -> norm\nScales all gradients so that their common Euclidean norm is at most "
-     "maximum; gives the norm before (Pascanu et al., ICML 2013)."},
+     "clip_gradients(parameters, maximum) -> norm\n"
+     "Scales all gradients so that their common Euclidean norm is at most maximum; gives the norm before\n"
+     "(Pascanu et al., ICML 2013)."},
     {"factors", bind_factors,
-     "factors(parameter) -> list\nOf an affine layer's weight after backward: for each use { a = inputs (rows × d), g "
-     "= "
-     "∂L/∂outputs (rows × m) }; the gradient is the sum of aᵀg. Empty for other tensors."},
+     "factors(parameter) -> list\n"
+     "Of an affine layer's weight after backward: for each use { a = inputs (rows × d), g = ∂L/∂outputs (rows\n"
+     "× m) }; the gradient is the sum of aᵀg. Empty for other tensors."},
     {NULL, NULL, NULL}};
 
 void bind_open_optim(lua_State *L) {
-  luaL_newmetatable(L, BIND_OPTIMIZER);
-  lua_pushcfunction(L, optimizer_release);
-  lua_setfield(L, -2, "__gc");
-  lua_pushcfunction(L, optimizer_release);
-  lua_setfield(L, -2, "__close");
-  luaL_newlib(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
+  bind_class(L, BIND_OPTIMIZER, methods);
   bind_functions(L, functions);
 }

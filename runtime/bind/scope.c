@@ -111,28 +111,26 @@ static int scope_keep(lua_State *L) {
   return top - 1;
 }
 
-static const struct bind_function methods[] = {
-    {"keep", scope_keep, "scope:keep(x…) -> x…\nThe tensors given outlive the scope."},
-    {"close", scope_close, "scope:close()\nEnds the scope before its block ends."},
+static const struct bind_function methods[] = {{"__close", scope_close, NULL},
+                                               {"keep", scope_keep,
+                                                "scope:keep(x…) -> x…\n"
+                                                "The tensors given outlive the scope."},
+                                               {"close", scope_close,
+                                                "scope:close()\n"
+                                                "Ends the scope before its block ends."},
+                                               {NULL, NULL, NULL}};
+
+static const struct bind_function functions[] = {
+    {"scope", scope_open,
+     "local scope <close> = scope()\n"
+     "At the end of the block releases every tensor made in it, but those given to scope:keep(…). Using a\n"
+     "released one is an error."},
     {NULL, NULL, NULL}};
-
-static const struct bind_function metamethods[] = {{"__close", scope_close, NULL}, {NULL, NULL, NULL}};
-
-static const struct bind_function functions[] = {{"scope", scope_open,
-                                                  "local scope <close> = scope()\nAt the end of the block releases "
-                                                  "every tensor made in it, but those given to scope:keep(…).\n"
-                                                  "Using a released one is an error."},
-                                                 {NULL, NULL, NULL}};
 
 void bind_open_scope(lua_State *L) {
   bind_open_scopes = 0;
   lua_newtable(L);
   lua_rawsetp(L, LUA_REGISTRYINDEX, &stack_key);
-  luaL_newmetatable(L, BIND_SCOPE);
-  bind_functions(L, metamethods);
-  lua_newtable(L);
-  bind_functions(L, methods);
-  lua_setfield(L, -2, "__index");
-  lua_pop(L, 1);
+  bind_class(L, BIND_SCOPE, methods);
   bind_functions(L, functions);
 }

@@ -38,6 +38,12 @@ void bind_push_tensor(lua_State *L, struct tensor *tensor) {
   }
 }
 
+void bind_push_taken(lua_State *L, struct tensor **slot) {
+  struct tensor *tensor = *slot;
+  *slot = NULL;
+  bind_push_tensor(L, tensor);
+}
+
 static struct tensor **test_slot(lua_State *L, int i) {
   struct tensor **slot = lua_touserdata(L, i);
   if (!slot || !lua_getmetatable(L, i)) return NULL;
@@ -353,34 +359,54 @@ static const struct bind_function metamethods[] = {
 
 static const struct bind_function methods[] = {
     {"release", tensor_release_slot,
-     "x:release()\nGives up x at once instead of when the collector finds it dead; using x afterwards is an error."},
-    {"dim", method_dim, "x:dim() -> number\nThe number of dimensions; 0 for a single value."},
-    {"numel", method_numel, "x:numel() -> number\nThe number of elements."},
+     "x:release()\n"
+     "Gives up x at once instead of when the collector finds it dead; using x afterwards is an error."},
+    {"dim", method_dim,
+     "x:dim() -> number\n"
+     "The number of dimensions; 0 for a single value."},
+    {"numel", method_numel,
+     "x:numel() -> number\n"
+     "The number of elements."},
     {"size", method_size,
-     "x:size(dimension) -> number; x:size() -> list\nThe size of a dimension (from 1; -1 is the last), or all, as "
-     "x.shape."},
-    {"item", method_item, "x:item() -> number\nThe value of a tensor of one element."},
+     "x:size(dimension) -> number; x:size() -> list\n"
+     "The size of a dimension (from 1; -1 is the last), or all, as x.shape."},
+    {"item", method_item,
+     "x:item() -> number\n"
+     "The value of a tensor of one element."},
     {"tolist", method_tolist,
-     "x:tolist() -> nested lists\nThe values as Lua numbers; a number when x has no dimensions."},
-    {"fill", method_fill, "x:fill(value) -> x\nSets every element, in place."},
+     "x:tolist() -> nested lists\n"
+     "The values as Lua numbers; a number when x has no dimensions."},
+    {"fill", method_fill,
+     "x:fill(value) -> x\n"
+     "Sets every element, in place."},
     {"copy", method_copy,
-     "x:copy(y) -> x\nx = y in place: y is broadcast to x's shape and converted to its type. Not recorded."},
+     "x:copy(y) -> x\n"
+     "x = y in place: y is broadcast to x's shape and converted to its type. Not recorded."},
     {"accumulate", method_accumulate,
-     "x:accumulate(y, factor=1) -> x\nx = x + factor y in place, y broadcast to x's shape. Not recorded."},
+     "x:accumulate(y, factor=1) -> x\n"
+     "x = x + factor y in place, y broadcast to x's shape. Not recorded."},
     {"to", method_to,
-     "x:to(type) -> tensor\nConverted to \"float32\", \"int32\" or \"uint8\" (rounded toward zero, cut off at the "
-     "type's ends); x\n"
+     "x:to(type) -> tensor\n"
+     "Converted to \"float32\", \"int32\" or \"uint8\" (rounded toward zero, cut off at the type's ends); x\n"
      "itself when it is of that type. A conversion is not differentiated."},
-    {"float", method_float, "x:float() -> tensor\nx:to(\"float32\")."},
-    {"int", method_int, "x:int() -> tensor\nx:to(\"int32\")."},
-    {"byte", method_byte, "x:byte() -> tensor\nx:to(\"uint8\")."},
+    {"float", method_float,
+     "x:float() -> tensor\n"
+     "x:to(\"float32\")."},
+    {"int", method_int,
+     "x:int() -> tensor\n"
+     "x:to(\"int32\")."},
+    {"byte", method_byte,
+     "x:byte() -> tensor\n"
+     "x:to(\"uint8\")."},
     {"is_contiguous", method_is_contiguous,
-     "x:is_contiguous() -> boolean\nTrue when the elements lie in memory in their order without gaps."},
+     "x:is_contiguous() -> boolean\n"
+     "True when the elements lie in memory in their order without gaps."},
     {NULL, NULL, NULL}};
 
-static const struct bind_function functions[] = {
-    {"is_tensor", is_tensor, "is_tensor(value) -> boolean\nTrue for a tensor that has not been released."},
-    {NULL, NULL, NULL}};
+static const struct bind_function functions[] = {{"is_tensor", is_tensor,
+                                                  "is_tensor(value) -> boolean\n"
+                                                  "True for a tensor that has not been released."},
+                                                 {NULL, NULL, NULL}};
 
 void bind_open_tensor(lua_State *L) {
   bind_functions(L, functions);

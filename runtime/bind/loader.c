@@ -1,0 +1,124 @@
+/* Loader: batches of a data set, for lua/gls/data. A loader is a userdata, and an epoch of it another. */
+#include "bind.h"
+
+#include <string.h>
+
+#include "../io/io.h"
+
+#define LOADER "gls.io.loader"
+#define EPOCH "gls.io.epoch"
+
+static int loader_make(lua_State *L) {
+  lua_settop(L, 3);
+  struct tensor *x = bind_tensor(L, 1), *y = bind_optional_tensor(L, 2);
+  luaL_checktype(L, 3, LUA_TTABLE);
+  struct loader **slot = lua_newuserdatauv(L, sizeof *slot, 0);
+  *slot = NULL;
+  luaL_setmetatable(L, LOADER);
+  struct loader_settings settings = {
+      .batch = bind_integer_field(L, 3, "batch", 1),
+      .shuffle = bind_flag_field(L, 3, "shuffle"),
+      .drop_last = bind_flag_field(L, 3, "drop_last"),
+      .flatten = bind_flag_field(L, 3, "flatten"),
+      .flip = bind_flag_field(L, 3, "flip"),
+      .prefetch = bind_flag_field(L, 3, "prefetch"),
+      .crop = bind_integer_field(L, 3, "crop", 0),
+      .seed = (uint64_t)bind_integer_field(L, 3, "seed", 0),
+      .scale = 1,
+  };
+  if (lua_getfield(L, 3, "scale") != LUA_TNIL) settings.scale = lua_tonumber(L, -1);
+  if (lua_getfield(L, 3, "mean") == LUA_TTABLE) {
+    settings.mean_count = (int64_t)lua_rawlen(L, -1);
+    double *mean = lua_newuserdatauv(L, (size_t)(settings.mean_count + 1) * sizeof *mean, 0);
+    for (int64_t i = 0; i < settings.mean_count; i++) {
+      int number;
+      lua_rawgeti(L, -2, i + 1);
+      mean[i] = lua_tonumberx(L, -1, &number);
+      if (!number) return luaL_error(L, "mean: a list of numbers expected");
+      lua_pop(L, 1);
+    }
+    settings.mean = mean;
+  }
+  *slot = loader_new(x, y, &settings);
+  if (!*slot) return bind_error(L);
+  lua_pushvalue(L, 4);
+  return 1;
+}
+
+static struct loader *check_loader(lua_State *L) {
+  struct loader **slot = luaL_checkudata(L, 1, LOADER);
+  luaL_argcheck(L, *slot, 1, "this loader has been released");
+  return *slot;
+}
+
+static int loader_release_slot(lua_State *L) {
+  struct loader **slot = luaL_checkudata(L, 1, LOADER);
+  struct loader *loader = *slot;
+  *slot = NULL;
+  loader_release(loader);
+  return 0;
+}
+
+static int loader_count(lua_State *L) {
+  lua_pushinteger(L, loader_batches(check_loader(L)));
+  return 1;
+}
+
+struct epoch {
+  struct loader_epoch *epoch;
+  struct batch batch; /* on its way to Lua */
+};
+
+static int loader_start_epoch(lua_State *L) {
+  struct loader *loader = check_loader(L);
+  lua_Integer number = luaL_checkinteger(L, 2);
+  struct epoch *epoch = lua_newuserdatauv(L, sizeof *epoch, 0);
+  memset(epoch, 0, sizeof *epoch);
+  luaL_setmetatable(L, EPOCH);
+  epoch->epoch = loader_start(loader, (uint64_t)number);
+  return epoch->epoch ? 1 : bind_error(L);
+}
+
+static int epoch_stop(lua_State *L) {
+  struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
+  struct loader_epoch *running = epoch->epoch;
+  epoch->epoch = NULL;
+  loader_stop(running);
+  batch_clear(&epoch->batch);
+  return 0;
+}
+
+/* x, y, index of the next batch; nothing after the last one, or after a stop. */
+static int epoch_next(lua_State *L) {
+  struct epoch *epoch = luaL_checkudata(L, 1, EPOCH);
+  if (!epoch->epoch) return 0;
+  batch_clear(&epoch->batch);
+  bind_before_op(L); /* batches that the script has dropped give this one their place in cache */
+  bind_check(L, loader_next(epoch->epoch, &epoch->batch));
+  if (!epoch->batch.x) return 0;
+  bind_push_taken(L, &epoch->batch.x);
+  if (epoch->batch.y)
+    bind_push_taken(L, &epoch->batch.y);
+  else
+    lua_pushnil(L);
+  bind_push_taken(L, &epoch->batch.index);
+  return 3;
+}
+
+static const struct bind_function loader_methods[] = {
+    {"__gc", loader_release_slot, NULL}, {"__close", loader_release_slot, NULL}, {"release", loader_release_slot, NULL},
+    {"batches", loader_count, NULL},     {"start", loader_start_epoch, NULL},    {NULL, NULL, NULL}};
+
+static const struct bind_function epoch_methods[] = {{"__gc", epoch_stop, NULL},
+                                                     {"__close", epoch_stop, NULL},
+                                                     {"stop", epoch_stop, NULL},
+                                                     {"next", epoch_next, NULL},
+                                                     {NULL, NULL, NULL}};
+
+static const struct bind_function functions[] = {{"loader", loader_make, NULL}, {NULL, NULL, NULL}};
+
+void bind_open_loader(lua_State *L) {
+  bind_class(L, LOADER, loader_methods);
+  bind_class(L, EPOCH, epoch_methods);
+  bind_functions(L, functions);
+}

@@ -1,0 +1,62 @@
+/* Threads: how many compute, and that denormal numbers count as zero in all of them. */
+#include "bind.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "../base/parallel.h"
+
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
+
+/* Denormal numbers cost GEMM a hundred times their worth, and mean nothing in training: every thread of the
+   pool flushes them to zero. */
+static void flush_denormals(void) {
+#ifdef __SSE__
+#pragma omp parallel
+  _mm_setcsr(_mm_getcsr() | 0x8040); /* flush to zero, denormals are zero */
+#elif defined(__aarch64__)
+#pragma omp parallel
+  {
+    uint64_t control;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(control));
+    __asm__ volatile("msr fpcr, %0" : : "r"(control | (uint64_t)1 << 24));
+  }
+#endif
+}
+
+enum { THREADS_MAXIMUM = 1024 };
+
+static int threads(lua_State *L) {
+  if (!lua_isnoneornil(L, 1)) {
+    lua_Integer threads = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, threads >= 1 && threads <= THREADS_MAXIMUM, 1, "a number of threads from 1 to 1024 expected");
+    parallel_set_threads((int)threads);
+    flush_denormals();
+  }
+  lua_pushinteger(L, parallel_threads());
+  return 1;
+}
+
+static const struct bind_function functions[] = {
+    {"threads", threads,
+     "threads([n]) -> number\n"
+     "The number of threads that tensor functions use; with an argument, sets it. At the start it is the\n"
+     "environment's GLS_THREADS, else OMP_NUM_THREADS, else the number of cores. In all of these threads\n"
+     "denormal numbers (below 1.2e-38) count as zero."},
+    {NULL, NULL, NULL}};
+
+void bind_open_threads(lua_State *L) {
+  const char *threads = getenv("GLS_THREADS");
+  if (threads && *threads) {
+    char *end;
+    errno = 0;
+    long count = strtol(threads, &end, 10);
+    if (errno || *end || count < 1 || count > THREADS_MAXIMUM)
+      luaL_error(L, "environment variable GLS_THREADS is \"%s\": a number from 1 to 1024 expected", threads);
+    parallel_set_threads((int)count);
+  }
+  flush_denormals();
+  bind_functions(L, functions);
+}
