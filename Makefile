@@ -50,7 +50,7 @@ program_objects = $(PROGRAM:%.c=$(BUILD)/objects/%.o)
 float_objects = $(TESTS:%.c=$(BUILD)/objects/%.o)
 double_objects = $(CORE:%.c=$(BUILD)/double/%.o) $(TESTS:%.c=$(BUILD)/double/%.o)
 
-.PHONY: all setup run test check bench lint install uninstall clean help force
+.PHONY: all setup run test check bench fuzz lint install uninstall clean help force
 all: $(BUILD)/glsrun $(BUILD)/gls/core.so
 
 help:
@@ -58,6 +58,7 @@ help:
 	@echo 'make run             installs what is missing, builds, and trains the autoencoder'
 	@echo 'make test            installs what is missing, builds, and runs all tests (make check: without set-up)'
 	@echo 'make bench           times training steps, kernels and loaders; PYTHON= a Python that has the peers'
+	@echo 'make fuzz SECONDS=60 feeds damaged files to every reader for so long, under the sanitizers'
 	@echo 'make lint            luacheck, clang-format, cppcheck, and who includes lua.h'
 	@echo 'make install         into PREFIX (default /usr/local), under DESTDIR; make uninstall takes it away'
 	@echo 'make clean           removes the build folder'
@@ -121,6 +122,21 @@ bench:
 	@tests/setup test
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/run
+
+# The readers are compiled by clang, for its fuzzer, and passed over are OpenMP's pragmas and gcc's attributes; what lies
+# below them is gcc's.
+FUZZED = $(wildcard runtime/io/*.c) tests/fuzz/readers.c
+below_objects = $(patsubst %.c,$(BUILD)/objects/%.o,$(wildcard runtime/base/*.c runtime/tensor/*.c))
+$(BUILD)/fuzz/readers: $(FUZZED) $(HEADERS) $(below_objects)
+	@mkdir -p $(@D)
+	$(quiet)clang -std=c11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
+	  -Wno-unknown-warning-option -idirafter "$$(gcc -print-file-name=include)" -o $@ $(FUZZED) $(below_objects) \
+	  -L"$$(dirname "$$(gcc -print-file-name=libgomp.so)")" -lgomp -lz -lm -lpthread
+
+fuzz:
+	-@tests/setup fuzz
+	@$(MAKE) --no-print-directory all $$(command -v clang > /dev/null && echo $(BUILD)/fuzz/readers)
+	@BUILD=$(BUILD) tests/fuzz/run $(or $(SECONDS),60)
 
 lint:
 	@tests/setup lint

@@ -93,7 +93,7 @@ static int read_elements(struct file_reader *reader, struct tensor *tensor, uint
       memcpy(&wide, raw + (size_t)i * element, element);
     else
       memcpy(&single, raw + (size_t)i * element, element);
-    status = file_real(reader, type == FILE_FLOAT64 ? wide : (double)single, i, &tensor_real(tensor)[i]);
+    status = file_real(reader->path, type == FILE_FLOAT64 ? wide : (double)single, i, &tensor_real(tensor)[i]);
   }
   memory_release(raw);
   return status;

@@ -1,10 +1,13 @@
 /* File: checked reading of files, and files that replace others atomically. */
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -12,27 +15,30 @@
 #include "../base/memory.h"
 #include "io.h"
 
-/* Pieces of a checksum: computed side by side, then joined. */
-enum { CHECKSUM_PIECE = 1 << 20, CHECKSUM_PIECES = 64 };
+/* Blocks of a checksum: computed side by side, then joined. */
+enum { CHECKSUM_BLOCK = 1 << 20, CHECKSUM_BLOCKS = 64 };
 
-static size_t piece_length(size_t bytes, int piece) {
-  size_t start = (size_t)piece * CHECKSUM_PIECE;
-  return bytes - start < CHECKSUM_PIECE ? bytes - start : CHECKSUM_PIECE;
+/* How the name of a file ends that is being written. */
+#define PART ".part"
+
+static size_t block_length(size_t bytes, int block) {
+  size_t start = (size_t)block * CHECKSUM_BLOCK;
+  return bytes - start < CHECKSUM_BLOCK ? bytes - start : CHECKSUM_BLOCK;
 }
 
 uint32_t file_checksum(uint32_t checksum, const void *data, size_t bytes) {
   const unsigned char *at = data;
-  while (bytes > CHECKSUM_PIECE) {
-    size_t pieces = (bytes + CHECKSUM_PIECE - 1) / CHECKSUM_PIECE;
-    int count = pieces < CHECKSUM_PIECES ? (int)pieces : CHECKSUM_PIECES;
-    uint32_t part[CHECKSUM_PIECES];
+  while (bytes > CHECKSUM_BLOCK) {
+    size_t blocks = (bytes + CHECKSUM_BLOCK - 1) / CHECKSUM_BLOCK;
+    int count = blocks < CHECKSUM_BLOCKS ? (int)blocks : CHECKSUM_BLOCKS;
+    uint32_t part[CHECKSUM_BLOCKS];
 #pragma omp parallel for
     for (int i = 0; i < count; i++)
-      part[i] = (uint32_t)crc32(0, at + (size_t)i * CHECKSUM_PIECE, (uInt)piece_length(bytes, i));
+      part[i] = (uint32_t)crc32(0, at + (size_t)i * CHECKSUM_BLOCK, (uInt)block_length(bytes, i));
     size_t done = 0;
     for (int i = 0; i < count; i++) {
-      checksum = (uint32_t)crc32_combine(checksum, part[i], (z_off_t)piece_length(bytes, i));
-      done += piece_length(bytes, i);
+      checksum = (uint32_t)crc32_combine(checksum, part[i], (z_off_t)block_length(bytes, i));
+      done += block_length(bytes, i);
     }
     at += done;
     bytes -= done;
@@ -73,10 +79,10 @@ void file_close(struct file_reader *reader) {
   reader->stream = NULL;
 }
 
-int file_real(const struct file_reader *reader, double value, int64_t index, real *result) {
+int file_real(const char *path, double value, int64_t index, real *result) {
   *result = (real)value;
   if (isfinite((double)*result) || !isfinite(value)) return STATUS_OK;
-  return status_error("%s: element %" PRId64 " is %g, which float32 does not hold", reader->path, index + 1, value);
+  return status_error("%s: element %" PRId64 " is %g, which float32 does not hold", path, index + 1, value);
 }
 
 int file_read_all(void **data, size_t *bytes, const char *path, size_t limit) {
@@ -106,9 +112,64 @@ static void file_writer_free(struct file_writer *writer) {
   memset(writer, 0, sizeof *writer);
 }
 
+/* The folder of a path, opened, and where its last name begins. */
+static int open_parent(const char *path, const char **name) {
+  const char *slash = strrchr(path, '/');
+  *name = slash ? slash + 1 : path;
+  if (!slash) return open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  char *parent = memory_new((size_t)(slash - path) + 2, 1);
+  if (!parent) return -1;
+  memcpy(parent, path, (size_t)(slash - path) + 1);
+  int descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  memory_delete(parent);
+  return descriptor;
+}
+
+static bool is_part_of(const char *found, const char *name) {
+  size_t length = strlen(name), all = strlen(found), suffix = strlen(PART);
+  return all > length + suffix && strncmp(found, name, length) == 0 && found[length] == '.' &&
+         isdigit((unsigned char)found[length + 1]) && strcmp(found + all - suffix, PART) == 0;
+}
+
+/* Parts that killed writers of this file left behind: whoever writes one holds its lock. */
+static void sweep_parts(const char *path) {
+  const char *name;
+  int parent = open_parent(path, &name);
+  DIR *stream = parent >= 0 ? fdopendir(parent) : NULL;
+  if (!stream) {
+    if (parent >= 0) close(parent);
+    return;
+  }
+  for (struct dirent *entry; (entry = readdir(stream));) {
+    if (!is_part_of(entry->d_name, name)) continue;
+    int part = openat(parent, entry->d_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (part < 0) continue;
+    if (flock(part, LOCK_EX | LOCK_NB) == 0) unlinkat(parent, entry->d_name, 0);
+    close(part);
+  }
+  closedir(stream);
+}
+
+/* A new file beside path, locked; a sweeper may come between its making and its locking, and then it is made anew. */
+static int open_part(char *part, size_t bytes, const char *path) {
+  for (int attempt = 0; attempt < 1000; attempt++) {
+    struct stat status;
+    snprintf(part, bytes, "%s.%ld.%d" PART, path, (long)getpid(), attempt);
+    int descriptor = open(part, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (descriptor < 0 && errno == EEXIST) continue;
+    if (descriptor < 0) return -1;
+    bool locked =
+        flock(descriptor, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK; /* not every file system has locks */
+    if (locked && fstat(descriptor, &status) == 0 && status.st_nlink > 0) return descriptor;
+    close(descriptor);
+  }
+  return -1;
+}
+
 static int file_create_at(struct file_writer *writer, const char *path) {
   struct stat status;
-  if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+  bool replaces = stat(path, &status) == 0;
+  if (replaces && !S_ISREG(status.st_mode))
     return status_error("%s: %s, and is not replaced", path,
                         S_ISDIR(status.st_mode) ? "is a folder" : "is not a regular file");
   size_t length = strlen(path);
@@ -119,13 +180,11 @@ static int file_create_at(struct file_writer *writer, const char *path) {
     return STATUS_ERROR;
   }
   memcpy(writer->path, path, length + 1);
-  int descriptor = -1;
-  for (int attempt = 0; attempt < 1000 && descriptor < 0; attempt++) {
-    snprintf(writer->temporary, length + 48, "%s.%ld.%d.part", path, (long)getpid(), attempt);
-    descriptor = open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    if (descriptor < 0 && errno != EEXIST) break;
-  }
-  if (descriptor >= 0) writer->stream = fdopen(descriptor, "wb");
+  sweep_parts(path);
+  int descriptor = open_part(writer->temporary, length + 48, path);
+  /* The new file may be read and written by whom the old one might. */
+  if (descriptor >= 0 && (!replaces || fchmod(descriptor, status.st_mode & 07777) == 0))
+    writer->stream = fdopen(descriptor, "wb");
   if (!writer->stream) {
     int failure = errno;
     if (descriptor >= 0) {
@@ -158,6 +217,16 @@ int file_write(struct file_writer *writer, const void *data, size_t bytes) {
   return STATUS_OK;
 }
 
+/* A new name is on disk when its folder is. */
+static int sync_parent(const char *path) {
+  const char *name;
+  int parent = open_parent(path, &name), failure = 0;
+  if (parent < 0 || fsync(parent) != 0) failure = errno;
+  if (parent >= 0) close(parent);
+  if (failure == 0 || failure == EINVAL || failure == EACCES) return STATUS_OK; /* not every folder can be synced */
+  return status_error("%s: written, but its folder cannot be synced: %s", path, strerror(failure));
+}
+
 int file_commit(struct file_writer *writer) {
   int status = STATUS_OK;
   if (fflush(writer->stream) != 0 || fsync(fileno(writer->stream)) != 0)
@@ -167,7 +236,10 @@ int file_commit(struct file_writer *writer) {
   writer->stream = NULL;
   if (status == STATUS_OK && rename(writer->temporary, writer->path) != 0)
     status = status_error("%s: cannot be replaced: %s", writer->path, strerror(errno));
-  if (status != STATUS_OK) unlink(writer->temporary);
+  if (status != STATUS_OK)
+    unlink(writer->temporary);
+  else
+    status = sync_parent(writer->path);
   file_writer_free(writer);
   return status;
 }

@@ -1,11 +1,11 @@
 /* Folder: a tree of class folders of PNG or JPEG images, decoded in parallel, and the cache of what was decoded.
 
    A cache file is named after the listing (names, sizes, times of change) and holds, little-endian:
-   8 bytes    "glsrun\x01\n"
+   8 bytes    "glsrun\x02\n"
    uint64     checksum of the listing
-   int64 × 5  N, C, H, W, classes      uint32   1 when an image was a JPEG
-   uint32     crc32 of labels and pixels
-   int32 × N  labels, from 1           uint8 × N C H W  pixels */
+   int64 × 4  N, C, H, W
+   uint64     crc32 of the pixels
+   uint8 × N C H W  pixels */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -23,7 +23,7 @@
 
 enum { IMAGE_FILE_LIMIT = 1 << 28, DECODE_CHUNK = 64 };
 
-static const char cache_magic[8] = "glsrun\x01\n";
+static const char cache_magic[8] = "glsrun\x02\n";
 
 /* ---- names ---- */
 
@@ -268,10 +268,6 @@ static int folder_decode(struct folder *folder, const struct listing *listing) {
   struct image_size size;
   STATUS_TRY(measure_first(&size, listing));
   int64_t count = listing->files.count;
-  struct shape label_shape = shape_of(1, count);
-  folder->labels = tensor_new(TYPE_INT32, &label_shape);
-  if (!folder->labels) return STATUS_ERROR;
-  for (int i = 0; i < count; i++) tensor_int32(folder->labels)[i] = class_of(listing, i) + 1;
   for (;;) {
     struct shape shape = shape_of(4, count, (int64_t)size.channels, (int64_t)size.height, (int64_t)size.width);
     if (shape_check(&shape) != STATUS_OK) return status_prefix("%s", listing->root);
@@ -291,8 +287,8 @@ static int folder_decode(struct folder *folder, const struct listing *listing) {
 struct cache_header {
   char magic[8];
   uint64_t listing;
-  int64_t count, channels, height, width, classes;
-  uint32_t lossy, checksum;
+  int64_t count, channels, height, width;
+  uint64_t checksum;
 };
 
 /* Label and place tell sets apart, the listing its versions: "<label>-<place>-<listing>.bin". */
@@ -314,53 +310,43 @@ static int cache_read(struct folder *folder, const char *path, const struct list
   size_t pixels = 1;
   if (status == STATUS_OK &&
       (memcmp(header.magic, cache_magic, sizeof cache_magic) != 0 || header.listing != listing->checksum ||
-       header.count != listing->files.count || header.classes != listing->classes.count || header.channels < 1 ||
-       header.channels > 3 || header.height < 1 || header.height > IMAGE_MAX_SIDE || header.width < 1 ||
-       header.width > IMAGE_MAX_SIDE || !memory_multiply((size_t)header.count, (size_t)header.channels, &pixels) ||
+       header.count != listing->files.count || (header.channels != 1 && header.channels != 3) || header.height < 1 ||
+       header.height > IMAGE_MAX_SIDE || header.width < 1 || header.width > IMAGE_MAX_SIDE ||
+       !memory_multiply((size_t)header.count, (size_t)header.channels, &pixels) ||
        !memory_multiply(pixels, (size_t)header.height, &pixels) ||
-       !memory_multiply(pixels, (size_t)header.width, &pixels) ||
-       reader.remaining != (uint64_t)header.count * sizeof(int32_t) + pixels))
+       !memory_multiply(pixels, (size_t)header.width, &pixels) || reader.remaining != pixels))
     status = status_error("%s: not this set's cache", path);
   if (status == STATUS_OK) {
     struct shape shape = shape_of(4, header.count, header.channels, header.height, header.width);
-    struct shape label_shape = shape_of(1, header.count);
-    folder->labels = tensor_new(TYPE_INT32, &label_shape);
-    folder->images = folder->labels ? tensor_new(TYPE_UINT8, &shape) : NULL;
+    folder->images = tensor_new(TYPE_UINT8, &shape);
     status = folder->images ? STATUS_OK : STATUS_ERROR;
   }
   reader.checksum = 0;
-  if (status == STATUS_OK)
-    status = file_read(&reader, tensor_int32(folder->labels), (size_t)header.count * sizeof(int32_t));
   if (status == STATUS_OK) status = file_read(&reader, tensor_uint8(folder->images), pixels);
   if (status == STATUS_OK && reader.checksum != header.checksum) status = status_error("%s: damaged", path);
   file_close(&reader);
   if (status != STATUS_OK) {
     tensor_release(folder->images);
-    tensor_release(folder->labels);
-    folder->images = folder->labels = NULL;
+    folder->images = NULL;
   }
   return status;
 }
 
 static int cache_write(const struct folder *folder, const char *path, const struct listing *listing) {
   const int64_t *size = folder->images->shape.size;
-  size_t pixels = (size_t)tensor_count(folder->images), label_bytes = (size_t)size[0] * sizeof(int32_t);
+  size_t pixels = (size_t)tensor_count(folder->images);
   struct cache_header header = {
       .listing = listing->checksum,
       .count = size[0],
       .channels = size[1],
       .height = size[2],
       .width = size[3],
-      .classes = listing->classes.count,
-      .lossy = listing->lossy,
+      .checksum = file_checksum(0, tensor_uint8(folder->images), pixels),
   };
   memcpy(header.magic, cache_magic, sizeof cache_magic);
-  header.checksum = file_checksum(0, tensor_int32(folder->labels), label_bytes);
-  header.checksum = file_checksum(header.checksum, tensor_uint8(folder->images), pixels);
   struct file_writer writer;
   STATUS_TRY(file_create(&writer, path));
   if (file_write(&writer, &header, sizeof header) == STATUS_OK &&
-      file_write(&writer, tensor_int32(folder->labels), label_bytes) == STATUS_OK &&
       file_write(&writer, tensor_uint8(folder->images), pixels) == STATUS_OK)
     return file_commit(&writer);
   file_abandon(&writer);
@@ -398,6 +384,14 @@ static bool cache_try(struct folder *folder, const char *const *cache_folder, co
   return false;
 }
 
+static int make_labels(struct folder *folder, const struct listing *listing) {
+  struct shape shape = shape_of(1, (int64_t)listing->files.count);
+  folder->labels = tensor_new(TYPE_INT32, &shape);
+  if (!folder->labels) return STATUS_ERROR;
+  for (int i = 0; i < listing->files.count; i++) tensor_int32(folder->labels)[i] = class_of(listing, i) + 1;
+  return STATUS_OK;
+}
+
 int folder_read(struct folder *folder, const char *root, const char *const *cache_folder, const char *label) {
   memset(folder, 0, sizeof *folder);
   struct listing listing;
@@ -405,10 +399,10 @@ int folder_read(struct folder *folder, const char *root, const char *const *cach
   char name[128];
   size_t family = 0;
   cache_name(name, sizeof name, &family, label, &listing);
-  int status = STATUS_OK;
+  int status = make_labels(folder, &listing);
   folder->lossy = listing.lossy;
-  folder->cached = cache_try(folder, cache_folder, name, family, &listing, true);
-  if (!folder->cached) {
+  folder->cached = status == STATUS_OK && cache_try(folder, cache_folder, name, family, &listing, true);
+  if (status == STATUS_OK && !folder->cached) {
     status = folder_decode(folder, &listing);
     if (status == STATUS_OK) cache_try(folder, cache_folder, name, family, &listing, false);
   }

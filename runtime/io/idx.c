@@ -74,7 +74,8 @@ static int idx_read_exactly(gzFile file, const char *path, void *data, size_t by
 }
 
 /* Elements from big-endian file order, in place where the sizes agree. */
-static void idx_decode(struct tensor *tensor, const unsigned char *raw, unsigned char code, int64_t count) {
+static int idx_decode(struct tensor *tensor, const unsigned char *raw, unsigned char code, int64_t count,
+                      const char *path) {
   int32_t *integer = tensor_int32(tensor);
   real *number = tensor_real(tensor);
   for (int64_t i = 0; i < count; i++) {
@@ -99,10 +100,11 @@ static void idx_decode(struct tensor *tensor, const unsigned char *raw, unsigned
         uint64_t bits = (uint64_t)big32(raw + 8 * i) << 32 | big32(raw + 8 * i + 4);
         double value;
         memcpy(&value, &bits, sizeof value);
-        number[i] = (real)value;
+        STATUS_TRY(file_real(path, value, i, &number[i]));
       }
     }
   }
+  return STATUS_OK;
 }
 
 static int idx_read_body(gzFile file, const char *path, uint64_t file_bytes, struct tensor **result) {
@@ -143,7 +145,7 @@ static int idx_read_body(gzFile file, const char *path, uint64_t file_bytes, str
   } else {
     unsigned char *raw = memory_acquire(bytes);
     status = raw ? idx_read_exactly(file, path, raw, bytes, "elements") : status_prefix("%s", path);
-    if (status == STATUS_OK) idx_decode(tensor, raw, head[2], tensor_count(tensor));
+    if (status == STATUS_OK) status = idx_decode(tensor, raw, head[2], tensor_count(tensor), path);
     if (raw) memory_release(raw);
   }
   /* Reading on meets the gzip trailer, whose checksum and length zlib compares. */

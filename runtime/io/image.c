@@ -9,7 +9,8 @@
 /* No picture that is accepted needs more; a small file that claims to unpack to gigabytes is refused here. */
 enum { DECODER_LIMIT = IMAGE_MAX_SIDE * IMAGE_MAX_SIDE * 4 + (1 << 20) };
 
-static void *decoder_allocate(size_t bytes) { return bytes > DECODER_LIMIT ? NULL : malloc(bytes); }
+/* Cleared, so that no damaged file, whatever the checks before it overlook, shows memory that nobody wrote. */
+static void *decoder_allocate(size_t bytes) { return bytes > DECODER_LIMIT ? NULL : calloc(1, bytes); }
 static void *decoder_resize(void *block, size_t bytes) { return bytes > DECODER_LIMIT ? NULL : realloc(block, bytes); }
 
 /* stb reads a memory context's callbacks only when it has some; the compiler cannot see that. */
@@ -34,76 +35,47 @@ static const char *decoder_reason(void) {
   return reason ? reason : "unknown format";
 }
 
-/* stb_image up to 2.27 believes a JPEG's Huffman tables, and writes past its own when their code counts sum to more than
-   256. This walks the file's segments as stb does, and is false for a file with such a table. */
-static bool jpeg_tables_fit(const uint8_t *at, const uint8_t *end) {
-  enum { START = 0xD8, END = 0xD9, RESTART = 0xD0, TABLES = 0xC4, CODES = 256, LENGTHS = 16 };
-  while (end - at >= 2) {
-    if (at[0] != 0xFF || at[1] == 0xFF || at[1] == 0 || at[1] == 0x01 || (at[1] >= RESTART && at[1] <= START)) {
-      at += at[0] == 0xFF && at[1] != 0xFF ? 2 : 1;
-      continue;
-    }
-    uint8_t marker = at[1];
-    if (marker == END || end - at < 4) return true;
-    const uint8_t *segment = at + 4;
-    int64_t length = (at[2] << 8 | at[3]) - 2;
-    if (length < 0 || length > end - segment) length = end - segment;
-    at = segment + length;
-    if (marker != TABLES) continue;
-    while (length > 0) {
-      int codes = 0;
-      for (int i = 1; i <= LENGTHS && i < end - segment; i++) codes += segment[i];
-      if (codes > CODES) return false;
-      length -= 1 + LENGTHS + codes;
-      if (end - segment <= 1 + LENGTHS + codes) break;
-      segment += 1 + LENGTHS + codes;
-    }
-  }
-  return true;
-}
-
-static const uint8_t png_signature[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'};
-
-static bool is_png(const uint8_t *data, size_t bytes) {
-  return bytes >= sizeof png_signature && memcmp(data, png_signature, sizeof png_signature) == 0;
-}
-
-/* stb_image does not look at the checksums of a PNG's chunks, nor for its end. Source: RFC 2083, section 3. */
-static bool png_is_whole(const uint8_t *at, size_t bytes) {
-  const uint8_t *end = at + bytes;
-  for (at += sizeof png_signature; end - at >= 12;) {
-    uint32_t length = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-    if (length > (size_t)(end - at) - 12) return false;
-    const uint8_t *check = at + 8 + length;
-    uint32_t expected = (uint32_t)check[0] << 24 | (uint32_t)check[1] << 16 | (uint32_t)check[2] << 8 | check[3];
-    if (file_checksum(0, at + 4, 4 + (size_t)length) != expected) return false;
-    if (memcmp(at + 4, "IEND", 4) == 0) return true;
-    at = check + 4;
-  }
-  return false;
+/* A pixel's colour that the palette has not would be read from memory that nobody wrote: such a file's numbers of
+   colours are decoded as if they were shades of grey. */
+static int check_palette(const struct png *png, const char *path, const uint8_t *data, size_t bytes) {
+  static const int step[] = {[1] = 255, [2] = 85, [4] = 17, [8] = 1}; /* of stb_image's shades of grey */
+  uint8_t *copy = memory_acquire(bytes);
+  if (!copy) return STATUS_ERROR;
+  memcpy(copy, data, bytes);
+  copy[png->colour_type] = 0;
+  if (png->transparency > 0) memcpy(copy + png->transparency, "tEXt", 4);
+  int width = 0, height = 0, channels = 0, status = STATUS_OK;
+  stbi_uc *number = stbi_load_from_memory(copy, (int)bytes, &width, &height, &channels, 1);
+  memory_release(copy);
+  if (!number) return status_error("%s: damaged image, or no memory to decode it", path);
+  for (int64_t i = 0; i < (int64_t)width * height && status == STATUS_OK; i++)
+    if (number[i] / step[png->depth] >= png->colours)
+      status = status_error("%s: damaged PNG image: a pixel has colour %d, the palette has %d", path,
+                            number[i] / step[png->depth] + 1, png->colours);
+  stbi_image_free(number);
+  return status;
 }
 
 int image_measure(struct image_size *size, const char *path, const void *data, size_t bytes) {
   int channels = 0;
   if (bytes == 0) return status_error("%s: the file is empty", path);
-  const uint8_t *byte = data;
-  if (byte[0] == 0xFF && !jpeg_tables_fit(byte, byte + bytes))
-    return status_error("%s: damaged image (a Huffman table of more than 256 codes)", path);
-  if (is_png(byte, bytes) && !png_is_whole(byte, bytes))
-    return status_error("%s: damaged PNG image (a checksum does not fit, or its end is missing)", path);
+  bool is_png = png_is(data, bytes);
+  struct png png;
+  if (is_png) STATUS_TRY(png_check(&png, path, data, bytes));
+  if (*(const uint8_t *)data == 0xFF) STATUS_TRY(jpeg_check(path, data, bytes));
   if (bytes > INT32_MAX || !stbi_info_from_memory(data, (int)bytes, &size->width, &size->height, &channels))
     return status_error("%s: not a PNG or JPEG image, or damaged (%s)", path, decoder_reason());
   if (size->width > IMAGE_MAX_SIDE || size->height > IMAGE_MAX_SIDE)
     return status_error("%s: image of %d×%d pixels, expected at most %d×%d", path, size->width, size->height,
                         IMAGE_MAX_SIDE, IMAGE_MAX_SIDE);
   size->channels = channels <= 2 ? 1 : 3;
-  return STATUS_OK;
+  return is_png && png_palette_is_short(&png, data) ? check_palette(&png, path, data, bytes) : STATUS_OK;
 }
 
 int image_decode(uint8_t *pixels, const struct image_size *size, const char *path, const void *data, size_t bytes) {
   int width = 0, height = 0, channels = 0, wanted = size->channels;
   stbi_uc *decoded = stbi_load_from_memory(data, (int)bytes, &width, &height, &channels, wanted);
-  if (!decoded && is_png(data, bytes)) return status_error("%s: damaged image, or no memory to decode it", path);
+  if (!decoded && png_is(data, bytes)) return status_error("%s: damaged image, or no memory to decode it", path);
   if (!decoded) return status_error("%s: damaged image (%s)", path, decoder_reason());
   int status = STATUS_OK;
   if (width != size->width || height != size->height) {

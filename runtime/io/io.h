@@ -29,7 +29,7 @@ int file_open(struct file_reader *reader, const char *path);
 int file_read(struct file_reader *reader, void *data, size_t bytes);
 void file_close(struct file_reader *reader);
 /* Element `index` (from 0) of a tensor in the file as a real; an error where it is finite and real does not hold it. */
-int file_real(const struct file_reader *reader, double value, int64_t index, real *result);
+int file_real(const char *path, double value, int64_t index, real *result);
 /* The whole of a regular file of at most limit bytes: *data from memory_acquire. */
 int file_read_all(void **data, size_t *bytes, const char *path, size_t limit);
 
@@ -68,6 +68,16 @@ struct image_size {
 int image_measure(struct image_size *size, const char *path, const void *data, size_t bytes);
 /* Decodes into pixels (channels, height, width), as size says; the image must be of that height and width. */
 int image_decode(uint8_t *pixels, const struct image_size *size, const char *path, const void *data, size_t bytes);
+/* Whether stb_image may see a JPEG file: it reads tables and coefficients that a damaged one does not define. */
+int jpeg_check(const char *path, const uint8_t *data, size_t bytes);
+struct png {
+  int depth, colours;                  /* bits of a sample; colours of the palette */
+  ptrdiff_t colour_type, transparency; /* where the header has the type, and a chunk tRNS its name (0: none) */
+};
+bool png_is(const uint8_t *data, size_t bytes);
+int png_check(struct png *png, const char *path, const uint8_t *data, size_t bytes);
+/* Whether pixels could have colours that the palette has not. */
+bool png_palette_is_short(const struct png *png, const uint8_t *data);
 /* One image file as uint8 (C, H, W). */
 struct tensor *image_read(const char *path);
 /* (H, W), (C, H, W) or (N, C, H, W), C 1 or 3, uint8 or real in [0, 1] (clamped), as one PNG: N images in a grid of

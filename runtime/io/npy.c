@@ -176,7 +176,7 @@ static int npy_convert(struct tensor *tensor, const unsigned char *raw, enum npy
       for (int64_t i = 0; i < count; i++) {
         double value;
         memcpy(&value, raw + i * 8, sizeof value);
-        STATUS_TRY(file_real(reader, value, i, &tensor_real(tensor)[i]));
+        STATUS_TRY(file_real(reader->path, value, i, &tensor_real(tensor)[i]));
       }
       break;
   }

@@ -60,6 +60,21 @@ describe("paths", function()
     failure(function(file) gls.save(file, { 1 }) end, path "loose")
   end)
 
+  it("keep the permissions of the file that is replaced", function()
+    gls.save_npy(path "a", gls.zeros(1))
+    assert(os.execute("chmod 640 '" .. path "a" .. "'"))
+    gls.save_npy(path "a", gls.ones(1))
+    assert.truthy(os.execute("test $(stat -c %a '" .. path "a" .. "') = 640"))
+  end)
+
+  it("lose the parts that a killed writer left, and no others", function()
+    write("a.123.0.part", "half")
+    write("a.part", "other")
+    write("ab.123.0.part", "of another file")
+    gls.save_npy(path "a", gls.zeros(1))
+    assert.equal("a\na.part\nab.123.0.part\n", names_in(folder))
+  end)
+
   it("with a zero byte are refused", function()
     for _, f in ipairs { gls.load, gls.load_npy, gls.load_image, function(p) gls.save(p, { 1 }) end } do
       local good, message = pcall(f, path "a\0b")
@@ -185,6 +200,8 @@ describe("IDX files", function()
     local wide = files.read_idx(write("d", idx(0x0C, { 2 }, string.pack(">i4i4", -1000000, 1))))
     assert.same({ -1000000, 1 }, wide:tolist())
     assert.same({ 1.5, -2 }, files.read_idx(write("e", idx(0x0D, { 2 }, string.pack(">ff", 1.5, -2)))):tolist())
+    assert.truthy(failure(files.read_idx, write("g", idx(0x0E, { 2 }, string.pack(">dd", 1, 1e39))))
+      :find("element 2 is 1e+39", 1, true))
     assert.same({ 1.5, -2 }, files.read_idx(write("f", idx(0x0E, { 2 }, string.pack(">dd", 1.5, -2)))):tolist())
   end)
 
@@ -281,6 +298,140 @@ describe("gls.save_image and gls.load_image", function()
     for _, width in ipairs { 0, 100000, 0x7fffffff, 0xffffffff } do
       failure(gls.load_image, write("bomb.png", text:sub(1, 16) .. big(width) .. text:sub(21)))
     end
+  end)
+end)
+
+-- Small JPEG files made by Pillow 13.0; corners of the first channel and the mean as Pillow decodes them.
+local JPEGS = {
+  { name = "baseline", channels = 3, corners = { 0, 85, 143, 198 }, mean = 104.72 },
+  { name = "progressive", channels = 3, corners = { 0, 77, 138, 211 }, mean = 105.32 },
+  { name = "restarts", channels = 1, corners = { 0, 76, 135, 209 }, mean = 104.86 },
+}
+
+local function jpeg(name)
+  local file = assert(io.open("tests/fuzz/seeds/" .. name .. ".jpg", "rb"))
+  local text = file:read "a"
+  file:close()
+  return text
+end
+
+-- Segments of a JPEG file: { marker, first byte, last byte }, a scan's with its coded bytes (ITU-T T.81, B.1.1).
+local function segments(text)
+  local list, at = {}, 3
+  while text:byte(at + 1) ~= 0xD9 do
+    local marker, last = text:byte(at + 1), at + 1 + string.unpack(">I2", text, at + 2)
+    if marker == 0xDA then
+      last = text:find("\xFF[^\0\xD0-\xD7]", last + 1) - 1
+    end
+    list[#list + 1] = { marker = marker, first = at, last = last }
+    at = last + 1
+  end
+  return list
+end
+
+local function without(text, segment) return text:sub(1, segment.first - 1) .. text:sub(segment.last + 1) end
+
+describe("JPEG files", function()
+  it("are read as Pillow reads them", function()
+    for _, good in ipairs(JPEGS) do
+      local image = gls.load_image("tests/fuzz/seeds/" .. good.name .. ".jpg")
+      assert.same({ good.channels, 16, 16 }, image.shape)
+      local plane = image[1]:to "float32"
+      for i, at in ipairs { { 1, 1 }, { 1, 16 }, { 16, 1 }, { 16, 16 } } do
+        assert.near(good.corners[i], plane[at[1]][at[2]]:item(), 4)
+      end
+      assert.near(good.mean, plane:mean():item(), 1)
+    end
+  end)
+
+  it("without a table, a scan or the frame that the decoder reads are refused, and say which", function()
+    local SAYS = {
+      [0xC4] = "Huffman table", [0xDB] = "quantisation table", [0xDA] = "scan", [0xDD] = "restart markers",
+      [0xC0] = "before the frame header", [0xC2] = "before the frame header",
+    }
+    local seen = {}
+    for _, good in ipairs(JPEGS) do
+      local text = jpeg(good.name)
+      for i, segment in ipairs(segments(text)) do
+        local says = SAYS[segment.marker]
+        -- A progressive file defines the same Huffman table again and again.
+        if says and not (segment.marker == 0xC4 and good.name == "progressive") then
+          local message = failure(gls.load_image, write("cut.jpg", without(text, segment)))
+          assert.truthy(message:find(says, 1, true), ("%s, segment %d: %s"):format(good.name, i, message))
+          seen[segment.marker] = true
+        end
+      end
+    end
+    for marker in pairs(SAYS) do assert.is_true(seen[marker]) end
+  end)
+
+  it("of more pixels than their bytes can hold, or fewer restarts than intervals, are refused", function()
+    for _, good in ipairs(JPEGS) do
+      local text = jpeg(good.name)
+      for _, segment in ipairs(segments(text)) do
+        if segment.marker == 0xC0 or segment.marker == 0xC2 then
+          local large = text:sub(1, segment.first + 4) .. "\x1F\xF8\x1F\xF8" .. text:sub(segment.first + 9)
+          local message = failure(gls.load_image, write("large.jpg", large))
+          assert.truthy(message:find("8184×8184 pixels", 1, true) or message:find("restart markers", 1, true), message)
+        end
+      end
+    end
+    local text = jpeg "restarts"
+    local at = text:find "\xFF\xD0"
+    failure(gls.load_image, write("fewer.jpg", text:sub(1, at - 1) .. text:sub(at + 2)))
+    local scan = segments(jpeg "baseline")
+    scan = scan[#scan]
+    local emptied = jpeg("baseline"):sub(1, scan.first + 13) .. "\xFF\xD9"
+    assert.truthy(failure(gls.load_image, write("empty.jpg", emptied)):find "0 coded bytes for 16×16 pixels")
+  end)
+
+  it("with a table of too many codes, or cut short anywhere, are refused", function()
+    for _, good in ipairs(JPEGS) do
+      local text = jpeg(good.name)
+      refuses_prefixes(gls.load_image, text, "cut.jpg")
+      for _, segment in ipairs(segments(text)) do
+        if segment.marker == 0xC4 then
+          local codes = text:sub(1, segment.first + 4) .. ("\xFF"):rep(16) .. text:sub(segment.first + 21)
+          assert.truthy(failure(gls.load_image, write("codes.jpg", codes)):find "more than 256 codes")
+        end
+      end
+    end
+  end)
+end)
+
+describe("PNG files", function()
+  local function chunk(kind, content)
+    return string.pack(">s4", content):sub(1, 4) .. kind .. content .. big(files.checksum(
+      gls.tensor({ (kind .. content):byte(1, -1) }, { type = "uint8" })))
+  end
+  local function png(header, ...)
+    local parts = { "\x89PNG\r\n\x1a\n", chunk("IHDR", header) }
+    for _, part in ipairs { ... } do parts[#parts + 1] = part end
+    return table.concat(parts) .. chunk("IEND", "")
+  end
+  -- Two rows of two pixels, numbers of colours of four bits, stored: RFC 1950 and 1951.
+  local function stored(bytes)
+    local a, b = 1, 0
+    for _, byte in ipairs { bytes:byte(1, -1) } do
+      a = (a + byte) % 65521
+      b = (b + a) % 65521
+    end
+    return chunk("IDAT", "\x78\x01\1" .. string.pack("<I2I2", #bytes, ~#bytes & 0xffff) .. bytes .. big(b << 16 | a))
+  end
+  local PALETTE = chunk("PLTE", "\10\20\30\40\50\60\70\80\90")
+
+  it("whose pixels have colours beyond the palette are refused", function()
+    local header = big(2) .. big(2) .. "\4\3\0\0\0"
+    local image = gls.load_image(write("good.png", png(header, PALETTE, stored "\0\x01\0\x20")))
+    assert.same({ { { 10, 40 }, { 70, 10 } }, { { 20, 50 }, { 80, 20 } }, { { 30, 60 }, { 90, 30 } } }, image:tolist())
+    local message = failure(gls.load_image, write("bad.png", png(header, PALETTE, stored "\0\x01\0\x30")))
+    assert.truthy(message:find("a pixel has colour 4, the palette has 3", 1, true), message)
+  end)
+
+  it("of more pixels than their bytes can hold are refused", function()
+    local header = big(8000) .. big(8000) .. "\8\0\0\0\0"
+    local message = failure(gls.load_image, write("large.png", png(header, stored "\0\0")))
+    assert.truthy(message:find("cannot hold as many pixels", 1, true), message)
   end)
 end)
 
