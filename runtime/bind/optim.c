@@ -314,7 +314,7 @@ static int bind_factors(lua_State *L) {
     const struct factor *factor = &leaf->gradient->factor[i];
     if (factor->input != 1 || factor->node->released) continue;
     struct factors f = {0};
-    bind_check(L, factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
+    bind_check(L, factor->node->call.op->affine->factors(&factor->node->call, factor->gradient, &f));
     lua_createtable(L, 0, 2);
     struct tensor **a = bind_new_tensor(L);
     *a = f.a;

@@ -35,7 +35,7 @@ int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *
   bool one_bias = true;
   while ((use = next_use(system, &i))) {
     const struct op_call *call = &use->node->call;
-    if (call->op->has_factors && !call->op->has_factors(call)) return STATUS_OK;
+    if (call->op->affine->serves && !call->op->affine->serves(call)) return STATUS_OK;
     for (int k = 0; k < count; k++) /* A is a parameter, and would move under the other's feet */
       if (parameter[k] == call->input[0]) return STATUS_OK;
     struct tensor *here = bias_of_call(call);
@@ -58,7 +58,7 @@ bool layer_is_direct(const struct gls_system *system) {
   int i = 0;
   const struct factor *use;
   while ((use = next_use(system, &i)))
-    if (!(use->node->call.op->flags & OP_DIRECT_FACTORS)) return false;
+    if (!use->node->call.op->affine->direct) return false;
   return true;
 }
 
@@ -85,11 +85,12 @@ static int factors_of_use(const struct factor *use, int64_t limit, struct factor
   }
   const struct tensor *weight = call->input[1];
   int64_t outputs = weight->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
-  if (!call->op->factor_rows || limit <= 0 || rows <= limit) return call->op->factors(call, use->gradient, f);
+  if (!call->op->affine->factor_rows || limit <= 0 || rows <= limit)
+    return call->op->affine->factors(call, use->gradient, f);
   int64_t *row = draw_rows(rows, limit);
   if (!row) return STATUS_ERROR;
   *f = (struct factors){.rows = limit, .inputs = tensor_count(weight) / outputs, .outputs = outputs};
-  int status = call->op->factor_rows(call, row, limit, &f->a);
+  int status = call->op->affine->factor_rows(call, row, limit, &f->a);
   memory_delete(row);
   *scale = (double)rows / (double)limit;
   return status;

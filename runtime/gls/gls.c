@@ -179,8 +179,7 @@ static int curvatures(struct step *step, struct row_block block, bool with_momen
 
 static bool losses_are_quadratic(void) {
   for (const struct node *node = tape_first(); node; node = node->next)
-    if (node->call.op->hessian_product && node->loss_weight != 0 && !(node->call.op->flags & OP_QUADRATIC))
-      return false;
+    if (node->call.op->loss && node->loss_weight != 0 && !node->call.op->loss->quadratic) return false;
   return true;
 }
 

@@ -12,13 +12,13 @@
 #include "../base/vector.h"
 #include "layer.h"
 
-enum { OF_TABLE, OF_NORM }; /* op.moments_of */
+enum { OF_TABLE, OF_NORM }; /* op_moments.parameter */
 
 /* Whether a node used the parameter in this way. */
 static bool uses(const struct node *node, const struct tensor *parameter) {
-  const struct op *op = node->call.op;
-  return op && op->moments && node->call.input[op->moments_of] == parameter &&
-         (!op->has_factors || op->has_factors(&node->call));
+  const struct op_moments *moments = node->call.op ? node->call.op->moments : NULL;
+  return moments && node->call.input[moments->parameter] == parameter &&
+         (!moments->serves || moments->serves(&node->call));
 }
 
 static bool listed(const struct tensor *t, struct tensor *const *parameter, int count) {
@@ -32,7 +32,7 @@ bool scales_open(struct gls_system *system, struct tensor *weight, struct tensor
   if (!weight->gradient) return false;
   for (const struct node *node = tape_first(); node; node = node->next) {
     if (!uses(node, weight)) continue;
-    bool norm = node->call.op->moments_of == OF_NORM;
+    bool norm = node->call.op->moments->parameter == OF_NORM;
     if (!(norm ? options->norms : options->embeddings)) return false;
     system->weight = weight;
     system->kind = norm ? SYSTEM_NORM : SYSTEM_TABLE;
@@ -81,7 +81,8 @@ int scales_solve(struct gls_system *system, double damping, double samples) {
   if (!square) return STATUS_ERROR;
   int status = STATUS_OK;
   for (const struct node *node = tape_first(); node && status == STATUS_OK; node = node->next)
-    if (uses(node, system->weight)) status = node->call.op->moments(&node->call, square, square + size, &system->rows);
+    if (uses(node, system->weight))
+      status = node->call.op->moments->add(&node->call, square, square + size, &system->rows);
   system->batch_rows = system->rows;
   system->samples = samples > 0 ? samples : fmax(1, (double)system->rows);
   if (status == STATUS_OK) status = layer_form_gradient(system);

@@ -69,7 +69,7 @@ static int step_back(struct node *node, struct node *root) {
     struct tensor *input = call->input[i];
     if (!input) continue;
     bool leaf = input->requires_gradient;
-    if (leaf && call->op->factors && i > 0) {
+    if (leaf && call->op->affine && i > 0) {
       status = gradient_add_factor(input, node, root, node->gradient, i);
     } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
       needed[i] = any = true;
@@ -115,7 +115,7 @@ static int walk_back(struct node *root, struct tensor *gradient) {
       profile_begin("backward", node->call.op->name);
       status = step_back(node, root);
       profile_end();
-      if (node->call.op->hessian_product) node->loss_weight += only_value(node->gradient);
+      if (node->call.op->loss) node->loss_weight += only_value(node->gradient);
     }
     tensor_release(node->gradient);
     node->gradient = NULL;

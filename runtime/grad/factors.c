@@ -87,7 +87,7 @@ int gradient_before_write(const struct tensor *x) {
   for (struct node *node = tape_first(), *next; node; node = next) {
     const struct op_call *call = &node->call;
     next = node->next;
-    if (!call->op->factors || !call->input[0] || call->input[0]->storage != x->storage) continue;
+    if (!call->op->affine || !call->input[0] || call->input[0]->storage != x->storage) continue;
     node_retain(node);
     for (int i = 1; i < call->input_count; i++)
       if (call->input[i] && call->input[i]->gradient && call->input[i]->gradient->factor_count > 0) {

@@ -70,7 +70,7 @@ static int64_t batch_of(const struct op_call *loss) {
 }
 
 static bool is_loss_of(const struct node *node, struct row_block block) {
-  return node->call.op->hessian_product && batch_of(&node->call) == block.batch;
+  return node->call.op->loss && batch_of(&node->call) == block.batch;
 }
 
 /* Rows of this node's output come from the same rows of its inputs. */
@@ -177,9 +177,9 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
 /* tangent: scratch, as many as the node's inputs, NULL each. *loss: how many losses came before. */
 static int pass_node(struct node *node, const struct tangent_source *source, struct row_block block, bool *fits,
                      struct loss_tangent *losses, int *loss, struct tensor **tangent) {
-  struct tensor *known = source->affine && node->call.op->factors ? source->affine(source->context, node) : NULL;
+  struct tensor *known = source->affine && node->call.op->affine ? source->affine(source->context, node) : NULL;
   bool any = gather(node, source, known != NULL, tangent);
-  bool is_loss = losses && node->call.op->hessian_product;
+  bool is_loss = losses && node->call.op->loss;
   int status = any && source->checks ? node_check_versions(node) : STATUS_OK;
   if (status == STATUS_OK && (any || known)) {
     struct op_call narrowed;
@@ -223,7 +223,7 @@ int tape_tangents(const struct tangent_source *source, struct row_block block, b
   *losses = NULL;
   *count = 0;
   for (struct node *node = tape_first(); node; node = node->next)
-    if (node->call.op->hessian_product && node->loss_weight != 0) {
+    if (node->call.op->loss && node->loss_weight != 0) {
       (*count)++;
       if (block.count && !is_loss_of(node, block)) *fits = false;
     }
@@ -243,17 +243,6 @@ int tape_tangents(const struct tangent_source *source, struct row_block block, b
 void loss_tangents_release(struct loss_tangent *losses, int count) {
   for (int i = 0; i < count && losses; i++) tensor_release(losses[i].tangent);
   memory_delete(losses);
-}
-
-/* Whether a loss sums over its terms instead of averaging: its parameter `sum`. */
-static bool sums(const struct op_call *call) {
-  int value = 0;
-  for (const struct op_parameter *p = call->op->parameter; p->name; p++) {
-    if (p->kind <= OP_TENSORS) continue;
-    if (strcmp(p->name, "sum") == 0) return call->value[value].list[0] != 0;
-    value++;
-  }
-  return false;
 }
 
 /* Σ a b, each row as often as the block says. */
@@ -287,11 +276,11 @@ int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, i
     }
     struct tensor *product = NULL;
     double value = 0;
-    int status = call->op->hessian_product(call, b[i].tangent, &product);
+    int status = call->op->loss->hessian_product(call, b[i].tangent, &product);
     if (status == STATUS_OK) status = dot(a[i].tangent, product, block, &value);
     tensor_release(product);
     if (block.count) {
-      if (sums(call)) value *= (double)block.batch / (double)block.count;
+      if (call->value[call->op->loss->sum].list[0]) value *= (double)block.batch / (double)block.count;
       node_narrow_release(node, &narrowed);
     }
     STATUS_TRY(status);
@@ -308,8 +297,8 @@ static int add_shares(const struct op_call *call, double factor, int64_t batch, 
   struct tensor *diagonal = NULL, *ones = tensor_new(TYPE_REAL, shape);
   int status = ones ? tensor_fill(ones, 1) : STATUS_ERROR;
   if (status == STATUS_OK)
-    status = call->op->hessian_diagonal ? call->op->hessian_diagonal(call, &diagonal)
-                                        : call->op->hessian_product(call, ones, &diagonal);
+    status = call->op->loss->hessian_diagonal ? call->op->loss->hessian_diagonal(call, &diagonal)
+                                              : call->op->loss->hessian_product(call, ones, &diagonal);
   if (status == STATUS_OK)
     for (int64_t i = 0; i < batch; i++)
       for (int64_t j = 0; j < width; j++) share[i] += factor * (double)tensor_real(diagonal)[i * width + j];
@@ -322,7 +311,7 @@ int tape_curvature_shares(int64_t batch, double *share, bool *fits) {
   memset(share, 0, (size_t)batch * sizeof *share);
   *fits = true;
   for (struct node *node = tape_first(); node && *fits; node = node->next) {
-    if (!node->call.op->hessian_product || node->loss_weight == 0) continue;
+    if (!node->call.op->loss || node->loss_weight == 0) continue;
     *fits = batch_of(&node->call) == batch;
     if (*fits) STATUS_TRY(add_shares(&node->call, (double)node->loss_weight, batch, share));
   }
@@ -332,7 +321,7 @@ int tape_curvature_shares(int64_t batch, double *share, bool *fits) {
 void tape_loss_rows(int64_t *batch, int64_t *terms) {
   *batch = *terms = 0;
   for (struct node *node = tape_first(); node; node = node->next) {
-    if (!node->call.op->hessian_product || node->loss_weight == 0) continue;
+    if (!node->call.op->loss || node->loss_weight == 0) continue;
     const struct shape *shape = &node->call.input[0]->shape;
     if (shape->rank == 0) continue;
     *batch = batch_of(&node->call);

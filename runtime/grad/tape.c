@@ -106,7 +106,7 @@ void tape_walk_end(void) {
 /* Gradients that are products still to be formed of what the nodes hold. */
 static void form_products(void) {
   for (struct node *node = last ? node_retain(last) : NULL, *before; node; node = before) {
-    for (int i = 1; i < node->call.input_count && node->call.op->factors; i++)
+    for (int i = 1; i < node->call.input_count && node->call.op->affine; i++)
       if (node->call.input[i] && node->call.input[i]->gradient) gradient_settle(node->call.input[i]);
     before = node->previous ? node_retain(node->previous) : NULL;
     node_release(node); /* which the factors may have been the last to hold */

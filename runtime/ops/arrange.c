@@ -14,7 +14,11 @@ static int assign_view(struct tensor *view, const struct tensor *source) {
 
 /* ---- cat, stack ---- */
 
-static bool is_stack(const struct op_call *call) { return strcmp(call->op->name, "stack") == 0; }
+struct join_rule {
+  bool stacks; /* along a new dimension */
+};
+
+static bool is_stack(const struct op_call *call) { return ((const struct join_rule *)call->op->family)->stacks; }
 
 static int join_dimension(const struct op_call *call, int *dimension) {
   if (call->input_count == 0) return status_error("the list of tensors is empty");
@@ -310,12 +314,16 @@ static int triangle_shape(const struct op_call *call, struct shape *shape, enum 
   return STATUS_OK;
 }
 
+struct triangle_rule {
+  bool upper; /* the triangle that stays */
+};
+
 /* to (contiguous) = x with zeros on one side of the diagonal. */
 static int triangle_into(const struct op_call *call, struct tensor *to, const struct tensor *x) {
   STATUS_TRY(tensor_assign(to, x));
   int64_t rows = x->shape.size[x->shape.rank - 2], columns = x->shape.size[x->shape.rank - 1];
   int64_t diagonal = call->value[0].list[0], all_rows = columns > 0 ? tensor_count(to) / columns : 0;
-  bool upper = strcmp(call->op->name, "triu") == 0;
+  bool upper = ((const struct triangle_rule *)call->op->family)->upper;
   if (diagonal > columns) diagonal = columns; /* beyond the corners all diagonals are alike */
   if (diagonal < -rows) diagonal = -rows;
   real *out = tensor_real(to);
@@ -363,75 +371,29 @@ static const char *const triangle_samples[] = {
     "4x4", "3x5 diagonal=1", "5x3 diagonal=-1", "2x3x3", "1x1 diagonal=7", "0x3", NULL};
 
 const struct op arrange_ops[] = {
-    {.name = "cat",
-     .parameter = {{"tensors", OP_TENSORS, false, 0}, {"dimension", OP_DIMENSION, true, 1}},
-     .batch_inputs = ~0u,
-     .rowwise = join_rowwise,
-     .shape = cat_shape,
-     .forward = join_forward,
-     .vjp = join_vjp,
-     .jvp = join_jvp,
-     .doc = "tensors of a list one after another along a dimension",
-     .samples = cat_samples},
-    {.name = "stack",
-     .parameter = {{"tensors", OP_TENSORS, false, 0}, {"dimension", OP_DIMENSION, true, 1}},
-     .batch_inputs = ~0u,
-     .rowwise = join_rowwise,
-     .shape = stack_shape,
-     .forward = join_forward,
-     .vjp = join_vjp,
-     .jvp = join_jvp,
-     .doc = "tensors of a list, all of one shape, side by side along a new dimension",
-     .samples = stack_samples},
-    {.name = "pad",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"sizes", OP_SIZES, false, 0}, {"value", OP_NUMBER, true, 0}},
-     .batch_inputs = 1,
-     .rowwise = pad_rowwise,
-     .shape = pad_shape,
-     .forward = pad_forward,
-     .vjp = pad_vjp,
-     .jvp = pad_jvp,
-     .doc = "x with value around it: sizes are places before and after the last dimension, the one before it, …",
-     .samples = pad_samples},
-    {.name = "flip",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}},
-     .batch_inputs = 1,
-     .rowwise = flip_rowwise,
-     .shape = flip_shape,
-     .forward = flip_forward,
-     .vjp = flip_vjp,
-     .jvp = flip_jvp,
-     .doc = "dims backwards (all when none are given)",
-     .samples = flip_samples},
-    {.name = "tile",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"sizes", OP_SIZES, false, 0}},
-     .batch_inputs = 1,
-     .rowwise = tile_rowwise,
-     .shape = tile_shape,
-     .forward = tile_forward,
-     .vjp = tile_vjp,
-     .jvp = tile_jvp,
-     .doc = "x repeated, sizes[i] times along dimension i; more sizes than dimensions make new ones in front",
-     .samples = tile_samples},
-    {.name = "tril",
-     .parameter = {{"x", OP_TENSOR, false, 0}, {"diagonal", OP_INTEGER, true, 0}},
-     .batch_inputs = 1,
-     .rowwise = triangle_rowwise,
-     .shape = triangle_shape,
-     .forward = triangle_forward,
-     .vjp = triangle_vjp,
-     .jvp = triangle_jvp,
-     .doc = "matrices with zeros above the diagonal (1: the one above the main one)",
-     .samples = triangle_samples},
-    {.name = "triu",
-     .parameter = {{"x", OP_TENSOR, false, 0}, {"diagonal", OP_INTEGER, true, 0}},
-     .batch_inputs = 1,
-     .rowwise = triangle_rowwise,
-     .shape = triangle_shape,
-     .forward = triangle_forward,
-     .vjp = triangle_vjp,
-     .jvp = triangle_jvp,
-     .doc = "matrices with zeros below the diagonal (1: the one above the main one)",
-     .samples = triangle_samples},
-    {0},
-};
+    OP("cat", "tensors of a list one after another along a dimension", cat_samples,
+       PARAMETERS(GIVEN("tensors", OP_TENSORS), DEFAULT("dimension", OP_DIMENSION, 1)), 0, cat_shape, join_forward,
+       join_vjp, join_jvp, .family = &(const struct join_rule){.stacks = false}, .batch_inputs = ~0u,
+       .rowwise = join_rowwise),
+    OP("stack", "tensors of a list, all of one shape, side by side along a new dimension", stack_samples,
+       PARAMETERS(GIVEN("tensors", OP_TENSORS), DEFAULT("dimension", OP_DIMENSION, 1)), 0, stack_shape, join_forward,
+       join_vjp, join_jvp, .family = &(const struct join_rule){.stacks = true}, .batch_inputs = ~0u,
+       .rowwise = join_rowwise),
+    OP("pad", "x with value around it: sizes are places before and after the last dimension, the one before it, …",
+       pad_samples, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), GIVEN("sizes", OP_SIZES), DEFAULT("value", OP_NUMBER, 0)), 0,
+       pad_shape, pad_forward, pad_vjp, pad_jvp, .batch_inputs = 1, .rowwise = pad_rowwise),
+    OP("flip", "dims backwards (all when none are given)", flip_samples,
+       PARAMETERS(GIVEN("x", OP_ANY_TENSOR), DEFAULT("dims", OP_DIMENSIONS, 0)), 0, flip_shape, flip_forward, flip_vjp,
+       flip_jvp, .batch_inputs = 1, .rowwise = flip_rowwise),
+    OP("tile", "x repeated, sizes[i] times along dimension i; more sizes than dimensions make new ones in front",
+       tile_samples, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), GIVEN("sizes", OP_SIZES)), 0, tile_shape, tile_forward,
+       tile_vjp, tile_jvp, .batch_inputs = 1, .rowwise = tile_rowwise),
+    OP("tril", "matrices with zeros above the diagonal (1: the one above the main one)", triangle_samples,
+       PARAMETERS(TENSOR("x"), DEFAULT("diagonal", OP_INTEGER, 0)), 0, triangle_shape, triangle_forward, triangle_vjp,
+       triangle_jvp, .batch_inputs = 1, .rowwise = triangle_rowwise,
+       .family = &(const struct triangle_rule){.upper = false}),
+    OP("triu", "matrices with zeros below the diagonal (1: the one above the main one)", triangle_samples,
+       PARAMETERS(TENSOR("x"), DEFAULT("diagonal", OP_INTEGER, 0)), 0, triangle_shape, triangle_forward, triangle_vjp,
+       triangle_jvp, .batch_inputs = 1, .rowwise = triangle_rowwise,
+       .family = &(const struct triangle_rule){.upper = true}),
+    {.name = NULL}};

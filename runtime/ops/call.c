@@ -14,15 +14,29 @@ static void forget_results(struct op_call *call) {
   }
 }
 
+enum element_type op_common_type(const struct op_call *call) {
+  if (!call->op->integers) return TYPE_REAL;
+  enum element_type common = TYPE_UINT8;
+  const struct op_parameter *p = call->op->parameter;
+  for (int i = 0; i < call->input_count; i++) {
+    while (p->kind >= OP_NUMBER) p++;
+    bool counts = call->input[i] && p->kind != OP_INDICES && p->kind != OP_ANY_TENSOR;
+    if (counts && call->input[i]->type == TYPE_REAL) return TYPE_REAL;
+    if (counts && call->input[i]->type == TYPE_INT32) common = TYPE_INT32;
+    if (p->kind != OP_TENSORS) p++;
+  }
+  return common;
+}
+
 int op_call_forward(struct op_call *call) {
   struct shape shape = {0};
-  enum element_type type = TYPE_REAL;
+  enum element_type common = op_common_type(call), type = common;
   int status = call->op->shape(call, &shape, &type);
   if (status == STATUS_OK && !(call->op->flags & OP_VIEW)) {
     call->output = tensor_new(type, &shape);
     if (!call->output) status = STATUS_ERROR;
   }
-  if (status == STATUS_OK) status = call->op->forward(call);
+  if (status == STATUS_OK) status = (common == TYPE_REAL ? call->op->forward : call->op->integers)(call);
   if (status == STATUS_OK) return STATUS_OK;
   forget_results(call);
   return status_prefix("%s", call->op->name);

@@ -182,7 +182,7 @@ static int conv2d_jvp(const struct op_call *call, struct tensor *const *tangent,
 }
 
 /* Each group is an affine map of its own. */
-static bool conv2d_has_factors(const struct op_call *call) { return call->value[CONV_GROUPS].list[0] == 1; }
+static bool conv2d_is_affine(const struct op_call *call) { return call->value[CONV_GROUPS].list[0] == 1; }
 
 /* A: a row of patches for each place of each image; G: its outputs' gradients. */
 static int conv2d_factors(const struct op_call *call, struct tensor *gradient, struct factors *result) {
@@ -235,31 +235,20 @@ static int conv2d_factor_rows(const struct op_call *call, const int64_t *row, in
   return *a ? STATUS_OK : STATUS_ERROR;
 }
 
+static const struct op_affine conv2d_affine = {
+    .serves = conv2d_is_affine, .factors = conv2d_factors, .factor_rows = conv2d_factor_rows};
+
 const struct op conv_ops[] = {
-    {.name = "conv2d",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "weight", .kind = OP_TENSOR},
-                   {.name = "bias", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "stride", .kind = OP_PAIR, .has_default = true, .default_value = 1},
-                   {.name = "padding", .kind = OP_PAIR, .has_default = true, .default_value = 0},
-                   {.name = "dilation", .kind = OP_PAIR, .has_default = true, .default_value = 1},
-                   {.name = "groups", .kind = OP_INTEGER, .has_default = true, .default_value = 1}},
-     .flags = OP_SAVES_INPUTS | OP_ROWWISE,
-     .batch_inputs = 1,
-     .shape = conv_shape,
-     .forward = conv2d_forward,
-     .vjp = conv2d_vjp,
-     .jvp = conv2d_jvp,
-     .has_factors = conv2d_has_factors,
-     .factors = conv2d_factors,
-     .factor_rows = conv2d_factor_rows,
-     .doc = "images (N, C, H, W) under weight (outputs, C / groups, height, width) plus bias (outputs): cross-"
-            "correlation, zeros around; each group of outputs sees its group of channels",
-     .samples =
-         (const char *const[]){"2x3x5x6 4x3x3x3 4 padding=1", "2x2x6x5 3x2x2x3 -", "1x1x1x1 1x1x1x1 1",
-                               "2x2x7x6 3x2x3x2 3 stride=2,3 padding=1,0", "1x4x6x6 6x2x3x3 6 groups=2 padding=1",
-                               "2x2x8x7 2x2x3x2 2 dilation=2,3 padding=2,1", "1x3x5x5 3x1x3x3 - groups=3 stride=2",
-                               "2x1x9x9 17x1x1x1 17 stride=4", "1x2x0x4 3x2x1x1 3 padding=1",
-                               "1x1x4x5 2x1x2x2 - stride=1000000", "0x2x4x4 3x2x3x3 3", "1x2x3x3 2x2x3x3 2",
-                               "1x18x4x4 2x18x3x3 2 padding=2 stride=2 dilation=2", NULL}},
+    OP("conv2d",
+       "images (N, C, H, W) under weight (outputs, C / groups, height, width) plus bias (outputs): cross-"
+       "correlation, zeros around; each group of outputs sees its group of channels",
+       SAMPLES("2x3x5x6 4x3x3x3 4 padding=1", "2x2x6x5 3x2x2x3 -", "1x1x1x1 1x1x1x1 1",
+               "2x2x7x6 3x2x3x2 3 stride=2,3 padding=1,0", "1x4x6x6 6x2x3x3 6 groups=2 padding=1",
+               "2x2x8x7 2x2x3x2 2 dilation=2,3 padding=2,1", "1x3x5x5 3x1x3x3 - groups=3 stride=2",
+               "2x1x9x9 17x1x1x1 17 stride=4", "1x2x0x4 3x2x1x1 3 padding=1", "1x1x4x5 2x1x2x2 - stride=1000000",
+               "0x2x4x4 3x2x3x3 3", "1x2x3x3 2x2x3x3 2", "1x18x4x4 2x18x3x3 2 padding=2 stride=2 dilation=2"),
+       PARAMETERS(TENSOR("x"), TENSOR("weight"), GIVEN("bias", OP_OPTIONAL_TENSOR), DEFAULT("stride", OP_PAIR, 1),
+                  DEFAULT("padding", OP_PAIR, 0), DEFAULT("dilation", OP_PAIR, 1), DEFAULT("groups", OP_INTEGER, 1)),
+       OP_SAVES_INPUTS | OP_ROWWISE, conv_shape, conv2d_forward, conv2d_vjp, conv2d_jvp, .batch_inputs = 1,
+       .affine = &conv2d_affine),
     {.name = NULL}};

@@ -293,20 +293,26 @@ static int cross_entropy_hessian_diagonal(const struct op_call *call, struct ten
   return STATUS_OK;
 }
 
-// clang-format off
-static const char *const cross_entropy_samples[] = {
-    "4x5 labels5:4", "4x5 labels5:4 label_smoothing=0.1", "2x3x7 labels7:2x3 sum=1", "300x10 labels10:300",
-    "17x32 labels32:17 label_smoothing=0.2", "17x33 labels33:17 label_smoothing=0.2",
-    "2x3000 labels3000:2 label_smoothing=0.3", "1x1 labels1:1", "5 labels5:scalar", "0x5 labels5:0 sum=1", NULL};
+static const char *const cross_entropy_samples[] = {"4x5 labels5:4",
+                                                    "4x5 labels5:4 label_smoothing=0.1",
+                                                    "2x3x7 labels7:2x3 sum=1",
+                                                    "300x10 labels10:300",
+                                                    "17x32 labels32:17 label_smoothing=0.2",
+                                                    "17x33 labels33:17 label_smoothing=0.2",
+                                                    "2x3000 labels3000:2 label_smoothing=0.3",
+                                                    "1x1 labels1:1",
+                                                    "5 labels5:scalar",
+                                                    "0x5 labels5:0 sum=1",
+                                                    NULL};
+
+static const struct op_loss cross_entropy_loss = {
+    .hessian_product = cross_entropy_hessian_product, .hessian_diagonal = cross_entropy_hessian_diagonal, .sum = 1};
 
 const struct op cross_entropy_ops[] = {
-    {.name = "cross_entropy",
-     .parameter = {{.name = "logits", .kind = OP_TENSOR}, {.name = "labels", .kind = OP_INDICES},
-                   {.name = "label_smoothing", .kind = OP_NUMBER, .has_default = true, .default_value = 0},
-                   {.name = "sum", .kind = OP_FLAG, .has_default = true, .default_value = 0}},
-     .flags = OP_SAVES_INPUTS, .shape = cross_entropy_shape, .forward = cross_entropy_forward, .vjp = cross_entropy_vjp,
-     .jvp = cross_entropy_jvp, .hessian_product = cross_entropy_hessian_product,
-     .hessian_diagonal = cross_entropy_hessian_diagonal, .samples = cross_entropy_samples,
-     .doc = "mean (or sum) over rows of -log softmax(logits)[label]: logits (…×C), labels (…) from 1 to C"},
+    OP("cross_entropy", "mean (or sum) over rows of -log softmax(logits)[label]: logits (…×C), labels (…) from 1 to C",
+       cross_entropy_samples,
+       PARAMETERS(TENSOR("logits"), GIVEN("labels", OP_INDICES), DEFAULT("label_smoothing", OP_NUMBER, 0),
+                  DEFAULT("sum", OP_FLAG, 0)),
+       OP_SAVES_INPUTS, cross_entropy_shape, cross_entropy_forward, cross_entropy_vjp, cross_entropy_jvp,
+       .loss = &cross_entropy_loss),
     {.name = NULL}};
-// clang-format on

@@ -481,142 +481,89 @@ static const char *const gelu_samples[] = {"4x5", "4x5 tanh=1", "3x70", "1", "1 
 
 /* ---- rows ---- */
 
-// clang-format off: a row is a line or two
-
-/* Rows of a kind differ in a few words: each of these macros is such a row, its further arguments the op's further
-   parameters. */
-#define TENSOR_PARAMETER(word) \
-  { .name = word, .kind = OP_TENSOR }
-#define NUMBER_PARAMETER(word, value) \
-  { .name = word, .kind = OP_NUMBER, .has_default = true, .default_value = value }
-#define UNARY(word, saves, values_kernel, by_x, tried, text, ...)                                               \
-  {                                                                                                             \
-    .name = word, .parameter = {TENSOR_PARAMETER("x"), __VA_ARGS__}, .batch_inputs = 1,                         \
-    .flags = OP_ROWWISE | OP_LISTED_ROWS | (saves), .shape = elementwise_shape, .forward = elementwise_forward, \
-    .vjp = elementwise_vjp, .jvp = elementwise_jvp, .doc = text, .samples = tried,                              \
-    .family = &(const struct elementwise_rule) {                                                                \
-      .values = values_kernel, .derivative = { by_x }                                                           \
-    }                                                                                                           \
-  }
-#define BINARY(word, saves, values_kernel, by_x, by_y, is_linear, tried, text)                                     \
-  {                                                                                                                \
-    .name = word, .parameter = {TENSOR_PARAMETER("x"), TENSOR_PARAMETER("y")}, .flags = OP_ROWWISE | (saves),      \
-    .batch_inputs = 3, .rowwise = elementwise_rowwise, .shape = elementwise_shape, .forward = elementwise_forward, \
-    .vjp = elementwise_vjp, .jvp = elementwise_jvp, .doc = text, .samples = tried,                                 \
-    .family = &(const struct elementwise_rule) {                                                                   \
-      .values = values_kernel, .derivative = {by_x, by_y}, .linear = is_linear                                     \
-    }                                                                                                              \
-  }
-#define STEPS(word, values_kernel, text)                                                                      \
-  {                                                                                                           \
-    .name = word, .parameter = {TENSOR_PARAMETER("x")}, .flags = OP_ROWWISE | OP_CONSTANT, .batch_inputs = 1, \
-    .shape = elementwise_shape, .forward = elementwise_forward, .doc = text, .samples = distinct_samples,     \
-    .family = &(const struct elementwise_rule) {                                                              \
-      .values = values_kernel                                                                                 \
-    }                                                                                                         \
-  }
-#define COMPARISON(word, values_kernel, text)                                                                         \
-  {                                                                                                                   \
-    .name = word, .parameter = {{.name = "x", .kind = OP_ANY_TENSOR}, {.name = "y", .kind = OP_ANY_TENSOR}},          \
-    .flags = OP_ROWWISE | OP_NO_GRADIENT, .batch_inputs = 3, .shape = elementwise_shape,                              \
-    .forward = comparison_forward, .doc = text, .samples = pair_samples, .family = &(const struct elementwise_rule) { \
-      .values = values_kernel                                                                                         \
-    }                                                                                                                 \
-  }
+#define UNARY(word, text, tried, saves, values_kernel, by_x, ...)                                    \
+  OP(word, text, tried, PARAMETERS(TENSOR("x"), __VA_ARGS__), OP_ROWWISE | OP_LISTED_ROWS | (saves), \
+     elementwise_shape, elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 1,    \
+     .family = &(const struct elementwise_rule){.values = values_kernel, .derivative = {by_x}})
+#define BINARY(word, text, tried, saves, values_kernel, by_x, by_y, is_linear)                                 \
+  OP(word, text, tried, PARAMETERS(TENSOR("x"), TENSOR("y")), OP_ROWWISE | (saves), elementwise_shape,         \
+     elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 3, .rowwise = elementwise_rowwise, \
+     .family =                                                                                                 \
+         &(const struct elementwise_rule){.values = values_kernel, .derivative = {by_x, by_y}, .linear = is_linear})
+#define STEPS(word, text, values_kernel)                                                                 \
+  OP(word, text, distinct_samples, PARAMETERS(TENSOR("x")), OP_ROWWISE | OP_CONSTANT, elementwise_shape, \
+     elementwise_forward, NULL, NULL, .batch_inputs = 1,                                                 \
+     .family = &(const struct elementwise_rule){.values = values_kernel})
+#define COMPARISON(word, text, values_kernel)                                                           \
+  OP(word, text, pair_samples, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), GIVEN("y", OP_ANY_TENSOR)),        \
+     OP_ROWWISE | OP_NO_GRADIENT, elementwise_shape, comparison_forward, NULL, NULL, .batch_inputs = 3, \
+     .family = &(const struct elementwise_rule){.values = values_kernel})
 
 const struct op elementwise_ops[] = {
-    BINARY("add", 0, add_values, elementwise_same, elementwise_same, true, pair_samples, "x + y, broadcast"),
-    BINARY("sub", 0, sub_values, elementwise_same, minus_gradient, true, pair_samples, "x - y, broadcast"),
-    BINARY("mul", OP_SAVES_INPUTS, mul_values, gradient_times_y, gradient_times_x, false, pair_samples,
-           "x y element by element, broadcast"),
-    BINARY("div", OP_SAVES_INPUTS, div_values, div_by_x, div_by_y, false, positive_pair_samples,
-           "x / y element by element, broadcast"),
-    BINARY("pow", OP_SAVES_INPUTS, pow_values, pow_by_x, pow_by_y, false, pow_samples,
-           "x to the power y element by element, broadcast"),
-    BINARY("maximum", OP_SAVES_INPUTS, maximum_values, gradient_where_greater, gradient_where_less, false,
-           distinct_pair_samples, "the greater of x and y, broadcast; equal elements share the gradient, NaN wins"),
-    BINARY("minimum", OP_SAVES_INPUTS, minimum_values, gradient_where_less, gradient_where_greater, false,
-           distinct_pair_samples, "the smaller of x and y, broadcast; equal elements share the gradient, NaN wins"),
-    {.name = "where",
-     .parameter = {{.name = "condition", .kind = OP_ANY_TENSOR}, TENSOR_PARAMETER("x"), TENSOR_PARAMETER("y")},
-     .flags = OP_ROWWISE,
-     .batch_inputs = 7,
-     .shape = elementwise_shape,
-     .forward = where_forward,
-     .vjp = where_vjp,
-     .jvp = where_jvp,
-     .doc = "x where the condition is not zero, else y; all three broadcast. What was not chosen has gradient 0, "
-            "the condition none",
-     .samples = where_samples,
-     .family = &where_rule},
-    COMPARISON("eq", eq_values, "1 where x = y, else 0; broadcast"),
-    COMPARISON("ne", ne_values, "1 where x and y differ, else 0; broadcast"),
-    COMPARISON("lt", lt_values, "1 where x < y, else 0; broadcast"),
-    COMPARISON("le", le_values, "1 where x <= y, else 0; broadcast"),
-    COMPARISON("gt", gt_values, "1 where x > y, else 0; broadcast"),
-    COMPARISON("ge", ge_values, "1 where x >= y, else 0; broadcast"),
-    {.name = "is_finite",
-     .parameter = {{.name = "x", .kind = OP_ANY_TENSOR}},
-     .flags = OP_ROWWISE | OP_NO_GRADIENT,
-     .batch_inputs = 1,
-     .shape = elementwise_shape,
-     .forward = elementwise_forward,
-     .doc = "1 where x is neither infinite nor NaN, else 0",
-     .samples = samples,
-     .family = &(const struct elementwise_rule){.values = is_finite_values}},
-    UNARY("affine", 0, affine_values, affine_by_x, affine_samples, "scale x + shift, for numbers scale and shift",
-          NUMBER_PARAMETER("scale", 1), NUMBER_PARAMETER("shift", 0)),
-    UNARY("power", OP_SAVES_INPUTS, power_values, power_by_x, power_samples, "x to the power of a number",
-          {.name = "exponent", .kind = OP_NUMBER}),
-    {.name = "clamp",
-     .parameter = {TENSOR_PARAMETER("x"), NUMBER_PARAMETER("min", -INFINITY), NUMBER_PARAMETER("max", INFINITY)},
-     .flags = OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .shape = clamp_shape,
-     .forward = elementwise_forward,
-     .vjp = elementwise_vjp,
-     .jvp = elementwise_jvp,
-     .doc = "x, not below min and not above max; no gradient outside",
-     .samples = clamp_samples,
-     .family = &(const struct elementwise_rule){.values = clamp_values, .derivative = {clamp_by_x}}},
-    UNARY("neg", 0, neg_values, minus_gradient, samples, "-x"),
-    UNARY("reciprocal", OP_SAVES_OUTPUT, reciprocal_values, reciprocal_by_x, positive_samples, "1 / x"),
-    UNARY("abs", OP_SAVES_INPUTS, abs_values, abs_by_x, distinct_samples, "|x|; derivative 0 at 0"),
-    STEPS("sign", sign_values, "-1, 0 or 1"),
-    STEPS("floor", floor_values, "the greatest integer not above x"),
-    STEPS("ceil", ceil_values, "the smallest integer not below x"),
-    STEPS("round", round_values, "the nearest integer, halves to even"),
-    UNARY("exp", OP_SAVES_OUTPUT, exp_values, gradient_times_output, large_samples, "e to the power x"),
-    UNARY("expm1", OP_SAVES_OUTPUT, expm1_values, expm1_by_x, samples, "exp(x) - 1, exact near 0"),
-    UNARY("log", OP_SAVES_INPUTS, log_values, gradient_over_x, positive_samples, "natural logarithm"),
-    UNARY("log1p", OP_SAVES_INPUTS, log1p_values, log1p_by_x, positive_samples, "log(1 + x), exact near 0"),
-    UNARY("sqrt", OP_SAVES_OUTPUT, sqrt_values, sqrt_by_x, positive_samples, "square root"),
-    UNARY("rsqrt", OP_SAVES_OUTPUT, rsqrt_values, rsqrt_by_x, positive_samples, "1 / sqrt(x)"),
-    UNARY("square", OP_SAVES_INPUTS, square_values, square_by_x, samples, "x x"),
-    UNARY("sin", OP_SAVES_INPUTS, sin_values, sin_by_x, samples, "sine, of radians"),
-    UNARY("cos", OP_SAVES_INPUTS, cos_values, cos_by_x, samples, "cosine, of radians"),
-    UNARY("erf", OP_SAVES_INPUTS, erf_values, erf_by_x, samples, "error function"),
-    UNARY("tanh", OP_SAVES_OUTPUT, tanh_values, tanh_by_x, samples, "hyperbolic tangent"),
-    UNARY("sigmoid", OP_SAVES_OUTPUT, sigmoid_values, sigmoid_by_x, samples, "1 / (1 + exp(-x))"),
-    UNARY("softplus", OP_SAVES_OUTPUT, softplus_values, softplus_by_x, samples, "log(1 + exp(x)), without overflow"),
-    UNARY("relu", OP_SAVES_OUTPUT, relu_values, relu_by_x, distinct_samples,
-          "x where positive, else 0; derivative 0 at 0"),
-    UNARY("leaky_relu", OP_SAVES_INPUTS, leaky_relu_values, leaky_relu_by_x, leaky_samples,
-          "x where positive, else slope x", NUMBER_PARAMETER("slope", 0.01)),
-    {.name = "elu",
-     .parameter = {TENSOR_PARAMETER("x"), NUMBER_PARAMETER("alpha", 1)},
-     .flags = OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_OUTPUT,
-     .batch_inputs = 1,
-     .shape = elu_shape,
-     .forward = elementwise_forward,
-     .vjp = elementwise_vjp,
-     .jvp = elementwise_jvp,
-     .doc = "x where positive, else alpha (exp(x) - 1) (Clevert et al., 2016)",
-     .samples = elu_samples,
-     .family = &(const struct elementwise_rule){.values = elu_values, .derivative = {elu_by_x}}},
-    UNARY("gelu", OP_SAVES_INPUTS, gelu_values, gelu_by_x, gelu_samples,
-          "x times the normal distribution function of x, by tanh when asked",
-          {.name = "tanh", .kind = OP_FLAG, .has_default = true, .default_value = 0}),
-    UNARY("silu", OP_SAVES_INPUTS, silu_values, silu_by_x, samples, "x sigmoid(x) (Elfwing et al., 2018)"),
+    BINARY("add", "x + y, broadcast", pair_samples, 0, add_values, elementwise_same, elementwise_same, true),
+    BINARY("sub", "x - y, broadcast", pair_samples, 0, sub_values, elementwise_same, minus_gradient, true),
+    BINARY("mul", "x y element by element, broadcast", pair_samples, OP_SAVES_INPUTS, mul_values, gradient_times_y,
+           gradient_times_x, false),
+    BINARY("div", "x / y element by element, broadcast", positive_pair_samples, OP_SAVES_INPUTS, div_values, div_by_x,
+           div_by_y, false),
+    BINARY("pow", "x to the power y element by element, broadcast", pow_samples, OP_SAVES_INPUTS, pow_values, pow_by_x,
+           pow_by_y, false),
+    BINARY("maximum", "the greater of x and y, broadcast; equal elements share the gradient, NaN wins",
+           distinct_pair_samples, OP_SAVES_INPUTS, maximum_values, gradient_where_greater, gradient_where_less, false),
+    BINARY("minimum", "the smaller of x and y, broadcast; equal elements share the gradient, NaN wins",
+           distinct_pair_samples, OP_SAVES_INPUTS, minimum_values, gradient_where_less, gradient_where_greater, false),
+    OP("where",
+       "x where the condition is not zero, else y; all three broadcast. What was not chosen has gradient 0, "
+       "the condition none",
+       where_samples, PARAMETERS(GIVEN("condition", OP_ANY_TENSOR), TENSOR("x"), TENSOR("y")), OP_ROWWISE,
+       elementwise_shape, where_forward, where_vjp, where_jvp, .batch_inputs = 7, .family = &where_rule),
+    COMPARISON("eq", "1 where x = y, else 0; broadcast", eq_values),
+    COMPARISON("ne", "1 where x and y differ, else 0; broadcast", ne_values),
+    COMPARISON("lt", "1 where x < y, else 0; broadcast", lt_values),
+    COMPARISON("le", "1 where x <= y, else 0; broadcast", le_values),
+    COMPARISON("gt", "1 where x > y, else 0; broadcast", gt_values),
+    COMPARISON("ge", "1 where x >= y, else 0; broadcast", ge_values),
+    OP("is_finite", "1 where x is neither infinite nor NaN, else 0", samples, PARAMETERS(GIVEN("x", OP_ANY_TENSOR)),
+       OP_ROWWISE | OP_NO_GRADIENT, elementwise_shape, elementwise_forward, NULL, NULL, .batch_inputs = 1,
+       .family = &(const struct elementwise_rule){.values = is_finite_values}),
+    UNARY("affine", "scale x + shift, for numbers scale and shift", affine_samples, 0, affine_values, affine_by_x,
+          DEFAULT("scale", OP_NUMBER, 1), DEFAULT("shift", OP_NUMBER, 0)),
+    UNARY("power", "x to the power of a number", power_samples, OP_SAVES_INPUTS, power_values, power_by_x,
+          GIVEN("exponent", OP_NUMBER)),
+    OP("clamp", "x, not below min and not above max; no gradient outside", clamp_samples,
+       PARAMETERS(TENSOR("x"), DEFAULT("min", OP_NUMBER, -INFINITY), DEFAULT("max", OP_NUMBER, INFINITY)),
+       OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_INPUTS, clamp_shape, elementwise_forward, elementwise_vjp,
+       elementwise_jvp, .batch_inputs = 1,
+       .family = &(const struct elementwise_rule){.values = clamp_values, .derivative = {clamp_by_x}}),
+    UNARY("neg", "-x", samples, 0, neg_values, minus_gradient),
+    UNARY("reciprocal", "1 / x", positive_samples, OP_SAVES_OUTPUT, reciprocal_values, reciprocal_by_x),
+    UNARY("abs", "|x|; derivative 0 at 0", distinct_samples, OP_SAVES_INPUTS, abs_values, abs_by_x),
+    STEPS("sign", "-1, 0 or 1", sign_values),
+    STEPS("floor", "the greatest integer not above x", floor_values),
+    STEPS("ceil", "the smallest integer not below x", ceil_values),
+    STEPS("round", "the nearest integer, halves to even", round_values),
+    UNARY("exp", "e to the power x", large_samples, OP_SAVES_OUTPUT, exp_values, gradient_times_output),
+    UNARY("expm1", "exp(x) - 1, exact near 0", samples, OP_SAVES_OUTPUT, expm1_values, expm1_by_x),
+    UNARY("log", "natural logarithm", positive_samples, OP_SAVES_INPUTS, log_values, gradient_over_x),
+    UNARY("log1p", "log(1 + x), exact near 0", positive_samples, OP_SAVES_INPUTS, log1p_values, log1p_by_x),
+    UNARY("sqrt", "square root", positive_samples, OP_SAVES_OUTPUT, sqrt_values, sqrt_by_x),
+    UNARY("rsqrt", "1 / sqrt(x)", positive_samples, OP_SAVES_OUTPUT, rsqrt_values, rsqrt_by_x),
+    UNARY("square", "x x", samples, OP_SAVES_INPUTS, square_values, square_by_x),
+    UNARY("sin", "sine, of radians", samples, OP_SAVES_INPUTS, sin_values, sin_by_x),
+    UNARY("cos", "cosine, of radians", samples, OP_SAVES_INPUTS, cos_values, cos_by_x),
+    UNARY("erf", "error function", samples, OP_SAVES_INPUTS, erf_values, erf_by_x),
+    UNARY("tanh", "hyperbolic tangent", samples, OP_SAVES_OUTPUT, tanh_values, tanh_by_x),
+    UNARY("sigmoid", "1 / (1 + exp(-x))", samples, OP_SAVES_OUTPUT, sigmoid_values, sigmoid_by_x),
+    UNARY("softplus", "log(1 + exp(x)), without overflow", samples, OP_SAVES_OUTPUT, softplus_values, softplus_by_x),
+    UNARY("relu", "x where positive, else 0; derivative 0 at 0", distinct_samples, OP_SAVES_OUTPUT, relu_values,
+          relu_by_x),
+    UNARY("leaky_relu", "x where positive, else slope x", leaky_samples, OP_SAVES_INPUTS, leaky_relu_values,
+          leaky_relu_by_x, DEFAULT("slope", OP_NUMBER, 0.01)),
+    OP("elu", "x where positive, else alpha (exp(x) - 1) (Clevert et al., 2016)", elu_samples,
+       PARAMETERS(TENSOR("x"), DEFAULT("alpha", OP_NUMBER, 1)), OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_OUTPUT,
+       elu_shape, elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 1,
+       .family = &(const struct elementwise_rule){.values = elu_values, .derivative = {elu_by_x}}),
+    UNARY("gelu", "x times the normal distribution function of x, by tanh when asked", gelu_samples, OP_SAVES_INPUTS,
+          gelu_values, gelu_by_x, DEFAULT("tanh", OP_FLAG, 0)),
+    UNARY("silu", "x sigmoid(x) (Elfwing et al., 2018)", samples, OP_SAVES_INPUTS, silu_values, silu_by_x),
     {.name = NULL}};
-// clang-format on

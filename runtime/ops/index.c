@@ -182,35 +182,6 @@ static int index_select_jvp(const struct op_call *call, struct tensor *const *ta
   return take(tangent[0], dimension, call->input[1], &shape, NULL, result);
 }
 
-/* ---- embedding ---- */
-
-static int embedding_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
-  (void)type;
-  const struct shape *weight = &call->input[0]->shape;
-  *shape = call->input[1]->shape;
-  STATUS_TRY(check_index_type(call->input[1]));
-  if (weight->rank != 2) return status_error("the weight is a matrix, one row an entry, not %s", shape_text(weight));
-  if (shape->rank == TENSOR_MAX_RANK) return status_error("a tensor has at most %d dimensions", TENSOR_MAX_RANK);
-  shape->size[shape->rank++] = weight->size[1];
-  return STATUS_OK;
-}
-
-static int embedding_forward(struct op_call *call) {
-  return take(call->input[0], 0, call->input[1], NULL, call->output, NULL);
-}
-
-static int embedding_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
-                         struct tensor **result) {
-  return needed[0] ? put_back(gradient, 0, call->input[1], &call->input[0]->shape, &result[0]) : STATUS_OK;
-}
-
-static int embedding_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  struct shape shape;
-  enum element_type type;
-  STATUS_TRY(embedding_shape(call, &shape, &type));
-  return take(tangent[0], 0, call->input[1], &shape, NULL, result);
-}
-
 static bool picks_rows(const struct op_call *call) {
   return call->input[0]->shape.rank == 2 && !op_later_dimension(call);
 }
@@ -226,8 +197,6 @@ static int table_moments(const struct op_call *call, double *square, double *sum
   tensor_release(index);
   return STATUS_OK;
 }
-
-static bool embedding_rowwise(const struct op_call *call) { return call->input[1]->shape.rank > 0; }
 
 /* ---- gather, scatter_add: x is (outer, n, inner), indices (outer, k, inner) ---- */
 
@@ -494,8 +463,6 @@ static const char *const gather_samples[] = {"4x5 labels5:4x1 dimension=2",     
 static const char *const scatter_add_samples[] = {
     "4x5 labels5:4x2 4x2 dimension=2", "4x5 labels4:6x5 6x5 dimension=1", "2x3x4 labels3:2x5x4 2x5x4 dimension=-2",
     "1 labels1:3 3 dimension=1",       "0x3 labels3:0x2 0x2 dimension=2", NULL};
-static const char *const embedding_samples[] = {"5x3 labels5:4", "5x3 labels5:2x7", "1x4 labels1:3", "5x3 labels5:0",
-                                                NULL};
 static const char *const one_hot_samples[] = {"labels5:4 classes=5", "labels3:2x3 classes=4", "labels3:1 classes=3",
                                               "labels3:0 classes=3", NULL};
 static const char *const masked_fill_samples[] = {"4x5 mask:4x5 value=2",   "4x5 mask:5 value=-1",
@@ -504,85 +471,33 @@ static const char *const masked_fill_samples[] = {"4x5 mask:4x5 value=2",   "4x5
 static const char *const sort_indices_samples[] = {
     "4x5", "4x5 dimension=1 descending=1", "2x3x4 dimension=2", "1", "0x3", NULL};
 
+static const struct op_moments table_facet = {.serves = picks_rows, .parameter = 0, .add = table_moments};
+
 const struct op index_ops[] = {
-    {.name = "index_select",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0},
-                   {"dimension", OP_DIMENSION, false, 0},
-                   {"indices", OP_INDICES, false, 0}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .rowwise = op_later_dimension,
-     .shape = index_select_shape,
-     .forward = index_select_forward,
-     .vjp = index_select_vjp,
-     .jvp = index_select_jvp,
-     .has_factors = picks_rows,
-     .moments = table_moments,
-     .doc = "the places of a dimension that a list of indices names, in its order; they may repeat",
-     .samples = index_select_samples},
-    {.name = "gather",
-     .parameter = {{"x", OP_TENSOR, false, 0},
-                   {"dimension", OP_DIMENSION, false, 0},
-                   {"indices", OP_INDICES, false, 0}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 3,
-     .rowwise = op_later_dimension,
-     .shape = gather_shape,
-     .forward = gather_forward,
-     .vjp = gather_vjp,
-     .jvp = gather_jvp,
-     .doc = "one element for each index: dimension 2 of a matrix gives y[i][j] = x[i][indices[i][j]]",
-     .samples = gather_samples},
-    {.name = "scatter_add",
-     .parameter = {{"x", OP_TENSOR, false, 0},
-                   {"dimension", OP_DIMENSION, false, 0},
-                   {"indices", OP_INDICES, false, 0},
-                   {"source", OP_TENSOR, false, 0}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 7,
-     .rowwise = op_later_dimension,
-     .shape = scatter_add_shape,
-     .forward = scatter_add_forward,
-     .vjp = scatter_add_vjp,
-     .jvp = scatter_add_jvp,
-     .doc = "x plus source at the indices: dimension 2 of a matrix adds source[i][j] to y[i][indices[i][j]]",
-     .samples = scatter_add_samples},
-    {.name = "embedding",
-     .parameter = {{"weight", OP_TENSOR, false, 0}, {"indices", OP_INDICES, false, 0}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 2,
-     .rowwise = embedding_rowwise,
-     .shape = embedding_shape,
-     .forward = embedding_forward,
-     .vjp = embedding_vjp,
-     .jvp = embedding_jvp,
-     .moments = table_moments,
-     .doc = "rows of the weight (entries × d) for indices of any shape: (…) to (…, d)",
-     .samples = embedding_samples},
-    {.name = "one_hot",
-     .parameter = {{"indices", OP_INDICES, false, 0}, {"classes", OP_INTEGER, false, 0}},
-     .flags = OP_NO_GRADIENT,
-     .shape = one_hot_shape,
-     .forward = one_hot_forward,
-     .doc = "1 at the index, 0 elsewhere: (…) to (…, classes)",
-     .samples = one_hot_samples},
-    {.name = "masked_fill",
-     .parameter = {{"x", OP_TENSOR, false, 0}, {"condition", OP_ANY_TENSOR, false, 0}, {"value", OP_NUMBER, false, 0}},
-     .flags = OP_SAVES_INPUTS | OP_ROWWISE,
-     .batch_inputs = 3,
-     .shape = masked_fill_shape,
-     .forward = masked_fill_forward,
-     .vjp = masked_fill_vjp,
-     .jvp = masked_fill_jvp,
-     .doc = "value where the condition (broadcast to x) is not 0, x elsewhere",
-     .samples = masked_fill_samples},
-    {.name = "sort_indices",
-     .parameter = {{"x", OP_TENSOR, false, 0}, {"dimension", OP_DIMENSION, true, -1}, {"descending", OP_FLAG, true, 0}},
-     .flags = OP_NO_GRADIENT,
-     .shape = sort_indices_shape,
-     .forward = sort_indices_forward,
-     .doc =
-         "int32 positions (from 1) that put x in order along a dimension, equals as they stood; NaN counts as largest",
-     .samples = sort_indices_samples},
-    {0},
-};
+    OP("index_select", "the places of a dimension that a list of indices names, in its order; they may repeat",
+       index_select_samples,
+       PARAMETERS(GIVEN("x", OP_ANY_TENSOR), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES)),
+       OP_SAVES_INPUTS, index_select_shape, index_select_forward, index_select_vjp, index_select_jvp, .batch_inputs = 1,
+       .rowwise = op_later_dimension, .moments = &table_facet),
+    OP("gather", "one element for each index: dimension 2 of a matrix gives y[i][j] = x[i][indices[i][j]]",
+       gather_samples, PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES)),
+       OP_SAVES_INPUTS, gather_shape, gather_forward, gather_vjp, gather_jvp, .batch_inputs = 3,
+       .rowwise = op_later_dimension),
+    OP("scatter_add", "x plus source at the indices: dimension 2 of a matrix adds source[i][j] to y[i][indices[i][j]]",
+       scatter_add_samples,
+       PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES), TENSOR("source")),
+       OP_SAVES_INPUTS, scatter_add_shape, scatter_add_forward, scatter_add_vjp, scatter_add_jvp, .batch_inputs = 7,
+       .rowwise = op_later_dimension),
+    OP("one_hot", "1 at the index, 0 elsewhere: (…) to (…, classes)", one_hot_samples,
+       PARAMETERS(GIVEN("indices", OP_INDICES), GIVEN("classes", OP_INTEGER)), OP_NO_GRADIENT, one_hot_shape,
+       one_hot_forward, NULL, NULL),
+    OP("masked_fill", "value where the condition (broadcast to x) is not 0, x elsewhere", masked_fill_samples,
+       PARAMETERS(TENSOR("x"), GIVEN("condition", OP_ANY_TENSOR), GIVEN("value", OP_NUMBER)),
+       OP_SAVES_INPUTS | OP_ROWWISE, masked_fill_shape, masked_fill_forward, masked_fill_vjp, masked_fill_jvp,
+       .batch_inputs = 3),
+    OP("sort_indices",
+       "int32 positions (from 1) that put x in order along a dimension, equals as they stood; NaN counts as largest",
+       sort_indices_samples,
+       PARAMETERS(TENSOR("x"), DEFAULT("dimension", OP_DIMENSION, -1), DEFAULT("descending", OP_FLAG, 0)),
+       OP_NO_GRADIENT, sort_indices_shape, sort_indices_forward, NULL, NULL),
+    {.name = NULL}};

@@ -153,8 +153,7 @@ static real pair_delta(const struct op_call *call) {
 
 /* 1, or 1 over the number of elements. */
 static double pair_weight(const struct op_call *call) {
-  const struct loss_rule *rule = call->op->family;
-  bool sum = call->value[rule->has_delta ? 1 : 0].list[0];
+  bool sum = call->value[call->op->loss->sum].list[0];
   return sum ? 1 : 1 / (double)tensor_count(call->input[0]);
 }
 
@@ -281,42 +280,42 @@ static int pair_hessian_product(const struct op_call *call, struct tensor *v, st
 
 /* ---- rows ---- */
 
-// clang-format off
-static const char *const pair_samples[] = {"distinct:4x5 distinct:4x5", "distinct:3x4x2 distinct:3x4x2 sum=1",
-                                           "distinct:70x60 distinct:70x60", "distinct:1 distinct:1",
-                                           "3x0 3x0 sum=1", "scalar scalar", NULL};
+static const char *const pair_samples[] = {"distinct:4x5 distinct:4x5",
+                                           "distinct:3x4x2 distinct:3x4x2 sum=1",
+                                           "distinct:70x60 distinct:70x60",
+                                           "distinct:1 distinct:1",
+                                           "3x0 3x0 sum=1",
+                                           "scalar scalar",
+                                           NULL};
 static const char *const huber_samples[] = {"distinct:4x5 distinct:4x5", "distinct:4x5 distinct:4x5 delta=0.31 sum=1",
                                             "distinct:1 distinct:1", "3x0 3x0 sum=1", NULL};
-static const char *const binary_samples[] = {"4x5 unit:4x5", "3x4x2 mask:3x4x2 sum=1", "70x60 unit:70x60", "1 unit:1",
-                                             "3x0 3x0 sum=1", NULL};
-#define TENSOR_PARAMETER(word) {.name = word, .kind = OP_TENSOR}
-#define SUM_PARAMETER {.name = "sum", .kind = OP_FLAG, .has_default = true, .default_value = 0}
-#define PAIR_FUNCTIONS .shape = pair_shape, .forward = pair_forward, .vjp = pair_vjp, .jvp = pair_jvp, \
-                       .hessian_product = pair_hessian_product
+static const char *const binary_samples[] = {"4x5 unit:4x5", "3x4x2 mask:3x4x2 sum=1", "70x60 unit:70x60",
+                                             "1 unit:1",     "3x0 3x0 sum=1",          NULL};
+/* A form for losses over pairs: further parameters last, `facet` says the place of sum among them. */
+#define SUM DEFAULT("sum", OP_FLAG, 0)
+#define PAIR_LOSS(word, text, tried, first, facet, rule, ...)                                                  \
+  OP(word, text, tried, PARAMETERS(TENSOR(first), TENSOR("target"), __VA_ARGS__), OP_SAVES_INPUTS, pair_shape, \
+     pair_forward, pair_vjp, pair_jvp, .loss = facet, .family = rule)
+
+static const struct op_loss mse_loss = {.hessian_product = pair_hessian_product, .quadratic = true, .sum = 0};
+static const struct op_loss pair_loss = {.hessian_product = pair_hessian_product, .sum = 0};
+static const struct op_loss huber_loss = {.hessian_product = pair_hessian_product, .sum = 1};
+static const struct loss_rule mse_rule = {mse_values, mse_by_prediction, NULL, mse_curvature, false};
+static const struct loss_rule l1_rule = {l1_values, l1_by_prediction, NULL, l1_curvature, false};
+static const struct loss_rule huber_rule = {huber_values, huber_by_prediction, NULL, huber_curvature, true};
+static const struct loss_rule binary_rule = {binary_values, binary_by_prediction, binary_by_target, binary_curvature,
+                                             false};
 
 const struct op loss_ops[] = {
-    {.name = "mse", .parameter = {TENSOR_PARAMETER("prediction"), TENSOR_PARAMETER("target"), SUM_PARAMETER},
-     .flags = OP_SAVES_INPUTS | OP_QUADRATIC, PAIR_FUNCTIONS, .samples = pair_samples,
-     .doc = "mean (or sum) over all elements of (prediction - target)²",
-     .family = &(const struct loss_rule){.values = mse_values, .by_prediction = mse_by_prediction,
-                                         .curvature = mse_curvature}},
-    {.name = "l1", .parameter = {TENSOR_PARAMETER("prediction"), TENSOR_PARAMETER("target"), SUM_PARAMETER},
-     .flags = OP_SAVES_INPUTS, PAIR_FUNCTIONS, .samples = pair_samples,
-     .doc = "mean (or sum) over all elements of |prediction - target|",
-     .family = &(const struct loss_rule){.values = l1_values, .by_prediction = l1_by_prediction,
-                                         .curvature = l1_curvature}},
-    {.name = "huber",
-     .parameter = {TENSOR_PARAMETER("prediction"), TENSOR_PARAMETER("target"),
-                   {.name = "delta", .kind = OP_NUMBER, .has_default = true, .default_value = 1}, SUM_PARAMETER},
-     .flags = OP_SAVES_INPUTS, PAIR_FUNCTIONS, .samples = huber_samples,
-     .doc = "mean (or sum) of d²/2 where |d| <= delta, else delta (|d| - delta/2), d = prediction - target (Huber, 1964)",
-     .family = &(const struct loss_rule){.values = huber_values, .by_prediction = huber_by_prediction,
-                                         .curvature = huber_curvature, .has_delta = true}},
-    {.name = "binary_cross_entropy",
-     .parameter = {TENSOR_PARAMETER("logits"), TENSOR_PARAMETER("target"), SUM_PARAMETER},
-     .flags = OP_SAVES_INPUTS, PAIR_FUNCTIONS, .samples = binary_samples,
-     .doc = "mean (or sum) over all elements of the cross-entropy of sigmoid(logits) to targets in 0 to 1",
-     .family = &(const struct loss_rule){.values = binary_values, .by_prediction = binary_by_prediction,
-                                         .by_target = binary_by_target, .curvature = binary_curvature}},
+    PAIR_LOSS("mse", "mean (or sum) over all elements of (prediction - target)²", pair_samples, "prediction", &mse_loss,
+              &mse_rule, SUM),
+    PAIR_LOSS("l1", "mean (or sum) over all elements of |prediction - target|", pair_samples, "prediction", &pair_loss,
+              &l1_rule, SUM),
+    PAIR_LOSS(
+        "huber",
+        "mean (or sum) of d²/2 where |d| <= delta, else delta (|d| - delta/2), d = prediction - target (Huber, 1964)",
+        huber_samples, "prediction", &huber_loss, &huber_rule, DEFAULT("delta", OP_NUMBER, 1), SUM),
+    PAIR_LOSS("binary_cross_entropy",
+              "mean (or sum) over all elements of the cross-entropy of sigmoid(logits) to targets in 0 to 1",
+              binary_samples, "logits", &pair_loss, &binary_rule, SUM),
     {.name = NULL}};
-// clang-format on

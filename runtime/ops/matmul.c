@@ -359,34 +359,20 @@ static int linear_factors(const struct op_call *call, struct tensor *gradient, s
   return STATUS_OK;
 }
 
+static const struct op_affine linear_affine = {.factors = linear_factors, .direct = true};
+
 const struct op matmul_ops[] = {
-    {.name = "matmul",
-     .parameter = {{.name = "x", .kind = OP_TENSOR}, {.name = "y", .kind = OP_TENSOR}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .rowwise = matmul_rowwise,
-     .shape = matmul_shape,
-     .forward = matmul_forward,
-     .vjp = matmul_vjp,
-     .jvp = matmul_jvp,
-     .doc = "matrix product (…, n, k) · (…, k, m) -> (…, n, m); leading dimensions broadcast; a vector is a row on the "
-            "left and a column on the right",
-     .samples = (const char *const[]){"4x3 3x5", "2x4x3 2x3x5", "2x1x4x3 3x3x2", "2x4x3 3x5", "4x3 2x3x5", "3 3x5",
-                                      "4x3 3", "3 3", "2x4x3 3", "0x3 3x2", "2x0 0x3", "1x1 1x1", "0x2x3 3x2", NULL}},
-    {.name = "linear",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "weight", .kind = OP_TENSOR},
-                   {.name = "bias", .kind = OP_OPTIONAL_TENSOR}},
-     .flags = OP_SAVES_INPUTS | OP_DIRECT_FACTORS,
-     .batch_inputs = 1,
-     .rowwise = linear_rowwise,
-     .shape = linear_shape,
-     .forward = linear_forward,
-     .vjp = linear_vjp,
-     .jvp = linear_jvp,
-     .factors = linear_factors,
-     .doc = "affine map x · weight + bias: x (…, inputs), weight (inputs × outputs), bias (outputs) or nil -> (…, "
-            "outputs)",
-     .samples = (const char *const[]){"4x3 3x5 5", "4x3 3x5 -", "2x4x3 3x2 2", "3 3x5 5", "4 4x4 4", "1x1 1x1 1",
-                                      "0x3 3x2 2", "4x0 0x2 2", NULL}},
-    {0}};
+    OP("matmul",
+       "matrix product (…, n, k) · (…, k, m) -> (…, n, m); leading dimensions broadcast; a vector is a row on the "
+       "left and a column on the right",
+       SAMPLES("4x3 3x5", "2x4x3 2x3x5", "2x1x4x3 3x3x2", "2x4x3 3x5", "4x3 2x3x5", "3 3x5", "4x3 3", "3 3", "2x4x3 3",
+               "0x3 3x2", "2x0 0x3", "1x1 1x1", "0x2x3 3x2"),
+       PARAMETERS(TENSOR("x"), TENSOR("y")), OP_SAVES_INPUTS, matmul_shape, matmul_forward, matmul_vjp, matmul_jvp,
+       .batch_inputs = 1, .rowwise = matmul_rowwise),
+    OP("linear",
+       "affine map x · weight + bias: x (…, inputs), weight (inputs × outputs), bias (outputs) or nil -> (…, "
+       "outputs)",
+       SAMPLES("4x3 3x5 5", "4x3 3x5 -", "2x4x3 3x2 2", "3 3x5 5", "4 4x4 4", "1x1 1x1 1", "0x3 3x2 2", "4x0 0x2 2"),
+       PARAMETERS(TENSOR("x"), TENSOR("weight"), GIVEN("bias", OP_OPTIONAL_TENSOR)), OP_SAVES_INPUTS, linear_shape,
+       linear_forward, linear_vjp, linear_jvp, .batch_inputs = 1, .rowwise = linear_rowwise, .affine = &linear_affine),
+    {.name = NULL}};

@@ -1,7 +1,5 @@
 /* Move: ops that rearrange elements and compute nothing. Most give views of their input; the derivative of a
    movement is the same movement of the tangent, and its reverse for the gradient. */
-#include <string.h>
-
 #include "../base/parallel.h"
 #include "op.h"
 
@@ -144,33 +142,50 @@ static int clone_forward(struct op_call *call) { return op_give(tensor_copy(call
 
 /* ---- dimensions in another order: permute, transpose, t ---- */
 
-/* The order that a call asks for. */
-static int order_of(const struct op_call *call, int *order) {
+/* The order that a call asks for: the row's family. */
+typedef int order_rule(const struct op_call *call, int *order);
+struct permute_rule {
+  order_rule *order;
+};
+
+static int given_order(const struct op_call *call, int *order) {
   int rank = call->input[0]->shape.rank;
   const struct op_value *dims = &call->value[0];
-  if (strcmp(call->op->name, "permute") == 0) {
-    bool seen[TENSOR_MAX_RANK] = {false};
-    if (dims->count != rank)
-      return status_error("%d dimensions are given for %s, which has %d", dims->count,
-                          shape_text(&call->input[0]->shape), rank);
-    for (int i = 0; i < rank; i++) {
-      STATUS_TRY(op_resolve_dimension(dims->list[i], rank, &order[i]));
-      if (seen[order[i]]) return status_error("dimension %d is given twice", order[i] + 1);
-      seen[order[i]] = true;
-    }
-    return STATUS_OK;
+  bool seen[TENSOR_MAX_RANK] = {false};
+  if (dims->count != rank)
+    return status_error("%d dimensions are given for %s, which has %d", dims->count, shape_text(&call->input[0]->shape),
+                        rank);
+  for (int i = 0; i < rank; i++) {
+    STATUS_TRY(op_resolve_dimension(dims->list[i], rank, &order[i]));
+    if (seen[order[i]]) return status_error("dimension %d is given twice", order[i] + 1);
+    seen[order[i]] = true;
   }
+  return STATUS_OK;
+}
+
+static int exchanged_order(int rank, int first, int second, int *order) {
   for (int i = 0; i < rank; i++) order[i] = i;
-  int first = 0, second = 1;
-  if (strcmp(call->op->name, "transpose") == 0) {
-    STATUS_TRY(op_resolve_dimension(call->value[0].list[0], rank, &first));
-    STATUS_TRY(op_resolve_dimension(call->value[1].list[0], rank, &second));
-  } else if (rank != 2) {
-    return status_error("takes a matrix, not %s: transpose takes two dimensions", shape_text(&call->input[0]->shape));
-  }
   order[first] = second;
   order[second] = first;
   return STATUS_OK;
+}
+
+static int transpose_order(const struct op_call *call, int *order) {
+  int rank = call->input[0]->shape.rank, first, second;
+  STATUS_TRY(op_resolve_dimension(call->value[0].list[0], rank, &first));
+  STATUS_TRY(op_resolve_dimension(call->value[1].list[0], rank, &second));
+  return exchanged_order(rank, first, second, order);
+}
+
+static int t_order(const struct op_call *call, int *order) {
+  const struct shape *shape = &call->input[0]->shape;
+  if (shape->rank != 2)
+    return status_error("takes a matrix, not %s: transpose takes two dimensions", shape_text(shape));
+  return exchanged_order(2, 0, 1, order);
+}
+
+static int order_of(const struct op_call *call, int *order) {
+  return ((const struct permute_rule *)call->op->family)->order(call, order);
 }
 
 static int permute_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
@@ -255,18 +270,27 @@ static int resolve_index(const char *name, int64_t index, int64_t size, int dime
                       dimension + 1, (long long)size);
 }
 
-/* The part of x that a narrow or select asks for; x has the input's shape, or is a block of its rows. */
-static struct tensor *part(const struct op_call *call, const struct tensor *x) {
+/* The part of x that a call asks for: the row's family. x has the input's shape, or is a block of its rows. NULL with
+   message where there is none. */
+struct part_rule {
+  struct tensor *(*part)(const struct op_call *call, const struct tensor *x);
+};
+
+static struct tensor *selected(const struct op_call *call, const struct tensor *x) {
+  int dimension;
+  int64_t index;
+  if (op_resolve_dimension(call->value[0].list[0], x->shape.rank, &dimension) != STATUS_OK) return NULL;
+  if (resolve_index("index", call->value[1].list[0], x->shape.size[dimension], dimension, &index) != STATUS_OK)
+    return NULL;
+  return tensor_select(x, dimension, index);
+}
+
+static struct tensor *narrowed(const struct op_call *call, const struct tensor *x) {
   const struct op_value *value = call->value;
   int dimension;
   int64_t start;
   if (op_resolve_dimension(value[0].list[0], x->shape.rank, &dimension) != STATUS_OK) return NULL;
-  int64_t size = x->shape.size[dimension];
-  if (strcmp(call->op->name, "select") == 0) {
-    if (resolve_index("index", value[1].list[0], size, dimension, &start) != STATUS_OK) return NULL;
-    return tensor_select(x, dimension, start);
-  }
-  int64_t count = value[2].list[0], step = value[3].list[0];
+  int64_t size = x->shape.size[dimension], count = value[2].list[0], step = value[3].list[0];
   if (step < 1) {
     status_error("step is %lld: it is 1 or more", (long long)step);
     return NULL;
@@ -284,6 +308,10 @@ static struct tensor *part(const struct op_call *call, const struct tensor *x) {
     return NULL;
   }
   return tensor_narrow(x, dimension, start, count, step);
+}
+
+static struct tensor *part(const struct op_call *call, const struct tensor *x) {
+  return ((const struct part_rule *)call->op->family)->part(call, x);
 }
 
 static int part_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
@@ -308,13 +336,6 @@ static int part_vjp(const struct op_call *call, struct tensor *gradient, const b
 
 static int part_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   return op_give(part(call, tangent[0]), result);
-}
-
-/* The first value is a dimension of the output, and not the first. */
-static bool later_dimension(const struct op_call *call) {
-  int dimension, rank = call->output->shape.rank;
-  if (strcmp(call->op->name, "select") == 0) rank++;
-  return op_resolve_dimension(call->value[0].list[0], rank, &dimension) == STATUS_OK && dimension != 0;
 }
 
 /* ---- rows ---- */
@@ -356,155 +377,49 @@ static const char *const select_samples[] = {"4x5 dimension=1 index=2",
                                              "0x3 dimension=2 index=1",
                                              NULL};
 
+static const struct permute_rule given_order_rule = {given_order}, transpose_order_rule = {transpose_order},
+                                 t_order_rule = {t_order};
+static const struct part_rule narrowed_rule = {narrowed}, selected_rule = {selected};
+
+/* A form for views of any tensor: further parameters after the others. */
+#define VIEW(word, text, tried, rowwise_run, shape_run, forward_run, vjp_run, jvp_run, rule, ...)                     \
+  OP(word, text, tried, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), __VA_ARGS__), OP_VIEW, shape_run, forward_run, vjp_run, \
+     jvp_run, .batch_inputs = 1, .rowwise = rowwise_run, .family = rule)
+
 const struct op move_ops[] = {
-    {.name = "view",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"sizes", OP_SIZES, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = reshape_shape,
-     .forward = view_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "the same elements in another shape, one size may be -1; shares memory, an error where strides forbid it",
-     .samples = view_samples},
-    {.name = "reshape",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"sizes", OP_SIZES, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = reshape_shape,
-     .forward = reshape_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "the same elements in another shape, one size may be -1; copies where strides forbid a view",
-     .samples = reshape_samples},
-    {.name = "flatten",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"first", OP_DIMENSION, true, 1}, {"last", OP_DIMENSION, true, -1}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = flatten_shape,
-     .forward = reshape_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "dimensions first to last as one",
-     .samples = flatten_samples},
-    {.name = "squeeze",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, true, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = squeeze_shape,
-     .forward = reshape_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "without dimensions of size 1: all of them, or those of dims that have it",
-     .samples = squeeze_samples},
-    {.name = "unsqueeze",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"dimension", OP_DIMENSION, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = unsqueeze_shape,
-     .forward = reshape_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "with a new dimension of size 1 at this place",
-     .samples = unsqueeze_samples},
-    {.name = "contiguous",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = same_shape,
-     .forward = contiguous_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "the same elements, neighbours in memory in row-major order: x itself or a copy",
-     .samples = contiguous_samples},
-    {.name = "clone",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = same_first_size,
-     .shape = same_shape,
-     .forward = clone_forward,
-     .vjp = reshape_vjp,
-     .jvp = reshape_jvp,
-     .doc = "a copy with memory of its own; derivatives flow through it",
-     .samples = contiguous_samples},
-    {.name = "permute",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"dims", OP_DIMENSIONS, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = permute_rowwise,
-     .shape = permute_shape,
-     .forward = permute_forward,
-     .vjp = permute_vjp,
-     .jvp = permute_jvp,
-     .doc = "dimensions in another order: dimension i of the result is dimension dims[i] of x",
-     .samples = permute_samples},
-    {.name = "transpose",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"dim1", OP_DIMENSION, true, -2}, {"dim2", OP_DIMENSION, true, -1}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = permute_rowwise,
-     .shape = permute_shape,
-     .forward = permute_forward,
-     .vjp = permute_vjp,
-     .jvp = permute_jvp,
-     .doc = "two dimensions exchanged, the last two when none are given",
-     .samples = transpose_samples},
-    {.name = "t",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = permute_rowwise,
-     .shape = permute_shape,
-     .forward = permute_forward,
-     .vjp = permute_vjp,
-     .jvp = permute_jvp,
-     .doc = "a matrix transposed",
-     .samples = t_samples},
-    {.name = "expand",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0}, {"sizes", OP_SIZES, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = expand_rowwise,
-     .shape = expand_shape,
-     .forward = expand_forward,
-     .vjp = expand_vjp,
-     .jvp = expand_jvp,
-     .doc = "broadcast to sizes without copying; -1 keeps a size",
-     .samples = expand_samples},
-    {.name = "narrow",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0},
-                   {"dimension", OP_DIMENSION, false, 0},
-                   {"start", OP_INTEGER, false, 0},
-                   {"count", OP_INTEGER, false, 0},
-                   {"step", OP_INTEGER, true, 1}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = later_dimension,
-     .shape = part_shape,
-     .forward = part_forward,
-     .vjp = part_vjp,
-     .jvp = part_jvp,
-     .doc = "count places of a dimension from start (from 1; -1 is the last) in steps: a view",
-     .samples = narrow_samples},
-    {.name = "select",
-     .parameter = {{"x", OP_ANY_TENSOR, false, 0},
-                   {"dimension", OP_DIMENSION, false, 0},
-                   {"index", OP_INTEGER, false, 0}},
-     .flags = OP_VIEW,
-     .batch_inputs = 1,
-     .rowwise = later_dimension,
-     .shape = part_shape,
-     .forward = part_forward,
-     .vjp = part_vjp,
-     .jvp = part_jvp,
-     .doc = "one place of a dimension (from 1; -1 is the last), which goes: a view",
-     .samples = select_samples},
-    {0},
-};
+    VIEW("view",
+         "the same elements in another shape, one size may be -1; shares memory, an error where strides forbid it",
+         view_samples, same_first_size, reshape_shape, view_forward, reshape_vjp, reshape_jvp, NULL,
+         GIVEN("sizes", OP_SIZES)),
+    VIEW("reshape", "the same elements in another shape, one size may be -1; copies where strides forbid a view",
+         reshape_samples, same_first_size, reshape_shape, reshape_forward, reshape_vjp, reshape_jvp, NULL,
+         GIVEN("sizes", OP_SIZES)),
+    VIEW("flatten", "dimensions first to last as one", flatten_samples, same_first_size, flatten_shape, reshape_forward,
+         reshape_vjp, reshape_jvp, NULL, DEFAULT("first", OP_DIMENSION, 1), DEFAULT("last", OP_DIMENSION, -1)),
+    VIEW("squeeze", "without dimensions of size 1: all of them, or those of dims that have it", squeeze_samples,
+         same_first_size, squeeze_shape, reshape_forward, reshape_vjp, reshape_jvp, NULL,
+         DEFAULT("dims", OP_DIMENSIONS, 0)),
+    VIEW("unsqueeze", "with a new dimension of size 1 at this place", unsqueeze_samples, same_first_size,
+         unsqueeze_shape, reshape_forward, reshape_vjp, reshape_jvp, NULL, GIVEN("dimension", OP_DIMENSION)),
+    VIEW("contiguous", "the same elements, neighbours in memory in row-major order: x itself or a copy",
+         contiguous_samples, same_first_size, same_shape, contiguous_forward, reshape_vjp, reshape_jvp, NULL),
+    VIEW("clone", "a copy with memory of its own; derivatives flow through it", contiguous_samples, same_first_size,
+         same_shape, clone_forward, reshape_vjp, reshape_jvp, NULL),
+    VIEW("permute", "dimensions in another order: dimension i of the result is dimension dims[i] of x", permute_samples,
+         permute_rowwise, permute_shape, permute_forward, permute_vjp, permute_jvp, &given_order_rule,
+         GIVEN("dims", OP_DIMENSIONS)),
+    VIEW("transpose", "two dimensions exchanged, the last two when none are given", transpose_samples, permute_rowwise,
+         permute_shape, permute_forward, permute_vjp, permute_jvp, &transpose_order_rule,
+         DEFAULT("dim1", OP_DIMENSION, -2), DEFAULT("dim2", OP_DIMENSION, -1)),
+    VIEW("t", "a matrix transposed", t_samples, permute_rowwise, permute_shape, permute_forward, permute_vjp,
+         permute_jvp, &t_order_rule),
+    VIEW("expand", "broadcast to sizes without copying; -1 keeps a size", expand_samples, expand_rowwise, expand_shape,
+         expand_forward, expand_vjp, expand_jvp, NULL, GIVEN("sizes", OP_SIZES)),
+    VIEW("narrow", "count places of a dimension from start (from 1; -1 is the last) in steps: a view", narrow_samples,
+         op_later_dimension, part_shape, part_forward, part_vjp, part_jvp, &narrowed_rule,
+         GIVEN("dimension", OP_DIMENSION), GIVEN("start", OP_INTEGER), GIVEN("count", OP_INTEGER),
+         DEFAULT("step", OP_INTEGER, 1)),
+    VIEW("select", "one place of a dimension (from 1; -1 is the last), which goes: a view", select_samples,
+         op_later_dimension, part_shape, part_forward, part_vjp, part_jvp, &selected_rule,
+         GIVEN("dimension", OP_DIMENSION), GIVEN("index", OP_INTEGER)),
+    {.name = NULL}};

@@ -1,6 +1,5 @@
 /* Normalisation over rows: layer_norm, group_norm, rms_norm; and the rows of all norms in the op table. */
 #include <math.h>
-#include <string.h>
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
@@ -24,13 +23,19 @@ struct row_layout {
 
 enum { ROW_BLOCK = 64 }; /* rows whose parameter gradients share one partial sum */
 
+/* What a row says of its norm. */
+struct row_rule {
+  bool centred, grouped;
+  int epsilon; /* its place among the values */
+};
+
 static struct row_layout row_layout_of(const struct op_call *call) {
   const struct shape *shape = &call->input[ROW_X]->shape;
   int last = shape->rank - 1;
-  bool groups = strcmp(call->op->name, "group_norm") == 0;
-  struct row_layout layout = {.rows = 1, .span = 1, .cycle = 1, .centred = strcmp(call->op->name, "rms_norm") != 0};
-  layout.epsilon = call->value[groups ? 1 : 0].number;
-  if (groups) {
+  const struct row_rule *rule = call->op->family;
+  struct row_layout layout = {.rows = 1, .span = 1, .cycle = 1, .centred = rule->centred};
+  layout.epsilon = call->value[rule->epsilon].number;
+  if (rule->grouped) {
     layout.cycle = call->value[0].list[0];
     layout.channels = shape->size[1] / layout.cycle;
     layout.rows = shape->size[0] * layout.cycle;
@@ -287,84 +292,46 @@ static int row_norm_moments(const struct op_call *call, double *square, double *
   return STATUS_OK;
 }
 
+static const struct op_moments batch_norm_facet = {.parameter = ROW_WEIGHT, .add = batch_norm_moments};
+static const struct op_moments row_norm_facet = {.parameter = ROW_WEIGHT, .add = row_norm_moments};
+static const struct row_rule layer_rule = {.centred = true, .epsilon = 0};
+static const struct row_rule group_rule = {.centred = true, .grouped = true, .epsilon = 1};
+static const struct row_rule rms_rule = {.centred = false, .epsilon = 0};
+
+/* A form for norms of rows: further parameters after the weight. */
+#define EPSILON DEFAULT("epsilon", OP_NUMBER, 1e-5)
+#define ROW_NORM(word, text, tried, shape_run, rule, ...)                                                           \
+  OP(word, text, tried, PARAMETERS(TENSOR("x"), GIVEN("weight", OP_OPTIONAL_TENSOR), __VA_ARGS__), OP_SAVES_INPUTS, \
+     shape_run, row_norm_forward, row_norm_vjp, row_norm_jvp, .batch_inputs = 1, .rowwise = row_norm_rowwise,       \
+     .moments = &row_norm_facet, .family = rule)
+
 const struct op norm_ops[] = {
-    {.name = "batch_norm",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "weight", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "bias", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "running_mean", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "running_variance", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "training", .kind = OP_FLAG},
-                   {.name = "momentum", .kind = OP_NUMBER, .has_default = true, .default_value = 0.1},
-                   {.name = "epsilon", .kind = OP_NUMBER, .has_default = true, .default_value = 1e-5}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .rowwise = batch_norm_rowwise,
-     .shape = batch_norm_shape,
-     .forward = batch_norm_forward,
-     .vjp = batch_norm_vjp,
-     .jvp = batch_norm_jvp,
-     .moments = batch_norm_moments,
-     .moments_of = ROW_WEIGHT,
-     .doc = "x (N, C, …) normalised per channel: in training by the batch's mean and variance, which also move the "
-            "running statistics (momentum; unbiased variance), else by the running ones; then times weight plus bias "
-            "(Ioffe and Szegedy 2015)",
-     .samples = (const char *const[]){"4x3x2x3 3 3 3 positive:3 training=1", "5x4 4 4 - - training=1",
-                                      "4x3x5 - - - - training=1", "3x2x2x2 2 2 2 positive:2 training=0",
-                                      "3x4 4 - 4 positive:4 training=0 epsilon=0.1",
-                                      "2x1x3 1 1 1 positive:1 training=1", "1x2x4 2 2 - - training=1",
-                                      "0x2x3 2 2 2 positive:2 training=1", "0x2 2 2 2 positive:2 training=0", NULL}},
-    {.name = "layer_norm",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "weight", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "bias", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "epsilon", .kind = OP_NUMBER, .has_default = true, .default_value = 1e-5}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .rowwise = row_norm_rowwise,
-     .shape = row_norm_shape,
-     .forward = row_norm_forward,
-     .vjp = row_norm_vjp,
-     .jvp = row_norm_jvp,
-     .moments = row_norm_moments,
-     .moments_of = ROW_WEIGHT,
-     .doc = "x (…, d) with mean 0 and variance 1 over the last dimension, times weight (d) plus bias (d) (Ba et al. "
-            "2016)",
-     .samples = (const char *const[]){"3x5 5 5", "2x3x4 4 -", "2x4 - -", "6 6 6", "1x4 4 4", "2x1 1 1", "0x4 4 4",
-                                      "70x3 3 3", NULL}},
-    {.name = "group_norm",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "weight", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "bias", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "groups", .kind = OP_INTEGER},
-                   {.name = "epsilon", .kind = OP_NUMBER, .has_default = true, .default_value = 1e-5}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .rowwise = row_norm_rowwise,
-     .shape = group_norm_shape,
-     .forward = row_norm_forward,
-     .vjp = row_norm_vjp,
-     .jvp = row_norm_jvp,
-     .moments = row_norm_moments,
-     .moments_of = ROW_WEIGHT,
-     .doc = "x (N, C, …) with mean 0 and variance 1 over each image's groups of channels, times weight (C) plus bias "
-            "(C) (Wu and He 2018)",
-     .samples = (const char *const[]){"2x4x2x3 4 4 groups=2", "3x6 6 - groups=3", "2x4x3 - - groups=1",
-                                      "2x3x2 3 3 groups=3", "0x4x2x2 4 4 groups=2", "1x2x2x1 2 2 groups=1", NULL}},
-    {.name = "rms_norm",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "weight", .kind = OP_OPTIONAL_TENSOR},
-                   {.name = "epsilon", .kind = OP_NUMBER, .has_default = true, .default_value = 1e-5}},
-     .flags = OP_SAVES_INPUTS,
-     .batch_inputs = 1,
-     .rowwise = row_norm_rowwise,
-     .shape = row_norm_shape,
-     .forward = row_norm_forward,
-     .vjp = row_norm_vjp,
-     .jvp = row_norm_jvp,
-     .moments = row_norm_moments,
-     .moments_of = ROW_WEIGHT,
-     .doc = "x (…, d) over the root of its mean square along the last dimension, times weight (d) (Zhang and Sennrich "
-            "2019)",
-     .samples = (const char *const[]){"3x5 5", "2x3x4 4", "2x4 -", "6 6", "2x1 1", "0x4 4", NULL}},
+    OP("batch_norm",
+       "x (N, C, …) normalised per channel: in training by the batch's mean and variance, which also move the "
+       "running statistics (momentum; unbiased variance), else by the running ones; then times weight plus bias "
+       "(Ioffe and Szegedy 2015)",
+       SAMPLES("4x3x2x3 3 3 3 positive:3 training=1", "5x4 4 4 - - training=1", "4x3x5 - - - - training=1",
+               "3x2x2x2 2 2 2 positive:2 training=0", "3x4 4 - 4 positive:4 training=0 epsilon=0.1",
+               "2x1x3 1 1 1 positive:1 training=1", "1x2x4 2 2 - - training=1", "0x2x3 2 2 2 positive:2 training=1",
+               "0x2 2 2 2 positive:2 training=0"),
+       PARAMETERS(TENSOR("x"), GIVEN("weight", OP_OPTIONAL_TENSOR), GIVEN("bias", OP_OPTIONAL_TENSOR),
+                  GIVEN("running_mean", OP_OPTIONAL_TENSOR), GIVEN("running_variance", OP_OPTIONAL_TENSOR),
+                  GIVEN("training", OP_FLAG), DEFAULT("momentum", OP_NUMBER, 0.1), EPSILON),
+       OP_SAVES_INPUTS, batch_norm_shape, batch_norm_forward, batch_norm_vjp, batch_norm_jvp, .batch_inputs = 1,
+       .rowwise = batch_norm_rowwise, .moments = &batch_norm_facet),
+    ROW_NORM("layer_norm",
+             "x (…, d) with mean 0 and variance 1 over the last dimension, times weight (d) plus bias (d) (Ba et al. "
+             "2016)",
+             SAMPLES("3x5 5 5", "2x3x4 4 -", "2x4 - -", "6 6 6", "1x4 4 4", "2x1 1 1", "0x4 4 4", "70x3 3 3"),
+             row_norm_shape, &layer_rule, GIVEN("bias", OP_OPTIONAL_TENSOR), EPSILON),
+    ROW_NORM("group_norm",
+             "x (N, C, …) with mean 0 and variance 1 over each image's groups of channels, times weight (C) plus bias "
+             "(C) (Wu and He 2018)",
+             SAMPLES("2x4x2x3 4 4 groups=2", "3x6 6 - groups=3", "2x4x3 - - groups=1", "2x3x2 3 3 groups=3",
+                     "0x4x2x2 4 4 groups=2", "1x2x2x1 2 2 groups=1"),
+             group_norm_shape, &group_rule, GIVEN("bias", OP_OPTIONAL_TENSOR), GIVEN("groups", OP_INTEGER), EPSILON),
+    ROW_NORM("rms_norm",
+             "x (…, d) over the root of its mean square along the last dimension, times weight (d) (Zhang and Sennrich "
+             "2019)",
+             SAMPLES("3x5 5", "2x3x4 4", "2x4 -", "6 6", "2x1 1", "0x4 4"), row_norm_shape, &rms_rule, EPSILON),
     {.name = NULL}};

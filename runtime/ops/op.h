@@ -1,9 +1,18 @@
-/* Ops: one differentiable operation is one row, struct op. A family of ops is one file (elementwise.c,
-   reduce.c, …) that ends in its array of rows; table.c joins the arrays. The binding, the help text, the
-   tape and the gradient checks all loop over rows and know no op by name.
+/* Ops: one differentiable operation is one row, struct op. A family of ops is one file that ends in its array of rows,
+   all written in one form (OP, below); table.c joins the arrays. The binding, the help text, the tape and the gradient
+   checks all loop over rows and know no op by name.
 
-   A call holds the op's tensor inputs in the order of its parameters, and the values of the other
-   parameters in their order. Every kernel works for any strides, broadcast, size 1 and empty. */
+   elementwise.c     arithmetic, functions, activations, comparisons (elementwise_run.c, elementwise_walk.c: any strides)
+   reduce.c          sums, extremes, variances, norms over dimensions (fold.c)
+   softmax.c         softmax and its kin along a dimension
+   matmul.c conv.c pool.c                products, convolutions and pools (kernels/linalg, kernels/conv)
+   move.c arrange.c index.c              views; copies into new places; picking by index, sorting
+   norm.c norm_batch.c                   normalisations
+   loss.c cross_entropy.c random.c       losses; dropout
+   call.c            running a row; what several families share
+
+   A call holds the op's tensor inputs in the order of its parameters, and the values of the other parameters in their
+   order. Every op works for any strides, broadcast, size 1 and empty. */
 #ifndef GLS_OPS_OP_H
 #define GLS_OPS_OP_H
 
@@ -13,11 +22,11 @@
 enum { OP_MAX_PARAMETERS = 10, OP_MAX_LIST = 8, OP_MAX_SAVED = 3 };
 
 enum op_parameter_kind {
-  OP_TENSOR,          /* a tensor of reals */
+  OP_TENSOR,          /* a tensor of reals; of integers too where the row has `integers` */
   OP_OPTIONAL_TENSOR, /* the same, or nil: input NULL */
   OP_INDICES,         /* an int32 tensor; values start at 1 as the user wrote them */
   OP_ANY_TENSOR,      /* a tensor of any type */
-  OP_TENSORS,         /* a Lua list of real tensors: takes all inputs; only as the first parameter */
+  OP_TENSORS,         /* a Lua list of tensors as OP_TENSOR's: takes all inputs; only as the first parameter */
   OP_NUMBER,          /* value.number */
   OP_INTEGER,         /* value.list[0] */
   OP_FLAG,            /* value.list[0] is 0 or 1 */
@@ -58,15 +67,13 @@ struct op_call {
 };
 
 enum op_flag {
-  OP_VIEW = 1,            /* forward makes output itself, a view of input 0 */
-  OP_SAVES_INPUTS = 2,    /* vjp or jvp read the values of inputs (shapes are always there) */
-  OP_SAVES_OUTPUT = 4,    /* vjp or jvp read the values of the output */
-  OP_NO_GRADIENT = 8,     /* has no derivative (comparisons, argmax); vjp and jvp are NULL */
-  OP_ROWWISE = 16,        /* row i of the output (first dimension) depends on row i of the batch inputs alone */
-  OP_CONSTANT = 32,       /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
-  OP_DIRECT_FACTORS = 64, /* factors are views of what is there: forming them costs nothing */
-  OP_QUADRATIC = 128,     /* a loss whose Hessian is the same everywhere */
-  OP_LISTED_ROWS = 256    /* OP_ROWWISE: jvp reads listed rows where they lie (struct op_call), with nothing copied */
+  OP_VIEW = 1,         /* forward makes output itself, a view of input 0 */
+  OP_SAVES_INPUTS = 2, /* vjp or jvp read the values of inputs (shapes are always there) */
+  OP_SAVES_OUTPUT = 4, /* vjp or jvp read the values of the output */
+  OP_NO_GRADIENT = 8,  /* has no derivative (comparisons, argmax); vjp and jvp are NULL */
+  OP_ROWWISE = 16,     /* row i of the output (first dimension) depends on row i of the batch inputs alone */
+  OP_CONSTANT = 32,    /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
+  OP_LISTED_ROWS = 64  /* OP_ROWWISE: jvp reads listed rows where they lie (struct op_call), with nothing copied */
 };
 
 /* The affine view of a call: output Z = A W + 1 bᵀ, for layers whose weight gradient is Aᵀ G. */
@@ -76,56 +83,93 @@ struct factors {
   struct tensor *g;              /* contiguous rows, owned */
 };
 
-struct op {
-  const char *name;
-  struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
-  unsigned flags;
-  unsigned batch_inputs; /* OP_ROWWISE: bit i set when input i carries the batch in its first dimension,
-                            if its rank and first size are the output's (elementwise broadcasting);
-                            saved tensors whose first size is the output's go along */
-  /* Decides OP_ROWWISE for this call alone (overrides the flag): true when row i of the output depends on row i
-     of the batch inputs alone. Then their first size is the output's, whatever their rank. NULL: the flag.
-     jvp of a rowwise call may see blocks of rows: it takes sizes from the tensors, not from the values. */
-  bool (*rowwise)(const struct op_call *call);
-  /* Output's shape and type (*type is TYPE_REAL on entry); checks the inputs; STATUS_ERROR with a message
-     such as "inner sizes differ: (250×3073) · (3072×512)" (the op's name is put before it). */
-  int (*shape)(const struct op_call *call, struct shape *shape, enum element_type *type);
-  /* Fills call->output (contiguous, undefined contents) and saved. */
-  int (*forward)(struct op_call *call);
-  /* gradient: ∂L/∂output, output's shape, any strides. For every i with needed[i], result[i] becomes a new
-     tensor of input i's shape (a view of gradient is fine). Results stay NULL elsewhere. On error the
-     caller releases what is there. */
-  int (*vjp)(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
-  /* tangent[i]: change of input i, its shape, or NULL for none (at least one is not NULL).
-     *result: change of the output. */
-  int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
-  /* Affine ops: input 1 is the weight, input 2 the bias (may be NULL). has_factors: whether this call is affine in one
-     matrix, so that it has factors, or moments (NULL: all are). */
-  bool (*has_factors)(const struct op_call *call);
+/* What ops have that are affine in one matrix: input 1 is the weight W, input 2 the bias b (may be NULL). */
+struct op_affine {
+  bool (*serves)(const struct op_call *call); /* whether this call is affine in one matrix; NULL: all are */
   int (*factors)(const struct op_call *call, struct tensor *gradient, struct factors *result);
   /* Where factors are made at a cost: *a = the listed rows of A alone (count × inputs). NULL elsewhere. */
   int (*factor_rows)(const struct op_call *call, const int64_t *row, int64_t count, struct tensor **a);
-  /* Ops with a parameter whose entries each act alone: the scale (input 1) and shift (input 2) of a norm's channels, or
-     a table (input 0) whose rows are picked. square[j] += Σ a², sum[j] += Σ a over all a that entry (row) j was
-     multiplied by; *rows += how often each scale was used, or how many rows were picked. */
-  int (*moments)(const struct op_call *call, double *square, double *sum, int64_t *rows);
-  int moments_of; /* the place of that parameter: 0 or 1 */
-  /* Losses (convex in input 0): *result = H v, H the Hessian (Gauss-Newton) of the loss in input 0. */
+  bool direct; /* factors are views of what is there: forming them costs nothing */
+};
+
+/* What losses have, which are convex in input 0. */
+struct op_loss {
+  /* *result = H v, H the Hessian (Gauss-Newton) of the loss in input 0. */
   int (*hessian_product)(const struct op_call *call, struct tensor *v, struct tensor **result);
   /* *result: the diagonal of that H, input 0's shape. NULL where H is diagonal: its product with ones says it. */
   int (*hessian_diagonal)(const struct op_call *call, struct tensor **result);
-  const char *doc; /* one line: what it gives, shapes, source */
-  /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in
-     order, then name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1".
-     "scalar" is rank 0, "-" an absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9),
-     distinct (far apart, away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal.
-     Where indices start at 1 for the user they do so here. */
+  bool quadratic; /* the Hessian is the same everywhere */
+  int sum;        /* place of the value that says whether terms are summed, not averaged */
+};
+
+/* What ops have with a parameter whose entries each act alone: the scale (input 1) and shift (input 2) of a norm's
+   channels, or a table (input 0) whose rows are picked. */
+struct op_moments {
+  bool (*serves)(const struct op_call *call); /* whether this call uses the parameter so; NULL: all do */
+  int parameter;                              /* the input: 0 or 1 */
+  /* square[j] += Σ a², sum[j] += Σ a over all a that entry (row) j was multiplied by; *rows += how often each scale was
+     used, or how many rows were picked. */
+  int (*add)(const struct op_call *call, double *square, double *sum, int64_t *rows);
+};
+
+struct op {
+  const char *name;
+  const char *doc; /* one line: what it gives, shapes, source, what its derivative is where that is not plain */
+  /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in order, then
+     name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1". "scalar" is rank 0, "-" an
+     absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), distinct (far apart, away
+     from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices start at 1 for the user they
+     do so here. */
   const char *const *samples;
-  const void *family; /* what the functions that a family's rows share need to know of this row; NULL elsewhere */
-  /* Of a row that was made at run time (fuse.h) and goes with its last user: one user more (1) or fewer (-1). NULL: a row
-     of the table. */
+  struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
+  unsigned flags;
+  /* Output's shape and type; checks the inputs; STATUS_ERROR with a message such as "inner sizes differ: (250×3073) ·
+     (3072×512)" (the op's name is put before it). *type on entry is what op_common_type says. */
+  int (*shape)(const struct op_call *call, struct shape *shape, enum element_type *type);
+  /* Fills call->output (contiguous, undefined contents) and saved. */
+  int (*forward)(struct op_call *call);
+  /* gradient: ∂L/∂output, output's shape, any strides. For every i with needed[i], result[i] becomes a new tensor of
+     input i's shape (a view of gradient is fine). Results stay NULL elsewhere. On error the caller releases what is
+     there. */
+  int (*vjp)(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
+  /* tangent[i]: change of input i, its shape, or NULL for none (at least one is not NULL). *result: change of the
+     output. */
+  int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
+
+  /* What some rows have besides. */
+  /* forward where no tensor input is of reals. NULL: integers are refused. Beside reals, integers are read as reals. */
+  int (*integers)(struct op_call *call);
+  unsigned batch_inputs; /* OP_ROWWISE: bit i set when input i carries the batch in its first dimension, if its rank and
+                            first size are the output's (elementwise broadcasting); saved tensors whose first size is the
+                            output's go along */
+  /* Decides OP_ROWWISE for this call alone (overrides the flag): true when row i of the output depends on row i of the
+     batch inputs alone. Then their first size is the output's, whatever their rank. NULL: the flag. jvp of a rowwise
+     call may see blocks of rows: it takes sizes from the tensors, not from the values. */
+  bool (*rowwise)(const struct op_call *call);
+  const struct op_affine *affine;
+  const struct op_loss *loss;
+  const struct op_moments *moments;
+  const void *family; /* what the functions that a family's rows share need to know of this row */
+  /* Of a row that was made at run time (fuse.h) and goes with its last user: one user more (1) or fewer (-1). */
   void (*use)(const struct op *op, int change);
 };
+
+/* How a row is written, in every family:
+     OP(name, doc, samples, PARAMETERS(…), flags, shape, forward, vjp, jvp, further fields by name)
+   Rows of a family that differ in a few words have a shorter form there, made of this one. */
+#define OP(word, text, tried, parameters, bits, shape_run, forward_run, vjp_run, jvp_run, ...)               \
+  {                                                                                                          \
+    .name = word, .doc = text, .samples = tried, .parameter = parameters, .flags = bits, .shape = shape_run, \
+    .forward = forward_run, .vjp = vjp_run, .jvp = jvp_run, __VA_ARGS__                                      \
+  }
+#define SAMPLES(...) ((const char *const[]){__VA_ARGS__, NULL})
+#define PARAMETERS(...) \
+  { __VA_ARGS__ }
+#define TENSOR(word) GIVEN(word, OP_TENSOR)
+#define GIVEN(word, of_kind) \
+  { .name = word, .kind = of_kind }
+#define DEFAULT(word, of_kind, value) \
+  { .name = word, .kind = of_kind, .has_default = true, .default_value = value }
 
 /* ---- table.c ---- */
 int op_count(void);
@@ -150,6 +194,9 @@ struct tensor *op_run2(const char *name, struct tensor *x, struct tensor *y);
 struct tensor *op_sum_to_shape(struct tensor *t, const struct shape *shape);
 /* a += b in place, a contiguous and unshared. */
 int op_accumulate(struct tensor *a, struct tensor *b);
+/* The type that a call's values are computed in: real where any of its inputs is, or the row has no `integers`; else int32
+   where any is; else uint8. */
+enum element_type op_common_type(const struct op_call *call);
 /* Dimension from value (counted from 0, negative from the end: -1 is the last) to 0..rank-1. */
 int op_resolve_dimension(int64_t given, int rank, int *dimension);
 /* The same of the call's first value, a dimension of input 0; and whether it is another than the first. */

@@ -78,16 +78,8 @@ static const char *const dropout_samples[] = {
     "4x5", "131x140 probability=0.1", "4x5 probability=0", "1", "3x0", "scalar", NULL};
 
 const struct op random_ops[] = {
-    {.name = "dropout",
-     .parameter = {{.name = "x", .kind = OP_TENSOR},
-                   {.name = "probability", .kind = OP_NUMBER, .has_default = true, .default_value = 0.5},
-                   {.name = "stream", .kind = OP_RANDOM}},
-     .flags = OP_ROWWISE,
-     .batch_inputs = 1,
-     .shape = dropout_shape,
-     .forward = dropout_forward,
-     .vjp = dropout_vjp,
-     .jvp = dropout_jvp,
-     .doc = "x with elements set to 0 at random, the rest scaled by 1 / (1 - probability) (Srivastava et al., 2014)",
-     .samples = dropout_samples},
+    OP("dropout",
+       "x with elements set to 0 at random, the rest scaled by 1 / (1 - probability) (Srivastava et al., 2014)",
+       dropout_samples, PARAMETERS(TENSOR("x"), DEFAULT("probability", OP_NUMBER, 0.5), GIVEN("stream", OP_RANDOM)),
+       OP_ROWWISE, dropout_shape, dropout_forward, dropout_vjp, dropout_jvp, .batch_inputs = 1),
     {.name = NULL}};

@@ -26,7 +26,7 @@ static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bo
 static bool one_direct_factor(const struct gradient *gradient) {
   if (!gradient || gradient->dense || gradient->total || gradient->factor_count != 1) return false;
   const struct factor *factor = &gradient->factor[0];
-  return factor->input == 1 && !factor->node->released && factor->node->call.op->flags & OP_DIRECT_FACTORS;
+  return factor->input == 1 && !factor->node->released && factor->node->call.op->affine->direct;
 }
 
 struct taken {
@@ -48,7 +48,7 @@ static void take(void *context, const struct gemm_block *piece) {
 static int factor_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
   const struct factor *factor = &leaf->gradient->factor[0];
   struct factors f = {0};
-  STATUS_TRY(factor->node->call.op->factors(&factor->node->call, factor->gradient, &f));
+  STATUS_TRY(factor->node->call.op->affine->factors(&factor->node->call, factor->gradient, &f));
   *any = true;
   struct taken taken = {update, f.outputs};
   struct gemm_visitor taker = {.take = take, .context = &taken};

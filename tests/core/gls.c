@@ -386,8 +386,8 @@ static void test_convolution(void) {
   const struct factor *use = &w->gradient->factor[0];
   struct factors factors = {0};
   const int64_t row[] = {0, 24, 25, 43, 74};
-  CHECK(use->node->call.op->factors(&use->node->call, use->gradient, &factors) == STATUS_OK &&
-            use->node->call.op->factor_rows(&use->node->call, row, 5, &some) == STATUS_OK,
+  CHECK(use->node->call.op->affine->factors(&use->node->call, use->gradient, &factors) == STATUS_OK &&
+            use->node->call.op->affine->factor_rows(&use->node->call, row, 5, &some) == STATUS_OK,
         "%s", status_message());
   for (int i = 0; i < 5 && some; i++)
     CHECK(memcmp(tensor_real(some) + i * 18, tensor_real(factors.a) + row[i] * 18, 18 * sizeof(real)) == 0,

@@ -510,45 +510,42 @@ static void test_norms(void) {
   for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) check_norm(&cases[i]);
 }
 
-/* A table whose rows are picked, by both ops: AᵀA/n is diagonal, the counts. */
+/* A table whose rows are picked: AᵀA/n is diagonal, the counts. */
 static void test_table(void) {
   enum { ENTRIES = 6, WIDTH = 3, PICKED = 8 };
   static const int32_t pick[PICKED] = {1, 3, 3, 6, 3, 1, 2, 3};
-  for (int by_name = 0; by_name < 2; by_name++) {
-    struct tensor *table = check_leaf(3, 2, ENTRIES, WIDTH), *y = check_normal(4, 2, PICKED, WIDTH);
-    struct shape list = shape_of(1, (int64_t)PICKED);
-    struct tensor *index = tensor_new(TYPE_INT32, &list);
-    memcpy(tensor_int32(index), pick, sizeof pick);
-    struct op_value values[OP_MAX_PARAMETERS] = {{.count = 1, .list = {0}}};
-    struct tensor *z =
-        tape_run(op_find(by_name ? "embedding" : "index_select"), 2, (struct tensor *[]){table, index}, values);
-    struct tensor *loss =
-        z ? tape_run(op_find("mse"), 2, (struct tensor *[]){z, y}, (struct op_value[OP_MAX_PARAMETERS]){0}) : NULL;
-    CHECK(loss && tape_backward(loss, NULL) == STATUS_OK, "%s", status_message());
-    double expected[ENTRIES * WIDTH] = {0}, moved[ENTRIES * WIDTH], counts[ENTRIES] = {0};
-    for (int i = 0; i < PICKED; i++) {
-      counts[pick[i] - 1]++;
-      for (int j = 0; j < WIDTH; j++)
-        expected[(pick[i] - 1) * WIDTH + j] +=
-            2 * ((double)tensor_real(z)[i * WIDTH + j] - (double)tensor_real(y)[i * WIDTH + j]) / (PICKED * WIDTH);
-    }
-    for (int i = 0; i < ENTRIES * WIDTH; i++) {
-      expected[i] /= counts[i / WIDTH] / PICKED + plain.damping / ENTRIES;
-      moved[i] = (double)tensor_real(table)[i];
-    }
-    struct gls *gls = gls_new(1);
-    struct gls_options options = plain;
-    CHECK(gls_step(gls, &table, &options) == STATUS_OK && !gls->handled[0], "%s", "a table is left alone unless asked");
-    options.embeddings = true;
-    CHECK(gls_step(gls, &table, &options) == STATUS_OK && gls->handled[0], "%s", status_message());
-    for (int i = 0; i < ENTRIES * WIDTH; i++) moved[i] -= (double)tensor_real(table)[i];
-    double error = relative_error(moved, expected, ENTRIES * WIDTH);
-    CHECK(error < TOLERANCE, "table, op %d: off by %g", by_name, error);
-    gls_delete(gls);
-    tape_release();
-    struct tensor *all[] = {table, y, index, z, loss};
-    for (int i = 0; i < 5; i++) tensor_release(all[i]);
+  struct tensor *table = check_leaf(3, 2, ENTRIES, WIDTH), *y = check_normal(4, 2, PICKED, WIDTH);
+  struct shape list = shape_of(1, (int64_t)PICKED);
+  struct tensor *index = tensor_new(TYPE_INT32, &list);
+  memcpy(tensor_int32(index), pick, sizeof pick);
+  struct op_value values[OP_MAX_PARAMETERS] = {{.count = 1, .list = {0}}};
+  struct tensor *z = tape_run(op_find("index_select"), 2, (struct tensor *[]){table, index}, values);
+  struct tensor *loss =
+      z ? tape_run(op_find("mse"), 2, (struct tensor *[]){z, y}, (struct op_value[OP_MAX_PARAMETERS]){0}) : NULL;
+  CHECK(loss && tape_backward(loss, NULL) == STATUS_OK, "%s", status_message());
+  double expected[ENTRIES * WIDTH] = {0}, moved[ENTRIES * WIDTH], counts[ENTRIES] = {0};
+  for (int i = 0; i < PICKED; i++) {
+    counts[pick[i] - 1]++;
+    for (int j = 0; j < WIDTH; j++)
+      expected[(pick[i] - 1) * WIDTH + j] +=
+          2 * ((double)tensor_real(z)[i * WIDTH + j] - (double)tensor_real(y)[i * WIDTH + j]) / (PICKED * WIDTH);
   }
+  for (int i = 0; i < ENTRIES * WIDTH; i++) {
+    expected[i] /= counts[i / WIDTH] / PICKED + plain.damping / ENTRIES;
+    moved[i] = (double)tensor_real(table)[i];
+  }
+  struct gls *gls = gls_new(1);
+  struct gls_options options = plain;
+  CHECK(gls_step(gls, &table, &options) == STATUS_OK && !gls->handled[0], "%s", "a table is left alone unless asked");
+  options.embeddings = true;
+  CHECK(gls_step(gls, &table, &options) == STATUS_OK && gls->handled[0], "%s", status_message());
+  for (int i = 0; i < ENTRIES * WIDTH; i++) moved[i] -= (double)tensor_real(table)[i];
+  double error = relative_error(moved, expected, ENTRIES * WIDTH);
+  CHECK(error < TOLERANCE, "table: off by %g", error);
+  gls_delete(gls);
+  tape_release();
+  struct tensor *all[] = {table, y, index, z, loss};
+  for (int i = 0; i < 5; i++) tensor_release(all[i]);
 }
 
 /* Rows of q become the eigenvectors of s (e × e, destroyed): Jacobi's rotations. */

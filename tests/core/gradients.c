@@ -368,7 +368,7 @@ static void check_rows(const struct sample *sample, int64_t step) {
   struct trial kept, part = {0};
   if (!run(sample, CONTIGUOUS, NULL, 0, &kept)) return;
   poison(&kept);
-  const bool is_loss = sample->op->hessian_product;
+  const bool is_loss = sample->op->loss;
   const struct shape *shape = is_loss ? &kept.input[0]->shape : &kept.call.output->shape;
   int64_t batch = shape->rank > 0 ? shape->size[0] : 0, count = batch / 2, start = batch - (count - 1) * step - 1,
           row[500];
@@ -387,8 +387,8 @@ static void check_rows(const struct sample *sample, int64_t step) {
     double factor = 1;
     if (is_loss) {
       factor = strstr(sample->text, "sum=1") ? 1 : (double)count / (double)batch; /* of a mean over fewer rows */
-      CHECK_HERE(sample->op->hessian_product(&kept.call, tangent[0], &whole) == STATUS_OK &&
-                     sample->op->hessian_product(&part.call, rows[0], &got) == STATUS_OK,
+      CHECK_HERE(sample->op->loss->hessian_product(&kept.call, tangent[0], &whole) == STATUS_OK &&
+                     sample->op->loss->hessian_product(&part.call, rows[0], &got) == STATUS_OK,
                  "%s", status_message());
       for (int64_t i = 0; got && i < tensor_count(got); i++) tensor_real(got)[i] *= (real)factor;
     } else {
@@ -411,11 +411,12 @@ static void check_rows(const struct sample *sample, int64_t step) {
 /* The diagonal of H against H times each unit vector. */
 static void check_hessian_diagonal(const struct sample *sample, const struct op_call *call) {
   struct tensor *diagonal = NULL, *unit = tensor_zeros(TYPE_REAL, &call->input[0]->shape);
-  CHECK_HERE(sample->op->hessian_diagonal(call, &diagonal) == STATUS_OK, "hessian_diagonal: %s", status_message());
+  CHECK_HERE(sample->op->loss->hessian_diagonal(call, &diagonal) == STATUS_OK, "hessian_diagonal: %s",
+             status_message());
   for (int64_t i = 0; diagonal && i < tensor_count(unit); i++) {
     struct tensor *column = NULL;
     tensor_real(unit)[i] = 1;
-    CHECK_HERE(sample->op->hessian_product(call, unit, &column) == STATUS_OK, "%s", status_message());
+    CHECK_HERE(sample->op->loss->hessian_product(call, unit, &column) == STATUS_OK, "%s", status_message());
     double off = column ? fabs((double)tensor_real(column)[i] - (double)tensor_real(diagonal)[i]) : INFINITY;
     CHECK_HERE(off <= CHECK_ROUNDING, "entry %ld of the Hessian's diagonal is off by %g", (long)i, off);
     tensor_real(unit)[i] = 0;
@@ -431,18 +432,18 @@ static void check_hessian(const struct sample *sample) {
   if (!run(sample, CONTIGUOUS, NULL, 0, &kept)) return;
   poison(&kept);
   struct tensor *v = sample_normal(&sample->input[0]->shape, sample->seed + 20), *product = NULL;
-  int status = sample->op->hessian_product(&kept.call, v, &product);
+  int status = sample->op->loss->hessian_product(&kept.call, v, &product);
   if (!CHECK_HERE(status == STATUS_OK && product && shape_equal(&product->shape, &v->shape), "hessian_product: %s",
                   status_message()))
     goto out;
   struct tensor *strided = restored(v, STEPPED), *again = NULL;
-  status = sample->op->hessian_product(&kept.call, strided, &again);
+  status = sample->op->loss->hessian_product(&kept.call, strided, &again);
   CHECK_HERE(status == STATUS_OK && distance(product, again) <= CHECK_ROUNDING, "hessian_product of a stepped v: %s",
              status_message());
   tensor_release(again);
   tensor_release(strided);
   CHECK_HERE(dot(v, product) >= -1e-6 * largest(product), "vᵀ H v is %g", dot(v, product));
-  if (sample->op->hessian_diagonal && tensor_count(v) <= 1000) check_hessian_diagonal(sample, &kept.call);
+  if (sample->op->loss->hessian_diagonal && tensor_count(v) <= 1000) check_hessian_diagonal(sample, &kept.call);
   if (!CHECK_IS_DOUBLE) goto out;
   const double step = 1e-4, weight[4] = {1, -8, 8, -1}, at[4] = {-2, -1, 1, 2};
   struct tensor *sum = tensor_zeros(TYPE_REAL, &v->shape), *one = tensor_scalar(1);
@@ -501,7 +502,7 @@ void check_row(const struct op *op, const char *text, uint64_t seed) {
   if (op->vjp && op->jvp)
     for (enum variant v = CONTIGUOUS; v < VARIANTS; v++) check_derivatives(&sample, v);
   for (int64_t step = 1; step <= 2 && op->jvp; step++) check_rows(&sample, step);
-  if (op->hessian_product) check_hessian(&sample);
+  if (op->loss) check_hessian(&sample);
   sample_release(&sample);
 }
 

@@ -119,7 +119,6 @@ static void check_indices(void) {
   values_are("one_hot", hot, 12, (double[]){0, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 1});
   tensor_int32(list)[2] = 4;
   refuses("index_select", 2, input, &first, 1, "index 4 at (3) is out of range: 1 to 3");
-  refuses("embedding", 2, input, &first, 0, "index 4 at (3) is out of range: 1 to 3");
   refuses("gather", 2, (struct tensor *[]){x, wide}, &first, 1, "index 4 at (3, 1) is out of range: 1 to 3");
   refuses("one_hot", 1, &list, &(struct op_value){.list = {3}}, 1, "index 4 at (3) is out of range: 1 to 3");
   tensor_int32(list)[2] = 0;
@@ -128,26 +127,26 @@ static void check_indices(void) {
   for (int i = 0; i < 8; i++) tensor_release(made[i]);
 }
 
-/* Rows of an embedding's gradient that many indices share: the same to the last bit for any number of threads. */
+/* Rows of a table's gradient that many indices share: the same to the last bit for any number of threads. */
 static void check_shared_rows(void) {
   enum { ENTRIES = 7, WIDTH = 64, COUNT = 5000 };
   struct shape weight_shape = shape_of(2, (int64_t)ENTRIES, (int64_t)WIDTH), list_shape = shape_of(1, (int64_t)COUNT);
   struct tensor *weight = tensor_zeros(TYPE_REAL, &weight_shape), *list = tensor_new(TYPE_INT32, &list_shape);
   for (int i = 0; i < COUNT; i++) tensor_int32(list)[i] = 1 + i * i % ENTRIES;
-  struct op_call call = {.op = op_find("embedding"), .input_count = 2, .input = (struct tensor *[]){weight, list}};
-  if (!CHECK(op_call_forward(&call) == STATUS_OK, "embedding: %s", status_message())) return;
+  struct op_call call = {.op = op_find("index_select"), .input_count = 2, .input = (struct tensor *[]){weight, list}};
+  if (!CHECK(op_call_forward(&call) == STATUS_OK, "index_select: %s", status_message())) return;
   struct tensor *gradient = tensor_new(TYPE_REAL, &call.output->shape), *result[2][2] = {{NULL}};
   random_fill_normal((struct random_stream){5, 5}, tensor_real(gradient), tensor_count(gradient));
   bool needed[2] = {true, false};
   int threads = parallel_threads();
   for (int k = 0; k < 2; k++) {
     parallel_set_threads(1 + 2 * k);
-    CHECK(call.op->vjp(&call, gradient, needed, result[k]) == STATUS_OK, "embedding: %s", status_message());
+    CHECK(call.op->vjp(&call, gradient, needed, result[k]) == STATUS_OK, "index_select: %s", status_message());
   }
   parallel_set_threads(threads);
   if (result[0][0] && result[1][0]) {
     CHECK(memcmp(tensor_real(result[0][0]), tensor_real(result[1][0]), ENTRIES * WIDTH * sizeof(real)) == 0, "%s",
-          "an embedding's gradient is another with 3 threads");
+          "a table's gradient is another with 3 threads");
     double sum = 0;
     for (int i = 0; i < COUNT; i++)
       if (tensor_int32(list)[i] == 2) sum += (double)tensor_real(gradient)[i * WIDTH];
