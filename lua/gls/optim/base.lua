@@ -194,8 +194,8 @@ function base:state_dict()
   return self:saved(tensors)
 end
 
--- Whether saved is the whole of a state of this class.
-local function check_saved(self, saved)
+--- Raises an error unless saved is the whole of a state of this class.
+function base.check_saved(self, saved)
   if type(saved) ~= "table" or type(saved.tensors) ~= "table" or type(saved.values) ~= "table"
       or math.type(saved.values.steps) ~= "integer" then
     error("this is not what an optimizer's state_dict gives", 3)
@@ -213,7 +213,7 @@ end
 --- Puts back what `state_dict` gave, onto the same parameters. An entry that fits no parameter is an error, and so are
 -- the state of another class and one of which a tensor is missing.
 function base:load_state_dict(saved)
-  check_saved(self, saved)
+  base.check_saved(self, saved)
   for entry, tensor in pairs(saved.tensors) do
     local found = false
     for _, group in ipairs(self.groups) do

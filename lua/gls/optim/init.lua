@@ -61,4 +61,13 @@ optim.SOAP = require "gls.optim.soap"
 --- Shampoo (Gupta, Koren and Singer, ICML 2018) with grafting (Anil et al., 2020).
 optim.Shampoo = require "gls.optim.shampoo"
 
+--- RMSprop (Tieleman and Hinton, 2012).
+optim.RMSprop = require "gls.optim.rmsprop"
+
+--- L-BFGS (Liu and Nocedal, 1989) with a line search for the strong Wolfe conditions: `opt:step(closure)`.
+optim.LBFGS = require "gls.optim.lbfgs"
+
+--- All parameters as one vector: `values`, `gradients`, `assign`.
+optim.flat = require "gls.optim.flat"
+
 return optim

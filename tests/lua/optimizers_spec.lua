@@ -1,4 +1,4 @@
---- Optimizers of matrices: each against another implementation on twenty steps of a small problem, and what they share.
+--- Optimizers in Lua, each against another implementation on twenty steps of a small problem, and what they share.
 local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
 
 local function matrix(rows, columns, seed)
@@ -83,6 +83,92 @@ describe("on a recorded trajectory", function()
       0.0503825, -0.2901331, 0.3649416, 0.0486937, -0.1868090, 0.2914056, 0.0073279, 0.0749650, -0.2253507,
       -0.0539325, -0.1664703, -0.1485818, 0.0983191, 0.2644360, -0.0804301, -0.1457733, -0.0009934, 0.0186804,
       0.1290921, 0.0569643, -0.1532407, -0.1247065, 0.1384112, 0.0752101 }, 1e-5)
+  end)
+end)
+
+describe("RMSprop", function()
+  -- PyTorch 2.15, torch.optim.RMSprop(lr=0.01, alpha=0.9, momentum=0.5) in float64.
+  it("does as PyTorch's", function()
+    near(trajectory(optim.RMSprop, { learning_rate = 0.01, decay = 0.9, momentum = 0.5 }, 3, 2),
+      { 0.0199449, 0.0618153, -0.0688418, 0.0816129, -0.1301573, -0.0905327 }, 1e-5)
+  end)
+end)
+
+describe("L-BFGS", function()
+  -- Rosenbrock's function (1960) in two or more dimensions, as SciPy has it.
+  local function rosenbrock(x)
+    local n = x:numel() - 1
+    local a, b = x:narrow(1, 1, n), x:narrow(1, 2, n)
+    return ((b - a:square()):square() * 100 + (1 - a):square()):sum()
+  end
+
+  -- PyTorch 2.15, torch.optim.LBFGS(lr=1, max_iter=1, max_eval=25, history_size=4, line_search_fn="strong_wolfe") in
+  -- float64: the loss before each of twenty steps.
+  it("does as PyTorch's, step by step", function()
+    for _, case in ipairs {
+      { { -1.2, 1 }, { 24.2, 4.1469, 4.1256, 4.1211, 4.1118, 4.085, 4.0222, 3.907, 3.737, 3.265, 2.7441, 2.2417, 2.1206,
+        1.6514, 1.3732, 1.0269, 0.82046, 0.74567, 0.49326, 0.4297 } },
+      { { 0.5, -0.3, 0.8 }, { 82.6, 13.006, 2.2541, 1.9597, 1.8302, 1.711, 1.5821, 1.2091, 0.83771, 0.64097, 0.59419,
+        0.51254, 0.44678, 0.30221, 0.19774, 0.15539, 0.07072, 0.0493, 0.032032, 0.030158 } },
+    } do
+      local x = gls.tensor(case[1]):requires_grad(true)
+      local opt = optim.LBFGS({ x }, { iterations = 1, history = 4 })
+      for step, expected in ipairs(case[2]) do
+        local loss = opt:step(function() return rosenbrock(x) end)
+        assert.is_true(math.abs(loss - expected) < 1e-2 * expected,
+          ("step %d: %g, not %g"):format(step, loss, expected))
+      end
+    end
+  end)
+
+  it("ends at the minimum, and goes on after its memory was put back as if never stopped", function()
+    local x = gls.tensor { -1.2, 1 }:requires_grad(true)
+    local function loss() return rosenbrock(x) end
+    local opt = optim.LBFGS({ x }, { iterations = 10, evaluations = 20 })
+    opt:step(loss)
+    local y = x:detach():clone():requires_grad(true)
+    local other = optim.LBFGS({ y }, { iterations = 10, evaluations = 20 })
+    other:load_state_dict(opt:state_dict())
+    for _ = 1, 4 do
+      assert.equal(opt:step(loss), other:step(function() return rosenbrock(y) end))
+    end
+    assert.is_true((x - 1):abs():max():item() < 1e-3)
+  end)
+
+  it("trains a network on a whole set, without step(closure) says so", function()
+    gls.seed(1)
+    local x = gls.randn(50, 4)
+    local target = x:matmul(gls.randn(4, 2)):tanh()
+    local model = nn.Sequential { nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2) }
+    local opt = optim.LBFGS(model:parameters(), { iterations = 60, evaluations = 90 })
+    local function loss() return nn.mse(model(x), target) end
+    local before = opt:step(loss)
+    assert.is_true(loss():item() < 1e-3 * before)
+    assert.has_error(function() opt:step() end,
+      "optim.LBFGS: step(closure) needs a function that computes the loss, without backward")
+  end)
+
+  it("stops where the loss is not finite, the best point kept", function()
+    local x = gls.tensor { 1 }:requires_grad(true)
+    local opt = optim.LBFGS({ x }, { iterations = 3 })
+    opt:step(function() return (x - 2):square():sum() + (x - 1.5):relu():sum() * math.huge end)
+    assert.is_true(x:item() >= 1 and x:item() <= 1.5)
+  end)
+end)
+
+describe("flat", function()
+  it("gives values and gradients in order, and writes them back", function()
+    local a, b = gls.tensor { { 1, 2 }, { 3, 4 } }:requires_grad(true), gls.tensor { 5 }:requires_grad(true)
+    assert.same({ 5 }, optim.flat.values { a, b }.shape)
+    a:square():sum():backward()
+    local gradient = optim.flat.gradients { a, b }
+    assert.equal(8, gradient[4]:item())
+    assert.equal(0, gradient[5]:item())
+    optim.flat.assign({ a, b }, gls.range(1, 5) * 10)
+    assert.equal(30, a[2][1]:item())
+    assert.equal(50, b:item())
+    assert.has_error(function() optim.flat.assign({ a }, gls.range(1, 5)) end,
+      "flat.assign: the parameters have 4 values, the vector's shape is (5)")
   end)
 end)
 
