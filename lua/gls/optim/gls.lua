@@ -1,7 +1,7 @@
 --- GLS, gradient least squares: each affine layer's weights move so that the layer's outputs move along their negative
 -- gradient, in damped least squares. Mathematics and sources: runtime/optim/gls.c.
 --
--- Which settings (measured in README, "What was measured"):
+-- Which settings (measured in experiments/README.md):
 --   lowest training loss      the defaults (`learning_rate = "auto"`, constant schedule), damping 0.003 to 0.03
 --   the same, few batches     `{ delta = 2 }` at a constant rate: a step fits its own batch at the cost of others, so
 --                             it goes a part of the way; lower still, at two to three times Adam's time,
