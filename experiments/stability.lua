@@ -4,6 +4,7 @@
 --   glsrun experiments/stability.lua --data cifar10 --samples 2000 --epochs 5 --batch 50
 -- --model is mlp (default), deep (five layers) or autoencoder; --study takes more rates and dampings.
 local experiment = require "gls.experiment"
+local file = require "gls.file"
 local plot = require "gls.plot"
 local record = require "gls.experiment.record"
 local task = require "models.task"
@@ -128,12 +129,12 @@ local function draw(settings)
   end
 end
 
-local function map(file, title, picked, x, columns, x_text)
+local function map(name, title, picked, x, columns, x_text)
   local values, count, guards = cells("gls", picked, x, columns, "damping", DAMPINGS)
   if count.cells == 0 then return end
   add_line(title, count, guards)
   draw { title = title, x = x_text, y = "damping ρ", columns = texts(columns), rows = texts(DAMPINGS), values = values,
-    file = file }
+    file = name }
 end
 
 map("fixed.svg", "GLS as first written: fixed rate, no guards", function(s)
@@ -167,6 +168,6 @@ end
 local text = ("\n## Which settings train\n\nDiverged: the final training loss is above that of the first batch before "
   .. "any step, or not a number. Stalled: it is not below half of it.\n\n%s\n\n%s\n"):format(
   table.concat(lines, "\n"), table.concat(figures, "\n\n"))
-record.write(path, record.read(path) .. text)
+file.replace(path, file.read(path) .. text)
 print(text)
 print(path)

@@ -5,6 +5,7 @@
 local gls = require "gls"
 local data = require "gls.data"
 local experiment = require "gls.experiment"
+local file = require "gls.file"
 local nn = require "gls.nn"
 local optim = require "gls.optim"
 local record = require "gls.experiment.record"
@@ -38,7 +39,7 @@ if not path then return end
 local SQUARE, SAMPLES = 8, 200
 
 local function small_problem()
-  local config = record.decode(record.read(path:match "^(.*)/[^/]*$" .. "/config.json"))
+  local config = record.decode(file.read(path:match "^(.*)/[^/]*$" .. "/config.json"))
   local set = data.open(config.options.data, { split = "train", samples = SAMPLES, dir = config.options.data_dir })
   local images = set.images:float()
   local count, channels, height = images:size(1), images:size(2), images:size(3)
@@ -180,6 +181,6 @@ direction.
 
 %s
 ]]):format(weights, SAMPLES, SQUARE, rows)
-record.write(path, record.read(path) .. text)
+file.replace(path, file.read(path) .. text)
 print(text)
 print(path)

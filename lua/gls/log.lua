@@ -23,23 +23,6 @@ function log.duration(seconds)
   return ("%d:%02d:%02d"):format(whole // 3600, whole // 60 % 60, whole % 60)
 end
 
---- A quantity with three significant digits, as in a table: `0.0123`, `1.23e-05`, `4.57`, `diverged`.
--- @tparam number|nil value
--- @treturn string
-function log.number(value)
-  if value == nil then return "–" end
-  if value ~= value or value == math.huge then return "diverged" end
-  if value == 0 then return "0" end
-  local size = math.abs(value)
-  if size < 1e-3 or size >= 1e5 then
-    return (("%.2e"):format(value):gsub("e([+-])0*(%d)", function(sign, digit)
-      return "e" .. (sign == "-" and "-" or "") .. digit
-    end))
-  end
-  local decimals = 2 - math.floor(math.log(size, 10) + 1e-9)
-  return (("%%.%df"):format(math.max(decimals, 0)):format(value))
-end
-
 -- Columns of the terminal: stty knows them; COLUMNS and 80 where it does not.
 local function terminal_width()
   local pipe = io.popen "stty size 2>/dev/null </dev/tty"

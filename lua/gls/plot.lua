@@ -2,8 +2,10 @@
 -- and heat maps. Colours are those of Okabe and Ito (2008), told apart by colour-blind readers; an optimizer has
 -- the same colour in every figure.
 -- @module gls.plot
-local options = require "gls.options"
+local file = require "gls.file"
+local finite = require("gls.number").finite
 local log = require "gls.log"
+local options = require "gls.options"
 
 local plot = {}
 
@@ -27,30 +29,12 @@ local WIDTH, HEIGHT, FONT = 960, 600, 15
 local function quote(text) return "'" .. tostring(text):gsub("'", "''"):gsub("%c", " ") .. "'" end
 local function shell(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 
-local function finite(value)
-  return type(value) == "number" and value == value and value ~= math.huge and value ~= -math.huge
-end
-
 -- ---- running gnuplot ----
-
-local function contents(path)
-  local file = io.open(path, "rb")
-  if not file then return "" end
-  local text = file:read "a"
-  file:close()
-  return text
-end
 
 -- Writes commands and data beside the figure and runs gnuplot on them; they stay when that fails, so that nothing
 -- has to be computed again. Gives what gnuplot printed.
 local function run(path, text)
-  local file, message = io.open(path, "wb")
-  if not file then error(("plot: cannot write %s: %s"):format(path, message), 0) end
-  local written = file:write(text)
-  if not (file:close() and written) then
-    os.remove(path)
-    error("plot: cannot write " .. path .. " (is the disk full?)", 0)
-  end
+  file.write(path, text)
   if not os.execute "command -v gnuplot >/dev/null 2>&1" then
     error(("plot: gnuplot is not installed (package gnuplot-nox: apt install gnuplot-nox). The figure's data and "
       .. "commands are kept: gnuplot %s"):format(path), 0)
@@ -58,7 +42,7 @@ local function run(path, text)
   local pipe = io.popen("gnuplot " .. shell(path) .. " 2>" .. shell(path .. ".log"), "r")
   local output = pipe:read "a"
   local good = pipe:close()
-  local complaint = contents(path .. ".log")
+  local complaint = file.read(path .. ".log") or ""
   os.remove(path .. ".log")
   if not good then
     error(("plot: gnuplot failed on %s, which is kept: %s"):format(path, complaint:gsub("%s+$", "")), 0)
@@ -69,7 +53,7 @@ end
 
 -- gnuplot says nothing of a full disk: a picture is whole when it has its format's end.
 local function check_whole(path, extension)
-  local text = contents(path)
+  local text = file.read(path) or ""
   local whole = extension == "svg" and text:find("</svg>%s*$") or extension == "png" and text:sub(-8, -5) == "IEND"
   if whole then return end
   os.remove(path)
@@ -77,24 +61,23 @@ local function check_whole(path, extension)
 end
 
 -- A figure in a file: commands(terminal) gives the text after the terminal's choice. The file is replaced whole.
-local function figure(where, file, width, height, commands)
-  local extension = type(file) == "string" and file:match "%.(%w+)$"
-  local temporary = file .. ".new"
+local function figure(where, path, width, height, commands)
+  local extension = type(path) == "string" and path:match "%.(%w+)$"
+  local temporary = path .. ".new"
   local terminal
   if extension == "svg" then
     terminal = ('svg size %d,%d dynamic enhanced font "Helvetica,%d" background "#FFFFFF"'):format(width, height, FONT)
   elseif extension == "png" then
     terminal = ('pngcairo size %d,%d enhanced font "Sans,%.1f" background "#FFFFFF"'):format(width, height, FONT * 0.75)
   else
-    error(("%s: file %q: expected a name that ends in .svg or .png"):format(where, file), 0)
+    error(("%s: file %q: expected a name that ends in .svg or .png"):format(where, path), 0)
   end
   local header = ("set encoding utf8\nset terminal %s\nset output %s\n"):format(terminal, quote(temporary))
-  if file:find "%c" then error(("%s: file %q: a control character in the name"):format(where, file), 0) end
-  run(file:gsub("%.%w+$", "") .. ".gnuplot", header .. commands .. "\nunset output\n")
+  if path:find "%c" then error(("%s: file %q: a control character in the name"):format(where, path), 0) end
+  run(path:gsub("%.%w+$", "") .. ".gnuplot", header .. commands .. "\nunset output\n")
   check_whole(temporary, extension)
-  local good, message = os.rename(temporary, file)
-  if not good then error("plot: " .. message, 0) end
-  return file
+  file.rename(temporary, path)
+  return path
 end
 
 -- ---- axes ----

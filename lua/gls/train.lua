@@ -1,12 +1,12 @@
 --- Train: the loop around a model, a loss and an optimizer, with checkpoints.
 -- @module gls.train
 local gls = require "gls"
+local file = require "gls.file"
+local finite = require("gls.number").finite
 local log = require "gls.log"
 local options = require "gls.options"
 
 local train = {}
-
-local function finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
 
 local function save(path, state, source)
   gls.save(path, {
@@ -35,12 +35,6 @@ local function load(path, state, source)
   if kept.data_epochs and type(source) == "table" then source.epochs = kept.data_epochs end
 end
 
-local function exists(path)
-  local file = io.open(path, "rb")
-  if file then file:close() end
-  return file ~= nil
-end
-
 --- Trains a model. A step: loss of a batch, its gradients, `optimizer:step(closure)`
 -- (the closure computes the batch's loss again, for optimizers that verify); whatever a step made and nobody kept
 -- is released with it.
@@ -62,7 +56,7 @@ function train.fit(settings)
   local state = { model = model, optimizer = optimizer, epoch = 0, step = 0, seconds = 0, status = "finished" }
   if settings.resume then
     if not settings.checkpoint then error("train.fit: resume needs a checkpoint to go on from", 2) end
-    if exists(settings.checkpoint) then load(settings.checkpoint, state, settings.data) end
+    if file.kind(settings.checkpoint) then load(settings.checkpoint, state, settings.data) end
   end
 
   -- One step; gives the loss of the batch before it, and how many samples that is the mean of.

@@ -1,4 +1,4 @@
-/* Io: files and data sets. Arrays and images are functions of the module itself; what lua/gls/data.lua and
+/* Io: files and data sets. Arrays and images are functions of the module itself; what lua/gls/data and
    lua/gls/checkpoint.lua are made of is in its table io. */
 #include "bind.h"
 

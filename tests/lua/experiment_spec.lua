@@ -2,11 +2,16 @@
 local gls = require "gls"
 local experiment = require "gls.experiment"
 local choices = require "gls.experiment.choices"
+local file = require "gls.file"
 local nn = require "gls.nn"
+local number = require "gls.number"
 local options = require "gls.experiment.options"
+local outcome = require "gls.experiment.outcome"
+local plan = require "gls.experiment.plan"
 local record = require "gls.experiment.record"
-local report = require "gls.experiment.report"
 local study = require "gls.experiment.study"
+local summary = require "gls.experiment.summary"
+local words = require "gls.experiment.words"
 
 local directory
 
@@ -57,7 +62,7 @@ local function run(given, list)
   local good, result = pcall(experiment.run, given, list)
   io.output():close()
   io.output(before)
-  local printed = assert(record.read(path))
+  local printed = assert(file.read(path))
   os.remove(path)
   return good, good and result or tostring(result), printed
 end
@@ -91,19 +96,19 @@ describe("a job", function()
   end)
 
   it("leaves a summary of the best settings, relative to Adam, and figures", function()
-    local text = assert(record.read(path))
+    local text = assert(file.read(path))
     for _, name in ipairs { "| sgd ", "| adam ", "| gls ", "Each optimizer had 2 trials.", "folder:" } do
       assert.truthy(text:find(name, 1, true), name)
     end
     for _, name in ipairs { "loss_vs_epoch", "loss_vs_seconds", "settings_train", "settings_valid" } do
       local figure = name .. ".svg"
-      assert.truthy((record.read(directory .. "/whole/" .. figure) or ""):find("^<%?xml"), figure)
+      assert.truthy((file.read(directory .. "/whole/" .. figure) or ""):find("^<%?xml"), figure)
       assert.truthy(text:find("(" .. figure .. ")", 1, true))
     end
   end)
 
   it("notes settings, data and machine", function()
-    local config = assert(record.decode(record.read(directory .. "/whole/config.json")))
+    local config = assert(record.decode(file.read(directory .. "/whole/config.json")))
     assert.equal("finished", config.state)
     assert.equal(40, config.data.train_images)
     assert.equal(12, config.data.validation_images)
@@ -114,9 +119,9 @@ describe("a job", function()
   end)
 
   it("reports the best settings on test images that no choice saw", function()
-    local found, summary = run(spec(), arguments("tested", "--validation", "8", "--test", "4", "--select", "valid"))
-    assert.is_true(found, summary)
-    local config = assert(record.decode(record.read(directory .. "/tested/config.json")))
+    local found, written = run(spec(), arguments("tested", "--validation", "8", "--test", "4", "--select", "valid"))
+    assert.is_true(found, written)
+    local config = assert(record.decode(file.read(directory .. "/tested/config.json")))
     assert.same({ 8, 4 }, { config.data.validation_images, config.data.test_images })
     local without, _, rows = run(spec(), arguments("untested", "--validation", "8", "--select", "valid")), nil,
       record.rows(directory .. "/tested/results.jsonl")
@@ -126,11 +131,11 @@ describe("a job", function()
       assert.equal(row.valid_loss, rows[i].valid_loss, "the validation images are the same with and without a test")
       assert.is_true(rows[i].test_loss > 0 and rows[i].test_accuracy * 4 % 1 == 0)
     end
-    local text = assert(record.read(summary))
+    local text = assert(file.read(written))
     for _, name in ipairs { "8 for validation, 4 for the test,", "| test loss ", "| test accuracy ", "no part in" } do
       assert.truthy(text:find(name, 1, true), name)
     end
-    assert.falsy(record.read(path):find("| test loss", 1, true))
+    assert.falsy(file.read(path):find("| test loss", 1, true))
     for _, wrong in ipairs { { "--test", "4" }, { "--validation", "8", "--test", "5" } } do
       local good_one, message = run(spec(), arguments("mistested", table.unpack(wrong)))
       assert.is_false(good_one)
@@ -175,7 +180,7 @@ describe("a job cut short", function()
     local rows = record.rows(directory .. "/cut/results.jsonl")
     assert.equal(4 + 4 + 1, #rows)
     assert.equal("running", rows[9].status)
-    assert.truthy(record.read(directory .. "/cut/summary.md"):find("**Interrupted.**", 1, true))
+    assert.truthy(file.read(directory .. "/cut/summary.md"):find("**Interrupted.**", 1, true))
 
     assert.is_true((run(spec(), { "--quiet", "--resume", directory .. "/cut" })))
     local whole, rest = record.rows(directory .. "/uncut/results.jsonl"), record.rows(directory .. "/cut/results.jsonl")
@@ -194,20 +199,20 @@ describe("a job cut short", function()
     assert.is_false(good)
     assert.truthy(message:find("holds results of the experiment tiny", 1, true))
     local path = directory .. "/cut/config.json"
-    local whole = record.read(path)
+    local whole = file.read(path)
     for _, change in ipairs {
       { '"epochs": %d+', '"epochs": "many"' }, { '"seeds": %b[]', '"seeds": {"a": 1}' },
       { '"data": {', '"data": 7, "was": {' },
     } do
       local text, count = whole:gsub(change[1], change[2], 1)
       assert.equal(1, count)
-      record.write(path, text)
+      file.replace(path, text)
       good, message = run(spec(), { "--quiet", "--resume", directory .. "/cut" })
       assert.is_false(good)
       local expected = "config.json is not what an experiment writes: " .. change[2]:match "%a+"
       assert.truthy(message:find(expected, 1, true), message)
     end
-    record.write(path, whole)
+    file.replace(path, whole)
   end)
 
   it("passes on an error of the script after writing what there is", function()
@@ -219,7 +224,7 @@ describe("a job cut short", function()
     assert.is_false(good)
     assert.truthy(message:find("48", 1, true) and message:find("3", 1, true), message)
     assert.equal(4, #record.rows(directory .. "/broken/results.jsonl"))
-    assert.truthy(record.read(directory .. "/broken/summary.md"):find("Ended by an error", 1, true))
+    assert.truthy(file.read(directory .. "/broken/summary.md"):find("Ended by an error", 1, true))
   end)
 end)
 
@@ -231,9 +236,9 @@ describe("a run that diverges", function()
     local rows = record.rows(directory .. "/diverged/results.jsonl")
     assert.equal("diverged", rows[1].status)
     assert.is_nil(rows[1].train_loss)
-    local _, trials = report.runs(rows)
-    assert.equal(0.001, report.best(trials, "sgd", { select = "train", seeds = { 1 } }).settings.learning_rate)
-    assert.truthy(record.read(path):find("| diverged", 1, true))
+    local _, trials = outcome.runs(rows)
+    assert.equal(0.001, outcome.best(trials, "sgd", { select = "train", seeds = { 1 } }).settings.learning_rate)
+    assert.truthy(file.read(path):find("| diverged", 1, true))
   end)
 end)
 
@@ -261,62 +266,62 @@ end)
 describe("results.jsonl", function()
   it("is read up to a line that a crash cut, but not past a foreign one", function()
     local path = directory .. "/torn.jsonl"
-    local file = assert(io.open(path, "w"))
+    local handle = assert(io.open(path, "w"))
     local row = '{"optimizer": "sgd", "settings": {}, "seed": 1, "epoch": 1, "status": "running"}\n'
-    file:write(row, '{"optimizer": "sg')
-    file:close()
+    handle:write(row, '{"optimizer": "sg')
+    handle:close()
     assert.equal(1, #record.rows(path))
-    file = assert(io.open(path, "w"))
-    file:write "hello\n{}\n"
-    file:close()
+    handle = assert(io.open(path, "w"))
+    handle:write "hello\n{}\n"
+    handle:close()
     assert.error_matches(function() record.rows(path) end, "not a line of results")
     for field, value in pairs { optimizer = true, epoch = "x", status = 1, settings = 5, train_loss = "low" } do
       local wrong = { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" }
       wrong[field] = value
-      file = assert(io.open(path, "w"))
-      file:write(row, record.encode(wrong), "\n")
-      file:close()
+      handle = assert(io.open(path, "w"))
+      handle:write(row, record.encode(wrong), "\n")
+      handle:close()
       assert.error_matches(function() record.rows(path) end, "not a line of results: " .. field)
     end
   end)
 end)
 
 describe("the command line", function()
-  local function plan(...)
+  local function texts_of(...)
     local given = spec()
     given.defaults.samples, given.defaults.test, given.defaults.select = 0, 0, "train"
     local chosen = options.parse(given, { ... })
     local texts = {}
-    for i, trial in ipairs((options.plan(given, chosen))) do
-      texts[i] = trial.optimizer .. " " .. options.describe(trial.settings)
+    for i, trial in ipairs((plan.make(given, chosen))) do
+      texts[i] = trial.optimizer .. " " .. words.describe(trial.settings)
     end
     return texts
   end
 
   it("takes the experiment's own trials, one of each optimizer in turn", function()
     assert.same({ "sgd 1e-3, constant", "adam 1e-3, constant", "sgd 0.01, constant", "adam 0.01, constant" },
-      plan("--optimizers", "sgd,adam"))
+      texts_of("--optimizers", "sgd,adam"))
   end)
 
   it("replaces learning rates, other settings and schedules", function()
     assert.same({ "adam 0.1, constant", "adam 0.2, constant", "adam 0.3, constant" },
-      plan("--optimizers", "adam", "--lr", "adam=0.1:0.2:0.3"))
-    assert.same({ "gls auto, cosine, damping 1" }, plan("--optimizers", "gls", "--set", "gls.damping=1", "--schedule",
-      "cosine"))
-    assert.equal(4, #plan("--optimizers", "sgd", "--schedule", "constant,cosine"))
-    assert.equal(3, #plan("--optimizers", "sgd", "--schedule", "constant,cosine", "--trials", "3"))
-    assert.equal(2, #plan("--optimizers", "sgd", "--trials", "9"))
+      texts_of("--optimizers", "adam", "--lr", "adam=0.1:0.2:0.3"))
+    assert.same({ "gls auto, cosine, damping 1" },
+      texts_of("--optimizers", "gls", "--set", "gls.damping=1", "--schedule", "cosine"))
+    assert.equal(4, #texts_of("--optimizers", "sgd", "--schedule", "constant,cosine"))
+    assert.equal(3, #texts_of("--optimizers", "sgd", "--schedule", "constant,cosine", "--trials", "3"))
+    assert.equal(2, #texts_of("--optimizers", "sgd", "--trials", "9"))
     assert.same({ "gls 0.3, constant, damping 0.01", "gls 0.3, constant, damping 0.1" },
-      plan("--optimizers", "gls", "--lr", "gls=0.3"))
+      texts_of("--optimizers", "gls", "--lr", "gls=0.3"))
   end)
 
   it("gives GLS at SGD's step size the rates that SGD is given", function()
     assert.same({ "sgd 0.5, constant", "gls-graft 0.5, constant, damping 3, graft sgd, per layer true" },
-      plan("--optimizers", "sgd,gls-graft", "--lr", "sgd=0.5"))
+      texts_of("--optimizers", "sgd,gls-graft", "--lr", "sgd=0.5"))
   end)
 
   it("tells a model's widths in a trial's settings", function()
-    assert.equal("1e-3, hidden 64-32", options.describe { learning_rate = 1e-3, model = { hidden = { 64, 32 } } })
+    assert.equal("1e-3, hidden 64-32", words.describe { learning_rate = 1e-3, model = { hidden = { 64, 32 } } })
   end)
 
   it("says what it does not understand", function()
@@ -345,7 +350,7 @@ describe("the command line", function()
       assert.is_false(good, text)
       assert.truthy(message:find(pattern), text .. ": " .. message)
     end
-    assert.is_nil(record.read(directory .. "/wrong/config.json"))
+    assert.is_nil(file.read(directory .. "/wrong/config.json"))
   end)
 end)
 
@@ -376,7 +381,7 @@ describe("options of an experiment's own", function()
     local list = arguments("own", "--epochs", "1", "--optimizers", "sgd", "--model", "deep", "--study")
     local good, path = run(spec { choices = choices.read("tiny", DECLARED, list) }, list)
     assert.is_true(good, path)
-    assert.truthy(record.read(path):find("--model deep --study", 1, true))
+    assert.truthy(file.read(path):find("--model deep --study", 1, true))
     local again = { "--quiet", "--resume", directory .. "/own" }
     local chosen = choices.read("tiny", DECLARED, again)
     assert.same({ model = "deep", study = true, cells = { "a", "b", "c" } }, chosen)
@@ -426,7 +431,7 @@ describe("a study", function()
     io.output(before)
     os.remove(path)
     assert(good, result)
-    return assert(record.read(result))
+    return assert(file.read(result))
   end
   local function rows_of(cell) return record.rows(directory .. "/study/" .. cell .. "/results.jsonl") end
 
@@ -440,7 +445,7 @@ describe("a study", function()
     assert.equal(2 * 4, #rows_of "short")
     assert.equal("cosine", rows_of("long")[1].settings.schedule)
     text = study_of("--time")
-    local timing = record.decode(record.read(directory .. "/study/short/timing.json"))
+    local timing = record.decode(file.read(directory .. "/study/short/timing.json"))
     assert.is_true(timing.step_seconds[1] > 0 and timing.step_seconds[2] > 0)
 
     local last = {}
@@ -449,9 +454,8 @@ describe("a study", function()
         last[row.optimizer] = row.train_loss
       end
     end
-    local log = require "gls.log"
-    assert.truthy(text:find("| " .. log.number(last.adam / last.gls) .. " | "
-      .. log.number(timing.step_seconds[2] / timing.step_seconds[1]) .. " |", 1, true), text)
+    assert.truthy(text:find("| " .. number.text(last.adam / last.gls) .. " | "
+      .. number.text(timing.step_seconds[2] / timing.step_seconds[1]) .. " |", 1, true), text)
   end)
 end)
 
@@ -471,13 +475,47 @@ describe("what a summary is made of", function()
       rows[#rows + 1] = row("sgd", 1, seed, 2, losses[1])
       rows[#rows + 1] = row("sgd", 2, seed, 2, losses[2])
     end
-    local _, trials = report.runs(rows)
+    local _, trials = outcome.runs(rows)
     local function rate(all)
       local how = { select = "train", seeds = { 1, 2, 3 }, all_seeds = all }
-      return report.best(trials, "sgd", how).settings.learning_rate
+      return outcome.best(trials, "sgd", how).settings.learning_rate
     end
     assert.equal(1, rate(false))
     assert.equal(2, rate(true))
+  end)
+
+  it("has the loss when Adam had ended, and the best setting of each form of GLS", function()
+    local function runs_of(optimizer, settings, seconds, losses)
+      local list = {}
+      for epoch, loss in ipairs(losses) do
+        list[epoch] = row(optimizer, nil, 1, epoch, loss, { settings = settings, seconds = epoch * seconds })
+      end
+      return table.unpack(list)
+    end
+    local rows = {}
+    local function add(...) for _, one in ipairs { ... } do rows[#rows + 1] = one end end
+    add(runs_of("adam", { learning_rate = 1 }, 1.0, { 0.9, 0.8 })) -- ends after 2 seconds
+    add(runs_of("gls", { damping = 1 }, 0.9, { 0.5, 0.4 }))        -- ends before it
+    add(runs_of("gls", { damping = 2 }, 0.9, { 0.5, 0.45 }))
+    add(runs_of("gls", { damping = 1, statistics = "window", window = 7 }, 1.9, { 0.3, 0.1 }))
+    add(runs_of("gls", { damping = 1, statistics = { window = 7 }, momentum = "auto" }, 2.1, { 0.2, 0.05 }))
+    local _, trials = outcome.runs(rows)
+    local choices_of = { optimizers = { "adam", "gls" }, select = "train", seeds = { 1 } }
+    local names, at_end = {}, {}
+    for i, best in ipairs(outcome.best_settings(trials, choices_of)) do
+      names[i], at_end[i] = best.name, outcome.losses_at_end(best.trial, trials[1])
+    end
+    assert.same({ "adam", "gls", "gls, window 7", "gls, window 7, momentum auto" }, names)
+    assert.same({ { 0.8 }, { 0.4 }, { 0.3 }, {} }, at_end) -- the last one's first epoch was not over
+    local config = {
+      options = choices_of, trials = { adam = 1, gls = 4 }, state = "finished", command = "", versions = { text = "" },
+      data = { name = "none", note = "none", train_images = 1000, validation_images = 0 },
+      machine = { cpu = "", threads = 1 },
+    }
+    choices_of.batch, choices_of.epochs = 1, 2
+    local text, terminal = summary.of({ title = "Forms", loss_name = "loss" }, config, rows)
+    assert.truthy(terminal:find("gls, window 7 +damping 1 +0%.100 +0%.125 +1%.90 +1%.90 +0%.300 +1%.10"), terminal)
+    assert.truthy(text:find("| 0.300 +| 0.375 +|"), text)
   end)
 
   it("leaves out of a setting's words what all have, tables too", function()
@@ -485,13 +523,13 @@ describe("what a summary is made of", function()
       return { optimizer = "adam", settings = { learning_rate = rate, data = { flip = true, crop = crop } } }
     end
     local plain = { trial(1), trial(2) }
-    assert.equal("2", options.brief(plain[2], options.shared(plain)))
+    assert.equal("2", words.brief(plain[2], plain))
     local differing = { trial(1), trial(2, 4) }
-    assert.equal("2, crop 4, flip true", options.brief(differing[2], options.shared(differing)))
+    assert.equal("2, crop 4, flip true", words.brief(differing[2], differing))
   end)
 
   it("takes the best validation loss with its epoch, and the final training loss", function()
-    local runs = report.runs {
+    local runs = outcome.runs {
       row("sgd", 1, 1, 2, 0.3, { valid_loss = 5 }), row("sgd", 1, 1, 1, 0.4, { valid_loss = 2, valid_accuracy = 0.5 }),
     }
     assert.same({ 0.3, 2, 1, 0.5, 2.0, 5 }, {
@@ -501,7 +539,7 @@ describe("what a summary is made of", function()
   end)
 
   it("takes the test's loss at the epoch of the best validation loss", function()
-    local runs = report.runs {
+    local runs = outcome.runs {
       row("sgd", 1, 1, 1, 0.5, { valid_loss = 3, test_loss = 4 }),
       row("sgd", 1, 1, 2, 0.4, { valid_loss = 2, test_loss = 3, test_accuracy = 0.25 }),
       row("sgd", 1, 1, 3, 0.3, { valid_loss = 5, test_loss = 1 }),

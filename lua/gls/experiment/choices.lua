@@ -2,28 +2,23 @@
 -- of the rest of the command line, which then checks and describes them (gls.experiment.options).
 -- @module gls.experiment.choices
 local check = require "gls.options"
+local file = require "gls.file"
 local files = require("gls.core").io
+local misuse = require("gls.experiment.misuse").raise
 local record = require "gls.experiment.record"
 
 local choices = {}
 
-local usage_error = { __tostring = function(self) return self.message end }
-
---- Raises an error whose message is all: no traceback helps who mistyped an option.
--- @tparam string format
--- @param ... its values
-function choices.misuse(format, ...) error(setmetatable({ message = format:format(...) }, usage_error), 0) end
-
 -- The latest of an experiment's own directories; names are dates, so the last in order.
 local function latest(name)
   local parent, last = "runs/" .. name, nil
-  if files.kind(parent) == "folder" then
+  if file.kind(parent) == "folder" then
     for _, entry in ipairs(files.list_folders(parent)) do -- sorted
-      if record.read(parent .. "/" .. entry .. "/config.json") then last = entry end
+      if file.read(parent .. "/" .. entry .. "/config.json") then last = entry end
     end
   end
   if not last then
-    choices.misuse("--resume: there is no job of %s to go on with in %s; name its directory", name, parent)
+    misuse("--resume: there is no job of %s to go on with in %s; name its directory", name, parent)
   end
   return parent .. "/" .. last
 end
@@ -63,21 +58,21 @@ end
 -- @treturn string directory
 function choices.recorded(name, directory)
   directory = directory or latest(name)
-  local text, message = record.read(directory .. "/config.json")
-  if not text then choices.misuse("--resume: %s is no directory of results: %s", directory, message) end
+  local text, message = file.read(directory .. "/config.json")
+  if not text then misuse("--resume: %s is no directory of results: %s", directory, message) end
   local config
   config, message = record.decode(text)
   if type(config) ~= "table" or type(config.options) ~= "table" then
-    choices.misuse("--resume: %s/config.json is not what an experiment writes: %s", directory,
+    misuse("--resume: %s/config.json is not what an experiment writes: %s", directory,
       message or "no options in it")
   end
   local wrong = wrong_option(config.options)
   if wrong or config.data ~= nil and type(config.data) ~= "table" then
-    choices.misuse("--resume: %s/config.json is not what an experiment writes: %s is %s", directory, wrong or "data",
+    misuse("--resume: %s/config.json is not what an experiment writes: %s is %s", directory, wrong or "data",
       record.encode(wrong and config.options[wrong] or config.data))
   end
   if config.experiment ~= name then
-    choices.misuse("--resume: %s holds results of the experiment %s, not of %s", directory,
+    misuse("--resume: %s holds results of the experiment %s, not of %s", directory,
       tostring(config.experiment), name)
   end
   return config.options, directory
@@ -136,7 +131,7 @@ function choices.read(name, declared, arguments)
     if value ~= nil and choice.values then
       local wrong
       value, wrong = choices.convert(choice, value)
-      if wrong then choices.misuse("%s", wrong) end
+      if wrong then misuse("%s", wrong) end
     end
     if value == nil then value = before[choice.name] end
     if value == nil then value = choice.list and choice.values or choice.values and choice.values[1] or false end

@@ -8,19 +8,29 @@
 --      trials = { adam = experiment.grid { learning_rate = { 1e-3, 3e-4 }, schedule = "cosine" }, … },
 --    }
 --
--- options  the command line and the trials     choices  options of an experiment's own
--- runner  one run     report  summary and figures     record  files     study  one comparison in many circumstances
+-- choices, options  the command line     plan, optimizers  the trials     runner  one run     record  results.jsonl
+-- outcome  what runs came to     summary, tables, words, figures, report  what is written of it
+-- study  one comparison in many circumstances
 -- @module gls.experiment
 local gls = require "gls"
 local check = require "gls.options"
-local log = require "gls.log"
 local choices = require "gls.experiment.choices"
+local figures = require "gls.experiment.figures"
+local file = require "gls.file"
+local log = require "gls.log"
+local misuse = require "gls.experiment.misuse"
+local number = require "gls.number"
+local optimizers = require "gls.experiment.optimizers"
 local options = require "gls.experiment.options"
+local outcome = require "gls.experiment.outcome"
+local plan = require "gls.experiment.plan"
 local record = require "gls.experiment.record"
 local report = require "gls.experiment.report"
 local runner = require "gls.experiment.runner"
+local summary = require "gls.experiment.summary"
+local words = require "gls.experiment.words"
 
-local experiment = { grid = options.grid, choices = choices.read }
+local experiment = { grid = plan.grid, choices = choices.read }
 
 local SPEC = {
   name = check.required, title = check.required, model = check.required, loss = check.required,
@@ -41,22 +51,22 @@ local function checked(given)
   spec.data = spec.data or {}
   spec.defaults = check.check("experiment.run: defaults", spec.defaults, DEFAULTS)
   for name, trials in pairs(spec.trials) do
-    if not options.optimizers[name] then
+    if not optimizers.known[name] then
       error(("experiment.run: trials: unknown optimizer %q%s"):format(name,
-        check.suggestion(name, options.optimizers)), 3)
+        check.suggestion(name, optimizers.known)), 3)
     end
     if type(trials) ~= "table" or #trials == 0 then
       error(("experiment.run: trials.%s: expected a list of settings, at least one"):format(name), 3)
     end
   end
-  spec.defaults.optimizers = spec.defaults.optimizers or options.known(spec)
+  spec.defaults.optimizers = spec.defaults.optimizers or optimizers.of(spec)
   return spec
 end
 
 -- ---- what is noted of the circumstances ----
 
 local function first_match(path, pattern)
-  return ((record.read(path) or ""):match(pattern))
+  return ((file.read(path) or ""):match(pattern))
 end
 
 local function machine()
@@ -110,7 +120,7 @@ end
 -- Rows of runs that came to their end; a run cut short is done anew, for its state is gone.
 local function finished_rows(rows)
   local ended, kept = {}, {}
-  local function name(row) return options.key(row.optimizer, row.settings) .. " " .. tostring(row.seed) end
+  local function name(row) return plan.key(row.optimizer, row.settings) .. " " .. tostring(row.seed) end
   for _, row in ipairs(rows) do
     if row.status ~= "running" then ended[name(row)] = true end
   end
@@ -121,11 +131,11 @@ local function finished_rows(rows)
 end
 
 -- How wide the names and settings of a list of trials are.
-local function layout(plan)
-  local widths = { shared = options.shared(plan), name = 0, setting = 0 }
-  for _, trial in ipairs(plan) do
+local function layout(planned)
+  local widths = { planned = planned, name = 0, setting = 0 }
+  for _, trial in ipairs(planned) do
     widths.name = math.max(widths.name, log.width(trial.optimizer))
-    widths.setting = math.max(widths.setting, log.width(options.brief(trial, widths.shared)))
+    widths.setting = math.max(widths.setting, log.width(words.brief(trial, widths.planned)))
   end
   return widths
 end
@@ -133,24 +143,24 @@ end
 local function run_line(place, total, trial, seed, last, spec, widths)
   local parts = {
     ("%s/%d"):format(log.pad(tostring(place), -#tostring(total)), total), log.pad(trial.optimizer, widths.name),
-    log.pad(options.brief(trial, widths.shared), widths.setting), "seed " .. seed,
+    log.pad(words.brief(trial, widths.planned), widths.setting), "seed " .. seed,
   }
   if not last then
     parts[#parts + 1] = "done before"
   elseif last.status == "diverged" then
     parts[#parts + 1] = "diverged in epoch " .. last.epoch
   else
-    parts[#parts + 1] = "train " .. log.pad(log.number(last.train_loss), 8)
-    parts[#parts + 1] = "valid " .. log.pad(log.number(last.valid_loss), 8)
+    parts[#parts + 1] = "train " .. log.pad(number.text(last.train_loss), 8)
+    parts[#parts + 1] = "valid " .. log.pad(number.text(last.valid_loss), 8)
     if spec.classify then parts[#parts + 1] = ("%4.1f %%"):format(100 * last.valid_accuracy) end
     parts[#parts + 1] = log.duration(last.seconds)
   end
   return table.concat(parts, "  ")
 end
 
-local function run_all(spec, chosen, sets, plan, results, ended, progress)
-  local total = chosen.all_seeds and #plan * #chosen.seeds or #plan + (#chosen.seeds - 1) * #chosen.optimizers
-  local place, done, began, widths = 0, 0, log.clock(), layout(plan)
+local function run_all(spec, chosen, sets, planned, results, ended, progress)
+  local total = chosen.all_seeds and #planned * #chosen.seeds or #planned + (#chosen.seeds - 1) * #chosen.optimizers
+  local place, done, began, widths = 0, 0, log.clock(), layout(planned)
 
   local function run(trial, seed)
     place = place + 1
@@ -174,28 +184,28 @@ local function run_all(spec, chosen, sets, plan, results, ended, progress)
       end
       progress:update((place - 1 + part) / total,
         ("run %d/%d %s %s · epoch %d/%d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
-          options.describe { learning_rate = trial.settings.learning_rate }, state.epoch, chosen.epochs,
-          log.number(state.loss), log.duration(own), log.duration(all)))
+          words.describe { learning_rate = trial.settings.learning_rate }, state.epoch, chosen.epochs,
+          number.text(state.loss), log.duration(own), log.duration(all)))
     end)
     done = done + 1
     progress:line(run_line(place, total, trial, seed, last, spec, widths))
   end
 
-  for _, trial in ipairs(plan) do
+  for _, trial in ipairs(planned) do
     for i, seed in ipairs(chosen.seeds) do
       if i == 1 or chosen.all_seeds then run(trial, seed) end
     end
   end
   if chosen.all_seeds then return end
-  local _, trials = report.runs(results.rows)
+  local _, trials = outcome.runs(results.rows)
   for _, name in ipairs(chosen.optimizers) do
     local asked = {}
-    for _, trial in ipairs(plan) do asked[trial.key] = true end
+    for _, trial in ipairs(planned) do asked[trial.key] = true end
     local own = {}
     for _, trial in ipairs(trials) do
       if asked[trial.key] then own[#own + 1] = trial end
     end
-    local best = report.best(own, name, chosen)
+    local best = outcome.best(own, name, chosen)
     for i = 2, #chosen.seeds do run(best, chosen.seeds[i]) end
   end
 end
@@ -204,36 +214,36 @@ end
 
 -- Results of other trials than now asked for (an earlier job under the same --out) stay in the file, but the summary
 -- is of what was asked for.
-local function asked_rows(rows, plan)
+local function asked_rows(rows, planned)
   local asked, result = {}, {}
-  for _, trial in ipairs(plan) do asked[trial.key] = true end
+  for _, trial in ipairs(planned) do asked[trial.key] = true end
   for _, row in ipairs(rows) do
-    if asked[options.key(row.optimizer, row.settings)] then result[#result + 1] = row end
+    if asked[plan.key(row.optimizer, row.settings)] then result[#result + 1] = row end
   end
   return result
 end
 
 local function with_traceback(problem)
-  if type(problem) ~= "string" or problem:find("interrupted!", 1, true) then return problem end
+  if type(problem) ~= "string" or misuse.is_interrupt(problem) then return problem end
   return debug.traceback(problem, 2)
 end
 
-local function say_results(progress, spec, config, rows, table_text, figures, why)
+local function say_results(progress, spec, config, rows, table_text, drawn, why)
   progress:line ""
   progress:line(table_text)
   progress:line ""
-  if progress.terminal and #figures > 0 then
-    local sketch = report.sketch(spec, config, rows)
+  if progress.terminal and #drawn > 0 then
+    local sketch = figures.sketch(spec, config, rows)
     if sketch then progress:line(sketch) end
   end
-  for _, file in ipairs(figures) do progress:line("figure   " .. file) end
+  for _, path in ipairs(drawn) do progress:line("figure   " .. path) end
   if why then progress:line(why) end
 end
 
 -- A mistake in the settings of any trial is told before the first one runs.
-local function check_trials(plan)
+local function check_trials(planned)
   local parameters = { gls.zeros(1):requires_grad(true) }
-  for _, trial in ipairs(plan) do options.attempt(runner.optimizer, trial, parameters, 1) end
+  for _, trial in ipairs(planned) do misuse.attempt(runner.optimizer, trial, parameters, 1) end
 end
 
 --- Runs an experiment as its command line asks.
@@ -255,49 +265,49 @@ function experiment.run(given, arguments)
     print(help)
     return nil
   end
-  local plan, counts = options.plan(spec, chosen)
-  check_trials(plan)
+  local planned, counts = plan.make(spec, chosen)
+  check_trials(planned)
   if chosen.threads then gls.threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet }
   local results_path = chosen.out .. "/results.jsonl"
-  local before = options.attempt(record.rows, results_path)
+  local before = misuse.attempt(record.rows, results_path)
   if #before > 0 and not chosen.resume then
-    options.misuse("%s holds results already; go on with them by --resume %s, or choose another --out", chosen.out,
+    misuse.raise("%s holds results already; go on with them by --resume %s, or choose another --out", chosen.out,
       chosen.out)
   end
-  local sets = options.attempt(runner.open, chosen)
+  local sets = misuse.attempt(runner.open, chosen)
   local config = new_config(spec, chosen, arguments, sets, counts)
   if chosen.resume then
-    local old = record.decode(record.read(chosen.out .. "/config.json") or "") or {}
+    local old = record.decode(file.read(chosen.out .. "/config.json") or "") or {}
     if old.data and old.data.fingerprint ~= config.data.fingerprint then
-      options.misuse("--resume: the data differs from what %s was begun with (%s)", chosen.out, old.data.note)
+      misuse.raise("--resume: the data differs from what %s was begun with (%s)", chosen.out, old.data.note)
     end
     config.command, config.began = old.command or config.command, old.began or config.began
   end
-  options.attempt(record.make_directory, chosen.out)
-  options.attempt(report.write_config, config, chosen.out)
+  misuse.attempt(record.make_directory, chosen.out)
+  misuse.attempt(report.write_config, config, chosen.out)
   local kept, ended = finished_rows(before)
-  local results = options.attempt(record.results, results_path, kept)
+  local results = misuse.attempt(record.results, results_path, kept)
 
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
   progress:line(("         %d training images, %d for validation,%s batch %d, %d epochs, %d threads"):format(
     #sets.train, #sets.valid, sets.test and (" %d for the test,"):format(#sets.test) or "", chosen.batch,
     chosen.epochs, config.machine.threads))
-  progress:line("trials   " .. report.trial_note(config))
+  progress:line("trials   " .. summary.trial_note(config))
   progress:line("results  " .. chosen.out)
   progress:line ""
 
-  local good, problem = xpcall(run_all, with_traceback, spec, chosen, sets, plan, results, ended, progress)
+  local good, problem = xpcall(run_all, with_traceback, spec, chosen, sets, planned, results, ended, progress)
   progress:finish()
   results:close()
-  local interrupted = not good and tostring(problem):find("interrupted!", 1, true) ~= nil
+  local interrupted = not good and misuse.is_interrupt(problem)
   config.state = good and "finished" or interrupted and "Interrupted." or "Ended by an error."
   config.ended = os.date "%Y-%m-%d %H:%M:%S"
-  local rows = asked_rows(results.rows, plan)
-  local written, path, table_text, figures, why = pcall(report.write, spec, config, rows, chosen.out)
+  local rows = asked_rows(results.rows, planned)
+  local written, path, table_text, drawn, why = pcall(report.write, spec, config, rows, chosen.out)
   if not written then error(good and path or problem, 0) end
-  say_results(progress, spec, config, rows, table_text, figures, why)
+  say_results(progress, spec, config, rows, table_text, drawn, why)
   io.write(path, "\n")
   io.flush()
   if interrupted then

@@ -1,7 +1,8 @@
---- Record: the files of an experiment. JSON with sorted keys, files that are replaced whole or not at all,
--- results.jsonl with one line per epoch.
+--- Record: JSON with sorted keys, and results.jsonl with one line per epoch.
 -- @module gls.experiment.record
 local cjson = require "cjson"
+local file = require "gls.file"
+local finite = require("gls.number").finite
 local files = require("gls.core").io
 
 local record = {}
@@ -18,7 +19,7 @@ end
 -- @tparam[opt] table first keys that come first, in this order
 -- @treturn string
 function record.encode(value, first)
-  if type(value) == "number" and (value ~= value or value == math.huge or value == -math.huge) then return "null" end
+  if type(value) == "number" and not finite(value) then return "null" end
   if type(value) == "string" then return (cjson.encode(value):gsub("\\/", "/")) end
   if type(value) ~= "table" then return cjson.encode(value) end
   local parts = {}
@@ -67,44 +68,6 @@ function record.make_directory(path)
   error(("cannot make the directory %s for the results: %s; choose another one with --out"):format(path, message), 0)
 end
 
-local function cannot_write(path, message)
-  -- io functions put the path before the reason.
-  message = tostring(message)
-  if message:sub(1, #path + 2) == path .. ": " then message = message:sub(#path + 3) end
-  error(("cannot write %s: %s; what was written before is kept"):format(path, message), 0)
-end
-
---- Replaces a file as a whole: a reader sees the old contents or the new, also after a crash or a full disk.
--- @tparam string path
--- @tparam string text
--- @raise naming the path when it cannot be written
-function record.write(path, text)
-  local temporary = path .. ".new"
-  local file, message = io.open(temporary, "wb")
-  if not file then cannot_write(temporary, message) end
-  local good
-  good, message = file:write(text)
-  if good then good, message = file:flush() end
-  local closed, closing = file:close()
-  if good and not closed then good, message = nil, closing end
-  if good then good, message = os.rename(temporary, path) end
-  if not good then
-    os.remove(temporary)
-    cannot_write(path, message)
-  end
-end
-
---- The contents of a file.
--- @tparam string path
--- @treturn string|nil contents, or nil and a message
-function record.read(path)
-  local file, message = io.open(path, "rb")
-  if not file then return nil, message end
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
 -- What a reader of results.jsonl looks for first.
 local ROW = {
   "experiment", "optimizer", "settings", "seed", "epoch", "step", "seconds", "train_loss", "batch_loss", "first_loss",
@@ -137,7 +100,7 @@ end
 -- @treturn table list of rows; empty when there is no file
 -- @raise naming file and line when another line is no JSON object, or has not the fields of a row
 function record.rows(path)
-  local rows, text = {}, record.read(path)
+  local rows, text = {}, file.read(path)
   if not text then return rows end
   local number = 0
   for line, ending in text:gmatch "([^\n]*)(\n?)" do
@@ -164,10 +127,10 @@ end
 function record.results(path, rows)
   local lines = {}
   for i, row in ipairs(rows) do lines[i] = record.encode(row, ROW) .. "\n" end
-  record.write(path, table.concat(lines))
-  local file, message = io.open(path, "ab")
-  if not file then cannot_write(path, message) end
-  return setmetatable({ path = path, file = file, rows = rows }, Results)
+  file.replace(path, table.concat(lines))
+  local handle, message = io.open(path, "ab")
+  if not handle then file.cannot_write(path, message) end
+  return setmetatable({ path = path, file = handle, rows = rows }, Results)
 end
 
 --- Appends one row, to disk before this returns.
@@ -177,7 +140,7 @@ function Results:add(row)
   self.rows[#self.rows + 1] = row
   local good, message = self.file:write(record.encode(row, ROW), "\n")
   if good then good, message = self.file:flush() end
-  if not good then cannot_write(self.path, message) end
+  if not good then file.cannot_write(self.path, message) end
 end
 
 --- Closes the file; more than once is fine.

@@ -4,14 +4,13 @@ local gls = require "gls"
 local data = require "gls.data"
 local optim = require "gls.optim"
 local train = require "gls.train"
-local options = require "gls.experiment.options"
+local finite = require("gls.number").finite
+local optimizers = require "gls.experiment.optimizers"
 
 local runner = {}
 
 local EVALUATION_BATCH = 500
 local EVALUATED_AT_MOST = 10000
-
-local function finite(value) return value == value and value ~= math.huge and value ~= -math.huge end
 
 -- ---- data ----
 
@@ -83,13 +82,13 @@ end
 function runner.optimizer(trial, parameters, steps)
   local given = {}
   for name, value in pairs(trial.settings) do
-    if not options.around[name] then given[name] = value end
+    if not optimizers.around[name] then given[name] = value end
   end
   local schedule = trial.settings.schedule
   if schedule and schedule ~= "constant" then
     given.schedule = optim.schedule[schedule] { steps = steps, warmup = trial.settings.warmup }
   end
-  local optimizer = optim[options.optimizers[trial.optimizer].class](parameters, given)
+  local optimizer = optim[optimizers.known[trial.optimizer].class](parameters, given)
   local average = trial.settings.average
   return average and average > 0 and optim.average(optimizer, parameters, average) or optimizer
 end
@@ -99,7 +98,7 @@ local function counters(optimizer)
   if not optimizer.report then return nil end
   local result = {}
   for name, value in pairs(optimizer:report() or {}) do
-    if type(value) == "number" and finite(value) then result[name] = value end
+    if finite(value) then result[name] = value end
   end
   return next(result) and result or nil
 end

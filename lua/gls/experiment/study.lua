@@ -3,13 +3,14 @@
 -- @module gls.experiment.study
 local gls = require "gls"
 local data = require "gls.data"
-local files = require("gls.core").io
+local file = require "gls.file"
 local log = require "gls.log"
-local options = require "gls.experiment.options"
+local number = require "gls.number"
+local outcome = require "gls.experiment.outcome"
 local record = require "gls.experiment.record"
-local report = require "gls.experiment.report"
 local runner = require "gls.experiment.runner"
 local train = require "gls.train"
+local words = require "gls.experiment.words"
 
 local study = {}
 
@@ -79,49 +80,35 @@ function study.time(spec, chosen, trials)
       for _, seconds in ipairs(step_seconds(spec, chosen, set, trial)) do times[i][#times[i] + 1] = seconds end
     end
   end
-  return report.median(times[1]), report.median(times[2])
+  return outcome.median(times[1]), outcome.median(times[2])
 end
 
 -- ---- the table ----
 
--- The loss of a run after so many epochs (the last before, where it ended earlier).
-local function loss_after(run, epochs)
-  local loss
-  for _, row in ipairs(run.rows) do
-    if row.epoch <= epochs then loss = row.train_loss or math.huge end
-  end
-  return loss
-end
-
 -- Adam's best and GLS's best of one cell, and how they compare.
 local function compare(directory, peers)
-  local config = record.decode(record.read(directory .. "/config.json") or "")
-  local runs, trials = report.runs(record.rows(directory .. "/results.jsonl"))
+  local config = record.decode(file.read(directory .. "/config.json") or "")
+  local runs, trials = outcome.runs(record.rows(directory .. "/results.jsonl"))
   if not config or #runs == 0 then return nil end
-  local first = report.best(trials, peers[1], config.options)
-  local second = report.best(trials, peers[2], config.options)
-  if not first or not second then return nil end
-  local own = { {}, {} }
-  for _, trial in ipairs(trials) do
-    for i, peer in ipairs(peers) do
-      if trial.optimizer == peer then table.insert(own[i], trial) end
-    end
-  end
+  local own = outcome.by_optimizer(trials, peers)
+  if #own < 2 then return nil end
+  local first = outcome.best(own[1].trials, peers[1], config.options)
+  local second = outcome.best(own[2].trials, peers[2], config.options)
   local a, b = first.runs[1], second.runs[1]
   local epochs = math.min(a.rows[#a.rows].epoch, b.rows[#b.rows].epoch)
   local result = {
-    trials = { first, second }, shared = { options.shared(own[1]), options.shared(own[2]) },
+    trials = { first, second }, own = own,
     losses = { a.final_train, b.final_train }, options = config.options,
-    at_equal_epochs = loss_after(a, epochs) / loss_after(b, epochs),
+    at_equal_epochs = outcome.loss_within(a, "epoch", epochs) / outcome.loss_within(b, "epoch", epochs),
     finished = config.state == "finished",
   }
   -- The runs' own seconds are only as good as the machine was quiet; steps timed alone come before them.
-  local timing = record.decode(record.read(directory .. "/timing.json") or "")
+  local timing = record.decode(file.read(directory .. "/timing.json") or "")
   local ratio = timing and timing.step_seconds[2] / timing.step_seconds[1] or b.epoch_seconds / a.epoch_seconds
   result.time_ratio = ratio
   -- Both have as long as the faster one takes for its epochs.
   local for_first, for_second = math.floor(epochs * math.min(1, ratio)), math.floor(epochs * math.min(1, 1 / ratio))
-  local x, y = loss_after(a, for_first), loss_after(b, for_second)
+  local x, y = outcome.loss_within(a, "epoch", for_first), outcome.loss_within(b, "epoch", for_second)
   result.at_equal_seconds = x and y and x / y
   return result
 end
@@ -137,17 +124,17 @@ function study.table(given, out)
       .. "at equal seconds |"):format(peers[1], peers[2]),
     "|---|---|---|---|---|---|---|---|---|",
   }
-  local function number(value) return value and log.number(value) or "–" end
   for _, cell in ipairs(given.cells) do
     local found = compare(out .. "/" .. cell.name, peers)
     if found then
       local texts = {}
       for i, trial in ipairs(found.trials) do
-        texts[i] = ("%s (%s)"):format(log.number(found.losses[i]), options.brief(trial, found.shared[i]))
+        texts[i] = ("%s (%s)"):format(number.text(found.losses[i]), words.brief(trial, found.own[i].trials))
       end
       lines[#lines + 1] = ("| %s%s | %d | %d | %d | %s | %s | %s | %s | %s |"):format(cell.text,
         found.finished and "" or " (not finished)", found.options.samples, found.options.epochs, found.options.batch,
-        texts[1], texts[2], number(found.at_equal_epochs), number(found.time_ratio), number(found.at_equal_seconds))
+        texts[1], texts[2], number.text(found.at_equal_epochs), number.text(found.time_ratio),
+        number.text(found.at_equal_seconds))
     end
   end
   return table.concat(lines, "\n")
@@ -171,12 +158,12 @@ function study.run(given, arguments)
   for _, name in ipairs(given.choices.cells) do wanted[name] = true end
   for _, cell in ipairs(given.cells) do
     local directory = out .. "/" .. cell.name
-    local begun = files.kind(directory) == "folder" and record.read(directory .. "/config.json")
+    local begun = file.kind(directory) == "folder" and file.read(directory .. "/config.json")
     if wanted[cell.name] and given.choices.time and begun then
       local found = compare(directory, given.peers)
       if found then
         local a, b = study.time(given.spec(cell), found.options, found.trials)
-        record.write(directory .. "/timing.json", record.encode { step_seconds = { a, b }, threads = gls.threads() })
+        file.replace(directory .. "/timing.json", record.encode { step_seconds = { a, b }, threads = gls.threads() })
         print(("%-24s %8.2f ms, %8.2f ms, ratio %.2f"):format(cell.name, 1e3 * a, 1e3 * b, b / a))
       end
     elseif wanted[cell.name] and not given.choices.time then
@@ -189,7 +176,7 @@ function study.run(given, arguments)
   local text = study.table(given, out)
   local path = out .. "/study.md"
   record.make_directory(out)
-  record.write(path, ("# %s\n\n%s\n\nRatio: loss of `%s` / loss of `%s`. At equal seconds both have as long as the "
+  file.replace(path, ("# %s\n\n%s\n\nRatio: loss of `%s` / loss of `%s`. At equal seconds both have as long as the "
     .. "faster takes for its epochs; the time of a step is that of `%s` over that of `%s` "
     .. "(by --time where that was run, else by the runs' own seconds).\n")
     :format(given.title, text, given.peers[1], given.peers[2], given.peers[2], given.peers[1]))

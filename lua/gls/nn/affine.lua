@@ -3,7 +3,7 @@
 local gls = require "gls"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
-local init = require "gls.nn.init"
+local init = require "gls.nn.initialise"
 
 local Affine = Module.class("Affine")
 Affine.affine = true

@@ -2,6 +2,7 @@
 -- found by walking its fields.
 -- @module gls.nn.module
 local gls = require "gls"
+local grouped = require("gls.number").grouped
 local options = require "gls.options"
 
 local Module = { __name = "Module" }
@@ -329,11 +330,6 @@ function Module:forward() error(("class %s has no forward"):format(self.name), 2
 
 -- ---- printing ----
 
-local function with_separators(number)
-  local text = ("%d"):format(number)
-  return (text:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", ""))
-end
-
 --- Settings shown in print, "" for none: "3 → 16, kernel 3×3".
 function Module.describe() return "" end
 
@@ -356,7 +352,7 @@ local function tree_lines(module, name, depth, lines, seen)
   end
   for _, key in ipairs(module.field_order) do look(rawget(module, key), tostring(key)) end
   if #own > 0 then text = text .. "  " .. table.concat(own, ", ") end
-  if count > 0 then text = text .. "  [" .. with_separators(count) .. "]" end
+  if count > 0 then text = text .. "  [" .. grouped(count) .. "]" end
   lines[#lines + 1] = text
   for _, child in ipairs(children) do
     if seen[child[2]] then
@@ -370,7 +366,7 @@ end
 function Module:__tostring()
   local lines = {}
   tree_lines(self, "", 0, lines, {})
-  lines[#lines + 1] = with_separators(self:parameter_count()) .. " parameters"
+  lines[#lines + 1] = grouped(self:parameter_count()) .. " parameters"
   return table.concat(lines, "\n")
 end
 

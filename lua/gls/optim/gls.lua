@@ -1,5 +1,5 @@
 --- GLS, gradient least squares: each affine layer's weights move so that the layer's outputs move along their negative
--- gradient, in damped least squares. Mathematics and sources: runtime/optim/gls.c.
+-- gradient, in damped least squares. Mathematics and sources: runtime/gls/gls.c.
 --
 -- Which settings (measured in experiments/README.md):
 --   lowest training loss      the defaults (`learning_rate = "auto"`, constant schedule), damping 0.003 to 0.03
@@ -14,6 +14,7 @@
 --                             accuracy counts alone: as the training loss falls fast, regularisation pays here
 -- @module gls.optim.gls
 local core = require "gls.core"
+local finite = require("gls.number").finite
 local base = require "gls.optim.base"
 local options = require "gls.options"
 
@@ -190,8 +191,6 @@ function GLS:update(group, settings)
   group.core:step(settings)
   step_fallback(self, group, settings)
 end
-
-local function finite(x) return x == x and x ~= math.huge and x ~= -math.huge end
 
 --- One step; with `verify` the closure computes the loss of the same batch again.
 -- @tparam[opt] function closure → loss (a tensor of one element)

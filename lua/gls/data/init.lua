@@ -79,7 +79,6 @@ function data.open(name, given)
   end
   return attempt("data.open", sources.open, name, options.check("data.open", given, SOURCE_OPTIONS))
 end
-data.named = data.open
 
 --- A set of one's own tensors.
 -- @tparam table given `x`: reals (N, …), or uint8 images (N, H, W) or (N, C, H, W); `y`: labels (int32, from 1) or

@@ -1,0 +1,41 @@
+--- Optimizers: the names that --optimizers knows, and which of a trial's settings are not the optimizer's own.
+-- @module gls.experiment.optimizers
+local optimizers = {}
+
+--- The names that --optimizers knows: which class makes one, and what its settings start from.
+optimizers.known = {
+  sgd = { class = "SGD", settings = {} },
+  momentum = { class = "SGD", settings = { momentum = 0.9 } },
+  adam = { class = "Adam", settings = {} },
+  adamw = { class = "AdamW", settings = { weight_decay = 0.01 } },
+  gls = { class = "GLS", settings = { learning_rate = "auto" } },
+  ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3 } },
+  ["gls-window"] = {
+    class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3, statistics = { window = 1000 } },
+  },
+  ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
+  -- Layer by layer: held to one length for all layers together, GLS gives some layers more than SGD does.
+  ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", per_layer = true, damping = 3 } },
+}
+-- In the order of tables and legends.
+local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls-window", "gls-moving", "gls" }
+
+--- Settings of a trial that are not the optimizer's own.
+optimizers.around = {
+  schedule = true, warmup = true, initialisation = true, model = true, loss = true,
+  data = true,    -- of the loader that trains: crop, flip
+  average = true, -- decay of an average of the weights, which is evaluated in their place
+}
+
+--- The names of optimizers that an experiment has trials for, in the order of tables.
+-- @tparam table spec
+-- @treturn table list of names
+function optimizers.of(spec)
+  local list = {}
+  for _, name in ipairs(ORDER) do
+    if spec.trials[name] then list[#list + 1] = name end
+  end
+  return list
+end
+
+return optimizers

@@ -1,0 +1,123 @@
+--- Plan: the runs that an experiment makes, from its own lists of settings and the command line.
+-- @module gls.experiment.plan
+local check = require "gls.options"
+local misuse = require("gls.experiment.misuse").raise
+local optimizers = require "gls.experiment.optimizers"
+local record = require "gls.experiment.record"
+
+local plan = {}
+
+--- Schedules of the learning rate that a trial can name.
+plan.schedules = { constant = true, cosine = true, linear = true }
+
+--- Every combination of the listed values: `grid{ learning_rate = {1e-3, 1e-4}, schedule = "cosine" }` gives two
+-- settings.
+-- @tparam table settings name → value or list of values
+-- @treturn table list of settings tables
+function plan.grid(settings)
+  local names = {}
+  for name in pairs(settings) do names[#names + 1] = name end
+  table.sort(names)
+  local result = { {} }
+  for _, name in ipairs(names) do
+    local values, longer = settings[name], {}
+    if type(values) ~= "table" or #values == 0 then values = { values } end
+    for _, base in ipairs(result) do
+      for _, value in ipairs(values) do
+        local copy = {}
+        for key, kept in pairs(base) do copy[key] = kept end
+        copy[name] = value
+        longer[#longer + 1] = copy
+      end
+    end
+    result = longer
+  end
+  return result
+end
+
+-- The trials with one setting replaced by each of the values; what becomes equal is kept once.
+local function replace(trials, setting, values)
+  local result, seen = {}, {}
+  for _, value in ipairs(values) do
+    for _, trial in ipairs(trials) do
+      local copy = {}
+      for key, kept in pairs(trial) do copy[key] = kept end
+      copy[setting] = value
+      local key = record.encode(copy)
+      if not seen[key] then result[#result + 1] = copy end
+      seen[key] = true
+    end
+  end
+  return result
+end
+
+--- The trials of one optimizer: the experiment's own, changed by --schedule, --lr and --set.
+-- @tparam table spec
+-- @tparam table chosen what plan.parse gave
+-- @tparam string name of the optimizer
+-- @treturn table list of settings tables
+function plan.trials(spec, chosen, name)
+  local trials = {}
+  for i, trial in ipairs(spec.trials[name]) do
+    trials[i] = { schedule = "constant" }
+    for key, value in pairs(optimizers.known[name].settings) do trials[i][key] = value end
+    for key, value in pairs(trial) do trials[i][key] = value end
+  end
+  if chosen.schedule then trials = replace(trials, "schedule", chosen.schedule) end
+  local given_rate = false
+  for _, list in ipairs { chosen.lr, chosen.set } do
+    for _, entry in ipairs(list) do
+      if entry.optimizer == name then
+        trials = replace(trials, entry.setting, entry.values)
+        given_rate = given_rate or entry.setting == "learning_rate"
+      end
+    end
+  end
+  -- SGD's own step size, whichever that is.
+  if name == "gls-graft" and not given_rate then
+    for _, entry in ipairs(chosen.lr) do
+      if entry.optimizer == "sgd" then trials = replace(trials, "learning_rate", entry.values) end
+    end
+  end
+  for _, trial in ipairs(trials) do
+    if trial.schedule and not plan.schedules[trial.schedule] then
+      misuse("%s: unknown schedule %q%s", name, tostring(trial.schedule),
+        check.suggestion(trial.schedule, plan.schedules))
+    end
+    if trial.learning_rate == "auto" and optimizers.known[name].class ~= "GLS" then
+      misuse("%s: a learning rate of auto is for gls alone; give a number", name)
+    end
+  end
+  return chosen.trials and table.move(trials, 1, math.min(chosen.trials, #trials), 1, {}) or trials
+end
+
+--- What names a run: equal for equal optimizer and settings.
+-- @tparam string optimizer
+-- @tparam table settings
+-- @treturn string
+function plan.key(optimizer, settings) return optimizer .. " " .. record.encode(settings) end
+
+--- The trials of all optimizers, first of each, then second of each, …: what is cut short has seen all of them.
+-- @tparam table spec
+-- @tparam table chosen
+-- @treturn table list of `{ optimizer =, settings =, key = }`
+-- @treturn table name → number of trials
+function plan.make(spec, chosen)
+  local lists, counts, longest, list = {}, {}, 0, {}
+  for _, name in ipairs(chosen.optimizers) do
+    lists[name] = plan.trials(spec, chosen, name)
+    counts[name] = #lists[name]
+    longest = math.max(longest, counts[name])
+  end
+  for i = 1, longest do
+    for _, name in ipairs(chosen.optimizers) do
+      local settings = lists[name][i]
+      if settings then
+        list[#list + 1] = { optimizer = name, settings = settings, key = plan.key(name, settings) }
+      end
+    end
+  end
+  return list, counts
+end
+
+return plan
