@@ -1,8 +1,8 @@
 /* Fuse: a chain of elementwise ops as one op. A program is written step by step, each an elementwise row of the table over
-   arguments, numbers and earlier steps; its own row then runs all of them block by block, in buffers that stay in the
-   first cache, with the kernels of the steps' rows, cheap ones by twos.
-   fuse.c       programs, their rows            fuse_plan.c  what is to be run, forward and for derivatives
-   fuse_run.c   running it over blocks */
+   arguments, numbers and earlier steps; its own row then runs all of them block by block, in buffers that stay in the L1
+   cache, with the kernels of the steps' rows, cheap ones in pairs (elementwise_pair.h).
+   fuse.c   programs, their rows       plan.c   what is to be run, forward and for derivatives
+   run.c    running a plan over blocks */
 #ifndef GLS_FUSE_H
 #define GLS_FUSE_H
 
@@ -64,7 +64,7 @@ int fuse_step(struct fuse *fuse, const struct op *op, int argument_count, const 
 /* Ends the program: its row, which lives as long as it, gives this value. NULL with message. */
 const struct op *fuse_finish(struct fuse *fuse, int result);
 
-/* ---- fuse_plan.c ---- */
+/* ---- plan.c ---- */
 static inline const struct elementwise_rule *fuse_rule(const struct fuse_value *step) { return step->op->family; }
 /* Operands are the inputs; one result. Marks the inputs that are used. */
 void fuse_plan_forward(struct fuse *fuse, struct fuse_plan *plan);
@@ -75,7 +75,7 @@ void fuse_plan_backward(const struct fuse *fuse, const bool *needed, bool *reach
    and no plan, when the result does not change with them. */
 bool fuse_plan_tangent(const struct fuse *fuse, const bool *given, struct fuse_plan *plan);
 
-/* ---- fuse_run.c ---- */
+/* ---- run.c ---- */
 /* Over operands broadcast to the shape; result[r] is contiguous, of the shape. */
 int fuse_run(const struct fuse_plan *plan, const struct shape *shape, struct tensor *const *operand,
              real *const *result);

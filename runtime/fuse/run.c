@@ -3,14 +3,14 @@
 #include "../base/parallel.h"
 #include "fuse.h"
 
-/* Bytes of the first cache that a block's places may fill (less than half of it: the next block's operands come in
+/* Bytes of the L1 cache that a block's places may fill (less than half of it: the next block's operands come in
    meanwhile), and the least and most elements of a block: the cut depends on the program alone, so that no result depends
    on the number of threads. */
 enum { CACHE_BYTES = 12 << 10, BLOCK_LEAST = 256, BLOCK_MOST = 2048, BLOCK_UNIT = 64 };
 
-/* Bytes of operands and results from which on they are taken to come from beyond the second cache: those of the next block
-   are fetched while this one is worked on, lines of them before each instruction. */
-enum { FETCHED_BYTES = 4 << 20, LINE = 64 / sizeof(real) };
+/* Bytes of operands and results from which on they are assumed to lie beyond the L2 cache: those of the next block are
+   prefetched, some lines before each instruction. */
+enum { PREFETCHED_BYTES = 4 << 20, LINE = 64 / sizeof(real) };
 
 enum { PLACES = 2 * FUSE_INPUTS + FUSE_VALUES + FUSE_INPUTS + FUSE_INSTRUCTIONS + 1 };
 
@@ -20,7 +20,7 @@ struct run {
   real *const *result;
   real *buffers;      /* of the first thread */
   int64_t per_thread; /* reals */
-  bool fetches;
+  bool prefetches;
 };
 
 /* What a thread has at hand. */
@@ -30,7 +30,7 @@ struct worker {
 };
 
 /* Part k of the block that follows `count` elements on: of operands to be read, of results to be written. */
-static void fetch_part(const struct fuse_plan *plan, const real *const *at, int64_t count, int k) {
+static void prefetch_part(const struct fuse_plan *plan, const real *const *at, int64_t count, int k) {
   int64_t start = count * k / plan->count / LINE * LINE, end = count * (k + 1) / plan->count / LINE * LINE;
   const real *const *result = at + plan->operands + plan->numbers;
   for (int64_t i = count + start; i < count + end; i += LINE) {
@@ -47,7 +47,7 @@ static void run_instructions(void *context, int64_t start, int64_t count) {
   for (int r = 0; r < plan->results; r++) at[plan->operands + plan->numbers + r] = worker->run->result[r] + start;
   for (int k = 0; k < plan->count; k++) {
     const struct fuse_instruction *i = &plan->instruction[k];
-    if (worker->run->fetches) fetch_part(plan, at, count, k);
+    if (worker->run->prefetches) prefetch_part(plan, at, count, k);
     i->kernel(&(struct elements){.result = (real *)at[i->result],
                                  .x = at[i->read[ELEMENTWISE_X]],
                                  .y = at[i->read[ELEMENTWISE_Y]],
@@ -63,7 +63,7 @@ static void run_instructions(void *context, int64_t start, int64_t count) {
 /* The blocks of one of several threads. */
 static void run_share(const struct run *run, int thread, int threads) {
   const struct fuse_plan *plan = run->plan;
-  const int64_t block = run->walk.block, blocks = (run->walk.count + block - 1) / block;
+  const int64_t block = run->walk.block, blocks = ceil_div(run->walk.count, block);
   struct worker worker;
   worker.run = run;
   worker.at[0] = NULL;
@@ -84,7 +84,7 @@ static int64_t block_of(int places, int64_t count) {
   int64_t block = CACHE_BYTES / (int64_t)sizeof(real) / places / BLOCK_UNIT * BLOCK_UNIT;
   if (block < BLOCK_LEAST) block = BLOCK_LEAST;
   if (block > BLOCK_MOST) block = BLOCK_MOST;
-  return min(block, (count + BLOCK_UNIT - 1) / BLOCK_UNIT * BLOCK_UNIT);
+  return min(block, round_up(count, BLOCK_UNIT));
 }
 
 int fuse_run(const struct fuse_plan *plan, const struct shape *shape, struct tensor *const *operand,
@@ -92,16 +92,16 @@ int fuse_run(const struct fuse_plan *plan, const struct shape *shape, struct ten
   struct run run = {.plan = plan, .result = result};
   if (shape_count(shape) == 0) return STATUS_OK;
   int64_t block = block_of(plan->operands + plan->numbers + plan->results + plan->buffers, shape_count(shape));
-  struct tensor *straight[WALK_OPERANDS];
-  STATUS_TRY(elementwise_straighten(plan->operands, operand, straight));
-  int status = elementwise_walk_plan(&run.walk, shape, plan->operands, straight, block);
-  run.fetches =
-      run.walk.all_whole && run.walk.count * (int64_t)sizeof(real) * (plan->operands + plan->results) >= FETCHED_BYTES;
+  struct tensor *opened[WALK_OPERANDS];
+  STATUS_TRY(elementwise_open_operands(plan->operands, operand, opened));
+  int status = elementwise_walk_plan(&run.walk, shape, plan->operands, opened, block);
+  run.prefetches = run.walk.all_whole &&
+                   run.walk.count * (int64_t)sizeof(real) * (plan->operands + plan->results) >= PREFETCHED_BYTES;
   int threads = run.walk.count > PARALLEL_THRESHOLD ? parallel_threads() : 1;
   run.per_thread = (plan->numbers + plan->buffers + (run.walk.all_whole ? 0 : plan->operands)) * block;
   run.buffers = status == STATUS_OK ? memory_acquire((size_t)(threads * run.per_thread) * sizeof(real)) : NULL;
   if (!run.buffers) {
-    elementwise_straightened(plan->operands, straight);
+    elementwise_release_operands(plan->operands, opened);
     return STATUS_ERROR;
   }
   if (threads == 1) {
@@ -111,6 +111,6 @@ int fuse_run(const struct fuse_plan *plan, const struct shape *shape, struct ten
     run_share(&run, omp_get_thread_num(), omp_get_num_threads());
   }
   memory_release(run.buffers);
-  elementwise_straightened(plan->operands, straight);
+  elementwise_release_operands(plan->operands, opened);
   return STATUS_OK;
 }

@@ -44,18 +44,19 @@ struct elementwise_walk {
   bool whole[WALK_OPERANDS]; /* contiguous reals over all of the shape */
   bool all_whole;
 };
-/* straight: the operands, those that are large transposes as copies; released by elementwise_straightened. */
-int elementwise_straighten(int operands, struct tensor *const *operand, struct tensor **straight);
-void elementwise_straightened(int operands, struct tensor **straight);
+/* opened: the operands, those that are large transposes as contiguous copies; given back by
+   elementwise_release_operands. */
+int elementwise_open_operands(int operands, struct tensor *const *operand, struct tensor **opened);
+void elementwise_release_operands(int operands, struct tensor **opened);
 /* Operands (borrowed; any type, any strides, broadcast to the shape; NULL where there is none) for blocks of this many
    elements. */
 int elementwise_walk_plan(struct elementwise_walk *walk, const struct shape *shape, int operands,
                           struct tensor *const *operand, int64_t block);
-/* The block from start on: sets from[k] to the contiguous elements of operand k, then calls take for them, once or, for
+/* The block from start on: sets from[k] to the contiguous elements of operand k, then calls visit for them, once or, for
    long rows, row by row. packed: room for operands × block reals, NULL when all are whole. */
-typedef void elementwise_take(void *context, int64_t start, int64_t count);
+typedef void elementwise_visitor(void *context, int64_t start, int64_t count);
 void elementwise_walk_block(const struct elementwise_walk *walk, int64_t start, real *packed, const real **from,
-                            elementwise_take *take, void *context);
+                            elementwise_visitor *visit, void *context);
 
 /* ---- elementwise_run.c ---- */
 /* Operands of elementwise_run by place; NULL where there is none. Any type, any strides, broadcast to the shape. */

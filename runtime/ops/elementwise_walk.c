@@ -20,21 +20,21 @@ static bool is_across(const struct tensor *t) {
   return along && tensor_count(t) >= ACROSS_LEAST;
 }
 
-int elementwise_straighten(int operands, struct tensor *const *operand, struct tensor **straight) {
+int elementwise_open_operands(int operands, struct tensor *const *operand, struct tensor **opened) {
   bool good = true;
   for (int k = 0; k < operands; k++) {
-    straight[k] = !operand[k] || !good    ? NULL
-                  : is_across(operand[k]) ? tensor_copy(operand[k])
-                                          : tensor_retain(operand[k]);
-    good = good && (straight[k] || !operand[k]);
+    opened[k] = !operand[k] || !good    ? NULL
+                : is_across(operand[k]) ? tensor_copy(operand[k])
+                                        : tensor_retain(operand[k]);
+    good = good && (opened[k] || !operand[k]);
   }
   if (good) return STATUS_OK;
-  elementwise_straightened(operands, straight);
+  elementwise_release_operands(operands, opened);
   return STATUS_ERROR;
 }
 
-void elementwise_straightened(int operands, struct tensor **straight) {
-  for (int k = 0; k < operands; k++) tensor_release(straight[k]);
+void elementwise_release_operands(int operands, struct tensor **opened) {
+  for (int k = 0; k < operands; k++) tensor_release(opened[k]);
 }
 
 int elementwise_walk_plan(struct elementwise_walk *walk, const struct shape *shape, int operands,
@@ -93,7 +93,7 @@ static void pack(real *out, const struct tensor *t, int64_t offset, int64_t stri
 /* Elements start..end-1 of the shape. The walk goes run by run along the last dimension; long runs are handed on as they
    are (operands with stride 1 without a copy), short ones are gathered until the block is full. */
 static void walk_strided_block(const struct elementwise_walk *walk, int64_t start, int64_t end, real *packed,
-                               const real **from, elementwise_take *take, void *context) {
+                               const real **from, elementwise_visitor *visit, void *context) {
   int64_t offset[WALK_OPERANDS], index[TENSOR_MAX_RANK];
   int64_t filled_from[WALK_OPERANDS], filled[WALK_OPERANDS]; /* repeats in packed */
   int last = walk->rank - 1, operands = walk->operands;
@@ -112,19 +112,19 @@ static void walk_strided_block(const struct elementwise_walk *walk, int64_t star
       const struct tensor *t = walk->operand[k];
       if (!t) continue;
       int64_t stride = walk->stride[k][last];
-      real *own = packed + k * walk->block;
+      real *buffer = packed + k * walk->block;
       if (!by_row) {
-        if (!walk->whole[k]) pack(own + (at - start), t, offset[k], stride, run);
+        if (!walk->whole[k]) pack(buffer + (at - start), t, offset[k], stride, run);
       } else if (t->type == TYPE_REAL && stride == 1) {
         from[k] = tensor_real(t) + offset[k];
       } else if (stride != 0 || filled[k] < run || filled_from[k] != offset[k]) {
-        pack(own, t, offset[k], stride, run);
-        from[k] = own;
+        pack(buffer, t, offset[k], stride, run);
+        from[k] = buffer;
         filled_from[k] = offset[k];
         filled[k] = run;
       }
     }
-    if (by_row) take(context, at, run);
+    if (by_row) visit(context, at, run);
     at += run;
     index[last] += run;
     for (int k = 0; k < operands; k++)
@@ -139,17 +139,17 @@ static void walk_strided_block(const struct elementwise_walk *walk, int64_t star
   if (by_row) return;
   for (int k = 0; k < operands; k++)
     if (walk->operand[k]) from[k] = walk->whole[k] ? tensor_real(walk->operand[k]) + start : packed + k * walk->block;
-  take(context, start, end - start);
+  visit(context, start, end - start);
 }
 
 void elementwise_walk_block(const struct elementwise_walk *walk, int64_t start, real *packed, const real **from,
-                            elementwise_take *take, void *context) {
+                            elementwise_visitor *visit, void *context) {
   int64_t end = min(walk->count, start + walk->block);
   if (!walk->all_whole) {
-    walk_strided_block(walk, start, end, packed, from, take, context);
+    walk_strided_block(walk, start, end, packed, from, visit, context);
     return;
   }
   for (int k = 0; k < walk->operands; k++)
     if (walk->operand[k]) from[k] = tensor_real(walk->operand[k]) + start;
-  take(context, start, end - start);
+  visit(context, start, end - start);
 }

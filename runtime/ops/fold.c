@@ -22,7 +22,7 @@ enum {
   RUN = 32,           /* rows added as reals */
   COLLECTED = 128,    /* accumulators when the pieces' are added up */
   PIECE = 1 << 16,    /* elements of one piece of work, about */
-  MOST_PIECES = 32    /* of rows: each leaves a row of sums in double, which push x out of the second cache */
+  MOST_PIECES = 32    /* of rows: each leaves a row of sums in double, which push x out of the L2 cache */
 };
 
 /* ---- spans ---- */
@@ -285,7 +285,7 @@ static double row_blocks(const struct task *task, int64_t o, int64_t first, int6
   real scratch[SPAN];
   double total = neutral(task->kind);
   real shift = task->shift ? task->shift[o] : 0;
-  int64_t blocks = (task->inner_size + SPAN - 1) / SPAN;
+  int64_t blocks = ceil_div(task->inner_size, SPAN);
   const real *x = task->x + axes_offset(&task->kept, o);
   for (int64_t b = first; b < last; b++) {
     int64_t outer = blocks == 1 ? b : b / blocks, start = blocks == 1 ? 0 : b % blocks * SPAN;
@@ -307,10 +307,10 @@ static double row_total(const struct task *task, int64_t o, int64_t blocks) {
 static int reduce_by_rows(struct task *task) {
   int64_t results = axes_count(&task->kept);
   axes_split(&task->reduced, &task->inner_size, &task->inner_stride);
-  int64_t blocks = axes_count(&task->reduced) * ((task->inner_size + SPAN - 1) / SPAN);
+  int64_t blocks = axes_count(&task->reduced) * (ceil_div(task->inner_size, SPAN));
   int64_t span = min(task->inner_size, SPAN);
-  int64_t group = (PIECE + span - 1) / span; /* blocks in a piece */
-  int64_t groups = (blocks + group - 1) / group;
+  int64_t group = ceil_div(PIECE, span); /* blocks in a piece */
+  int64_t groups = ceil_div(blocks, group);
   if (groups == 1 || results >= 64) { /* a piece: some results */
     int64_t piece = min(results, PIECE / (blocks * span) + 1);
 #pragma omp parallel for schedule(static) if (results * blocks * span > PARALLEL_THRESHOLD && results > piece)
@@ -340,8 +340,8 @@ static int reduce_by_rows(struct task *task) {
    another (fewer in the last). */
 static void column_rows(const struct task *task, const real *x, const real *shift, int64_t row_width, int64_t run_width,
                         int64_t start, int64_t width, int64_t first, int64_t last, double *total) {
-  _Alignas(64) real sum[CHUNK], scratch[CHUNK]; /* a store that crosses lines of the cache takes twice as long */
-  int64_t rows = (run_width + row_width - 1) / row_width; /* rows of one run */
+  _Alignas(64) real sum[CHUNK], scratch[CHUNK];  /* a store that crosses lines of the cache takes twice as long */
+  int64_t rows = ceil_div(run_width, row_width); /* rows of one run */
   bool together = task->inner_stride == 1 && task->kind != FOLD_SQUARES && task->kind != FOLD_EQUAL;
   for (int64_t j = 0; j < width; j++) total[j] = neutral(task->kind);
   for (int64_t r = first; r < last;) {
@@ -400,11 +400,11 @@ static int reduce_by_columns(struct task *task) {
     row_width = fold * columns;
     run_width = size * columns;
   }
-  int64_t rows = axes_count(reduced) * ((run_width + row_width - 1) / row_width);
-  int64_t chunks = (row_width + CHUNK - 1) / CHUNK;
-  int64_t piece = PIECE / min(row_width, CHUNK), least = (rows + MOST_PIECES - 1) / MOST_PIECES;
+  int64_t rows = axes_count(reduced) * (ceil_div(run_width, row_width));
+  int64_t chunks = ceil_div(row_width, CHUNK);
+  int64_t piece = PIECE / min(row_width, CHUNK), least = ceil_div(rows, MOST_PIECES);
   int64_t group = outer * chunks >= 16 ? rows : piece > least ? piece : least;
-  int64_t groups = (rows + group - 1) / group;
+  int64_t groups = ceil_div(rows, group);
   size_t kept_apart = groups > 1 || fold > 1 ? (size_t)(outer * groups * row_width) : 0;
   double *partial = memory_acquire(kept_apart * sizeof *partial);
   if (!partial) return STATUS_ERROR;
@@ -425,7 +425,7 @@ static int reduce_by_columns(struct task *task) {
       }
     }
   }
-  int64_t parts = (columns + COLLECTED - 1) / COLLECTED, terms = groups * fold;
+  int64_t parts = ceil_div(columns, COLLECTED), terms = groups * fold;
 #pragma omp parallel for schedule(static) if (outer * terms * columns > PARALLEL_THRESHOLD)
   for (int64_t i = 0; i < (kept_apart ? outer * parts : 0); i++) {
     int64_t o = i / parts, start = i % parts * COLLECTED, width = min(COLLECTED, columns - start);

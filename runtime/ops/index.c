@@ -229,7 +229,7 @@ enum { COLUMNS = 1024 }; /* of inner, in one piece of work */
 /* out[o, j, i] = x[o, index[o, j, i], i], or when adding x[o, index[o, j, i], i] += out[o, j, i]. */
 static void along_indices(const struct rows *rows, bool add, real *out, real *x) {
   int64_t k = rows->outer * rows->inner > 0 ? rows->k / (rows->outer * rows->inner) : 0;
-  int64_t chunks = (rows->inner + COLUMNS - 1) / COLUMNS;
+  int64_t chunks = ceil_div(rows->inner, COLUMNS);
   if (rows->inner == 1 && !add) {
 #pragma omp parallel for collapse(2) schedule(static) if (rows->k > PARALLEL_THRESHOLD)
     for (int64_t o = 0; o < rows->outer; o++)

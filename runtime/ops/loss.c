@@ -176,7 +176,7 @@ static int pair_forward(struct op_call *call) {
   struct tensor *pair[2];
   STATUS_TRY(contiguous_pair(call, pair));
   const real *prediction = tensor_real(pair[0]), *target = tensor_real(pair[1]), delta = pair_delta(call);
-  int64_t count = tensor_count(pair[0]), blocks = (count + BLOCK - 1) / BLOCK;
+  int64_t count = tensor_count(pair[0]), blocks = ceil_div(count, BLOCK);
   double *partial = memory_acquire((size_t)blocks * sizeof *partial);
   if (partial) {
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
@@ -228,7 +228,7 @@ static int pair_change(const struct op_call *call, struct tensor *const pair[2],
                        double *total) {
   const struct loss_rule *rule = call->op->family;
   const real *prediction = tensor_real(pair[0]), *target = tensor_real(pair[1]), delta = pair_delta(call);
-  int64_t count = tensor_count(pair[0]), blocks = (count + BLOCK - 1) / BLOCK;
+  int64_t count = tensor_count(pair[0]), blocks = ceil_div(count, BLOCK);
   struct tensor *flat = tensor_contiguous(tangent);
   double *partial = flat ? memory_acquire((size_t)blocks * sizeof *partial) : NULL;
   if (partial) {

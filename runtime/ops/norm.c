@@ -182,7 +182,7 @@ static int row_norm_vjp(const struct op_call *call, struct tensor *gradient, con
                         struct tensor **result) {
   struct row_layout layout = row_layout_of(call);
   int64_t width = layout.channels * layout.span, parameters = layout.channels * layout.cycle;
-  int64_t blocks = (layout.rows + ROW_BLOCK - 1) / ROW_BLOCK;
+  int64_t blocks = ceil_div(layout.rows, ROW_BLOCK);
   bool failed = false, has_bias = call->input_count > ROW_BIAS;
   bool want_parameters = needed[ROW_WEIGHT] || (has_bias && needed[ROW_BIAS]);
   struct tensor *holder[3];

@@ -323,7 +323,7 @@ static struct tensor *running_sum(const struct op_call *call, struct tensor *giv
   if (out && tensor_count(out) > 0) {
     int64_t n = x->shape.size[dimension], inner = 1;
     for (int i = dimension + 1; i < x->shape.rank; i++) inner *= x->shape.size[i];
-    int64_t outer = tensor_count(x) / (n * inner), chunks = (inner + FOLD_CHUNK - 1) / FOLD_CHUNK;
+    int64_t outer = tensor_count(x) / (n * inner), chunks = ceil_div(inner, FOLD_CHUNK);
     int64_t step = backward ? -inner : inner, first = backward ? (n - 1) * inner : 0;
 #pragma omp parallel for collapse(2) schedule(static) if (outer * n * inner > PARALLEL_THRESHOLD)
     for (int64_t o = 0; o < outer; o++) {

@@ -188,7 +188,7 @@ static int apply_operands(const struct operands *all, int64_t rows) {
                   all->in[2] + r * all->width[2], all->n);
     return STATUS_OK;
   }
-  int64_t outer = rows / all->inner, panels = (all->inner + PANEL - 1) / PANEL, space = 4 * PANEL * all->n;
+  int64_t outer = rows / all->inner, panels = ceil_div(all->inner, PANEL), space = 4 * PANEL * all->n;
   real *scratch = memory_acquire((size_t)(parallel_threads() * space) * sizeof *scratch);
   if (!scratch) return STATUS_ERROR;
 #pragma omp parallel for collapse(2) schedule(static) if (many)

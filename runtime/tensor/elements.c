@@ -111,7 +111,7 @@ static bool assign_transposed(struct tensor *destination, const struct tensor *s
   if (all->to[x] != 1 || all->from[y] != 1 || rows < 8 || columns < 8) return false;
   int64_t outer = 1;
   for (int i = 0; i < y; i++) outer *= all->size[i];
-  int64_t pieces = (rows + SQUARE - 1) / SQUARE;
+  int64_t pieces = ceil_div(rows, SQUARE);
   real *out = destination->storage->data;
   const real *in = source->storage->data;
 #pragma omp parallel for schedule(static) if (outer * rows * columns > PARALLEL_THRESHOLD)
@@ -139,7 +139,7 @@ int tensor_assign(struct tensor *destination, const struct tensor *given) {
   struct assignment all = assignment_of(destination, source);
   if (count > 0 && !assign_transposed(destination, source, &all)) {
     int last = all.rank - 1;
-    int64_t inner = all.size[last], pieces = (inner + PIECE - 1) / PIECE;
+    int64_t inner = all.size[last], pieces = ceil_div(inner, PIECE);
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
     for (int64_t job = 0; job < count / inner * pieces; job++) {
       int64_t start = job % pieces * PIECE;

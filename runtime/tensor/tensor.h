@@ -1,6 +1,7 @@
 /* Tensors: strided views of refcounted storage.
-   storage.c  buffers and their version counters          shape.c   sizes, strides, broadcasting
-   tensor.c   tensors and views of tensors                format.c  printing
+   storage.c  buffers and their version counters          shape.c     sizes, strides, broadcasting
+   tensor.c   tensors and views of tensors                elements.c  reading, writing and assigning elements
+   format.c   printing
    Inside the core dimensions and indices start at 0; the binding converts from 1. */
 #ifndef GLS_TENSOR_TENSOR_H
 #define GLS_TENSOR_TENSOR_H
