@@ -305,7 +305,7 @@ static int bind_clip(lua_State *L) {
   return 1;
 }
 
-/* factors(parameter) -> list of { a = A, g = G } */
+/* factors(parameter) -> list of { a = A, g = G, batch = N } */
 static int bind_factors(lua_State *L) {
   struct tensor *leaf = bind_tensor(L, 1);
   lua_newtable(L);
@@ -315,13 +315,15 @@ static int bind_factors(lua_State *L) {
     if (factor->input != 1 || factor->node->released) continue;
     struct factors f = {0};
     bind_check(L, factor->node->call.op->affine->factors(&factor->node->call, factor->gradient, &f));
-    lua_createtable(L, 0, 2);
+    lua_createtable(L, 0, 3);
     struct tensor **a = bind_new_tensor(L);
     *a = f.a;
     lua_setfield(L, -2, "a");
     struct tensor **g = bind_new_tensor(L);
     *g = f.g;
     lua_setfield(L, -2, "g");
+    lua_pushinteger(L, factor->node->call.input[0]->shape.size[0]);
+    lua_setfield(L, -2, "batch");
     lua_rawseti(L, -2, ++n);
   }
   return 1;
@@ -346,7 +348,7 @@ static const struct bind_function functions[] = {
     {"factors", bind_factors,
      "factors(parameter) -> list\n"
      "Of an affine layer's weight after backward: for each use { a = inputs (rows × d), g = ∂L/∂outputs (rows\n"
-     "× m) }; the gradient is the sum of aᵀg. Empty for other tensors."},
+     "× m), batch = first size of its input }; the gradient is the sum of aᵀg. Empty for other tensors."},
     {NULL, NULL, NULL}};
 
 void bind_open_optim(lua_State *L) {

@@ -86,6 +86,74 @@ describe("on a recorded trajectory", function()
   end)
 end)
 
+describe("K-FAC", function()
+  -- kfac_jax 0.0.7, of the method's authors, in float64: estimation_mode="fisher_empirical", curvature_ema=0.95,
+  -- inverse_update_period=1, damping 0.01, learning rate 0.02, momentum 0.9, nothing adaptive; then with
+  -- norm_constraint=1e-4. Weights and biases after twenty steps.
+  it("does as its authors'", function()
+    local y = gls.tensor({ 1, 2, 3, 1, 2, 3, 3, 2 }, { type = "int32" })
+    for constraint, expected in pairs {
+      [0] = {
+        -1.5465093, 1.1128219, 1.8927097, 0.3946508, 0.5815426, -0.4439384, 0.4358819, 0.6024113, -0.4046659,
+        -0.8899660, -0.2113687, 1.9425538, 0.4461859, -0.2980888, 0.2470179, 0.9144240, 0.7355077, 0.2481444,
+        -0.9239424, 1.4816184, -0.1030471, -0.6169581, -0.3928466, -0.3083193, 0.0938209, 1.2617649, -0.5906133,
+        -2.0542271, -0.3089770, 0.1938560, 0.1516312 },
+      [1e-4] = {
+        -1.3515409, 0.8581169, 1.3740046, 0.2994077, 0.2047074, -0.4018718, 0.0658164, 0.4484741, -0.5322534,
+        -0.7154234, 0.1805781, 1.4188602, 0.0540156, -0.2229015, 0.1907903, 0.7979749, 0.6420502, 0.1691404,
+        -0.7514808, 1.0880182, -0.0881705, -0.2382345, -0.3728914, -0.4164515, 0.1819979, 0.7998990, -0.8294489,
+        -1.3535256, -0.0403124, 0.0685547, 0.0082679 },
+    } do
+      local model = nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3) }
+      for i, start in ipairs { { matrix(3, 4, 0.7), matrix(1, 4, 0.9) }, { matrix(4, 3, 1.3), matrix(1, 3, 1.5) } } do
+        local _ <close> = gls.no_grad()
+        model[2 * i - 1].weight:copy(start[1] * 2)
+        model[2 * i - 1].bias:copy(start[2][1])
+      end
+      local opt = optim.KFAC(model:parameters(),
+        { learning_rate = 0.02, damping = 0.01, refresh = 1, constraint = constraint })
+      for step = 0, 19 do
+        nn.cross_entropy(model(matrix(8, 3, 0.3) * 4 + matrix(8, 3, 5 + step) * 0.3), y):backward()
+        opt:step()
+      end
+      near(optim.flat.values(model:parameters()):view(1, -1), expected, 2e-4)
+    end
+  end)
+
+  it("takes statistics from labels that the model draws", function()
+    gls.seed(1)
+    local x, y = gls.randn(32, 5), gls.randint(1, 3, 32)
+    local model = nn.Sequential { nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3) }
+    local opt = optim.KFAC(model:parameters(), { learning_rate = 0.1, refresh = 1 })
+    local first, last
+    for _ = 1, 40 do
+      local logits = model(x)
+      local drawn = (logits:detach() - (-gls.rand_like(logits):log()):log()):argmax(2)
+      opt:observe(nn.cross_entropy(logits, drawn))
+      local loss = nn.cross_entropy(logits, y)
+      loss:backward()
+      opt:step()
+      first, last = first or loss:item(), loss:item()
+    end
+    assert.is_true(last < 0.5 * first, ("from %g to %g"):format(first, last))
+  end)
+
+  it("steps filters and their biases", function()
+    gls.seed(2)
+    local model = nn.Sequential { nn.Conv2d(2, 3, 3, { padding = 1 }), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2) }
+    local x, y = gls.randn(8, 2, 6, 6), gls.randint(1, 2, 8)
+    local opt = optim.KFAC(model:parameters(), { learning_rate = 0.05 })
+    local first, last
+    for _ = 1, 30 do
+      local loss = nn.cross_entropy(model(x), y)
+      loss:backward()
+      opt:step()
+      first, last = first or loss:item(), loss:item()
+    end
+    assert.is_true(last < 0.2 * first, ("from %g to %g"):format(first, last))
+  end)
+end)
+
 describe("RMSprop", function()
   -- PyTorch 2.15, torch.optim.RMSprop(lr=0.01, alpha=0.9, momentum=0.5) in float64.
   it("does as PyTorch's", function()
@@ -190,7 +258,7 @@ describe("optimizers of matrices", function()
     return loss:item()
   end
 
-  for _, name in ipairs { "Muon", "SOAP", "Shampoo" } do
+  for _, name in ipairs { "Muon", "SOAP", "Shampoo", "KFAC" } do
     it(name .. " moves every parameter, and goes on after its state was put back as if never stopped", function()
       local settings = { learning_rate = 0.02, others = { "5" } }
       local net = model()
@@ -249,6 +317,7 @@ describe("optimizers of matrices", function()
     fails("others names \"head\"", optim.Muon, { others = { "head" } })
     fails("others is a list", optim.Muon, { others = "5" })
     fails("did you mean \"momentum\"", optim.Muon, { momentun = 0.9 })
+    fails("damping is above 0", optim.KFAC, { damping = 0 })
     fails("graft is", optim.Shampoo, { graft = "adam" })
     fails("momentum is 1", optim.Muon, { momentum = 1 })
     fails("refresh", optim.SOAP, { refresh = 0 })

@@ -61,6 +61,9 @@ optim.SOAP = require "gls.optim.soap"
 --- Shampoo (Gupta, Koren and Singer, ICML 2018) with grafting (Anil et al., 2020).
 optim.Shampoo = require "gls.optim.shampoo"
 
+--- K-FAC (Martens and Grosse, ICML 2015): natural gradient, a Kronecker product a layer.
+optim.KFAC = require "gls.optim.kfac"
+
 --- RMSprop (Tieleman and Hinton, 2012).
 optim.RMSprop = require "gls.optim.rmsprop"
 

@@ -21,15 +21,23 @@ local function is_named(name, prefixes)
   return false
 end
 
--- Splits a group: places of its matrices, and the rest as a list with names.
-local function split(group)
-  local owners = group.parameters.owners or {}
-  group.matrices, group.others, group.other_names = {}, {}, {}
+-- Splits a group: places of its matrices, with their layers' biases where the class steps them together, and the rest
+-- as a list with names.
+local function split(group, with_bias)
+  local owners, taken = group.parameters.owners or {}, {}
+  group.matrices, group.biases, group.others, group.other_names = {}, {}, {}, {}
   for i, parameter in ipairs(group.parameters) do
     local is_table = owners[i] and owners[i].is_table
     if parameter:dim() >= 2 and not is_table and not is_named(group.names[i], group.settings.others) then
       group.matrices[#group.matrices + 1] = i
-    else
+      taken[parameter] = true
+      if with_bias and owners[i] and owners[i].affine then taken[owners[i].bias or 0] = i end
+    end
+  end
+  for i, parameter in ipairs(group.parameters) do
+    if math.type(taken[parameter]) == "integer" then
+      group.biases[taken[parameter]] = parameter
+    elseif not taken[parameter] then
       group.others[#group.others + 1] = parameter
       group.other_names[#group.other_names + 1] = group.names[i]
     end
@@ -70,6 +78,12 @@ local function check(self)
   end
 end
 
+--- W ← (1 − ηλ) W − η D.
+function matrix.move(parameter, direction, settings)
+  local shrink = 1 - settings.learning_rate * settings.weight_decay
+  parameter:detach():copy(parameter * shrink - direction:reshape(parameter.shape) * settings.learning_rate)
+end
+
 --- A new class of optimizers of matrices. It has a method `direction(gradient, state, settings, outputs, inputs)` for
 -- one matrix: D, or nil for no step; `state` is a table of tensors, the matrix's own.
 -- @tparam string name
@@ -85,32 +99,31 @@ function matrix.class(name, defaults)
 
   function class.prepare(self)
     for _, group in ipairs(self.groups) do
-      split(group)
+      split(group, class.with_bias)
       if #group.others > 0 then group.fallback = core.optimizer("adam", group.others) end
     end
   end
 
   function class:update(group, settings)
-    local shrink = 1 - settings.learning_rate * settings.weight_decay
     for _, i in ipairs(group.matrices) do
       local parameter, key = group.parameters[i], group.names[i]
       local gradient = parameter.grad
       if gradient then
         group.states[key] = group.states[key] or {}
         local as_matrix, outputs, inputs = matrix.view(gradient)
-        local direction = self:direction(as_matrix, group.states[key], settings, outputs, inputs, parameter)
-        if direction then
-          local stepped = parameter * shrink - direction:reshape(parameter.shape) * settings.learning_rate
-          parameter:detach():copy(stepped)
-        end
+        local direction = self:direction(as_matrix, group.states[key], settings, outputs, inputs)
+        if direction then matrix.move(parameter, direction, settings) end
       end
     end
-    if group.fallback then
-      group.fallback:step {
-        learning_rate = settings.fallback_learning_rate * settings.factor, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
-        weight_decay = settings.fallback_weight_decay, decoupled = true, step = self.steps + 1,
-      }
-    end
+    self:step_others(group, settings)
+  end
+
+  function class:step_others(group, settings) -- luacheck: ignore self
+    if not group.fallback then return end
+    group.fallback:step {
+      learning_rate = settings.fallback_learning_rate * settings.factor, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
+      weight_decay = settings.fallback_weight_decay, decoupled = true, step = self.steps + 1,
+    }
   end
 
   function class:state_dict()

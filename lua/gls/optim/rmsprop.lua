@@ -1,6 +1,6 @@
 --- RMSprop: the gradient over the root of its running mean square (Tieleman and Hinton, "Lecture 6.5: rmsprop",
--- Coursera, 2012). Settings: `learning_rate` = 1e-2, `decay` = 0.99 of the mean square, `momentum` = 0, `epsilon` = 1e-8,
--- `weight_decay` = 0 (decoupled).
+-- Coursera, 2012). Settings: `learning_rate` = 1e-2, `decay` = 0.99 of the mean square, `momentum` = 0,
+-- `epsilon` = 1e-8, `weight_decay` = 0 (decoupled).
 -- @module gls.optim.rmsprop
 local gls = require "gls"
 local base = require "gls.optim.base"

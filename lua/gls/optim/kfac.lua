@@ -1,0 +1,150 @@
+--- K-FAC: natural gradient with the Fisher matrix of each layer as a Kronecker product, of the second moments of its
+-- inputs and of the gradients of its outputs (Martens and Grosse, "Optimizing neural networks with Kronecker-factored
+-- approximate curvature", ICML 2015; convolutions: Grosse and Martens, ICML 2016). A layer's bias is a row of its
+-- weight; layers without factors are left to AdamW.
+-- The gradients of the outputs are those of the training loss ("empirical Fisher"), or, as the paper has it, of a loss
+-- with labels that the model itself draws, if that is shown to `observe` before each step.
+-- Settings: `learning_rate` = 0.1, `momentum` = 0.9, `damping` = 1e-3, `decay` = 0.95 of both factors, `refresh` = 10
+-- steps between inverses, `constraint` = 1e-3 (the step is scaled down to η² Σ⟨D, ∇⟩ ≤ constraint; 0: off), and those
+-- of gls.optim.matrix.
+-- @module gls.optim.kfac
+local gls = require "gls"
+local base = require "gls.optim.base"
+local matrix = require "gls.optim.matrix"
+
+local KFAC = matrix.class("KFAC",
+  { learning_rate = 0.1, momentum = 0.9, damping = 1e-3, decay = 0.95, refresh = 10, constraint = 1e-3 })
+KFAC.with_bias = true
+
+local check = KFAC.check
+function KFAC:check()
+  check(self)
+  for _, group in ipairs(self.groups) do
+    local set = group.settings
+    if set.damping <= 0 then error(("optim.KFAC: damping is above 0, got %g"):format(set.damping), 0) end
+    if set.constraint < 0 then error(("optim.KFAC: constraint is at least 0, got %g"):format(set.constraint), 0) end
+  end
+end
+
+local function with_ones(a) return gls.cat({ a, gls.ones(a:size(1), 1) }, 2) end
+
+-- A = ÃᵀÃ / n and G = n GᵀG / T of all uses, n samples with T rows each (section 3; T: 2016, equation 27), and the
+-- gradient ÃᵀG.
+local function factors_of(weight, bias)
+  local uses = gls.factors(weight)
+  if #uses == 0 then return nil end
+  local inputs, outputs, gradient
+  for _, use in ipairs(uses) do
+    local a = bias and with_ones(use.a) or use.a
+    local rows = a:size(1)
+    local samples = weight:dim() == 4 and use.batch or rows -- a token is a sample, a place of an image is not
+    local of_inputs, of_outputs = a:t():matmul(a) / samples, use.g:t():matmul(use.g) * (samples * samples / rows)
+    inputs = inputs and inputs + of_inputs or of_inputs
+    outputs = outputs and outputs + of_outputs or of_outputs
+    local product = a:t():matmul(use.g)
+    gradient = gradient and gradient + product or product
+  end
+  return inputs, outputs, gradient
+end
+
+-- A plain mean at first, so that it needs no correction.
+local function average(old, new, decay, updates)
+  return old and old + (new - old) * ((1 - decay) / (1 - decay ^ updates)) or new
+end
+
+local function is_finite(x) return x:abs():max():item() < math.huge end
+
+local function update_statistics(state, inputs, outputs, settings)
+  if not (is_finite(inputs) and is_finite(outputs)) then return end
+  local updates = (state.updates and state.updates:item() or 0) + 1
+  state.updates = gls.full({ 1 }, updates)
+  state.inputs = average(state.inputs, inputs, settings.decay, updates)
+  state.outputs = average(state.outputs, outputs, settings.decay, updates)
+end
+
+local function inverse(statistics, damping)
+  local identity = gls.eye(statistics:size(1))
+  return gls.cholesky_solve(gls.cholesky(statistics + identity * damping), identity)
+end
+
+local function mean_of_diagonal(x) return (x * gls.eye(x:size(1))):sum():item() / x:size(1) end
+
+-- (A + π√λ I)⁻¹ and (G + √λ/π I)⁻¹, π² = the mean of A's diagonal over that of G's (section 6.3).
+local function update_inverses(state, settings)
+  local function mean(statistics) return math.max(mean_of_diagonal(statistics), 1e-30) end
+  local pi = math.sqrt(mean(state.inputs) / mean(state.outputs))
+  local root = math.sqrt(settings.damping)
+  state.inverse_inputs = inverse(state.inputs, root * pi)
+  state.inverse_outputs = inverse(state.outputs, root / pi)
+end
+
+--- Statistics from a loss of its own, before the training loss's backward: with labels drawn from the model's outputs
+-- they are the Fisher matrix's.
+-- @tparam tensor loss of the same batch
+function KFAC:observe(loss)
+  self:zero_grad()
+  loss:backward()
+  local _ <close> = gls.no_grad()
+  for _, group in ipairs(self.groups) do
+    for _, i in ipairs(group.matrices) do
+      local key = group.names[i]
+      local inputs, outputs = factors_of(group.parameters[i], group.biases[i])
+      if inputs then
+        group.states[key] = group.states[key] or {}
+        update_statistics(group.states[key], inputs, outputs, group.settings)
+      end
+    end
+  end
+  self:zero_grad()
+  rawset(self, "observed", true)
+end
+
+-- The layers' directions D = A⁻¹ ∇ G⁻¹, and ⟨D, ∇⟩ of all.
+local function directions(self, group, settings)
+  local list, product = {}, 0
+  for _, i in ipairs(group.matrices) do
+    local weight, bias, key = group.parameters[i], group.biases[i], group.names[i]
+    local inputs, outputs, gradient = factors_of(weight, bias)
+    if inputs then
+      local state = group.states[key] or {}
+      group.states[key] = state
+      if not rawget(self, "observed") then update_statistics(state, inputs, outputs, settings) end
+      if state.updates and (not state.inverse_inputs or self.steps % settings.refresh == 0) then
+        update_inverses(state, settings)
+      end
+      if state.inverse_inputs and is_finite(gradient) then
+        local direction = state.inverse_inputs:matmul(gradient):matmul(state.inverse_outputs)
+        product = product + (direction * gradient):sum():item()
+        list[#list + 1] = { weight = weight, bias = bias, state = state, direction = direction }
+      end
+    elseif weight.grad then
+      error(("optim.KFAC: %s has a gradient but no factors: it is used outside an affine layer; name it in others")
+        :format(key), 0)
+    end
+  end
+  return list, product
+end
+
+function KFAC:update(group, settings)
+  local list, product = directions(self, group, settings)
+  local scale = 1
+  if settings.constraint > 0 and product > 0 then
+    scale = math.min(1, math.sqrt(settings.constraint / (settings.learning_rate ^ 2 * product)))
+  end
+  for _, layer in ipairs(list) do
+    local state, weight = layer.state, layer.weight
+    state.momentum = (state.momentum or gls.zeros_like(layer.direction)) * settings.momentum + layer.direction * scale
+    local d = state.momentum:size(1) - (layer.bias and 1 or 0)
+    local of_weight = state.momentum:narrow(1, 1, d)
+    matrix.move(weight, weight:dim() == 4 and of_weight:t() or of_weight, settings)
+    if layer.bias then layer.bias:detach():copy(layer.bias - state.momentum[d + 1] * settings.learning_rate) end
+  end
+  self:step_others(group, settings)
+end
+
+function KFAC:finish()
+  base.finish(self)
+  rawset(self, "observed", nil)
+end
+
+return KFAC
