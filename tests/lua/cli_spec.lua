@@ -136,6 +136,27 @@ describe("glsrun", function()
       assert.equal("true\t-e\ttwo words\t2\t-e\ttwo words\n", (run(path .. " -e 'two words'")))
     end)
 
+    it("finds the files beside it, before the models and after the library", function()
+      for _, name in ipairs { "two words", "größe" } do
+        local place = folder .. "/" .. name
+        os.execute("mkdir -p " .. quote(place .. "/models") .. " " .. quote(place .. "/gls"))
+        write(place .. "/part.lua", "return 'beside'")
+        write(place .. "/models/mlp.lua", "return 'mine'")
+        write(place .. "/gls/nn.lua", "return 'not the library'")
+        write(place .. "/main.lua", "print(require 'part', require 'models.mlp', type(require 'gls.nn'))")
+        assert.equal("beside\tmine\ttable\n", (run(quote(place .. "/main.lua"))))
+      end
+    end)
+
+    it("opens no file in the place of standard output or errors that its caller has closed", function()
+      local path = script [[local file = assert(io.open(arg[1], "w")) print "lost" io.stderr:write "lost"
+        file:write "kept" file:close()]]
+      shell(home .. quote(glsrun) .. " " .. path .. " " .. quote(folder .. "/kept") .. " <&- >&- 2>&-")
+      local file = assert(io.open(folder .. "/kept"))
+      assert.equal("kept", file:read "a")
+      file:close()
+    end)
+
     it("finds gls and the models from any working directory", function()
       local path = script [[print(require("gls").zeros(2, 3):numel(), type(require "models.mlp"))]]
       local from = glsrun:sub(1, 1) == "/" and glsrun or io.popen("pwd"):read "l" .. "/" .. glsrun
@@ -186,6 +207,19 @@ describe("glsrun", function()
       assert.equal(1, select(2, run("", "error 'boo'")))
     end)
 
+    it("have no frames of the library in their traceback, unless asked for", function()
+      local path = script [[local gls, nn = require "gls", require "gls.nn"
+local function loss(x) local l = nn.mse(x, gls.zeros(3)) return l end
+gls.no_grad(function() loss(gls.zeros(2)) end)]]
+      local output = run(path)
+      assert.matches("script%.lua:2: in .*script%.lua:3: in main chunk", output)
+      assert.not_matches("gls/nn/", output)
+      assert.not_matches("%[C%]", output)
+      assert.matches("GLS_TRACEBACK=full", output)
+      assert.matches("gls/nn/loss%.lua:%d+: in ", (shell(home .. "GLS_TRACEBACK=full " .. quote(glsrun) .. " " .. path ..
+        " 2>&1")))
+    end)
+
     it("may be any value", function()
       assert.matches("error object is a table value", (run [[-e 'error {}']]))
       local path = script "error(setmetatable({}, { __tostring = function() return 'polite' end }))"
@@ -206,10 +240,24 @@ describe("glsrun", function()
   local interrupt = [[io.popen("kill -INT $PPID"):close() for _ = 1, math.huge do end]]
 
   describe("Ctrl-C", function()
-    it("ends a script with an error", function()
-      local output, code = run(script(interrupt))
-      assert.matches("interrupted!\nstack traceback:", output)
-      assert.equal(1, code)
+    it("ends a script with an error; so do the signals that ask a job to end, each with its exit code", function()
+      for name, number in pairs { INT = 2, TERM = 15, HUP = 1 } do
+        local output, code = run(script((interrupt:gsub("%-INT", "-" .. name))))
+        assert.matches("script%.lua:1: interrupted!\nstack traceback:", output)
+        assert.equal(128 + number, code)
+      end
+    end)
+
+    it("is heard inside coroutines", function()
+      local output, code = run(script("coroutine.wrap(function() coroutine.wrap(function() " .. interrupt ..
+        " end)() end)()"))
+      assert.matches("interrupted!", output)
+      assert.equal(130, code)
+    end)
+
+    it("is ignored where the caller has said so: nohup", function()
+      local path = script [[io.popen("kill -HUP $PPID"):close() for _ = 1, 1e5 do end print "on"]]
+      assert.equal("on\n", (shell("trap '' HUP; " .. home .. quote(glsrun) .. " " .. path)))
     end)
 
     it("can be caught by the script, which goes on", function()
@@ -222,6 +270,15 @@ describe("glsrun", function()
     it("a second time ends it without asking", function()
       local path = script("pcall(function() " .. interrupt .. " end)\n" .. interrupt)
       assert.equal(130, select(2, run(path)))
+    end)
+
+    it("at the prompt ends what catches it, the second time", function()
+      local twice = [[io.popen("(for i in 1 2; do sleep 0.2; kill -INT $PPID; done) 2>&1 &"):close() while true do pcall(function()
+        for _ = 1, math.huge do end end) end]]
+      local output, code = run("-i", twice .. "\n'here ' .. 'again'\n")
+      assert.matches("interrupted!", output)
+      assert.matches("here again", output)
+      assert.equal(0, code)
     end)
 
     it("returns to the prompt, every time", function()
