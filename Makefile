@@ -80,6 +80,9 @@ $(BUILD)/test-core-float: $(core_objects) $(float_objects)
 $(BUILD)/test-core-double: $(double_objects)
 	$(quiet)$(LINK) -o $@ $^ $(LIBRARIES)
 
+$(BUILD)/test-memory: $(core_objects) $(bind_objects) $(BUILD)/objects/tests/memory/run.o
+	$(quiet)$(LINK) -o $@ $^ -llua5.4 $(LIBRARIES)
+
 $(BUILD)/objects/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(quiet)$(CC) $(FLAGS) $(DEFINES) -MMD -MP -c -o $@ $<
@@ -115,7 +118,7 @@ test:
 	@tests/setup test
 	@$(MAKE) --no-print-directory check
 
-check: all $(BUILD)/test-core-float $(BUILD)/test-core-double
+check: all $(BUILD)/test-core-float $(BUILD)/test-core-double $(BUILD)/test-memory
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run
 
 bench:

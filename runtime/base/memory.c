@@ -157,8 +157,10 @@ void memory_trim(void) {
   pthread_mutex_unlock(&lock);
 }
 
-void memory_fail_at(long n) {
+long memory_fail_at(long n) {
   pthread_mutex_lock(&lock);
+  long left = fail_countdown;
   fail_countdown = n;
   pthread_mutex_unlock(&lock);
+  return left;
 }

@@ -26,8 +26,9 @@ void memory_reset_peak(void);
 /* Gives the cached blocks back to the system. */
 void memory_trim(void);
 
-/* Tests: the nth next allocation (1 = the next) of either kind fails; 0 turns it off. */
-void memory_fail_at(long n);
+/* Tests: the nth next allocation (1 = the next) of either kind fails; 0 turns it off. Returns what was left of the
+   countdown before: 0 once that allocation has failed. */
+long memory_fail_at(long n);
 
 /* a × b into *product; false on overflow. */
 bool memory_multiply(size_t a, size_t b, size_t *product);

@@ -106,23 +106,24 @@ int file_read_all(void **data, size_t *bytes, const char *path, size_t limit) {
   return status;
 }
 
+/* The part of a path after its last slash. */
+static const char *file_name(const char *path) {
+  const char *slash = strrchr(path, '/');
+  return slash ? slash + 1 : path;
+}
+
 static void file_writer_free(struct file_writer *writer) {
   memory_delete(writer->path);
   memory_delete(writer->temporary);
   memset(writer, 0, sizeof *writer);
 }
 
-/* The folder of a path, opened, and where its last name begins. */
-static int open_parent(const char *path, const char **name) {
-  const char *slash = strrchr(path, '/');
-  *name = slash ? slash + 1 : path;
-  if (!slash) return open(".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  char *parent = memory_new((size_t)(slash - path) + 2, 1);
-  if (!parent) return -1;
-  memcpy(parent, path, (size_t)(slash - path) + 1);
-  int descriptor = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  memory_delete(parent);
-  return descriptor;
+/* The folder of the file, opened. No memory is wanted: the temporary name is not in use, before or after the writing. */
+static int open_parent(struct file_writer *writer) {
+  size_t parent = (size_t)(file_name(writer->path) - writer->path);
+  memcpy(writer->temporary, writer->path, parent);
+  memcpy(writer->temporary + parent, ".", 2);
+  return open(writer->temporary, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 }
 
 static bool is_part_of(const char *found, const char *name) {
@@ -132,9 +133,9 @@ static bool is_part_of(const char *found, const char *name) {
 }
 
 /* Parts that killed writers of this file left behind: whoever writes one holds its lock. */
-static void sweep_parts(const char *path) {
-  const char *name;
-  int parent = open_parent(path, &name);
+static void sweep_parts(struct file_writer *writer) {
+  const char *name = file_name(writer->path);
+  int parent = open_parent(writer);
   DIR *stream = parent >= 0 ? fdopendir(parent) : NULL;
   if (!stream) {
     if (parent >= 0) close(parent);
@@ -180,7 +181,7 @@ static int file_create_at(struct file_writer *writer, const char *path) {
     return STATUS_ERROR;
   }
   memcpy(writer->path, path, length + 1);
-  sweep_parts(path);
+  sweep_parts(writer);
   int descriptor = open_part(writer->temporary, length + 48, path);
   /* The new file may be read and written by whom the old one might. */
   if (descriptor >= 0 && (!replaces || fchmod(descriptor, status.st_mode & 07777) == 0))
@@ -218,13 +219,12 @@ int file_write(struct file_writer *writer, const void *data, size_t bytes) {
 }
 
 /* A new name is on disk when its folder is. */
-static int sync_parent(const char *path) {
-  const char *name;
-  int parent = open_parent(path, &name), failure = 0;
+static int sync_parent(struct file_writer *writer) {
+  int parent = open_parent(writer), failure = 0;
   if (parent < 0 || fsync(parent) != 0) failure = errno;
   if (parent >= 0) close(parent);
   if (failure == 0 || failure == EINVAL || failure == EACCES) return STATUS_OK; /* not every folder can be synced */
-  return status_error("%s: written, but its folder cannot be synced: %s", path, strerror(failure));
+  return status_error("%s: written, but its folder cannot be synced: %s", writer->path, strerror(failure));
 }
 
 int file_commit(struct file_writer *writer) {
@@ -239,7 +239,7 @@ int file_commit(struct file_writer *writer) {
   if (status != STATUS_OK)
     unlink(writer->temporary);
   else
-    status = sync_parent(writer->path);
+    status = sync_parent(writer);
   file_writer_free(writer);
   return status;
 }

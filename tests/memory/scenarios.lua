@@ -1,0 +1,166 @@
+-- Scenarios: what run.c runs while allocations fail, as { name =, run = } in order. Each gives a number or a string
+-- that is the same at every run.
+local gls = require "gls"
+local nn, optim, data = gls.nn, gls.optim, gls.data
+local files = gls.core.io
+
+-- After a run that failed: what a script would do before it goes on.
+function clean() -- luacheck: globals clean
+  gls.tape_release()
+  gls.collect()
+  assert(gls.tape_size() == 0)
+end
+
+local scenarios = {}
+local function add(name, run) scenarios[#scenarios + 1] = { name = name, run = run } end
+
+-- ---- a training step of every optimizer ----
+
+local x = gls.arange(12):view(4, 3):sin()
+local y = gls.tensor({ 1, 2, 1, 2 }, { type = "int32" })
+
+local function total(parameters)
+  local sum = 0
+  for _, parameter in ipairs(parameters) do sum = sum + parameter:sum():item() end
+  return sum
+end
+
+local function steps(make)
+  return function()
+    gls.seed(1)
+    local model = nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2) }
+    local parameters = model:parameters()
+    local optimizer = make(parameters)
+    for _ = 1, 2 do
+      nn.cross_entropy(model(x), y):backward()
+      optimizer:step()
+    end
+    return total(parameters)
+  end
+end
+
+local OPTIMIZERS = {
+  { "SGD", { momentum = 0.9, clip = 1 } }, { "Adam", {} }, { "AdamW", {} }, { "GLS", {} },
+  { "GLS", { momentum = "auto", statistics = { window = 6 } } },
+  { "GLS", { statistics = "moving", refresh = 1, learning_rate = 0.1 } },
+  { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 1e-3 } }, { "GLS", { graft = "sgd", learning_rate = 0.1 } },
+  { "GLS", { adaptive = true, momentum = 0.9, refresh = 1, learning_rate = 1e-3 } },
+  { "Muon", {} }, { "SOAP", {} }, { "Shampoo", {} },
+}
+for _, entry in ipairs(OPTIMIZERS) do
+  local name, settings = entry[1], entry[2]
+  local text = {}
+  for key, value in pairs(settings) do
+    if type(value) == "string" or value == true then text[#text + 1] = key .. " " .. tostring(value) end
+  end
+  table.sort(text)
+  add("optim." .. name .. " " .. table.concat(text, ", "),
+    steps(function(parameters) return optim[name](parameters, settings) end))
+end
+
+add("convolution and norms", function()
+  gls.seed(1)
+  local model = nn.Sequential {
+    nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2),
+  }
+  local parameters = model:parameters()
+  local optimizer = optim.GLS(parameters, { norms = true })
+  nn.cross_entropy(model(gls.arange(144):view(4, 1, 6, 6):sin()), y):backward()
+  optimizer:step()
+  return total(parameters)
+end)
+
+-- ---- differentiation ----
+
+add("forward mode", function()
+  local leaf = gls.ones(3):requires_grad(true)
+  local result = gls.jvp((leaf * 2):tanh():sum(), { leaf }, { gls.ones(3) }):item()
+  gls.tape_release()
+  return result
+end)
+
+add("fused", function()
+  local fused = gls.fuse(function(a, b) return ((a * b + a):tanh() - b):relu() end)
+  local leaf = gls.arange(6):view(2, 3):requires_grad(true)
+  fused(leaf, gls.ones(3)):sum():backward()
+  local result = leaf.grad:sum():item()
+  gls.tape_release()
+  return result
+end)
+
+add("gls.fn", function()
+  local square = gls.fn {
+    forward = function(context, a)
+      context.a = a
+      return a * a
+    end,
+    backward = function(context, gradient) return context.a * gradient * 2 end,
+  }
+  local leaf = gls.arange(3):requires_grad(true)
+  square(leaf):sum():backward()
+  local result = leaf.grad:sum():item()
+  gls.tape_release()
+  return result
+end)
+
+add("tensors", function()
+  local scope <close> = gls.scope()
+  local a = gls.tensor { { 1, 2 }, { 3, 4 } }
+  local parts = { gls.cat({ a, a[{ { 1, 1 } }] }, 1), a:t(), a[2], a:narrow(2, 1, 1), a:to "int32" }
+  scope:keep(parts[1])
+  local text = {}
+  for i, part in ipairs(parts) do text[i] = tostring(part) end
+  return table.concat(text) .. tostring(gls.eigh(a:matmul(a:t())):sum():item())
+end)
+
+-- ---- files and loaders ----
+
+local folder = os.tmpname()
+os.remove(folder)
+files.make_folders(folder .. "/tree/a")
+files.make_folders(folder .. "/tree/b")
+local function path(name) return folder .. "/" .. name end
+local images = gls.arange(96):view(2, 3, 4, 4):to "uint8"
+gls.save_image(path "tree/a/1.png", images[1])
+gls.save_image(path "tree/b/1.png", images[2])
+
+add("arrays and images", function()
+  gls.save_npy(path "a.npy", x)
+  gls.save_image(path "a.png", images)
+  return gls.load_npy(path "a.npy"):sum():item() + gls.load_image(path "a.png"):to("float32"):sum():item()
+end)
+
+add("checkpoint", function()
+  gls.save(path "kept", { weight = x, list = { 1, 2.5, "three", { true } }, y = y })
+  local back = gls.load(path "kept")
+  return back.weight:sum():item() + back.y:to("float32"):sum():item() + back.list[2]
+end)
+
+add("folder", function()
+  local set = data.folder { path = path "tree" }
+  return set.images:to("float32"):sum():item() + #set.classes
+end)
+
+add("loader", function()
+  local sum = 0
+  for batch in data.loader({ images = images, labels = y:narrow(1, 1, 2) }, { batch = 1, shuffle = true, seed = 1 }) do
+    sum = sum + batch.x:sum():item() * batch.y:item()
+  end
+  return sum
+end)
+
+add("loader over tensors", function()
+  local sum, set = 0, data.tensors { x = x, y = y, classes = 2 }
+  for batch in data.loader(set, { batch = 3, prefetch = false, scale = 2, mean = { 1, 2, 3 } }) do
+    sum = sum + batch.x:sum():item()
+  end
+  return sum
+end)
+
+-- Run last: the files go.
+add("removing", function()
+  os.execute("rm -rf '" .. folder .. "'")
+  return 0
+end)
+
+return scenarios
