@@ -193,12 +193,19 @@ static int make_folders(lua_State *L) {
   return 0;
 }
 
+/* Numbers of rows, from 1, as a list from 0 that lives as long as the userdata it pushes. */
+static const int32_t *check_rows(lua_State *L, int i, struct tensor *index, int64_t *count) {
+  luaL_argcheck(L, index->type == TYPE_INT32 && index->shape.rank == 1, i, "a list of int32 expected");
+  *count = tensor_count(index);
+  int32_t *row = lua_newuserdatauv(L, (size_t)(*count > 0 ? *count : 1) * sizeof *row, 0);
+  for (int64_t k = 0; k < *count; k++) row[k] = (int32_t)fmax(tensor_get(index, &k) - 1, INT32_MIN);
+  return row;
+}
+
 static int take_rows(lua_State *L) {
   struct tensor *source = bind_tensor(L, 1), *index = bind_tensor(L, 2);
-  luaL_argcheck(L, index->type == TYPE_INT32 && index->shape.rank == 1, 2, "a list of int32 expected");
-  int64_t count = tensor_count(index);
-  int32_t *row = lua_newuserdatauv(L, (size_t)(count > 0 ? count : 1) * sizeof *row, 0);
-  for (int64_t i = 0; i < count; i++) row[i] = (int32_t)fmax(tensor_get(index, &i) - 1, INT32_MIN);
+  int64_t count;
+  const int32_t *row = check_rows(L, 2, index, &count);
   bind_push_tensor(L, dataset_take(source, row, count));
   return 1;
 }
@@ -212,6 +219,33 @@ static int permutation(lua_State *L) {
   int32_t *order = tensor_int32(bind_tensor(L, -1));
   random_permutation(stream, order, count);
   for (int64_t i = 0; i < count; i++) order[i]++;
+  return 1;
+}
+
+/* windows(tokens, starts from 1, length) -> x, y */
+static int token_windows(lua_State *L) {
+  struct tensor *tokens = bind_tensor(L, 1), *starts = bind_tensor(L, 2);
+  int64_t count;
+  const int32_t *start = check_rows(L, 2, starts, &count);
+  struct holder *holder = push_holder(L);
+  bind_check(L, text_windows(&holder->tensor[0], &holder->tensor[1], tokens, start, count, luaL_checkinteger(L, 3)));
+  bind_push_taken(L, &holder->tensor[0]);
+  bind_push_taken(L, &holder->tensor[1]);
+  return 2;
+}
+
+/* random_starts(count, choices, seed, epoch, batch) -> int32 (count), from 1 */
+static int random_starts(lua_State *L) {
+  lua_Integer count = luaL_checkinteger(L, 1), choices = luaL_checkinteger(L, 2);
+  luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 1, "from 0 to 2147483647");
+  luaL_argcheck(L, choices >= 1 && choices <= INT32_MAX, 2, "from 1 to 2147483647");
+  uint64_t seed = (uint64_t)luaL_checkinteger(L, 3), epoch = (uint64_t)luaL_checkinteger(L, 4);
+  uint64_t batch = (uint64_t)luaL_checkinteger(L, 5);
+  struct shape shape = shape_of(1, (int64_t)count);
+  bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
+  int32_t *start = tensor_int32(bind_tensor(L, -1));
+  text_random_starts(start, count, (int32_t)choices, seed, epoch, batch);
+  for (int64_t i = 0; i < count; i++) start[i]++;
   return 1;
 }
 
@@ -312,6 +346,8 @@ static const struct bind_function io_functions[] = {{"outlive_readers", outlive_
                                                     {"make_folders", make_folders, NULL},
                                                     {"take_rows", take_rows, NULL},
                                                     {"permutation", permutation, NULL},
+                                                    {"windows", token_windows, NULL},
+                                                    {"random_starts", random_starts, NULL},
                                                     {"fresh_seed", fresh_seed, NULL},
                                                     {"mean", mean_of, NULL},
                                                     {"checksum", checksum_of, NULL},

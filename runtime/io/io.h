@@ -1,10 +1,11 @@
 /* Io: bytes on disk to and from tensors, and the assembly of batches.
-   file.c    checked reading, atomic replacement     idx.c        IDX (MNIST's format), gzipped or not
-   cifar.c   CIFAR-10 binary batches                 image.c      one PNG or JPEG in, grids of images out as PNG
-   folder.c  trees of class folders, and their cache npy.c        NumPy arrays
-   loader.c  batches, shuffled and prefetched        checkpoint.c several named tensors in one file
-   dataset.c rows, means and checksums of a set
-   Messages begin with the path of the file they are about. Labels in tensors start at 1. */
+   file.c        reading with checks; files that replace others in one moment
+   idx.c         IDX (MNIST's format), gzipped or not         cifar.c     CIFAR-10's binary batches
+   image.c       one PNG or JPEG in, grids of images out      folder.c    trees of class folders, and their cache
+   jpeg.c png.c  what must hold before stb_image decodes      npy.c       NumPy's arrays
+   checkpoint.c  several named tensors in one file            dataset.c   rows, means and checksums of a set
+   text.c        windows of tokens                            loader.c    batches, shuffled and prefetched
+   Messages begin with the path of the file they are about. Labels and tokens in tensors start at 1. */
 #ifndef GLS_IO_IO_H
 #define GLS_IO_IO_H
 
@@ -129,6 +130,13 @@ int dataset_checksum(uint32_t *checksum, const struct tensor *tensor);
 int dataset_find_nonfinite(int64_t *row, double *value, const struct tensor *source);
 /* First row of an int32 tensor with a value outside low..high, or -1. */
 int dataset_find_outside(int64_t *row, int32_t *value, const struct tensor *labels, int32_t low, int32_t high);
+
+/* ---- text.c ---- */
+/* Windows of tokens (int32, N), each from its start (from 0): x and, one token later, y, both int32 (count, length). */
+int text_windows(struct tensor **x, struct tensor **y, const struct tensor *tokens, const int32_t *start, int64_t count,
+                 int64_t length);
+/* Where the windows of a batch begin, each among `choices`: a function of seed, epoch and batch alone. */
+void text_random_starts(int32_t *start, int64_t count, int32_t choices, uint64_t seed, uint64_t epoch, uint64_t batch);
 
 /* ---- loader.c ---- */
 struct loader_settings {

@@ -68,9 +68,24 @@ function data.folder(given)
     { path = options.required, split = options.none, samples = options.none, seed = 1 }))
 end
 
+--- A text corpus as tokens: `tokens` (int32, N, from 1), `vocabulary` (list of texts), `context`, `name`, `note`,
+-- `split`, `fingerprint`; `#corpus` is N; `corpus:encode(text)` gives int32, `corpus:decode(tokens)` the text. The
+-- first nine tenths are for training, the rest for validation; both have one vocabulary. data.loader gives
+-- `batch.x` and `batch.y`, int32 (batch × context), y being x one token later: random windows with `shuffle = true` (an
+-- epoch has as many as hold the text once), else all of the text in order, in which what is left at the end is a batch
+-- (1 × rest): weigh means by `batch.y:numel()`.
+-- @tparam table given `path` (UTF-8; default: tinyshakespeare.txt in the data directory, else Debian's package
+-- bible-kjv-text), `dir`, `split` ("train" or "validation"), `context` (64), `level` ("characters", or "words": words,
+-- marks and line ends, of which the `words` = 10000 most frequent of the training part are in the vocabulary, others
+-- being `<unk>`), `samples` (the first so many tokens of the part)
+-- @treturn table corpus
+function data.text(given)
+  return attempt("data.text", sources.text, options.check("data.text", given, sources.text_options))
+end
+
 --- A set by its name, as `--data` takes it.
--- @tparam string name "cifar10", "fashion-mnist", "folder:PATH", or "auto": CIFAR-10 where it is found, else
--- Fashion-MNIST; the set's note says which it is and how to get the other
+-- @tparam string name "cifar10", "fashion-mnist", "folder:PATH", "text" or "text:FILE" (data.text), or "auto": CIFAR-10
+-- where it is found, else Fashion-MNIST; the set's note says which it is and how to get the other
 -- @tparam table given `split` (default "train"), `dir`, `samples`, `seed`
 -- @treturn table set
 function data.open(name, given)

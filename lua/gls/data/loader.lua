@@ -3,6 +3,7 @@
 local core = require "gls.core"
 local options = require "gls.options"
 local set = require "gls.data.set"
+local text = require "gls.data.text"
 local files = core.io
 
 local loader = {}
@@ -78,8 +79,22 @@ local function mean_of(from, given)
   return mean
 end
 
+local function core_of(from, given, seed)
+  if text.is(from) then
+    given.seed = seed
+    return text.batches(from, given)
+  end
+  local x, y = from.x, from.y
+  if from.images then x, y = from.images, from.labels end
+  return files.loader(x, y, {
+    batch = given.batch, shuffle = given.shuffle, drop_last = given.drop_last, flatten = given.flatten,
+    flip = given.flip, crop = given.crop, prefetch = given.prefetch, scale = given.scale, seed = seed,
+    mean = mean_of(from, given),
+  })
+end
+
 function loader.new(from, given)
-  if type(from) ~= "table" or not (from.images or from.x) then
+  if type(from) ~= "table" or not (text.is(from) or from.images or from.x) then
     error("a set expected, or a table with images and labels, or x and y", 0)
   end
   if given.center ~= nil and type(given.center) ~= "boolean" then error("center is true or false", 0) end
@@ -92,16 +107,7 @@ function loader.new(from, given)
     error(("seed is %s, expected a whole number"):format(tostring(given.seed)), 0)
   end
   local seed = given.seed or files.fresh_seed()
-  local x, y = from.x, from.y
-  if from.images then x, y = from.images, from.labels end
-  local made = setmetatable({
-    core = files.loader(x, y, {
-      batch = given.batch, shuffle = given.shuffle, drop_last = given.drop_last, flatten = given.flatten,
-      flip = given.flip, crop = given.crop, prefetch = given.prefetch, scale = given.scale, seed = seed,
-      mean = mean_of(from, given),
-    }),
-    set = from, seed = seed, epochs = 0,
-  }, Loader)
+  local made = setmetatable({ core = core_of(from, given, seed), set = from, seed = seed, epochs = 0 }, Loader)
   made.batches = made.core:batches()
   -- The fourth value is what a generic for closes when the loop ends, however it ends.
   return made, nil, nil, made

@@ -3,6 +3,7 @@
 local core = require "gls.core"
 local options = require "gls.options"
 local set = require "gls.data.set"
+local text = require "gls.data.text"
 local files = core.io
 
 local sources = {}
@@ -237,9 +238,19 @@ function sources.folder(given)
   }
 end
 
+-- ---- text ----
+
+--- What data.text takes, and defaults.
+sources.text_options = {
+  path = options.none, dir = options.none, split = "train", context = 64, level = "characters", words = 10000,
+  samples = options.none,
+}
+
+function sources.text(given) return text.read(given, sources.directory(given.dir)) end
+
 -- ---- by name ----
 
-local NAMES = { "auto", "cifar10", "fashion-mnist", "folder:PATH" }
+local NAMES = { "auto", "cifar10", "fashion-mnist", "folder:PATH", "text", "text:FILE" }
 
 local function automatic(given)
   local dir = sources.directory(given.dir)
@@ -258,6 +269,12 @@ local function automatic(given)
 end
 
 function sources.open(name, given)
+  local corpus = name == "text" and "" or name:match "^text:(.+)$"
+  if corpus then
+    return sources.text(options.check("data.open", {
+      path = corpus ~= "" and corpus or nil, dir = given.dir, split = given.split, samples = given.samples,
+    }, sources.text_options))
+  end
   check_split(given.split)
   if name == "auto" then return automatic(given) end
   if name == "cifar10" then return sources.cifar10(given) end
