@@ -75,45 +75,24 @@ static int conv_shape(const struct op_call *call, struct shape *shape, enum elem
   return STATUS_OK;
 }
 
-int conv_forward(real *output, const struct conv_part *part, int parts, const real *bias,
-                 const struct conv_geometry *geometry) {
-  return (conv_winograd_serves(geometry) ? conv_winograd_forward : conv_direct_forward)(output, part, parts, bias,
-                                                                                        geometry);
-}
-
-int conv_data_gradient(real *dx, const real *gradient, const real *weight, const struct conv_geometry *geometry) {
-  return (conv_winograd_serves_data_gradient(geometry) ? conv_winograd_data_gradient : conv_direct_data_gradient)(
-      dx, gradient, weight, geometry);
-}
-
-int conv_weight_gradient(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry) {
-  return (conv_winograd_serves(geometry)    ? conv_winograd_weight_gradient
-          : conv_depthwise_serves(geometry) ? conv_depthwise_weight_gradient
-                                            : conv_direct_weight_gradient)(dweight, gradient, x, geometry);
-}
-
-/* result = Σ x * weight over the pairs + bias; bias may be NULL. */
-static int conv_apply(struct tensor *result, int parts, struct tensor *const (*pair)[2], struct tensor *bias,
+/* result = x * weight + bias; bias may be NULL. */
+static int conv_apply(struct tensor *result, struct tensor *x, struct tensor *weight, struct tensor *bias,
                       const struct conv_geometry *geometry) {
-  struct tensor *operand[2][2] = {{NULL}}, *offset = bias ? tensor_contiguous(bias) : NULL;
-  struct conv_part part[2];
-  bool ready = offset || !bias;
-  for (int i = 0; i < parts && ready; i++) {
-    for (int j = 0; j < 2; j++) operand[i][j] = tensor_contiguous(pair[i][j]);
-    ready = operand[i][0] && operand[i][1];
-    if (ready) part[i] = (struct conv_part){tensor_real(operand[i][0]), tensor_real(operand[i][1])};
-  }
+  struct tensor *images = tensor_contiguous(x), *kernel = tensor_contiguous(weight);
+  struct tensor *offset = bias ? tensor_contiguous(bias) : NULL;
   int status = STATUS_ERROR;
-  if (ready) status = conv_forward(tensor_real(result), part, parts, offset ? tensor_real(offset) : NULL, geometry);
-  for (int i = 0; i < 4; i++) tensor_release(operand[i / 2][i % 2]);
+  if (images && kernel && (offset || !bias))
+    status = conv_forward(tensor_real(result), tensor_real(images), tensor_real(kernel),
+                          offset ? tensor_real(offset) : NULL, geometry);
+  tensor_release(images);
+  tensor_release(kernel);
   tensor_release(offset);
   return status;
 }
 
 static int conv2d_forward(struct op_call *call) {
   struct conv_geometry geometry = conv_geometry_of(call, &call->input[CONV_X]->shape);
-  struct tensor *const pair[1][2] = {{call->input[CONV_X], call->input[CONV_WEIGHT]}};
-  return conv_apply(call->output, 1, pair, call->input[CONV_BIAS], &geometry);
+  return conv_apply(call->output, call->input[CONV_X], call->input[CONV_WEIGHT], call->input[CONV_BIAS], &geometry);
 }
 
 /* The sum of the gradient over images and places; bias: its shape. */
@@ -136,8 +115,9 @@ static int conv2d_vjp(const struct op_call *call, struct tensor *gradient, const
   int status = g ? STATUS_OK : STATUS_ERROR;
   if (status == STATUS_OK && needed[CONV_X]) {
     weight = tensor_contiguous(call->input[CONV_WEIGHT]);
-    status = weight ? conv_data_gradient(tensor_real(result[CONV_X]), tensor_real(g), tensor_real(weight), &geometry)
-                    : STATUS_ERROR;
+    status = weight
+                 ? conv_data_gradient(tensor_real(result[CONV_X]), tensor_real(g), tensor_real(weight), NULL, &geometry)
+                 : STATUS_ERROR;
   }
   if (status == STATUS_OK && needed[CONV_WEIGHT]) {
     x = tensor_contiguous(call->input[CONV_X]);
@@ -165,19 +145,28 @@ static int conv_repeat_bias(struct tensor *sum, struct tensor *bias) {
   return status;
 }
 
-/* dx * weight + x * dweight + dbias, in one pass. */
+/* dx * weight + x * dweight + dbias */
 static int conv2d_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   struct conv_geometry geometry = conv_geometry_of(call, &call->input[CONV_X]->shape);
   struct shape shape = conv_output_shape(&geometry);
-  struct tensor *const x = call->input[CONV_X], *const weight = call->input[CONV_WEIGHT];
-  struct tensor *pair[2][2];
-  int parts = 0;
-  if (tangent[CONV_X]) pair[parts][0] = tangent[CONV_X], pair[parts++][1] = weight;
-  if (tangent[CONV_WEIGHT]) pair[parts][0] = x, pair[parts++][1] = tangent[CONV_WEIGHT];
-  struct tensor *sum = tensor_new(TYPE_REAL, &shape);
-  if (!sum) return STATUS_ERROR;
-  int status =
-      parts ? conv_apply(sum, parts, pair, tangent[CONV_BIAS], &geometry) : conv_repeat_bias(sum, tangent[CONV_BIAS]);
+  struct tensor *const pair[2][2] = {{tangent[CONV_X], call->input[CONV_WEIGHT]},
+                                     {call->input[CONV_X], tangent[CONV_WEIGHT]}};
+  struct tensor *sum = NULL, *bias = tangent[CONV_BIAS];
+  int status = STATUS_OK;
+  for (int i = 0; i < 2 && status == STATUS_OK; i++) {
+    if (!pair[i][0] || !pair[i][1]) continue;
+    struct tensor *term = tensor_new(TYPE_REAL, &shape);
+    status = term ? conv_apply(term, pair[i][0], pair[i][1], sum ? NULL : bias, &geometry) : STATUS_ERROR;
+    if (status == STATUS_OK && sum) status = op_accumulate(sum, term);
+    if (sum)
+      tensor_release(term);
+    else
+      sum = term;
+  }
+  if (!sum && status == STATUS_OK) {
+    sum = tensor_new(TYPE_REAL, &shape);
+    status = sum ? conv_repeat_bias(sum, bias) : STATUS_ERROR;
+  }
   return op_give_if(status, sum, result);
 }
 

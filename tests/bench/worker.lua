@@ -109,7 +109,7 @@ end
 
 function kinds.conv2d(workload)
   local layer = nn.Conv2d(workload.inputs, workload.outputs, workload.kernel,
-    { stride = workload.stride, padding = workload.kernel // 2 })
+    { stride = workload.stride, padding = workload.kernel // 2, groups = workload.groups })
   local x = gls.randn(workload.images, workload.inputs, workload.side, workload.side)
   return timed(workload, function() return layer(x) end, { x, layer.weight, layer.bias })
 end

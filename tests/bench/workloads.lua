@@ -108,17 +108,18 @@ for _, c in ipairs {
   { 50, 3, 32, 5, 32, 1 }, { 50, 32, 64, 5, 16, 1 }, { 250, 32, 64, 5, 16, 1 },         -- the CNN's
   { 128, 3, 16, 3, 32, 1 }, { 128, 16, 16, 3, 32, 1 }, { 128, 16, 32, 3, 32, 2 },       -- ResNet-20's
   { 128, 32, 32, 3, 16, 1 }, { 128, 32, 64, 3, 16, 2 }, { 128, 64, 64, 3, 8, 1 },
+  { 128, 16, 16, 3, 32, 1, 16 },                                                        -- every channel a group
 } do
-  local images, inputs, outputs, kernel, side, stride = table.unpack(c)
+  local images, inputs, outputs, kernel, side, stride, groups = table.unpack(c)
   local out = side // stride
   both_ways({
     group = "conv2d", target = 1,
-    name = ("conv2d %d×%d×%d×%d, %d of %d×%d, stride %d"):format(images, inputs, side, side, outputs, kernel, kernel,
-      stride),
-    flops = 2 * images * inputs * outputs * kernel ^ 2 * out ^ 2,
-    bytes = 4 * (images * (inputs * side ^ 2 + outputs * out ^ 2) + inputs * outputs * kernel ^ 2),
+    name = ("conv2d %d×%d×%d×%d, %d of %d×%d, %s"):format(images, inputs, side, side, outputs, kernel, kernel,
+      groups and ("%d groups"):format(groups) or ("stride %d"):format(stride)),
+    flops = 2 * images * inputs // (groups or 1) * outputs * kernel ^ 2 * out ^ 2,
+    bytes = 4 * (images * (inputs * side ^ 2 + outputs * out ^ 2) + inputs // (groups or 1) * outputs * kernel ^ 2),
     work = { kind = "conv2d", images = images, inputs = inputs, outputs = outputs, kernel = kernel, side = side,
-      stride = stride },
+      stride = stride, groups = groups or 1 },
   }, 3)
 end
 

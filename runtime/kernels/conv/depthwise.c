@@ -1,18 +1,16 @@
-/* Convolution, the gradient of the weight where every channel is a group of its own with one output: for each tap the
-   product of the output's gradient with the inputs under it, vectors along a row. Threads have blocks of images, whose
-   number depends on the shapes alone. */
+/* Convolution: gradient of the weight where every channel is a group of its own with one output. For each tap it is the
+   inner product of the output's gradient with the inputs under it, vectors along a row. Threads have blocks of images,
+   whose number depends on the shapes alone.
+   The row that keeps it: conv2d 128×16×32×32, 16 of 3×3, 16 groups, whose gradient of the weight takes 3.2 times as
+   long in weight.c. */
 #include <string.h>
 
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
 #include "../../base/simd.h"
-#include "conv.h"
+#include "back_end.h"
 
-enum { BLOCKS = 16 };
-
-bool conv_depthwise_serves(const struct conv_geometry *geometry) {
-  return geometry->channels == 1 && geometry->outputs == 1 && geometry->x.stride == 1;
-}
+enum { MOST_BLOCKS = 16 }; /* of images */
 
 /* total[tap] += ⟨gradient, the inputs that the tap sees⟩ of one image; sum: a vector for each tap. */
 static void add_image(double *total, vector *sum, const real *gradient, const real *padded, int64_t pitch,
@@ -43,16 +41,11 @@ static void add_image(double *total, vector *sum, const real *gradient, const re
 int conv_depthwise_weight_gradient(real *dweight, const real *gradient, const real *x,
                                    const struct conv_geometry *geometry) {
   const struct conv_axis *vertical = &geometry->y, *horizontal = &geometry->x;
-  struct conv_padded padded = {.top = vertical->padding,
-                               .left = horizontal->padding,
-                               .rows = conv_axis_extent(vertical),
-                               .pitch = conv_axis_extent(horizontal),
-                               .split = 1};
-  padded.part = padded.pitch, padded.plane = padded.rows * padded.pitch;
+  const struct conv_padded padded = conv_padded_of(geometry);
   int64_t taps = vertical->kernel * horizontal->kernel, groups = geometry->groups, images = geometry->images;
   int64_t input = vertical->size * horizontal->size, output = vertical->places * horizontal->places;
-  int64_t plane = (padded.plane + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
-  int64_t blocks = min(images, BLOCKS), block_size = groups * taps;
+  int64_t plane = round_up(padded.plane, VECTOR_LANES);
+  int64_t blocks = min(images, MOST_BLOCKS), block_size = groups * taps;
   size_t each = (size_t)plane * sizeof(real) + (size_t)taps * sizeof(vector);
   int threads = parallel_threads();
   double *totals = memory_acquire((size_t)(blocks * block_size) * sizeof(double));

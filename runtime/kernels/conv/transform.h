@@ -1,29 +1,27 @@
-/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: of 4 outputs and a kernel of 2, 3 or 5, with
-   5, 6 or 8 products instead of 8, 12 or 20.
-   A convolution is a product of polynomials; it is evaluated at the points (0,) ±a, ±b (, ±c) and infinity, where it is
-   a product of numbers, and interpolated. In the form of Lavin and Gray ("Fast algorithms for convolutional neural
-   networks", CVPR 2016), y = Aᵀ [(G g) ⊙ (Bᵀ d)]: the inputs d go through transform_data (Bᵀ), the kernel through
-   transform_kernel (G), the products through transform_sums (Aᵀ). The gradient of the kernel is the adjoint, Gᵀ [(A dy)
-   ⊙ (Bᵀ d)]: transform_gradient (A) and transform_kernel_sums (Gᵀ).
+/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: 4 outputs of a filter of 3 or 5 taps with 6 or
+   8 products instead of 12 or 20.
+   A convolution is a product of polynomials; it is evaluated at the points 0, ±a, ±b (, ±c) and infinity, where it is a
+   product of numbers, and interpolated. In the form of Lavin and Gray ("Fast algorithms for convolutional neural
+   networks", CVPR 2016), y = Aᵀ [(G g) ⊙ (Bᵀ d)]: input transform Bᵀ, filter transform G, output transform Aᵀ. The
+   gradient of the filter is the adjoint, Gᵀ [(A dy) ⊙ (Bᵀ d)].
 
    The points decide the rounding (Barabasz, Anderson, Soodhalter and Gregg, "Error analysis and improving the accuracy
-   of Winograd convolution for deep neural networks", ACM TOMS 46(4), 2020). Among short binary fractions ±3/8, ±5/4
-   have the least of five points, 0, ±5/8, ±3/2 of six, half that of the usual 0, ±1, ±2, and 0, ±1/2, ±1, ±2 of eight. */
+   of Winograd convolution for deep neural networks", ACM TOMS 46(4), 2020). Among short binary fractions ±5/8, ±3/2
+   have the least of six points, half that of the usual ±1, ±2, and ±1/2, ±1, ±2 of eight. */
 #ifndef GLS_KERNELS_CONV_TRANSFORM_H
 #define GLS_KERNELS_CONV_TRANSFORM_H
 
+#include <stdbool.h>
+
 #include "../../base/simd.h"
 
-enum { TRANSFORM_OUTPUTS = 4, TRANSFORM_MOST_POINTS = 8, TRANSFORM_MOST_KERNEL = 5 };
+enum { TRANSFORM_OUTPUTS = 4, TRANSFORM_MOST_POINTS = 8, TRANSFORM_MOST_TAPS = 5 };
 
 /* Of `points` points, pair p is ±transform_point(points, p); `points` is a constant wherever these are called. Values
-   of the pairs stand side by side (+, −), of 0 first (of five points it is none) and of infinity last. */
-VECTOR_INLINE int transform_zero(int points) { return points % 2 == 0; }
+   stand in the order 0, +a, −a, +b, −b, …, infinity. */
 VECTOR_INLINE int transform_pairs(int points) { return (points - 1) / 2; }
-VECTOR_INLINE int transform_place(int points, int pair) { return transform_zero(points) + 2 * pair; }
 
 VECTOR_INLINE real transform_point(int points, int pair) {
-  if (points == 5) return pair == 0 ? (real)0.375 : (real)1.25;
   if (points == 6) return pair == 0 ? (real)0.625 : (real)1.5;
   return pair == 0 ? (real)0.5 : pair == 1 ? (real)1 : (real)2;
 }
@@ -40,11 +38,10 @@ VECTOR_INLINE real transform_symmetric(int points, int without, int degree) {
   return degree == 0 ? 1 : degree == 1 ? a + b + c : degree == 2 ? a * b + a * c + b * c : a * b * c;
 }
 
-/* The factor of the kernel's values at a pair: 1 / Π (its point − another); without 0 the minus's has another sign. At
-   0 with pair -1. */
+/* The factor of the filter's values at a pair: 1 / Π (its point − another). At 0 with pair -1. */
 VECTOR_INLINE real transform_scale(int points, int pair) {
   real product = pair < 0 ? 1 : 2 * transform_point(points, pair);
-  if (pair >= 0 && transform_zero(points)) product *= transform_point(points, pair);
+  if (pair >= 0) product *= transform_point(points, pair);
 #pragma GCC unroll 3
   for (int other = 0; other < transform_pairs(points); other++)
     if (other != pair)
@@ -65,28 +62,25 @@ VECTOR_INLINE vector transform_roots(int points, int without, const vector *from
 }
 
 /* to (points) = Bᵀ from (points) */
-VECTOR_INLINE void transform_data(int points, vector *to, const vector *from) {
-  const int zero = transform_zero(points);
-  if (zero) to[0] = transform_roots(points, -1, from);
+VECTOR_INLINE void transform_input(int points, vector *to, const vector *from) {
+  to[0] = transform_roots(points, -1, from);
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
-    vector high = transform_roots(points, pair, from + zero + 1), low = transform_roots(points, pair, from + zero);
-    to[transform_place(points, pair)] = high + transform_point(points, pair) * low;
-    to[transform_place(points, pair) + 1] = high - transform_point(points, pair) * low;
+    vector high = transform_roots(points, pair, from + 2), low = transform_roots(points, pair, from + 1);
+    to[1 + 2 * pair] = high + transform_point(points, pair) * low;
+    to[2 + 2 * pair] = high - transform_point(points, pair) * low;
   }
-  to[points - 1] = transform_roots(points, -1, from + zero);
+  to[points - 1] = transform_roots(points, -1, from + 1);
 }
 
 /* to (4) = Aᵀ from (points) */
-VECTOR_INLINE void transform_sums(int points, vector *to, const vector *from) {
-  to[0] = (vector){0};
-  if (transform_zero(points)) to[0] = from[0];
+VECTOR_INLINE void transform_output(int points, vector *to, const vector *from) {
+  to[0] = from[0];
   to[3] = from[points - 1];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair), square = point * point;
-    const vector *at = from + transform_place(points, pair);
-    vector even = at[0] + at[1], odd = at[0] - at[1];
+    vector even = from[1 + 2 * pair] + from[2 + 2 * pair], odd = from[1 + 2 * pair] - from[2 + 2 * pair];
     to[0] += even;
     to[1] = pair == 0 ? point * odd : to[1] + point * odd;
     to[2] = pair == 0 ? square * even : to[2] + square * even;
@@ -95,62 +89,66 @@ VECTOR_INLINE void transform_sums(int points, vector *to, const vector *from) {
 }
 
 /* to (points) = A from (4) */
-VECTOR_INLINE void transform_gradient(int points, vector *to, const vector *from) {
-  if (transform_zero(points)) to[0] = from[0];
+VECTOR_INLINE void transform_output_adjoint(int points, vector *to, const vector *from) {
+  to[0] = from[0];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair), square = point * point;
     vector even = from[0] + square * from[2], odd = from[1] + square * from[3];
-    to[transform_place(points, pair)] = even + point * odd;
-    to[transform_place(points, pair) + 1] = even - point * odd;
+    to[1 + 2 * pair] = even + point * odd;
+    to[2 + 2 * pair] = even - point * odd;
   }
   to[points - 1] = from[3];
 }
 
-/* to (points) = G from (size = points − 3) */
-VECTOR_INLINE void transform_kernel(int points, vector *to, const vector *from) {
-  const int size = points - TRANSFORM_OUTPUTS + 1, zero = transform_zero(points);
-  if (zero) to[0] = transform_scale(points, -1) * from[0];
+/* to (points) = G from (taps = points − 3) */
+VECTOR_INLINE void transform_filter(int points, vector *to, const vector *from) {
+  const int taps = points - TRANSFORM_OUTPUTS + 1;
+  to[0] = transform_scale(points, -1) * from[0];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair);
     vector part[2] = {{0}, {0}};
     real power = transform_scale(points, pair);
 #pragma GCC unroll 5
-    for (int k = 0; k < size; k++, power *= point) part[k % 2] += power * from[k];
-    to[transform_place(points, pair)] = part[0] + part[1];
-    to[transform_place(points, pair) + 1] = zero ? part[0] - part[1] : part[1] - part[0];
+    for (int k = 0; k < taps; k++, power *= point) part[k % 2] += power * from[k];
+    to[1 + 2 * pair] = part[0] + part[1];
+    to[2 + 2 * pair] = part[0] - part[1];
   }
-  to[points - 1] = from[size - 1];
+  to[points - 1] = from[taps - 1];
 }
 
-/* to (size = points − 3) = Gᵀ from (points) */
-VECTOR_INLINE void transform_kernel_sums(int points, vector *to, const vector *from) {
-  const int size = points - TRANSFORM_OUTPUTS + 1, zero = transform_zero(points);
+/* to (taps = points − 3) = Gᵀ from (points) */
+VECTOR_INLINE void transform_filter_adjoint(int points, vector *to, const vector *from) {
+  const int taps = points - TRANSFORM_OUTPUTS + 1;
 #pragma GCC unroll 5
-  for (int k = 0; k < size; k++) to[k] = (vector){0};
-  if (zero) to[0] = transform_scale(points, -1) * from[0];
-  to[size - 1] += from[points - 1];
+  for (int k = 0; k < taps; k++) to[k] = (vector){0};
+  to[0] = transform_scale(points, -1) * from[0];
+  to[taps - 1] += from[points - 1];
 #pragma GCC unroll 3
   for (int pair = 0; pair < transform_pairs(points); pair++) {
     const real point = transform_point(points, pair);
-    const vector *at = from + transform_place(points, pair);
-    vector part[2];
-    part[!zero] = at[0] + at[1], part[zero] = at[0] - at[1];
+    vector part[2] = {from[1 + 2 * pair] + from[2 + 2 * pair], from[1 + 2 * pair] - from[2 + 2 * pair]};
     real power = transform_scale(points, pair);
 #pragma GCC unroll 5
-    for (int k = 0; k < size; k++, power *= point) to[k] += power * part[k % 2];
+    for (int k = 0; k < taps; k++, power *= point) to[k] += power * part[k % 2];
   }
 }
 
-enum transform { TRANSFORM_DATA, TRANSFORM_SUMS, TRANSFORM_GRADIENT, TRANSFORM_KERNEL, TRANSFORM_KERNEL_SUMS };
+enum transform {
+  TRANSFORM_INPUT,
+  TRANSFORM_OUTPUT,
+  TRANSFORM_OUTPUT_ADJOINT,
+  TRANSFORM_FILTER,
+  TRANSFORM_FILTER_ADJOINT
+};
 
 VECTOR_INLINE void transform_line(enum transform transform, int points, vector *to, const vector *from) {
-  if (transform == TRANSFORM_DATA) transform_data(points, to, from);
-  if (transform == TRANSFORM_SUMS) transform_sums(points, to, from);
-  if (transform == TRANSFORM_GRADIENT) transform_gradient(points, to, from);
-  if (transform == TRANSFORM_KERNEL) transform_kernel(points, to, from);
-  if (transform == TRANSFORM_KERNEL_SUMS) transform_kernel_sums(points, to, from);
+  if (transform == TRANSFORM_INPUT) transform_input(points, to, from);
+  if (transform == TRANSFORM_OUTPUT) transform_output(points, to, from);
+  if (transform == TRANSFORM_OUTPUT_ADJOINT) transform_output_adjoint(points, to, from);
+  if (transform == TRANSFORM_FILTER) transform_filter(points, to, from);
+  if (transform == TRANSFORM_FILTER_ADJOINT) transform_filter_adjoint(points, to, from);
 }
 
 /* A square of vectors: vector (i, j) at data + i · row + j · column. */
@@ -160,8 +158,8 @@ struct transform_square {
 };
 
 /* to (outputs × outputs) = T from Tᵀ + plus, from: inputs × inputs */
-VECTOR_INLINE void transform_both_ways(enum transform transform, const int points, const int outputs, const int inputs,
-                                       struct transform_square to, struct transform_square from, vector plus) {
+VECTOR_INLINE void transform_sides(enum transform transform, const int points, const int outputs, const int inputs,
+                                   struct transform_square to, struct transform_square from, vector plus) {
   vector column[TRANSFORM_MOST_POINTS][TRANSFORM_MOST_POINTS], line[TRANSFORM_MOST_POINTS];
   for (int j = 0; j < inputs; j++) {
 #pragma GCC unroll 8
@@ -176,6 +174,16 @@ VECTOR_INLINE void transform_both_ways(enum transform transform, const int point
 #pragma GCC unroll 8
     for (int j = 0; j < outputs; j++) *(vector *)(to.data + i * to.row + j * to.column) = result[j] + plus;
   }
+}
+
+/* The two numbers of points in use as constants. */
+VECTOR_INLINE void transform_both_ways(enum transform transform, int points, struct transform_square to,
+                                       struct transform_square from, vector plus) {
+  const bool output = transform == TRANSFORM_OUTPUT, filter = transform == TRANSFORM_FILTER;
+  if (points == 6)
+    transform_sides(transform, 6, output ? 4 : filter ? 6 : 3, filter ? 3 : 6, to, from, plus);
+  else
+    transform_sides(transform, 8, output ? 4 : filter ? 8 : 5, filter ? 5 : 8, to, from, plus);
 }
 
 #endif

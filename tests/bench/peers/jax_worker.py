@@ -28,8 +28,9 @@ def perceptron(parameters, x):
     return x @ parameters[-1]["w"] + parameters[-1]["b"]
 
 
-def convolve(x, w, stride=1):
-    return lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+def convolve(x, w, stride=1, groups=1):
+    return lax.conv_general_dilated(x, w, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+                                    feature_group_count=groups)
 
 
 def pool(x):
@@ -131,9 +132,9 @@ def matmul(w):
 
 
 def conv2d(w):
-    layer = filters(w["inputs"], w["outputs"], w["kernel"])
+    layer = filters(w["inputs"] // w["groups"], w["outputs"], w["kernel"])
     x = normal(w["images"], w["side"], w["side"], w["inputs"])
-    return timed(w, lambda x, k, b: convolve(x, k, w["stride"]) + b, x, layer["w"], layer["b"])
+    return timed(w, lambda x, k, b: convolve(x, k, w["stride"], w["groups"]) + b, x, layer["w"], layer["b"])
 
 
 def max_pool(w):

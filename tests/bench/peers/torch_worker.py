@@ -110,7 +110,8 @@ def matmul(w):
 
 def conv2d(w):
     def make(form):
-        layer = nn.Conv2d(w["inputs"], w["outputs"], w["kernel"], stride=w["stride"], padding=w["kernel"] // 2)
+        layer = nn.Conv2d(w["inputs"], w["outputs"], w["kernel"], stride=w["stride"], padding=w["kernel"] // 2,
+                          groups=w["groups"])
         x = torch.randn(w["images"], w["inputs"], w["side"], w["side"])
         return layer_step(w, layer.to(memory_format=form), x.to(memory_format=form))
     return memory_formats(make)
