@@ -52,7 +52,7 @@ local path = experiment.run(task(autoencoder and "autoencoder" or "mlp", {
     sgd = trials { learning_rate = SGD },
     adam = trials { learning_rate = ADAM },
     gls = trials({ learning_rate = RATES, damping = DAMPINGS },
-      { learning_rate = RATES, damping = DAMPINGS, trust = 0.1, verify = true },
+      { learning_rate = RATES, damping = DAMPINGS, trust = 0.1 },
       { learning_rate = "auto", damping = DAMPINGS, delta = DELTAS }),
   },
   defaults = { samples = 2000, validation = 1000, epochs = 5, batch = 50, optimizers = { "sgd", "adam", "gls" } },
@@ -63,7 +63,7 @@ if not path then return end
 
 local directory = path:match "^(.*)/[^/]*$"
 local rows = record.rows(directory .. "/results.jsonl")
-local GUARDS = { "cholesky_retries", "direction_fallbacks", "skipped_steps", "undone_steps", "trust_limits" }
+local GUARDS = { "cholesky_retries", "direction_fallbacks", "skipped_steps", "trust_limits" }
 
 -- The loss that a run ended with, infinite where it is above that of its first batch before any step.
 local function final_loss(row)
@@ -108,7 +108,7 @@ end
 
 local figures = {}
 local lines = {
-  "| what | cells | diverged | stalled | Cholesky retries, fallbacks, skipped, undone steps, trust limits |",
+  "| what | cells | diverged | stalled | Cholesky retries, fallbacks, skipped steps, trust limits |",
   "|---|---|---|---|---|",
 }
 local function add_line(title, count, guards)
@@ -140,7 +140,7 @@ end
 map("fixed.svg", "GLS as first written: fixed rate, no guards", function(s)
   return s.learning_rate ~= "auto" and not s.trust
 end, "learning_rate", RATES, "learning rate η")
-map("guarded.svg", "GLS, fixed rate, trust region 0.1, undone steps", function(s)
+map("guarded.svg", "GLS, fixed rate, trust region 0.1", function(s)
   return s.learning_rate ~= "auto" and s.trust
 end, "learning_rate", RATES, "learning rate η")
 map("automatic.svg", "GLS, automatic rate", function(s) return s.learning_rate == "auto" end, "delta", DELTAS,

@@ -36,7 +36,7 @@ local function load(path, state, source)
 end
 
 --- Trains a model. A step: loss of a batch, its gradients, `optimizer:step(closure)`
--- (the closure computes the batch's loss again, for optimizers that verify); whatever a step made and nobody kept
+-- (the closure computes the batch's loss again, for optimizers that ask for it); whatever a step made and nobody kept
 -- is released with it.
 -- @tparam table settings
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element; `data`, iterated anew

@@ -50,7 +50,7 @@ void bind_made(lua_State *L, const struct tensor *tensor) {
 
 /* A training loop is left to its steps: with one more cycle in each, all tensors of a step would grow old. */
 void bind_before_op(lua_State *L) {
-  if (bytes_made > COLLECT_UNRECORDED && !after_step && tape_node_count() == 0) collect(L);
+  if (bytes_made > COLLECT_UNRECORDED && !after_step && node_count() == 0) collect(L);
 }
 
 static void set_bytes(lua_State *L, const char *name, size_t bytes) {

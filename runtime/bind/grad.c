@@ -94,7 +94,7 @@ static int grad_tape_release(lua_State *L) {
 }
 
 static int grad_tape_size(lua_State *L) {
-  lua_pushinteger(L, tape_node_count());
+  lua_pushinteger(L, node_count());
   return 1;
 }
 

@@ -114,7 +114,6 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .momentum = number(L, "momentum"),
                               .automatic_momentum = bind_flag_field(L, 2, "automatic_momentum"),
                               .graft = (enum gls_graft)choice(L, "graft", grafts),
-                              .per_layer = bind_flag_field(L, 2, "per_layer"),
                               .statistics = (enum gls_statistics)choice(L, "statistics", statistics),
                               .decay = number(L, "decay"),
                               .refresh = (int)number(L, "refresh"),
@@ -122,8 +121,6 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .adaptive = bind_flag_field(L, 2, "adaptive"),
                               .beta2 = number(L, "beta2"),
                               .widest = (int64_t)number(L, "widest"),
-                              .norms = bind_flag_field(L, 2, "norms"),
-                              .embeddings = bind_flag_field(L, 2, "embeddings"),
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
                               .statistics_rows = (int64_t)number(L, "statistics_rows"),
@@ -275,18 +272,9 @@ static int optimizer_report(lua_State *L) {
   set_count(L, "direction_fallbacks", report->direction_fallbacks);
   set_count(L, "trust_limits", report->trust_limits);
   set_count(L, "skipped_steps", report->skipped_steps);
-  set_count(L, "undone_steps", report->undone_steps);
   set_number(L, "learning_rate", report->learning_rate);
   set_number(L, "momentum", report->momentum);
-  set_number(L, "damping_scale", report->damping_scale);
   return 1;
-}
-
-/* optimizer:undone(): the caller has put the parameters back; λ is raised. */
-static int optimizer_undone(lua_State *L) {
-  struct optimizer *o = check_optimizer(L);
-  if (o->gls) gls_undone(o->gls);
-  return 0;
 }
 
 /* clip_gradients(parameters, maximum) -> norm before */
@@ -329,13 +317,17 @@ static int bind_factors(lua_State *L) {
   return 1;
 }
 
-static const struct bind_function methods[] = {
-    {"__gc", optimizer_release, NULL},        {"__close", optimizer_release, NULL},
-    {"release", optimizer_release, NULL},     {"step", optimizer_step, NULL},
-    {"unhandled", optimizer_unhandled, NULL}, {"finish", optimizer_finish, NULL},
-    {"clear", optimizer_clear, NULL},         {"state", optimizer_state, NULL},
-    {"set_state", optimizer_set_state, NULL}, {"report", optimizer_report, NULL},
-    {"undone", optimizer_undone, NULL},       {NULL, NULL, NULL}};
+static const struct bind_function methods[] = {{"__gc", optimizer_release, NULL},
+                                               {"__close", optimizer_release, NULL},
+                                               {"release", optimizer_release, NULL},
+                                               {"step", optimizer_step, NULL},
+                                               {"unhandled", optimizer_unhandled, NULL},
+                                               {"finish", optimizer_finish, NULL},
+                                               {"clear", optimizer_clear, NULL},
+                                               {"state", optimizer_state, NULL},
+                                               {"set_state", optimizer_set_state, NULL},
+                                               {"report", optimizer_report, NULL},
+                                               {NULL, NULL, NULL}};
 
 static const struct bind_function functions[] = {
     {"optimizer", optimizer_new,

@@ -12,7 +12,7 @@
 
 #include "../base/parallel.h"
 #include "../base/vector.h"
-#include "layer.h"
+#include "solvers.h"
 
 static const double EPSILON = 1e-8;
 
@@ -99,8 +99,8 @@ int adaptive_solve(struct gls_system *system, const struct gls_options *options)
   struct gls_layer *layer = system->layer;
   int64_t e = system->extended, m = system->outputs, count = e * m;
   STATUS_TRY(check_state(system));
-  STATUS_TRY(layer_form_gradient(system));
-  system->gradient_square = layer_dot(system->gradient, system->gradient);
+  STATUS_TRY(system_form_gradient(system));
+  system->gradient_square = system_dot(system->gradient, system->gradient);
   system->failed = !isfinite(system->gradient_square);
   if (system->failed) return STATUS_OK;
   if (!layer->velocity && !(layer->velocity = zeros(e, m))) return STATUS_ERROR;

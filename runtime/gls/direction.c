@@ -1,59 +1,45 @@
-/* Layer, its direction: U, or the factors that it is the product of, into the weights. */
+/* Direction: U, or the factors that it is the product of, into the weights. */
 #include "../base/parallel.h"
 #include "layer.h"
 
-void layer_add_rows(real *to, double scale, const struct tensor *x, const real *weight, int64_t stride) {
-  enum { PIECE = 256 };
-  int64_t rows = x->shape.size[0], m = x->shape.size[1];
-  const real *value = tensor_real(x);
-#pragma omp parallel for schedule(static) if (rows * m > PARALLEL_THRESHOLD)
-  for (int64_t start = 0; start < m; start += PIECE) {
-    int64_t count = min(PIECE, m - start);
-    for (int64_t i = 0; i < rows; i++) {
-      real times = (real)scale * (weight ? weight[i * stride] : 1);
-      for (int64_t j = 0; j < count; j++) to[start + j] += times * value[i * m + start + j];
-    }
-  }
-}
-
-void layer_add_direction(const struct gls_system *system, double scale, double keep, real *weight, real *bias) {
+void direction_add(const struct gls_system *system, double scale, double keep, real *weight, real *bias) {
   int64_t d = system->inputs, m = system->outputs, step = system->y ? system->extended : d;
   const struct tensor *left = system->y ? system->y : system->a, *right = system->y ? system->g : system->alpha;
   gemm(true, false, d, m, right->shape.size[0], (real)scale, tensor_real(left), step, tensor_real(right), m, (real)keep,
        weight, m);
   if (!bias) return;
   for (int64_t j = 0; j < m; j++) bias[j] = keep == 0 ? 0 : (real)keep * bias[j];
-  layer_add_rows(bias, scale, right, system->y ? tensor_real(left) + d : NULL, step);
+  system_add_rows(bias, scale, right, system->y ? tensor_real(left) + d : NULL, step);
 }
 
-int layer_form_direction(struct gls_system *system) {
+int direction_form(struct gls_system *system) {
   if (system->u) return STATUS_OK;
-  struct tensor *direction = layer_matrix(system->extended, system->outputs);
+  struct tensor *direction = system_matrix(system->extended, system->outputs);
   if (!direction) return STATUS_ERROR;
   real *u = tensor_real(direction);
-  layer_add_direction(system, 1, 0, u, system->bias ? u + system->inputs * system->outputs : NULL);
+  direction_add(system, 1, 0, u, system->bias ? u + system->inputs * system->outputs : NULL);
   system->u = direction;
   return STATUS_OK;
 }
 
 /* w (m × d) −= step · uᵀ: some columns at a time, which stay in cache. */
 static void subtract_turned(real *w, const real *u, int64_t d, int64_t m, real step) {
-  enum { PIECE = 16 };
+  enum { BLOCK = 16 };
 #pragma omp parallel for schedule(static) if (d * m > PARALLEL_THRESHOLD)
-  for (int64_t start = 0; start < d; start += PIECE) {
-    int64_t end = min(start + PIECE, d);
+  for (int64_t start = 0; start < d; start += BLOCK) {
+    int64_t end = min(start + BLOCK, d);
     for (int64_t j = 0; j < m; j++)
       for (int64_t i = start; i < end; i++) w[j * d + i] -= step * u[i * m + j];
   }
 }
 
-void layer_apply(struct gls_system *system, double step, double keep) {
+void direction_apply(struct gls_system *system, double step, double keep) {
   struct tensor *weight = system->weight;
   int64_t d = system->inputs, m = system->outputs;
   real *w = tensor_real(weight), *b = system->bias ? tensor_real(system->bias) : NULL;
   if (keep != 1) vector_combine(w, (real)keep, w, 0, d * m);
   if (!system->u) {
-    layer_add_direction(system, -step, 1, w, b);
+    direction_add(system, -step, 1, w, b);
   } else if (weight->shape.rank <= 2) {
     vector_combine(w, 1, tensor_real(system->u), (real)-step, d * m);
     if (b) vector_combine(b, 1, tensor_real(system->u) + d * m, (real)-step, m);

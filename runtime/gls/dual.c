@@ -1,11 +1,11 @@
-/* Layer, the dual way: K = AAᵀ/n, α = (K + λI)⁻¹ G, U = Aᵀα. */
+/* Dual: K = AAᵀ/n, α = (K + λI)⁻¹ G, U = Aᵀα. */
 #include <math.h>
 
 #include "../base/parallel.h"
-#include "layer.h"
+#include "solvers.h"
 
 static void part_matrix(const struct gls_system *system, int64_t p) {
-  struct layer_part part = layer_part_of(system, p);
+  struct part part = system_part(system, p);
   int64_t rows = part.count, d = system->inputs;
   real *value = tensor_real(system->matrix) + part.at;
   real scale = (real)((double)system->rows / (double)rows / system->samples);
@@ -15,17 +15,17 @@ static void part_matrix(const struct gls_system *system, int64_t p) {
     for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
 }
 
-int layer_dual_matrix(struct gls_system *system) {
+int dual_matrix(struct gls_system *system) {
   int64_t size = (system->rows + system->parts - 1) / system->parts;
-  system->matrix = layer_matrix(system->parts * size, size);
+  system->matrix = system_matrix(system->parts * size, size);
   if (!system->matrix) return STATUS_ERROR;
   const struct gls_layer *layer = system->layer;
   if (layer->window && layer->window == system->a && layer->gram_window == system->a) {
-    layer_copy_lower(tensor_real(system->matrix), tensor_real(layer->gram), size, (real)(1 / system->samples),
-                     system->bias ? 1 : 0);
+    system_copy_lower(tensor_real(system->matrix), tensor_real(layer->gram), size, (real)(1 / system->samples),
+                      system->bias ? 1 : 0);
     return STATUS_OK;
   }
-  if (layer_parts_in_parallel(system)) {
+  if (system_parts_in_parallel(system)) {
 #pragma omp parallel for schedule(dynamic)
     for (int64_t p = 0; p < system->parts; p++) part_matrix(system, p);
   } else {
@@ -34,60 +34,47 @@ int layer_dual_matrix(struct gls_system *system) {
   return STATUS_OK;
 }
 
-int layer_quadratic_form(struct tensor *k, const struct tensor *g, double *form) {
-  int64_t rows = g->shape.size[0], columns = g->shape.size[1];
-  struct tensor *product = layer_matrix(rows, columns);
-  if (!product) return STATUS_ERROR;
-  real *value = tensor_real(k);
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = i + 1; j < rows; j++) value[i * rows + j] = value[j * rows + i];
-  gemm(false, false, rows, columns, rows, 1, value, rows, tensor_real(g), columns, 0, tensor_real(product), columns);
-  *form = layer_dot(g, product);
-  tensor_release(product);
-  return STATUS_OK;
-}
-
-/* A U = n (G − λ α), ⟨g, U⟩ = ⟨G, A U⟩ and ‖U‖² = ⟨α, A U⟩ in one pass; cut into pieces that the length alone decides. */
+/* A U = n (G − λ α), ⟨g, U⟩ = ⟨G, A U⟩ and ‖U‖² = ⟨α, A U⟩ in one pass; cut into blocks that the length alone decides. */
 static void dual_products(struct gls_system *system) {
-  enum { PIECES = 64 };
-  double gradient_dot_u[PIECES] = {0}, u_square[PIECES] = {0};
-  int64_t count = tensor_count(system->alpha), length = (count + PIECES - 1) / PIECES;
+  enum { BLOCKS = 64 };
+  double gradient_dot_u[BLOCKS] = {0}, u_square[BLOCKS] = {0};
+  int64_t count = tensor_count(system->alpha), length = (count + BLOCKS - 1) / BLOCKS;
   const real *g = tensor_real(system->g), *alpha = tensor_real(system->alpha);
   real *product = tensor_real(system->product), n = (real)system->samples, lambda = (real)system->lambda;
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
-  for (int piece = 0; piece < PIECES; piece++) {
-    int64_t end = min(count, (piece + 1) * length);
+  for (int block = 0; block < BLOCKS; block++) {
+    int64_t end = min(count, (block + 1) * length);
     double gu = 0, uu = 0;
 #pragma omp simd reduction(+ : gu, uu)
-    for (int64_t i = piece * length; i < end; i++) {
+    for (int64_t i = block * length; i < end; i++) {
       real value = n * (g[i] - lambda * alpha[i]);
       product[i] = value;
       gu += (double)g[i] * (double)value;
       uu += (double)alpha[i] * (double)value;
     }
-    gradient_dot_u[piece] = gu, u_square[piece] = uu;
+    gradient_dot_u[block] = gu, u_square[block] = uu;
   }
   system->gradient_dot_u = system->u_square = 0;
-  for (int piece = 0; piece < PIECES; piece++) {
-    system->gradient_dot_u += gradient_dot_u[piece];
-    system->u_square += u_square[piece];
+  for (int block = 0; block < BLOCKS; block++) {
+    system->gradient_dot_u += gradient_dot_u[block];
+    system->u_square += u_square[block];
   }
 }
 
-int layer_dual_solve(struct gls_system *system, const struct gls_options *options) {
-  bool used = layer_products_are_used(options);
-  system->alpha = layer_matrix(system->rows, system->outputs);
-  if (system->alpha && used) system->product = layer_matrix(system->rows, system->outputs);
+int dual_solve(struct gls_system *system, const struct gls_options *options) {
+  bool used = system_products_are_used(options);
+  system->alpha = system_matrix(system->rows, system->outputs);
+  if (system->alpha && used) system->product = system_matrix(system->rows, system->outputs);
   if (!system->alpha || (used && !system->product)) return STATUS_ERROR;
   vector_combine(tensor_real(system->alpha), 0, tensor_real(system->g), 1, tensor_count(system->g));
-  STATUS_TRY(layer_solve_parts(system, tensor_real(system->alpha), system->outputs));
+  STATUS_TRY(system_solve_parts(system, tensor_real(system->alpha), system->outputs));
   if (used)
     dual_products(system);
   else
-    system->u_square = layer_dot(system->alpha, system->alpha); /* finite, and that is all */
+    system->u_square = system_dot(system->alpha, system->alpha); /* finite, and that is all */
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
   if (options->graft == GRAFT_SGD) { /* ‖AᵀG‖² = n ⟨G, K G⟩ */
-    STATUS_TRY(layer_quadratic_form(system->matrix, system->g, &system->gradient_square));
+    STATUS_TRY(system_quadratic_form(system->matrix, system->g, &system->gradient_square));
     system->gradient_square *= system->samples;
   }
   return STATUS_OK;

@@ -1,9 +1,9 @@
-/* Layer, its factors: what backward left at a weight, all of the weight's uses stacked. */
+/* Factors: what backward left at a weight, all of the weight's uses stacked. */
 #include <string.h>
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
-#include "layer.h"
+#include "system.h"
 
 /* Patches that stand for all, where the caller leaves it to us. */
 enum { PATCHES_AN_IMAGE = 5, PATCHES_LEAST = 128, PATCHES_MOST = 512 };
@@ -19,8 +19,8 @@ static const struct factor *next_use(const struct gls_system *system, int *i) {
 
 static struct tensor *bias_of_call(const struct op_call *call) { return call->input_count > 2 ? call->input[2] : NULL; }
 
-int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
-               bool *is_layer) {
+int factors_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
+                 bool *is_layer) {
   *is_layer = false;
   system->weight = weight;
   if (!weight->gradient) return STATUS_OK;
@@ -54,7 +54,13 @@ int layer_open(struct gls_system *system, struct tensor *weight, struct tensor *
   return STATUS_OK;
 }
 
-bool layer_is_direct(const struct gls_system *system) {
+int factors_uses(const struct gls_system *system) {
+  int i = 0, uses = 0;
+  while (next_use(system, &i)) uses++;
+  return uses;
+}
+
+bool factors_are_direct(const struct gls_system *system) {
   int i = 0;
   const struct factor *use;
   while ((use = next_use(system, &i)))
@@ -116,14 +122,14 @@ static int append(struct tensor **slot, struct tensor *more) {
   return both ? STATUS_OK : STATUS_ERROR;
 }
 
-int layer_gather(struct gls_system *system, const struct gls_options *options, double *scale) {
+int factors_gather(struct gls_system *system, const struct gls_options *options, double *scale) {
   int i = 0;
   const struct factor *use;
   double used = 0, total = 0;
   while ((use = next_use(system, &i))) {
     struct factors f = {0};
     double this_scale;
-    STATUS_TRY(factor_check(use));
+    STATUS_TRY(gradient_check_factor(use));
     STATUS_TRY(factors_of_use(use, options->statistics_rows, &f, &this_scale));
     int64_t rows = f.rows;
     system->inputs = f.inputs;

@@ -1,4 +1,12 @@
-/* GLS, gradient least squares: one step over a parameter list. Equations: gls.c. */
+/* GLS, gradient least squares: one step over a parameter list. From top to bottom:
+   step.c             the step: all layers' directions, the lengths of their steps, momentum; the equations
+   curvature.c        the automatic learning rate: the Gauss-Newton model of the loss along the direction
+   curvature_rows.c   which of the batch's rows that is measured on
+   layer.c, layer.h   one layer: the choice of the solver that costs least, and the fall back to SGD's direction
+   dual.c primal.c rows.c window.c adaptive.c, solvers.h    the solvers
+   direction.c        U, or the factors that it is the product of, into the weights
+   factors.c          A and G, as backward left them
+   system.c, system.h what all solvers share: the layer's linear system, its Cholesky factor, its right-hand sides */
 #ifndef GLS_GLS_H
 #define GLS_GLS_H
 
@@ -11,24 +19,22 @@ struct gls_options {
   double damping;       /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
   bool automatic;       /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
   double learning_rate; /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
-  double delta;         /* of the automatic step */
+  double delta;         /* caution of the automatic step: curvature × (1 + delta) */
   /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter. Where the loss is not quadratic they
      are drawn by their share in its curvature. */
   double rows;
   double momentum;         /* β */
   bool automatic_momentum; /* η and μ together */
-  enum gls_graft graft;
-  bool per_layer; /* GRAFT_SGD layer by layer */
+  enum gls_graft graft;    /* layer by layer */
   enum gls_statistics statistics;
-  double decay;           /* of the moving statistics */
-  int refresh;            /* steps between their factorisations */
-  int64_t window;         /* STATISTICS_WINDOW: rows of A that are kept */
-  double weight_decay;    /* decoupled; times learning_rate (automatic: times its factor alone) */
-  double trust;           /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
-  bool adaptive;          /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
-  double beta2;           /* of them */
-  int64_t widest;         /* layers of more inputs keep their own basis */
-  bool norms, embeddings; /* step the scales and shifts of norms, and tables of rows, too */
+  double decay;        /* of the moving statistics */
+  int refresh;         /* steps between their factorisations */
+  int64_t window;      /* STATISTICS_WINDOW: rows of A that are kept */
+  double weight_decay; /* decoupled; times learning_rate (automatic: times its factor alone) */
+  double trust;        /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
+  bool adaptive;       /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
+  double beta2;        /* of them */
+  int64_t widest;      /* layers of more inputs keep their own basis */
   /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
   int64_t statistics_rows;
   int64_t part; /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
@@ -36,14 +42,12 @@ struct gls_options {
 
 /* What the guards did, and the last step. */
 struct gls_report {
-  int64_t steps, cholesky_retries, direction_fallbacks, trust_limits, skipped_steps, undone_steps;
+  int64_t steps, cholesky_retries, direction_fallbacks, trust_limits, skipped_steps;
   double learning_rate, momentum; /* η and μ of the last step */
-  double damping_scale;           /* raised by undone steps */
 };
 
 /* One affine layer: a weight, maybe a bias, and the state. All tensors are NULL until needed. */
 struct gls_layer {
-  struct tensor *weight, *bias;  /* borrowed from the parameter list while a step runs */
   struct tensor *velocity;       /* (d or d + 1) × m: V, or the last step under automatic momentum */
   struct tensor *covariance;     /* moving S, (d or d + 1)² */
   struct tensor *cholesky;       /* factor of S + λI */
@@ -66,8 +70,5 @@ void gls_delete(struct gls *gls);
 /* One step. Parameters that no affine op used (or that have no gradient) are left, handled[i] = false: theirs is the
    caller's fallback. */
 int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_options *options);
-/* After a step that made the loss non-finite and was undone by the caller: λ is raised tenfold for the steps to come,
-   and falls back slowly. */
-void gls_undone(struct gls *gls);
 
 #endif

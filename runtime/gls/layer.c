@@ -1,4 +1,4 @@
-/* Layer: the dual and the primal system of one affine layer, and three ways from it to the direction. With n rows in
+/* Layer: the dual and the primal system of one affine layer, and the solvers that lead from it to the direction. With n rows in
    the batch, r in A (those of the batch or of a window), d inputs and m outputs; flops beyond the weights' gradient's
    own 2ndm, which the last product of each stands for, or costs:
 
@@ -14,33 +14,17 @@
 
 #include <math.h>
 
-#include "../base/parallel.h"
+#include "solvers.h"
 
-enum { CHOLESKY_TRIES = 12 };
 /* Woodbury's identity takes the difference of two numbers of which the smaller is about ρ/d of the larger: with less
    damping than this it is left, where there is a choice. */
 static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
-
-void layer_close(struct gls_system *system) {
-  struct tensor **owned[] = {&system->a, &system->g,      &system->alpha,  &system->product, &system->gradient,
-                             &system->u, &system->matrix, &system->factor, &system->y};
-  for (size_t i = 0; i < sizeof owned / sizeof owned[0]; i++) {
-    tensor_release(*owned[i]);
-    *owned[i] = NULL;
-  }
-}
-
-bool layer_products_are_used(const struct gls_options *options) {
-  return options->automatic || options->momentum == 0 || options->trust > 0 || options->graft == GRAFT_SGD;
-}
-
-/* ---- preparing ---- */
 
 /* The moving S and, when it is due, its eigenbasis. */
 static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
   if (system->extended > options->widest) return STATUS_OK;
-  STATUS_TRY(layer_primal_statistics(system, options, scale));
+  STATUS_TRY(primal_statistics(system, options, scale));
   bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;
 }
@@ -49,45 +33,18 @@ static int prepare_adaptive(struct gls_system *system, const struct gls_options 
    half. */
 static int64_t count_parts(const struct gls_system *system, const struct gls_options *options) {
   double n = (double)system->rows, d = (double)system->extended, m = (double)system->outputs;
-  if (options->part <= 0 || options->statistics != STATISTICS_BATCH || layer_products_are_used(options)) return 1;
+  if (options->part <= 0 || options->statistics != STATISTICS_BATCH || system_products_are_used(options)) return 1;
   int64_t parts = (system->rows + options->part - 1) / options->part;
-  double size = ceil(n / (double)parts), sides = 2 * fmin(m, d);
-  double whole = n <= d ? n * n * (d + n / 3 + sides) : d * d * (n + d / 3 + 2 * m);
-  return size <= d && n * size * (d + size / 3 + sides) <= whole / 2 ? parts : 1;
-}
-
-struct layer_part layer_part_of(const struct gls_system *system, int64_t p) {
-  int64_t size = system->matrix->shape.size[1];
-  if (system->parts == 1) return (struct layer_part){0, size, 0};
-  int64_t start = system->rows * p / system->parts, end = system->rows * (p + 1) / system->parts;
-  return (struct layer_part){start, end - start, p * size * size};
-}
-
-bool layer_parts_in_parallel(const struct gls_system *system) {
-  return system->parts > 1 && system->parts >= parallel_threads();
-}
-
-static double trace_of(const real *a, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += (double)a[i * n + i];
-  return sum;
-}
-
-/* The mean of the diagonals' sums, of all parts. */
-static double trace_of_parts(const struct gls_system *system) {
-  double sum = 0;
-  for (int64_t p = 0; p < system->parts; p++) {
-    struct layer_part part = layer_part_of(system, p);
-    sum += trace_of(tensor_real(system->matrix) + part.at, part.count);
-  }
-  return sum / (double)system->parts;
+  double size = ceil(n / (double)parts), columns = 2 * fmin(m, d);
+  double whole = n <= d ? n * n * (d + n / 3 + columns) : d * d * (n + d / 3 + 2 * m);
+  return size <= d && n * size * (d + size / 3 + columns) <= whole / 2 ? parts : 1;
 }
 
 int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples) {
   double scale;
   struct gls_layer *layer = system->layer;
   bool moving = options->statistics == STATISTICS_MOVING;
-  STATUS_TRY(layer_gather(system, options, &scale));
+  STATUS_TRY(factors_gather(system, options, &scale));
   system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
   if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
   if (options->adaptive) return prepare_adaptive(system, options, scale);
@@ -101,71 +58,24 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
     system->samples /= scale;
     whole = false;
   }
-  bool factors_alone = whole && !system->weight->gradient->dense && layer_is_direct(system);
+  bool factors_alone = whole && !system->weight->gradient->dense && factors_are_direct(system);
   system->parts = factors_alone ? count_parts(system, options) : 1;
   bool wide = !moving && (system->rows <= system->extended || system->parts > 1);
   system->dual = wide && factors_alone;
   system->woodbury = wide && !system->dual && (options->statistics == STATISTICS_WINDOW || !whole);
   /* the momentum of moving statistics is on the gradient */
-  system->by_rows = factors_alone && !(moving && options->momentum > 0) && layer_rows_are_less(system, options);
+  system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system, options);
   if (system->dual && !system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
-  STATUS_TRY(system->dual || system->woodbury ? layer_dual_matrix(system)
-                                              : layer_primal_statistics(system, options, scale));
+  STATUS_TRY(system->dual || system->woodbury ? dual_matrix(system) : primal_statistics(system, options, scale));
   int64_t rows = options->statistics == STATISTICS_WINDOW ? system->rows : system->batch_rows;
   if (system->parts > 1) rows = system->matrix->shape.size[1];
   int64_t least = !moving && rows < system->extended ? rows : system->extended;
   system->stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
-  system->lambda = damping * trace_of_parts(system) / (double)(least > 0 ? least : 1);
+  system->lambda = damping * system_trace(system) / (double)(least > 0 ? least : 1);
   const int64_t *size = system->matrix->shape.size;
-  system->factor = system->stale ? layer_matrix(size[0], size[1]) : tensor_retain(layer->cholesky);
+  system->factor = system->stale ? system_matrix(size[0], size[1]) : tensor_retain(layer->cholesky);
   if (moving) layer->updates++;
   return system->factor ? STATUS_OK : STATUS_ERROR;
-}
-
-/* ---- solving ---- */
-
-void layer_copy_lower(real *to, const real *from, int64_t n, real scale, real more) {
-#pragma omp parallel for schedule(dynamic, 32) if (!omp_in_parallel() && n * n > PARALLEL_THRESHOLD)
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t j = 0; j <= i; j++) to[i * n + j] = scale * (from[i * n + j] + more);
-}
-
-/* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. */
-void layer_factorise(struct gls_system *system) {
-  system->failed = true;
-  if (!isfinite(system->lambda)) return;
-  if (!(system->lambda > 0)) system->lambda = 1e-30; /* A is zero: any damping gives U = 0 */
-  for (int attempt = 0; attempt < CHOLESKY_TRIES && system->failed; attempt++) {
-    if (attempt > 0) {
-      system->lambda *= 10;
-      system->retries++;
-    }
-    system->failed = false;
-    for (int64_t p = 0; p < system->parts && !system->failed; p++) {
-      struct layer_part part = layer_part_of(system, p);
-      int64_t n = part.count;
-      real *out = tensor_real(system->factor) + part.at;
-      layer_copy_lower(out, tensor_real(system->matrix) + part.at, n, 1, 0);
-      for (int64_t i = 0; i < n; i++) out[i * n + i] += (real)system->lambda;
-      system->failed = !cholesky(out, n);
-    }
-  }
-}
-
-static int solve_part(const struct gls_system *system, int64_t p, real *b, int64_t columns) {
-  struct layer_part part = layer_part_of(system, p);
-  return cholesky_solve(tensor_real(system->factor) + part.at, part.count, b + part.start * columns, columns);
-}
-
-int layer_solve_parts(const struct gls_system *system, real *b, int64_t columns) {
-  if (!layer_parts_in_parallel(system)) {
-    for (int64_t p = 0; p < system->parts; p++) STATUS_TRY(solve_part(system, p, b, columns));
-    return STATUS_OK;
-  }
-  int failures = 0;
-#pragma omp parallel for schedule(dynamic) reduction(+ : failures)
-  for (int64_t p = 0; p < system->parts; p++) failures += solve_part(system, p, b, columns) != STATUS_OK;
-  return failures ? status_error("gls: out of memory for a part of the batch") : STATUS_OK;
 }
 
 /* SGD's direction on this layer, on the scale of a direction damped by the mean eigenvalue. */
@@ -176,16 +86,16 @@ static int fall_back(struct gls_system *system, struct gls_report *report) {
     tensor_release(*parts[i]);
     *parts[i] = NULL;
   }
-  STATUS_TRY(layer_form_gradient(system));
-  double square = layer_dot(system->a, system->a) / system->samples;
+  STATUS_TRY(system_form_gradient(system));
+  double square = system_dot(system->a, system->a) / system->samples;
   double mean = square / (double)(system->extended > 0 ? system->extended : 1);
   real scale = isfinite(mean) && mean > 0 ? (real)(1 / mean) : 1;
   system->u = tensor_copy(system->gradient);
   if (!system->u) return STATUS_ERROR;
   vector_combine(tensor_real(system->u), 0, tensor_real(system->gradient), scale, tensor_count(system->u));
-  system->gradient_dot_u = layer_dot(system->gradient, system->u);
-  system->u_square = layer_dot(system->u, system->u);
-  system->gradient_square = layer_dot(system->gradient, system->gradient);
+  system->gradient_dot_u = system_dot(system->gradient, system->u);
+  system->u_square = system_dot(system->u, system->u);
+  system->gradient_square = system_dot(system->gradient, system->gradient);
   return STATUS_OK;
 }
 
@@ -203,9 +113,9 @@ int layer_solve(struct gls_system *system, const struct gls_options *options, st
     STATUS_TRY(adaptive_solve(system, options));
   } else if (!system->failed) {
     keep_factor(system, options);
-    STATUS_TRY(system->by_rows ? layer_rows_solve(system, options)
-               : system->dual  ? layer_dual_solve(system, options)
-                               : layer_primal_solve(system, options));
+    STATUS_TRY(system->by_rows ? rows_solve(system, options)
+               : system->dual  ? dual_solve(system, options)
+                               : primal_solve(system, options));
   }
   return system->failed ? fall_back(system, report) : STATUS_OK;
 }

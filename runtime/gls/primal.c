@@ -1,8 +1,8 @@
-/* Layer, the primal way: S = AᵀA/n, U = (S + λI)⁻¹ (AᵀG). */
+/* Primal: S = AᵀA/n, U = (S + λI)⁻¹ (AᵀG). */
 #include <math.h>
 #include <string.h>
 
-#include "layer.h"
+#include "solvers.h"
 
 /* s := keep · s + take · scale · [A 1]ᵀ[A 1] / n, lower triangle. */
 static void add_statistics(struct tensor *s, double keep, double take, const struct gls_system *system, double scale) {
@@ -12,45 +12,17 @@ static void add_statistics(struct tensor *s, double keep, double take, const str
   if (!system->bias) return;
   real *last = value + d * size;
   for (int64_t j = 0; j < size; j++) last[j] *= (real)keep;
-  layer_add_rows(last, (double)factor, system->a, NULL, 0);
+  system_add_rows(last, (double)factor, system->a, NULL, 0);
   last[d] += (real)rows * factor;
 }
 
-int layer_form_gradient(struct gls_system *system) {
-  if (system->gradient) return STATUS_OK;
-  struct tensor *weight, *bias = NULL;
-  STATUS_TRY(gradient_dense(system->weight, &weight));
-  if (system->bias) STATUS_TRY(gradient_dense(system->bias, &bias));
-  int64_t d = system->inputs, m = system->outputs;
-  system->gradient = layer_matrix(system->extended, m);
-  if (!system->gradient) return STATUS_ERROR;
-  real *value = tensor_real(system->gradient);
-  if (tensor_count(weight) != d * m)
-    return status_error("gls: a weight of %s does not match its factors, %lld × %lld", shape_text(&weight->shape),
-                        (long long)d, (long long)m);
-  if (weight->shape.rank <= 2) {
-    vector_combine(value, 0, tensor_real(weight), 1, d * m);
-  } else { /* a convolution's weight is outputs × inputs */
-    struct tensor *flat = tensor_view_shape(weight, &(struct shape){.rank = 2, .size = {m, d}});
-    struct tensor *turned = flat ? tensor_transpose(flat, 0, 1) : NULL;
-    struct tensor *top = turned ? tensor_narrow(system->gradient, 0, 0, d, 1) : NULL;
-    int status = top ? tensor_assign(top, turned) : STATUS_ERROR;
-    tensor_release(flat);
-    tensor_release(turned);
-    tensor_release(top);
-    STATUS_TRY(status);
-  }
-  if (system->bias) memcpy(value + d * m, tensor_real(bias), (size_t)m * sizeof(real));
-  return STATUS_OK;
-}
-
-int layer_primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
+int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
   bool averaged = options->statistics == STATISTICS_MOVING || options->adaptive;
   if (averaged && layer->covariance && layer->covariance->shape.size[0] != system->extended)
     return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
                         (long long)layer->covariance->shape.size[0], (long long)system->extended);
-  if (averaged && !isfinite(layer_dot(system->a, system->a))) {
+  if (averaged && !isfinite(system_dot(system->a, system->a))) {
     if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
     averaged = false;
   }
@@ -65,12 +37,12 @@ int layer_primal_statistics(struct gls_system *system, const struct gls_options 
   return STATUS_OK;
 }
 
-int layer_primal_solve(struct gls_system *system, const struct gls_options *options) {
+int primal_solve(struct gls_system *system, const struct gls_options *options) {
   struct gls_layer *layer = system->layer;
   bool moving = options->statistics == STATISTICS_MOVING;
-  STATUS_TRY(layer_form_gradient(system));
+  STATUS_TRY(system_form_gradient(system));
   const struct tensor *from = system->gradient;
-  system->gradient_square = layer_dot(system->gradient, system->gradient);
+  system->gradient_square = system_dot(system->gradient, system->gradient);
   if (moving && options->momentum > 0 && isfinite(system->gradient_square)) { /* momentum is on the gradient */
     if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
     if (!layer->velocity) return STATUS_ERROR;
@@ -83,8 +55,8 @@ int layer_primal_solve(struct gls_system *system, const struct gls_options *opti
   STATUS_TRY(system->woodbury ? window_solve(system)
                               : cholesky_solve(tensor_real(system->factor), system->extended, tensor_real(system->u),
                                                system->outputs));
-  system->gradient_dot_u = layer_dot(system->gradient, system->u);
-  system->u_square = layer_dot(system->u, system->u);
+  system->gradient_dot_u = system_dot(system->gradient, system->u);
+  system->u_square = system_dot(system->u, system->u);
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);
   return STATUS_OK;
 }

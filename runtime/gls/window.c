@@ -11,7 +11,7 @@
 
 #include "../base/memory.h"
 #include "../base/vector.h"
-#include "layer.h"
+#include "solvers.h"
 
 static bool all_finite(const struct tensor *t) {
   return isfinite(vector_dot(tensor_real(t), tensor_real(t), tensor_count(t)));

@@ -15,38 +15,15 @@ static struct tensor *to_keep(struct tensor *g) {
   return copy;
 }
 
-/* *slot += g, taking over g. A sum goes into the old buffer only when nobody else sees it. */
-static int add_to(struct tensor **slot, struct tensor *g) {
-  if (!*slot) {
-    *slot = g;
-    return STATUS_OK;
-  }
-  struct tensor *sum = *slot;
-  if (sum->references > 1 || sum->storage->references > 1 || !tensor_is_contiguous(sum)) {
-    sum = tensor_copy(*slot);
-    tensor_release(*slot);
-    *slot = sum;
-  }
-  int status = sum ? op_accumulate(sum, g) : STATUS_ERROR;
-  tensor_release(g);
-  return status;
+/* Adds to a leaf's gradient; takes over g. */
+static int leave(struct tensor *leaf, struct tensor *g) {
+  g = to_keep(g);
+  return g ? gradient_add(leaf, g) : STATUS_ERROR;
 }
 
-int node_check_versions(const struct node *node) {
-  const struct op_call *call = &node->call;
-  if (call->op->flags & OP_SAVES_INPUTS)
-    for (int i = 0; i < call->input_count; i++)
-      if (call->input[i] && call->input[i]->storage->version != node->input_version[i])
-        return status_error(
-            "%s: argument %d, shape %s, was modified in place after the tape saved it; clone it before "
-            "modifying it",
-            call->op->name, i + 1, shape_text(&call->input[i]->shape));
-  if (call->op->flags & OP_SAVES_OUTPUT && call->output->storage->version != node->output_version)
-    return status_error(
-        "%s: its result, shape %s, was modified in place after the tape saved it; clone it before "
-        "modifying it",
-        call->op->name, shape_text(&call->output->shape));
-  return STATUS_OK;
+static int leave_factor(struct tensor *leaf, struct node *node, struct node *root, int input) {
+  struct tensor *g = to_keep(tensor_retain(node->gradient));
+  return g ? gradient_add_factor(leaf, node, root, g, input) : STATUS_ERROR;
 }
 
 /* The gradient of each input of one node, handed on. */
@@ -70,7 +47,7 @@ static int step_back(struct node *node, struct node *root) {
     if (!input) continue;
     bool leaf = input->requires_gradient;
     if (leaf && call->op->affine && i > 0) {
-      status = gradient_add_factor(input, node, root, node->gradient, i);
+      status = leave_factor(input, node, root, i);
     } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
       needed[i] = any = true;
     }
@@ -87,9 +64,9 @@ static int step_back(struct node *node, struct node *root) {
                             shape_text(&result[i]->shape), shape_text(&call->input[i]->shape));
       tensor_release(result[i]);
     } else if (call->input[i]->requires_gradient) {
-      status = gradient_add(call->input[i], result[i]);
+      status = leave(call->input[i], result[i]);
     } else {
-      status = add_to(&node->input_node[i]->gradient, result[i]);
+      status = gradient_sum(&node->input_node[i]->gradient, result[i]);
     }
   }
   if (count > FEW) {
@@ -150,50 +127,7 @@ int tape_backward(struct tensor *loss, struct tensor *seed) {
   }
   const struct storage *before = lent; /* a script's backward may call backward */
   lent = seed ? seed->storage : NULL;
-  int status = loss->requires_gradient ? gradient_add(loss, start) : walk_back(loss->node, start);
+  int status = loss->requires_gradient ? leave(loss, start) : walk_back(loss->node, start);
   lent = before;
   return status;
-}
-
-/* ---- leaves ---- */
-
-static struct gradient *gradient_of(struct tensor *leaf) {
-  if (!leaf->gradient) leaf->gradient = memory_new(1, sizeof *leaf->gradient);
-  const struct tensor *total = leaf->gradient ? leaf->gradient->total : NULL;
-  if (total && total->storage->version != leaf->gradient->total_version && gradient_settle(leaf) != STATUS_OK)
-    return NULL;
-  if (leaf->gradient) {
-    tensor_release(leaf->gradient->total);
-    leaf->gradient->total = NULL;
-  }
-  return leaf->gradient;
-}
-
-int gradient_add(struct tensor *leaf, struct tensor *g) {
-  struct gradient *gradient = gradient_of(leaf);
-  if (!gradient) {
-    tensor_release(g);
-    return STATUS_ERROR;
-  }
-  g = to_keep(g);
-  return g ? add_to(&gradient->dense, g) : STATUS_ERROR;
-}
-
-int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input) {
-  struct gradient *gradient = gradient_of(leaf);
-  if (!gradient) return STATUS_ERROR;
-  if (gradient->factor_count == gradient->factor_capacity) {
-    int capacity = gradient->factor_capacity ? 2 * gradient->factor_capacity : 2;
-    struct factor *grown = memory_new((size_t)capacity, sizeof *grown);
-    if (!grown) return STATUS_ERROR;
-    for (int i = 0; i < gradient->factor_count; i++) grown[i] = gradient->factor[i];
-    memory_delete(gradient->factor);
-    gradient->factor = grown;
-    gradient->factor_capacity = capacity;
-  }
-  struct tensor *kept = to_keep(tensor_retain(g));
-  if (!kept) return STATUS_ERROR;
-  gradient->factor[gradient->factor_count++] =
-      (struct factor){.node = node_retain(node), .root = node_retain(root), .gradient = kept, .input = input};
-  return STATUS_OK;
 }

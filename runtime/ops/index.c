@@ -182,22 +182,6 @@ static int index_select_jvp(const struct op_call *call, struct tensor *const *ta
   return take(tangent[0], dimension, call->input[1], &shape, NULL, result);
 }
 
-static bool picks_rows(const struct op_call *call) {
-  return call->input[0]->shape.rank == 2 && !op_later_dimension(call);
-}
-
-/* One-hot rows: how often each row of the table was picked. */
-static int table_moments(const struct op_call *call, double *square, double *sum, int64_t *rows) {
-  (void)sum;
-  struct tensor *index = NULL;
-  STATUS_TRY(take_indices(call->input[1], call->input[0]->shape.size[0], &index));
-  int64_t count = tensor_count(index);
-  for (int64_t i = 0; i < count; i++) square[tensor_int32(index)[i] - 1]++;
-  *rows += count;
-  tensor_release(index);
-  return STATUS_OK;
-}
-
 /* ---- gather, scatter_add: x is (outer, n, inner), indices (outer, k, inner) ---- */
 
 /* x and indices differ in the dimension alone. */
@@ -471,14 +455,12 @@ static const char *const masked_fill_samples[] = {"4x5 mask:4x5 value=2",   "4x5
 static const char *const sort_indices_samples[] = {
     "4x5", "4x5 dimension=1 descending=1", "2x3x4 dimension=2", "1", "0x3", NULL};
 
-static const struct op_moments table_facet = {.serves = picks_rows, .parameter = 0, .add = table_moments};
-
 const struct op index_ops[] = {
     OP("index_select", "the places of a dimension that a list of indices names, in its order; they may repeat",
        index_select_samples,
        PARAMETERS(GIVEN("x", OP_ANY_TENSOR), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES)),
        OP_SAVES_INPUTS, index_select_shape, index_select_forward, index_select_vjp, index_select_jvp, .batch_inputs = 1,
-       .rowwise = op_later_dimension, .moments = &table_facet),
+       .rowwise = op_later_dimension),
     OP("gather", "one element for each index: dimension 2 of a matrix gives y[i][j] = x[i][indices[i][j]]",
        gather_samples, PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES)),
        OP_SAVES_INPUTS, gather_shape, gather_forward, gather_vjp, gather_jvp, .batch_inputs = 3,

@@ -266,34 +266,6 @@ static int row_norm_jvp(const struct op_call *call, struct tensor *const *tangen
   return *result ? STATUS_OK : STATUS_ERROR;
 }
 
-/* Σ x̂² and Σ x̂ of every channel. */
-static int row_norm_moments(const struct op_call *call, double *square, double *sum, int64_t *rows) {
-  struct row_layout layout = row_layout_of(call);
-  int64_t channels = layout.channels, width = channels * layout.span;
-  struct tensor *holder = tensor_contiguous(call->input[ROW_X]);
-  if (!holder) return STATUS_ERROR;
-  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
-  for (int64_t r = 0; r < layout.rows; r++) {
-    const real *x = tensor_real(holder) + r * width, mean = center[r], scale = inverse[r];
-    double *first = sum + r % layout.cycle * channels, *second = square + r % layout.cycle * channels;
-    for (int64_t c = 0; c < channels; c++) {
-      real total = 0, squares = 0;
-#pragma omp simd reduction(+ : total, squares)
-      for (int64_t i = c * layout.span; i < (c + 1) * layout.span; i++) {
-        real normal = (x[i] - mean) * scale;
-        total += normal, squares += normal * normal;
-      }
-      first[c] += (double)total;
-      second[c] += (double)squares;
-    }
-  }
-  *rows += layout.cycle ? layout.rows / layout.cycle * layout.span : 0;
-  tensor_release(holder);
-  return STATUS_OK;
-}
-
-static const struct op_moments batch_norm_facet = {.parameter = ROW_WEIGHT, .add = batch_norm_moments};
-static const struct op_moments row_norm_facet = {.parameter = ROW_WEIGHT, .add = row_norm_moments};
 static const struct row_rule layer_rule = {.centred = true, .epsilon = 0};
 static const struct row_rule group_rule = {.centred = true, .grouped = true, .epsilon = 1};
 static const struct row_rule rms_rule = {.centred = false, .epsilon = 0};
@@ -303,7 +275,7 @@ static const struct row_rule rms_rule = {.centred = false, .epsilon = 0};
 #define ROW_NORM(word, text, tried, shape_run, rule, ...)                                                           \
   OP(word, text, tried, PARAMETERS(TENSOR("x"), GIVEN("weight", OP_OPTIONAL_TENSOR), __VA_ARGS__), OP_SAVES_INPUTS, \
      shape_run, row_norm_forward, row_norm_vjp, row_norm_jvp, .batch_inputs = 1, .rowwise = row_norm_rowwise,       \
-     .moments = &row_norm_facet, .family = rule)
+     .family = rule)
 
 const struct op norm_ops[] = {
     OP("batch_norm",
@@ -318,7 +290,7 @@ const struct op norm_ops[] = {
                   GIVEN("running_mean", OP_OPTIONAL_TENSOR), GIVEN("running_variance", OP_OPTIONAL_TENSOR),
                   GIVEN("training", OP_FLAG), DEFAULT("momentum", OP_NUMBER, 0.1), EPSILON),
        OP_SAVES_INPUTS, batch_norm_shape, batch_norm_forward, batch_norm_vjp, batch_norm_jvp, .batch_inputs = 1,
-       .rowwise = batch_norm_rowwise, .moments = &batch_norm_facet),
+       .rowwise = batch_norm_rowwise),
     ROW_NORM("layer_norm",
              "x (…, d) with mean 0 and variance 1 over the last dimension, times weight (d) plus bias (d) (Ba et al. "
              "2016)",

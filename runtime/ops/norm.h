@@ -30,7 +30,5 @@ bool batch_norm_rowwise(const struct op_call *call);
 int batch_norm_forward(struct op_call *call);
 int batch_norm_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
 int batch_norm_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
-/* Σ x̂² and Σ x̂ of every channel. */
-int batch_norm_moments(const struct op_call *call, double *square, double *sum, int64_t *rows);
 
 #endif

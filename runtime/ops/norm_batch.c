@@ -373,26 +373,3 @@ int batch_norm_jvp(const struct op_call *call, struct tensor *const *tangent, st
   *result = NULL;
   return STATUS_ERROR;
 }
-
-int batch_norm_moments(const struct op_call *call, double *square, double *sum, int64_t *rows) {
-  struct batch_layout layout = batch_layout_of(&call->output->shape);
-  int64_t channels = layout.channels, count = layout.images * layout.area;
-  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
-  struct tensor *x = tensor_contiguous(call->input[BATCH_X]);
-  double *sums = x ? memory_acquire((size_t)channels * 2 * sizeof *sums) : NULL;
-  if (!sums) {
-    tensor_release(x);
-    return STATUS_ERROR;
-  }
-  double *products = sums + channels;
-  int status = batch_derivative_sums(sums, products, tensor_real(x), tensor_real(x), center, inverse, &layout);
-  for (int64_t c = 0; c < channels && status == STATUS_OK; c++) { /* Σ x and Σ x x̂ are there */
-    double mean = (double)center[c], scale = (double)inverse[c], total = scale * (sums[c] - (double)count * mean);
-    sum[c] += total;
-    square[c] += scale * (products[c] - mean * total);
-  }
-  *rows += count;
-  memory_release(sums);
-  tensor_release(x);
-  return status;
-}

@@ -102,16 +102,6 @@ struct op_loss {
   int sum;        /* place of the value that says whether terms are summed, not averaged */
 };
 
-/* What ops have with a parameter whose entries each act alone: the scale (input 1) and shift (input 2) of a norm's
-   channels, or a table (input 0) whose rows are picked. */
-struct op_moments {
-  bool (*serves)(const struct op_call *call); /* whether this call uses the parameter so; NULL: all do */
-  int parameter;                              /* the input: 0 or 1 */
-  /* square[j] += Σ a², sum[j] += Σ a over all a that entry (row) j was multiplied by; *rows += how often each scale was
-     used, or how many rows were picked. */
-  int (*add)(const struct op_call *call, double *square, double *sum, int64_t *rows);
-};
-
 struct op {
   const char *name;
   const char *doc; /* one line: what it gives, shapes, source, what its derivative is where that is not plain */
@@ -148,7 +138,6 @@ struct op {
   bool (*rowwise)(const struct op_call *call);
   const struct op_affine *affine;
   const struct op_loss *loss;
-  const struct op_moments *moments;
   const void *family; /* what the functions that a family's rows share need to know of this row */
   /* Of a row that was made at run time (fuse.h) and goes with its last user: one user more (1) or fewer (-1). */
   void (*use)(const struct op *op, int change);

@@ -94,36 +94,33 @@ static void test_newton(void) {
 
 /* graft = "sgd": the step is as long as SGD's; graft = "rms": root mean square 0.2 · learning_rate. */
 static void test_grafts(void) {
-  for (int per_layer = 0; per_layer < 2; per_layer++)
-    for (int tall = 0; tall < 2; tall++) {
-      struct problem p = problem_new(tall ? 20 : 5, 9, 4, true);
-      struct gls_options options = plain;
-      options.graft = GRAFT_SGD;
-      options.per_layer = per_layer;
-      options.learning_rate = 0.3;
-      struct tensor *gw, *gb;
-      gradient_dense(p.parameter[0], &gw);
-      gradient_dense(p.parameter[1], &gb);
-      double square = 0;
-      for (int64_t i = 0; i < p.d * p.m; i++) square += pow((double)tensor_real(gw)[i], 2);
-      for (int64_t i = 0; i < p.m; i++) square += pow((double)tensor_real(gb)[i], 2);
-      gradient_release(NULL);
-      struct gls *gls = gls_new(2);
-      double *step = problem_step(&p, gls, &options), *u = reference_direction(&p, options.damping);
-      double length = norm_of(step, problem_size(&p)), wanted = 0.3 * sqrt(square);
-      CHECK(fabs(length - wanted) < 1e-3 * wanted, "grafted step %g, SGD's %g", length, wanted);
-      free(step);
-      free(u);
-      problem_again(&p);
-      options.graft = GRAFT_RMS;
-      options.learning_rate = 0.05;
-      step = problem_step(&p, gls, &options);
-      double rms = norm_of(step, problem_size(&p)) / sqrt((double)problem_size(&p));
-      CHECK(fabs(rms - 0.2 * 0.05) < 1e-4 * 0.01, "matched step's root mean square %g", rms);
-      free(step);
-      gls_delete(gls);
-      problem_delete(&p);
-    }
+  for (int tall = 0; tall < 2; tall++) {
+    struct problem p = problem_new(tall ? 20 : 5, 9, 4, true);
+    struct gls_options options = plain;
+    options.graft = GRAFT_SGD;
+    options.learning_rate = 0.3;
+    struct tensor *gw, *gb;
+    gradient_dense(p.parameter[0], &gw);
+    gradient_dense(p.parameter[1], &gb);
+    double square = 0;
+    for (int64_t i = 0; i < p.d * p.m; i++) square += pow((double)tensor_real(gw)[i], 2);
+    for (int64_t i = 0; i < p.m; i++) square += pow((double)tensor_real(gb)[i], 2);
+    struct gls *gls = gls_new(2);
+    double *step = problem_step(&p, gls, &options), *u = reference_direction(&p, options.damping);
+    double length = norm_of(step, problem_size(&p)), wanted = 0.3 * sqrt(square);
+    CHECK(fabs(length - wanted) < 1e-3 * wanted, "grafted step %g, SGD's %g", length, wanted);
+    free(step);
+    free(u);
+    problem_again(&p);
+    options.graft = GRAFT_RMS;
+    options.learning_rate = 0.05;
+    step = problem_step(&p, gls, &options);
+    double rms = norm_of(step, problem_size(&p)) / sqrt((double)problem_size(&p));
+    CHECK(fabs(rms - 0.2 * 0.05) < 1e-4 * 0.01, "matched step's root mean square %g", rms);
+    free(step);
+    gls_delete(gls);
+    problem_delete(&p);
+  }
 }
 
 /* V ← βV + (1 − β)U over three steps, in both forms, by rows too. */

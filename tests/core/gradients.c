@@ -375,7 +375,7 @@ static void check_rows(const struct sample *sample, int64_t step) {
   struct node node = {.call = kept.call};
   for (int64_t i = 0; i < count && i < 500; i++) row[i] = start + i * step;
   const struct row_block block = {batch, start, count, step > 1 ? row : NULL, NULL};
-  if (count >= 1 && count <= 500 && node_narrow(&node, block, &part.call)) {
+  if (count >= 1 && count <= 500 && rows_narrow(&node, block, &part.call)) {
     struct tensor *tangent[SAMPLE_MAX_INPUTS] = {0}, *rows[SAMPLE_MAX_INPUTS] = {0};
     for (int i = 0; i < sample->input_count; i++) {
       if (!sample->differentiable[i]) continue;
@@ -403,7 +403,7 @@ static void check_rows(const struct sample *sample, int64_t step) {
     tensor_release(whole);
     tensor_release(got);
     tensor_release(expected);
-    node_narrow_release(&node, &part.call);
+    rows_narrow_release(&node, &part.call);
   }
   trial_release(&kept);
 }

@@ -44,7 +44,7 @@ static int run_tape(const struct sample *sample, struct tensor *seed) {
 static void check_failures(const struct sample *sample, struct tensor *seed, const char *name,
                            int (*run)(const struct sample *, struct tensor *)) {
   size_t live = memory_live();
-  int nodes = tape_node_count();
+  int nodes = node_count();
   if (!CHECK(run(sample, seed) == STATUS_OK, "%s \"%s\": %s: %s", sample->op->name, sample->text, name,
              status_message()))
     return;
@@ -57,7 +57,7 @@ static void check_failures(const struct sample *sample, struct tensor *seed, con
     if (!CHECK(memory_live() == live, "%s \"%s\": %s: %ld bytes are not released when allocation %ld fails",
                sample->op->name, sample->text, name, (long)(memory_live() - live), n))
       return;
-    if (!CHECK(tape_node_count() == nodes, "%s \"%s\": %s: a node stays when allocation %ld fails", sample->op->name,
+    if (!CHECK(node_count() == nodes, "%s \"%s\": %s: a node stays when allocation %ld fails", sample->op->name,
                sample->text, name, n))
       return;
     if (status == STATUS_OK && !check_message_has("out of memory")) break;

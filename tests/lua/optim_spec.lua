@@ -36,7 +36,6 @@ describe("optimizers", function()
     { "GLS", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05 } },
     { "GLS", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05, part = 1 } },
     { "GLS", { graft = "sgd", learning_rate = 0.1 } },
-    { "GLS", { graft = "sgd", learning_rate = 0.1, per_layer = true } },
     { "GLS", { statistics = "moving", graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
     { "GLS", { statistics = { window = 50 } } }, { "GLS", { statistics = { window = 60 }, learning_rate = 0.3 } },
     { "GLS", { statistics = { window = 60 }, graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
@@ -250,48 +249,6 @@ describe("GLS", function()
     local first = nn.mse(model(x), y):item()
     assert.is_true(train(model, optimizer, x, y, 30) < 0.5 * first)
     assert.is_true((model:parameters()[3]:detach() - scale):abs():sum():item() > 0)
-  end)
-
-  it("steps norms and embeddings where it is told to", function()
-    gls.seed(2)
-    local Model = nn.class("Words")
-    function Model:init()
-      self.table, self.norm, self.out = nn.Embedding(7, 6), nn.LayerNorm(6), nn.Linear(6, 3)
-    end
-    function Model:forward(i) return self.out(self.norm(self.table(i))) end
-    for _, settings in ipairs {
-      { norms = true, embeddings = true }, { norms = true, embeddings = true, learning_rate = 0.3 },
-      { norms = true, embeddings = true, graft = "rms", momentum = 0.9, damping = 1, learning_rate = 0.05 },
-    } do
-      settings.fallback_learning_rate = 0 -- what it leaves does not move
-      local model, words, labels = Model(), gls.randint(1, 7, 40), gls.randint(1, 3, 40)
-      local optimizer = optim.GLS(model:parameters(), settings)
-      local before, first, last = {}, nil, nil
-      for i, p in ipairs(model:parameters()) do before[i] = p:detach():clone() end
-      for _ = 1, 60 do
-        local loss = nn.cross_entropy(model(words), labels)
-        loss:backward()
-        optimizer:step()
-        first, last = first or loss:item(), loss:item()
-      end
-      assert.is_true(last < 0.9 * first, ("%g from %g"):format(last, first))
-      for i, p in ipairs(model:parameters()) do
-        assert.is_true((p:detach() - before[i]):abs():sum():item() > 0, model:parameters().names[i])
-      end
-    end
-  end)
-
-  it("undoes a step after which the loss is not finite", function()
-    local x, y = regression()
-    local model = network()
-    local optimizer = optim.GLS(model:parameters(), { learning_rate = 0.1, verify = true })
-    local before = model:parameters()[1]:detach():clone()
-    nn.mse(model(x), y):backward()
-    optimizer:step(function() return gls.tensor(0 / 0) end)
-    assert.equal(0, (model:parameters()[1]:detach() - before):abs():max():item())
-    assert.equal(1, optimizer:report().undone_steps)
-    assert.is_true(optimizer:report().damping_scale > 1)
-    assert.has_error(function() optimizer:step() end)
   end)
 
   it("finds the curvature of a loss that the script has let go", function()

@@ -14,8 +14,7 @@ optimizers.known = {
     class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3, statistics = { window = 1000 } },
   },
   ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
-  -- Layer by layer: held to one length for all layers together, GLS gives some layers more than SGD does.
-  ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", per_layer = true, damping = 3 } },
+  ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", damping = 3 } },
 }
 -- In the order of tables and legends.
 local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls-window", "gls-moving", "gls" }

@@ -11,7 +11,6 @@ local Embedding = Module.class("Embedding")
 function Embedding:init(vocabulary, width)
   check_size("nn.Embedding", "vocabulary", vocabulary)
   check_size("nn.Embedding", "width", width)
-  self.is_table = true -- GLS can step the weight, rows that are picked
   self.vocabulary, self.width = vocabulary, width
   self.weight = gls.randn(vocabulary, width):requires_grad(true)
 end

@@ -8,7 +8,7 @@ local check_size = require("gls.nn.affine").check_size
 local norm = {}
 
 local function make_scale(self, size, set, without_bias)
-  self.epsilon, self.is_norm = set.epsilon, true -- is_norm: GLS can step scale and shift
+  self.epsilon = set.epsilon
   if not set.affine then return end
   self.weight = gls.ones(size):requires_grad(true)
   if not without_bias then self.bias = gls.zeros(size):requires_grad(true) end

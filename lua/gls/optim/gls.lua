@@ -1,5 +1,5 @@
 --- GLS, gradient least squares: each affine layer's weights move so that the layer's outputs move along their negative
--- gradient, in damped least squares. Mathematics and sources: runtime/gls/gls.c.
+-- gradient, in damped least squares. Mathematics and sources: runtime/gls/step.c.
 --
 -- Which settings (measured in experiments/README.md):
 --   lowest training loss      the defaults (`learning_rate = "auto"`, constant schedule), damping 0.003 to 0.03
@@ -14,7 +14,6 @@
 --                             accuracy counts alone: as the training loss falls fast, regularisation pays here
 -- @module gls.optim.gls
 local core = require "gls.core"
-local finite = require("gls.number").finite
 local base = require "gls.optim.base"
 local options = require "gls.options"
 
@@ -27,18 +26,15 @@ local options = require "gls.options"
 --   Where the loss is not quadratic they are drawn by their share in its curvature (late in the training of a
 --   classifier few samples carry nearly all of it); where samples interact (batch normalisation) all rows are taken
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
--- @field graft nil; "sgd": the step has the norm of SGD's at `learning_rate`; "rms": each layer's step has root mean
---   square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9, damping = 3,
---   learning_rate = 1e-3 }`
--- @field per_layer = false with graft "sgd": layer by layer instead of over all layers
+-- @field graft nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
+--   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
+--   damping = 3, learning_rate = 1e-3 }`
 -- @field statistics = "batch"; "moving": AᵀA is averaged over steps (`decay` = 0.95) and factorised every
 --   `refresh` = 5 steps (on the wide autoencoder 2 ended as low as 1 at four fifths of the time); { window = r } (or
 --   "window", with `window` = 1000): AᵀA is that of the last r rows of A, of several batches; where r is less than d
 --   the system solved is r × r
 -- @field weight_decay = 0 decoupled, times the learning rate (automatic: times the schedule's factor)
 -- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
--- @field verify = false: `step(closure)` computes the loss again after the step; one that is not finite is undone and λ
---   raised tenfold
 -- @field statistics_rows = "auto" convolutions: how many patches, spread over the whole batch, the statistics are
 --   made from (0: all); "auto": 5 of every image, at least 128 and at most 512. Where they are fewer than d the system
 --   solved is of their number
@@ -50,17 +46,13 @@ local options = require "gls.options"
 --   made anew every `refresh` steps: one-sided SOAP (Vyas et al., ICLR 2025). `momentum` is β₁, `beta2` = 0.999 its β₂,
 --   damping has no part; a layer of more than `widest` = 2048 inputs keeps its own basis: Adam.
 --   `{ adaptive = true, momentum = 0.9, refresh = 10, learning_rate = 1e-3 }`
--- @field norms = false: the scale and shift of norms are stepped by GLS too, each channel by its own 2 × 2 system
--- @field embeddings = false: tables of nn.Embedding are stepped by GLS too, AᵀA being the tokens' counts (in one
---   automatic step with the rest rare tokens make it short: a fixed or matched rate suits them)
--- @field fallback = "adam" for parameters without factors (norms, embeddings), or "sgd"
--- @field fallback_learning_rate = 1e-3 of the fallback, times the schedule's factor
+-- @field fallback_learning_rate = 1e-3 of Adam, to which parameters without factors are left (norms, embeddings), times
+--   the schedule's factor
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
-  graft = options.none, per_layer = false, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
+  graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
   statistics_rows = options.any "auto", part = 128, adaptive = false, beta2 = 0.999, widest = 2048,
-  norms = false, embeddings = false,
-  weight_decay = 0, trust = 0, verify = false, fallback = "adam", fallback_learning_rate = 1e-3,
+  weight_decay = 0, trust = 0, fallback_learning_rate = 1e-3,
 })
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
@@ -125,9 +117,6 @@ local function check_settings(settings)
   if settings.statistics ~= "batch" and settings.statistics ~= "moving" and settings.statistics ~= "window" then
     fail('statistics is "batch", "moving" or { window = rows }, got "%s"', tostring(settings.statistics))
   end
-  if settings.fallback ~= "adam" and settings.fallback ~= "sgd" then
-    fail('fallback is "adam" or "sgd", got "%s"', tostring(settings.fallback))
-  end
 end
 
 local said = {}
@@ -138,13 +127,11 @@ local function announce(group)
   if not owners then return end
   for i, name in ipairs(group.names) do
     local owner = owners[i]
-    local stepped = not owner or owner.affine or owner.is_norm and group.settings.norms
-      or owner.is_table and group.settings.embeddings
-    if not stepped then others[#others + 1] = name end
+    if owner and not owner.affine then others[#others + 1] = name end
   end
   if #others == 0 then return end
-  local message = ("GLS: no factors for %s: left to %s, learning rate %g\n"):format(table.concat(others, ", "),
-    group.settings.fallback, group.settings.fallback_learning_rate)
+  local message = ("GLS: no factors for %s: left to Adam, learning rate %g\n"):format(table.concat(others, ", "),
+    group.settings.fallback_learning_rate)
   if not said[message] then io.stderr:write(message) end
   said[message] = true
 end
@@ -162,7 +149,7 @@ function GLS.prepare(self)
   for _, group in ipairs(self.groups) do
     announce(group)
     group.core = core.optimizer("gls", group.parameters)
-    group.fallback = core.optimizer(group.settings.fallback, group.parameters)
+    group.fallback = core.optimizer("adam", group.parameters)
   end
 end
 
@@ -175,7 +162,7 @@ local function step_fallback(self, group, settings)
     if not left[i] then parameter:zero_grad() end
   end
   group.fallback:step {
-    learning_rate = settings.fallback_learning_rate * settings.factor, momentum = 0.9, nesterov = false,
+    learning_rate = settings.fallback_learning_rate * settings.factor,
     beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = settings.weight_decay, decoupled = true,
     step = self.steps + 1,
   }
@@ -192,24 +179,7 @@ function GLS:update(group, settings)
   step_fallback(self, group, settings)
 end
 
---- One step; with `verify` the closure computes the loss of the same batch again.
--- @tparam[opt] function closure → loss (a tensor of one element)
-function GLS:step(closure)
-  if not self.groups[1].settings.verify then return base.step(self) end
-  if type(closure) ~= "function" then
-    error("optim.GLS: verify needs step(closure), a function that computes the loss of this batch again", 2)
-  end
-  local parameters, before = self:all_parameters(), {}
-  for i, parameter in ipairs(parameters) do before[i] = parameter:detach():clone() end
-  base.step(self)
-  local _ <close> = core.no_grad()
-  if not finite(closure():item()) then
-    for i, parameter in ipairs(parameters) do parameter:detach():copy(before[i]) end
-    for _, group in ipairs(self.groups) do group.core:undone() end
-  end
-end
-
---- What the guards did (counts: cholesky_retries, direction_fallbacks, trust_limits, skipped_steps, undone_steps) and
+--- What the guards did (counts: cholesky_retries, direction_fallbacks, trust_limits, skipped_steps) and
 -- the last step's `learning_rate` η and `momentum` μ.
 function GLS:report() return self.groups[1].core:report() end
 

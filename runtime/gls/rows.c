@@ -1,13 +1,13 @@
-/* Layer, by rows: Y = A (S + λI)⁻¹ of the batch's rows, from S or from K, and U = Yᵀ G. */
+/* Rows: Y = A (S + λI)⁻¹ of the batch's rows, from S or from K, and U = Yᵀ G. */
 #include <math.h>
 #include <string.h>
 
 #include "../base/parallel.h"
-#include "layer.h"
+#include "solvers.h"
 
-bool layer_rows_are_less(const struct gls_system *system, const struct gls_options *options) {
+bool rows_are_less(const struct gls_system *system, const struct gls_options *options) {
   if (system->dual && system->rows == system->batch_rows)
-    return !layer_products_are_used(options) && system->extended < system->outputs;
+    return !system_products_are_used(options) && system->extended < system->outputs;
   double n = (double)system->batch_rows, r = (double)system->rows, d = (double)system->inputs;
   double m = (double)system->outputs;
   if (!system->dual) return n < m;
@@ -23,7 +23,7 @@ static const real *rows_of_batch(const struct gls_system *system) {
 static int copy_rows(struct gls_system *system) {
   int64_t n = system->batch_rows, d = system->inputs, e = system->extended;
   const real *a = rows_of_batch(system);
-  system->y = layer_matrix(n, e);
+  system->y = system_matrix(n, e);
   if (!system->y) return STATUS_ERROR;
   real *y = tensor_real(system->y);
 #pragma omp parallel for schedule(static) if (n * d > PARALLEL_THRESHOLD)
@@ -37,8 +37,8 @@ static int copy_rows(struct gls_system *system) {
 /* Y from the batch's own K, where nobody asks for A U. */
 static int solve_own_rows(struct gls_system *system) {
   STATUS_TRY(copy_rows(system));
-  STATUS_TRY(layer_solve_parts(system, tensor_real(system->y), system->extended));
-  system->u_square = layer_dot(system->y, system->y) + layer_dot(system->g, system->g); /* finite, and that is all */
+  STATUS_TRY(system_solve_parts(system, tensor_real(system->y), system->extended));
+  system->u_square = system_dot(system->y, system->y) + system_dot(system->g, system->g); /* finite, and that is all */
   system->failed = !isfinite(system->u_square);
   return STATUS_OK;
 }
@@ -60,7 +60,7 @@ static int rows_from_primal(struct gls_system *system, real *effect) {
 static int rows_from_window(struct gls_system *system, real *effect) {
   int64_t n = system->batch_rows, r = system->rows, d = system->inputs, e = system->extended;
   struct tensor *solved = tensor_zeros(TYPE_REAL, &(struct shape){2, {n, r}});
-  system->y = solved ? layer_matrix(n, e) : NULL;
+  system->y = solved ? system_matrix(n, e) : NULL;
   if (!system->y) {
     tensor_release(solved);
     return STATUS_ERROR;
@@ -84,20 +84,20 @@ static int rows_from_window(struct gls_system *system, real *effect) {
 /* ‖Xᵀ G‖² = ⟨G, X Xᵀ G⟩ for rows X (n × columns), ones beside them or not. */
 static int product_square(const struct gls_system *system, const real *x, int64_t columns, bool ones, double *square) {
   int64_t n = system->batch_rows;
-  struct tensor *gram = layer_matrix(n, n);
+  struct tensor *gram = system_matrix(n, n);
   if (!gram) return STATUS_ERROR;
   syrk(false, n, columns, 1, x, columns, 0, tensor_real(gram), n);
-  if (ones) layer_copy_lower(tensor_real(gram), tensor_real(gram), n, 1, 1);
-  int status = layer_quadratic_form(gram, system->g, square);
+  if (ones) system_copy_lower(tensor_real(gram), tensor_real(gram), n, 1, 1);
+  int status = system_quadratic_form(gram, system->g, square);
   tensor_release(gram);
   return status;
 }
 
-int layer_rows_solve(struct gls_system *system, const struct gls_options *options) {
+int rows_solve(struct gls_system *system, const struct gls_options *options) {
   int64_t n = system->batch_rows, m = system->outputs;
   if (system->dual && system->rows == n) return solve_own_rows(system);
-  struct tensor *effect = layer_matrix(n, n);
-  system->product = layer_matrix(n, m);
+  struct tensor *effect = system_matrix(n, n);
+  system->product = system_matrix(n, m);
   int status = effect && system->product ? STATUS_OK : STATUS_ERROR;
   if (status == STATUS_OK) status = (system->dual ? rows_from_window : rows_from_primal)(system, tensor_real(effect));
   if (status == STATUS_OK)
@@ -105,7 +105,7 @@ int layer_rows_solve(struct gls_system *system, const struct gls_options *option
          m);
   tensor_release(effect);
   STATUS_TRY(status);
-  system->gradient_dot_u = layer_dot(system->g, system->product);
+  system->gradient_dot_u = system_dot(system->g, system->product);
   if (options->graft != GRAFT_NONE) { /* the lengths are of no use else */
     STATUS_TRY(product_square(system, tensor_real(system->y), system->extended, false, &system->u_square));
     STATUS_TRY(product_square(system, rows_of_batch(system), system->inputs, system->bias, &system->gradient_square));

@@ -1,10 +1,109 @@
-/* Factors: from what backward left at a leaf to its dense gradient. */
+/* Gradient: what backward leaves for a leaf, an array or products that are still to be formed. */
+#include "gradient.h"
+
 #include "../base/memory.h"
 #include "../base/profile.h"
 #include "../base/vector.h"
-#include "tape.h"
 
-int factor_check(const struct factor *factor) {
+static void forget_factors(struct gradient *gradient) {
+  for (int i = 0; i < gradient->factor_count; i++) {
+    node_release(gradient->factor[i].node);
+    node_release(gradient->factor[i].root);
+    tensor_release(gradient->factor[i].gradient);
+  }
+  gradient->factor_count = 0;
+}
+
+static void delete_gradient(struct gradient *gradient) {
+  if (!gradient) return;
+  tensor_release(gradient->dense);
+  tensor_release(gradient->total);
+  forget_factors(gradient);
+  memory_delete(gradient->factor);
+  memory_delete(gradient);
+}
+
+void gradient_clear(struct tensor *leaf) {
+  delete_gradient(leaf->gradient);
+  leaf->gradient = NULL;
+}
+
+static void release_history(struct tensor *tensor) {
+  node_release(tensor->node);
+  delete_gradient(tensor->gradient);
+  tensor->node = NULL;
+  tensor->gradient = NULL;
+}
+
+/* Before main, so that there is no tensor whose history nobody would release. */
+__attribute__((constructor)) static void install(void) { tensor_release_history = release_history; }
+
+/* ---- adding ---- */
+
+int gradient_sum(struct tensor **slot, struct tensor *g) {
+  if (!*slot) {
+    *slot = g;
+    return STATUS_OK;
+  }
+  struct tensor *sum = *slot;
+  if (sum->references > 1 || sum->storage->references > 1 || !tensor_is_contiguous(sum)) {
+    sum = tensor_copy(*slot);
+    tensor_release(*slot);
+    *slot = sum;
+  }
+  int status = sum ? op_accumulate(sum, g) : STATUS_ERROR;
+  tensor_release(g);
+  return status;
+}
+
+static struct gradient *gradient_of(struct tensor *leaf) {
+  if (!leaf->gradient) leaf->gradient = memory_new(1, sizeof *leaf->gradient);
+  const struct tensor *total = leaf->gradient ? leaf->gradient->total : NULL;
+  if (total && total->storage->version != leaf->gradient->total_version && gradient_settle(leaf) != STATUS_OK)
+    return NULL;
+  if (leaf->gradient) {
+    tensor_release(leaf->gradient->total);
+    leaf->gradient->total = NULL;
+  }
+  return leaf->gradient;
+}
+
+int gradient_add(struct tensor *leaf, struct tensor *g) {
+  struct gradient *gradient = gradient_of(leaf);
+  if (!gradient) {
+    tensor_release(g);
+    return STATUS_ERROR;
+  }
+  return gradient_sum(&gradient->dense, g);
+}
+
+/* Room for one factor more. */
+static int grow(struct gradient *gradient) {
+  if (gradient->factor_count < gradient->factor_capacity) return STATUS_OK;
+  int capacity = gradient->factor_capacity ? 2 * gradient->factor_capacity : 2;
+  struct factor *grown = memory_new((size_t)capacity, sizeof *grown);
+  if (!grown) return STATUS_ERROR;
+  for (int i = 0; i < gradient->factor_count; i++) grown[i] = gradient->factor[i];
+  memory_delete(gradient->factor);
+  gradient->factor = grown;
+  gradient->factor_capacity = capacity;
+  return STATUS_OK;
+}
+
+int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input) {
+  struct gradient *gradient = gradient_of(leaf);
+  if (!gradient || grow(gradient) != STATUS_OK) {
+    tensor_release(g);
+    return STATUS_ERROR;
+  }
+  gradient->factor[gradient->factor_count++] =
+      (struct factor){.node = node_retain(node), .root = node_retain(root), .gradient = g, .input = input};
+  return STATUS_OK;
+}
+
+/* ---- forming ---- */
+
+int gradient_check_factor(const struct factor *factor) {
   const struct op_call *call = &factor->node->call;
   if (factor->node->released || factor->input != 1) return STATUS_OK;
   if (call->input[0]->storage->version == factor->node->input_version[0]) return STATUS_OK;
@@ -22,7 +121,7 @@ static struct tensor *product(const struct factor *factor) {
                  call->op->name);
     return NULL;
   }
-  if (factor_check(factor) != STATUS_OK) return NULL;
+  if (gradient_check_factor(factor) != STATUS_OK) return NULL;
   bool needed[3] = {0};
   struct tensor *result[3] = {0};
   needed[factor->input] = true;
@@ -72,19 +171,14 @@ int gradient_settle(struct tensor *leaf) {
   STATUS_TRY(gradient_dense(leaf, &total));
   tensor_release(gradient->dense);
   gradient->dense = tensor_retain(total);
-  for (int i = 0; i < gradient->factor_count; i++) {
-    node_release(gradient->factor[i].node);
-    node_release(gradient->factor[i].root);
-    tensor_release(gradient->factor[i].gradient);
-  }
-  gradient->factor_count = 0;
+  forget_factors(gradient);
   return STATUS_OK;
 }
 
 int gradient_before_write(const struct tensor *x) {
   /* What is x's own no node has saved; leaves are kept as they are. */
   if (x->storage->references == 1 && !x->requires_gradient) return STATUS_OK;
-  for (struct node *node = tape_first(), *next; node; node = next) {
+  for (struct node *node = node_first(), *next; node; node = next) {
     const struct op_call *call = &node->call;
     next = node->next;
     if (!call->op->affine || !call->input[0] || call->input[0]->storage != x->storage) continue;
@@ -117,9 +211,4 @@ int gradient_scale(struct tensor *leaf, real scale) {
   STATUS_TRY(scale_tensor(&gradient->total, scale));
   for (int i = 0; i < gradient->factor_count; i++) STATUS_TRY(scale_tensor(&gradient->factor[i].gradient, scale));
   return STATUS_OK;
-}
-
-void gradient_clear(struct tensor *leaf) {
-  gradient_release(leaf->gradient);
-  leaf->gradient = NULL;
 }

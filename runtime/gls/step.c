@@ -1,0 +1,204 @@
+/* GLS: gradient least squares. For every affine layer Z = A W (A: rows × d, a column of ones for the bias), with
+   G = ∂L/∂Z for the mean loss over n samples, the step moves W so that Z moves along −G, in least squares:
+
+     ΔW = −η U,   U = argmin_X ‖A X − n G‖²/n + λ ‖X‖²
+
+   dual    (rows ≤ d)   K = A Aᵀ/n,   α = (K + λI)⁻¹ G,   U = Aᵀ α
+   primal  (rows > d)   S = Aᵀ A/n,   U = (S + λI)⁻¹ Aᵀ G        (the same U: push-through identity)
+   damping              λ = ρ · tr(AᵀA/n) / min(rows, d)
+
+   Relatives: FOOF (Benzing, ICML 2022), ISAAC (Petersen et al., ICLR 2023), LocoProp (Amid et al., AISTATS 2022),
+   K-FAC (Martens and Grosse, ICML 2015). gls.h maps the files. */
+#include "../base/memory.h"
+#include "../base/profile.h"
+#include "curvature.h"
+#include "layer.h"
+
+#include <math.h>
+
+static const double MATCHED_RMS = 0.2; /* Liu et al. 2025, "Muon is scalable for LLM training" */
+
+struct gls *gls_new(int count) {
+  struct gls *gls = memory_new(1, sizeof *gls);
+  if (!gls) return NULL;
+  gls->count = count;
+  gls->layer = memory_new((size_t)count, sizeof *gls->layer);
+  gls->handled = memory_new((size_t)count, sizeof *gls->handled);
+  if (gls->layer && gls->handled) return gls;
+  gls_delete(gls);
+  return NULL;
+}
+
+void gls_delete(struct gls *gls) {
+  if (!gls) return;
+  for (int i = 0; i < gls->count && gls->layer; i++) {
+    tensor_release(gls->layer[i].velocity);
+    tensor_release(gls->layer[i].covariance);
+    tensor_release(gls->layer[i].cholesky);
+    tensor_release(gls->layer[i].window);
+    tensor_release(gls->layer[i].gram);
+    tensor_release(gls->layer[i].gram_window);
+    tensor_release(gls->layer[i].basis);
+    tensor_release(gls->layer[i].second);
+  }
+  memory_delete(gls->layer);
+  memory_delete(gls->handled);
+  memory_delete(gls);
+}
+
+/* All layers of one step. */
+struct step {
+  struct gls_system *system;
+  int count;
+};
+
+/* ---- momentum ---- */
+
+/* velocity := keep · velocity + scale · U */
+static int blend(struct gls_system *system, double keep, double scale) {
+  struct tensor **velocity = &system->layer->velocity;
+  if (!*velocity)
+    *velocity = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {system->extended, system->outputs}});
+  if (!*velocity) return STATUS_ERROR;
+  if ((*velocity)->shape.size[0] != system->extended || (*velocity)->shape.size[1] != system->outputs)
+    return status_error("gls: the saved momentum has shape %s for a layer of %lld × %lld",
+                        shape_text(&(*velocity)->shape), (long long)system->extended, (long long)system->outputs);
+  real *v = tensor_real(*velocity);
+  int64_t d = system->inputs, m = system->outputs;
+  if (system->u)
+    vector_combine(v, (real)keep, tensor_real(system->u), (real)scale, system->extended * m);
+  else
+    direction_add(system, scale, keep, v, system->bias ? v + d * m : NULL);
+  return STATUS_OK;
+}
+
+/* The direction becomes V := β V + (1 − β) U. */
+static int take_momentum(struct gls_system *system, const struct gls_options *options) {
+  if (!isfinite(system->u_square)) return STATUS_OK; /* the step will be skipped, V stays as it is */
+  STATUS_TRY(blend(system, options->momentum, 1 - options->momentum));
+  tensor_release(system->u);
+  system->u = tensor_retain(system->layer->velocity);
+  system->u_square = system_dot(system->u, system->u);
+  if (!options->automatic) return STATUS_OK;
+  STATUS_TRY(system_form_gradient(system));
+  system->gradient_dot_u = system_dot(system->gradient, system->u);
+  return STATUS_OK;
+}
+
+/* ---- the step ---- */
+
+static double length_of_step(const struct gls_system *system, double eta, enum gls_graft graft) {
+  if (graft == GRAFT_NONE) return eta;
+  double norm = sqrt(system->u_square);
+  double wanted = graft == GRAFT_SGD ? sqrt(system->gradient_square)
+                                     : MATCHED_RMS * sqrt((double)(system->extended * system->outputs));
+  return norm > 0 ? eta * wanted / norm : 0;
+}
+
+static int choose_steps(struct gls *gls, struct step *step, const struct gls_options *options, int64_t batch) {
+  double eta = options->learning_rate, mu = 0;
+  if (options->automatic && options->graft == GRAFT_NONE) {
+    STATUS_TRY(curvature_step(step->system, step->count, options, batch, &eta, &mu));
+    eta *= options->learning_rate;
+  }
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    system->step = length_of_step(system, eta, options->graft);
+    double reach = system->step * system->step * system->gradient_dot_u;
+    if (options->trust > 0 && reach > options->trust) {
+      system->step *= sqrt(options->trust / reach);
+      gls->report.trust_limits++;
+    }
+  }
+  gls->report.learning_rate = eta;
+  gls->report.momentum = mu;
+  return STATUS_OK;
+}
+
+static int apply(struct gls *gls, struct step *step, const struct gls_options *options) {
+  double keep = 1 - options->learning_rate * options->weight_decay;
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    if (options->automatic_momentum) { /* P := μ P − η U, then W := W + P */
+      STATUS_TRY(blend(system, gls->report.momentum, -system->step));
+      tensor_release(system->u);
+      system->u = tensor_retain(system->layer->velocity);
+      direction_apply(system, -1, keep);
+    } else {
+      direction_apply(system, system->step, keep);
+    }
+  }
+  return STATUS_OK;
+}
+
+/* Large factorisations in turn, with all threads; small ones side by side, a thread each. */
+static void factorise_all(struct step *step) {
+  enum { ALONE_LEAST = 384 };
+  int small = 0;
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    if (!system->stale) continue;
+    bool alone = system->matrix->shape.size[1] >= ALONE_LEAST;
+    if (alone) system_factorise(system);
+    small += !alone;
+  }
+  if (small == 0) return;
+#pragma omp parallel for schedule(dynamic)
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    if (system->stale && system->matrix->shape.size[1] < ALONE_LEAST) system_factorise(system);
+  }
+}
+
+static int solve_all(struct gls *gls, struct step *step, struct tensor *const *parameter,
+                     const struct gls_options *options, double samples, bool *finite) {
+  for (int i = 0; i < gls->count; i++) {
+    struct gls_system *system = &step->system[step->count];
+    bool is_layer;
+    STATUS_TRY(factors_open(system, parameter[i], parameter, gls->count, &is_layer));
+    if (!is_layer) continue;
+    step->count++; /* from here on closed by the caller */
+    system->layer = &gls->layer[i];
+    profile_begin("optimizer", "statistics");
+    STATUS_TRY(profile_ended(layer_prepare(system, options, options->damping, samples)));
+  }
+  profile_begin("optimizer", "factorisations");
+  factorise_all(step);
+  profile_end();
+  bool on_direction = options->momentum > 0 && options->statistics != STATISTICS_MOVING && !options->adaptive;
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    profile_begin("optimizer", "directions");
+    STATUS_TRY(profile_ended(layer_solve(system, options, &gls->report)));
+    profile_begin("optimizer", "momentum");
+    STATUS_TRY(profile_ended(on_direction ? take_momentum(system, options) : STATUS_OK));
+    for (int k = 0; k < gls->count; k++)
+      if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
+    if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;
+  }
+  return STATUS_OK;
+}
+
+int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_options *options) {
+  struct step step = {.system = memory_new((size_t)gls->count, sizeof *step.system)};
+  for (int i = 0; i < gls->count; i++) gls->handled[i] = false;
+  int64_t batch, terms;
+  bool finite = true;
+  tape_loss_rows(&batch, &terms);
+  int status = step.system ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK) status = solve_all(gls, &step, parameter, options, (double)terms, &finite);
+  profile_begin("optimizer", "step size");
+  if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, batch);
+  profile_end();
+  profile_begin("optimizer", "weights");
+  if (status == STATUS_OK && finite) status = apply(gls, &step, options);
+  profile_end();
+  if (status == STATUS_OK && !finite) { /* nothing moves, fallback parameters neither */
+    gls->report.skipped_steps++;
+    for (int i = 0; i < gls->count; i++) gls->handled[i] = true;
+  }
+  if (status == STATUS_OK) gls->report.steps++;
+  for (int i = 0; i < step.count && step.system; i++) system_close(&step.system[i]);
+  memory_delete(step.system);
+  return status;
+}

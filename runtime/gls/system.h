@@ -1,0 +1,88 @@
+/* System: the linear system of one layer's direction U in one step, and what its solvers share. Equations: step.c. */
+#ifndef GLS_GLS_SYSTEM_H
+#define GLS_GLS_SYSTEM_H
+
+#include "../base/vector.h"
+#include "../kernels/linalg/linalg.h"
+#include "gls.h"
+
+struct gls_system {
+  struct tensor *weight, *bias; /* borrowed leaves; bias NULL when there is none to step */
+  struct gls_layer *layer;      /* borrowed state */
+  int64_t inputs, extended;     /* d, and d + 1 with a bias */
+  int64_t outputs;              /* m */
+  int64_t batch_rows;           /* of this batch, all uses stacked */
+  int64_t rows;                 /* of A below: those of the batch, or of the window */
+  int64_t parts;                /* of the batch that are solved each by itself, or 1 */
+  double samples;               /* n; with a window what n would be for as many rows */
+  double lambda;
+  bool dual;
+  bool by_rows;                   /* U = Yᵀ G, G the batch's alone */
+  bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
+  struct tensor *matrix, *factor; /* K (of every part) or S, and the Cholesky factor of it + λI */
+  bool stale;                     /* factor has still to be made from matrix */
+  bool failed;                    /* no damping made it positive definite, or the solution is not finite */
+  int64_t retries;
+  struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m); of a window the batch's rows come last */
+  struct tensor *alpha;    /* dual: (K + λI)⁻¹ G */
+  struct tensor *y;        /* by rows: [A 1] (S + λI)⁻¹, A of the batch; batch_rows × extended */
+  struct tensor *product;  /* dual, by rows: A U */
+  struct tensor *gradient; /* [AᵀG; 1ᵀG], extended × m, where it was needed */
+  struct tensor *u;        /* the direction, extended × m; NULL while it is a product and not asked for */
+  double gradient_dot_u, u_square, gradient_square; /* ⟨g, U⟩, ‖U‖², ‖g‖² */
+  double step;                                      /* this layer's η, set by step.c */
+};
+
+void system_close(struct gls_system *system);
+/* Whether A U and the lengths of U are of use: with momentum its own count. */
+bool system_products_are_used(const struct gls_options *options);
+
+/* ---- parts of the batch ---- */
+/* Rows of the batch that are solved together; their matrix and factor begin at `at` of the layer's. */
+struct part {
+  int64_t start, count, at;
+};
+struct part system_part(const struct gls_system *system, int64_t p);
+/* Whether there are enough of them for every thread to have its own, which costs less than to share them. (Where not,
+   no parallel region may be around the loop: inside one of a single thread OpenMP makes new threads for every product.) */
+bool system_parts_in_parallel(const struct gls_system *system);
+/* The trace of the matrix, averaged over the parts. */
+double system_trace(const struct gls_system *system);
+
+/* ---- factor and right-hand sides ---- */
+/* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. Safe to call for several systems at once. */
+void system_factorise(struct gls_system *system);
+/* b (rows × columns) := (K + λI)⁻¹ b, part by part. */
+int system_solve_parts(const struct gls_system *system, real *b, int64_t columns);
+/* Makes gradient. */
+int system_form_gradient(struct gls_system *system);
+
+/* ---- matrices ---- */
+/* Lower triangle of to = scale · (from + more), n × n. */
+void system_copy_lower(real *to, const real *from, int64_t n, real scale, real more);
+/* ⟨G, K G⟩ for K (n × n) of which the lower triangle is there; the upper one is filled in. */
+int system_quadratic_form(struct tensor *k, const struct tensor *g, double *form);
+/* to (m) += scale · Σ of x's rows (rows × m), with weights stride apart, or 1. */
+void system_add_rows(real *to, double scale, const struct tensor *x, const real *weight, int64_t stride);
+
+static inline struct tensor *system_matrix(int64_t rows, int64_t columns) {
+  return tensor_new(TYPE_REAL, &(struct shape){2, {rows, columns}});
+}
+
+static inline double system_dot(const struct tensor *a, const struct tensor *b) {
+  return vector_dot(tensor_real(a), tensor_real(b), tensor_count(a));
+}
+
+/* ---- factors.c ---- */
+/* Finds the factors that backward left at a weight. *is_layer is false when there are none. A bias that is among the
+   parameters and serves this weight's uses alone is stepped with it. */
+int factors_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
+                 bool *is_layer);
+/* How often the weight was used. */
+int factors_uses(const struct gls_system *system);
+/* Whether the factors of all uses cost nothing. */
+bool factors_are_direct(const struct gls_system *system);
+/* All uses stacked: A and G, and by how much AᵀA has to be multiplied to stand for all rows. */
+int factors_gather(struct gls_system *system, const struct gls_options *options, double *scale);
+
+#endif
