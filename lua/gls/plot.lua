@@ -34,7 +34,7 @@ local function shell(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
 -- Writes commands and data beside the figure and runs gnuplot on them; they stay when that fails, so that nothing
 -- has to be computed again. Gives what gnuplot printed.
 local function run(path, text)
-  file.write(path, text)
+  file.replace(path, text)
   if not os.execute "command -v gnuplot >/dev/null 2>&1" then
     error(("plot: gnuplot is not installed (package gnuplot-nox: apt install gnuplot-nox). The figure's data and "
       .. "commands are kept: gnuplot %s"):format(path), 0)
@@ -51,13 +51,14 @@ local function run(path, text)
   return output
 end
 
--- gnuplot says nothing of a full disk: a picture is whole when it has its format's end.
-local function check_whole(path, extension)
-  local text = file.read(path) or ""
-  local whole = extension == "svg" and text:find("</svg>%s*$") or extension == "png" and text:sub(-8, -5) == "IEND"
-  if whole then return end
-  os.remove(path)
-  error(("plot: %s was not written to its end (is the disk full?); an older figure is kept"):format(path), 0)
+-- What gnuplot drew; it says nothing of a full disk: a picture is whole when it has its format's end.
+local function take_picture(temporary, extension)
+  local text = file.read(temporary) or ""
+  os.remove(temporary)
+  if extension == "svg" and text:find("</svg>%s*$") or extension == "png" and text:sub(-8, -5) == "IEND" then
+    return text
+  end
+  error(("plot: %s was not written to its end (is the disk full?); an older figure is kept"):format(temporary), 0)
 end
 
 -- A figure in a file: commands(terminal) gives the text after the terminal's choice. The file is replaced whole.
@@ -75,8 +76,7 @@ local function figure(where, path, width, height, commands)
   local header = ("set encoding utf8\nset terminal %s\nset output %s\n"):format(terminal, quote(temporary))
   if path:find "%c" then error(("%s: file %q: a control character in the name"):format(where, path), 0) end
   run(path:gsub("%.%w+$", "") .. ".gnuplot", header .. commands .. "\nunset output\n")
-  check_whole(temporary, extension)
-  file.rename(temporary, path)
+  file.replace(path, take_picture(temporary, extension))
   return path
 end
 

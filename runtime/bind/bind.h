@@ -19,6 +19,7 @@
    The rest                         optim.c       optimizers
                                     linalg.c      Cholesky, eigenproblem
                                     io.c          files and data sets      loader.c   batches
+                                    journal.c     what Lua writes: whole files, lines, locks
                                     random.c      the generator            threads.c  how many
                                     profile.c     where the time goes
 
@@ -83,6 +84,8 @@ struct tensor *bind_optional_tensor(lua_State *L, int i);
 struct tensor *bind_test_tensor(lua_State *L, int i);
 /* Raises an error when a write into the tensor in place would go past the tape, that has recorded how it was made. */
 void bind_check_writable(lua_State *L, const struct tensor *tensor, const char *what);
+/* The path at argument i: C's functions would take a zero byte for its end. */
+const char *bind_path(lua_State *L, int i);
 /* Element type by its name at argument i. */
 enum element_type bind_type(lua_State *L, int i);
 /* Sizes from arguments first..top (2, 3) or one list ({2, 3}). */
@@ -155,7 +158,8 @@ void bind_open_fuse(lua_State *L);
 void bind_open_grad(lua_State *L);
 void bind_open_io(lua_State *L);
 void bind_open_linalg(lua_State *L);
-void bind_open_loader(lua_State *L); /* to the module's table io */
+void bind_open_loader(lua_State *L);  /* to the module's table io */
+void bind_open_journal(lua_State *L); /* the same */
 void bind_open_no_grad(lua_State *L);
 void bind_open_operators(lua_State *L);
 void bind_open_ops(lua_State *L);

@@ -22,8 +22,7 @@ struct holder {
 
 #define HOLDER "gls.io.holder"
 
-/* The path at argument i: C's functions would take a zero byte for its end. */
-static const char *check_path(lua_State *L, int i) {
+const char *bind_path(lua_State *L, int i) {
   size_t length;
   const char *path = luaL_checklstring(L, i, &length);
   luaL_argcheck(L, strlen(path) == length, i, "a path with a zero byte in it");
@@ -75,23 +74,23 @@ static const char **check_strings(lua_State *L, int i, int *count) {
 /* ---- arrays and images ---- */
 
 static int load_npy(lua_State *L) {
-  bind_push_tensor(L, npy_read(check_path(L, 1)));
+  bind_push_tensor(L, npy_read(bind_path(L, 1)));
   return 1;
 }
 
 static int save_npy(lua_State *L) {
-  bind_check(L, npy_write(check_path(L, 1), bind_tensor(L, 2)));
+  bind_check(L, npy_write(bind_path(L, 1), bind_tensor(L, 2)));
   return 0;
 }
 
 static int load_image(lua_State *L) {
-  bind_push_tensor(L, image_read(check_path(L, 1)));
+  bind_push_tensor(L, image_read(bind_path(L, 1)));
   return 1;
 }
 
 static int save_image(lua_State *L) {
   enum { GAP = 2 };
-  const char *path = check_path(L, 1);
+  const char *path = bind_path(L, 1);
   struct tensor *images = bind_tensor(L, 2);
   int64_t columns = 0, gap = GAP;
   if (!lua_isnoneornil(L, 3)) {
@@ -128,12 +127,12 @@ static const struct bind_function file_functions[] = {
 /* ---- data sets ---- */
 
 static int read_idx(lua_State *L) {
-  bind_push_tensor(L, idx_read(check_path(L, 1)));
+  bind_push_tensor(L, idx_read(bind_path(L, 1)));
   return 1;
 }
 
 static int read_labels(lua_State *L) {
-  bind_push_tensor(L, idx_read_labels(check_path(L, 1), (int)luaL_checkinteger(L, 2)));
+  bind_push_tensor(L, idx_read_labels(bind_path(L, 1), (int)luaL_checkinteger(L, 2)));
   return 1;
 }
 
@@ -148,7 +147,7 @@ static int read_cifar(lua_State *L) {
 }
 
 static int read_folder(lua_State *L) {
-  const char *root = check_path(L, 1), *label = luaL_checkstring(L, 3);
+  const char *root = bind_path(L, 1), *label = luaL_checkstring(L, 3);
   int count;
   const char **cache_folder = check_strings(L, 2, &count);
   struct holder *holder = push_holder(L);
@@ -165,7 +164,7 @@ static int read_folder(lua_State *L) {
 }
 
 static int list_folders(lua_State *L) {
-  const char *root = check_path(L, 1);
+  const char *root = bind_path(L, 1);
   struct holder *holder = push_holder(L);
   bind_check(L, folder_list(&holder->name, &holder->name_count, root));
   push_names(L, holder->name, holder->name_count);
@@ -174,7 +173,7 @@ static int list_folders(lua_State *L) {
 
 static int path_kind(lua_State *L) {
   struct stat status;
-  if (stat(check_path(L, 1), &status) != 0)
+  if (stat(bind_path(L, 1), &status) != 0)
     lua_pushnil(L);
   else
     lua_pushstring(L, S_ISDIR(status.st_mode) ? "folder" : S_ISREG(status.st_mode) ? "file" : "other");
@@ -189,7 +188,7 @@ static int outlive_readers(lua_State *L) {
 }
 
 static int make_folders(lua_State *L) {
-  bind_check(L, file_make_folders(check_path(L, 1)));
+  bind_check(L, file_make_folders(bind_path(L, 1)));
   return 0;
 }
 
@@ -305,7 +304,7 @@ static int find_outside(lua_State *L) {
 /* ---- checkpoints ---- */
 
 static int write_checkpoint(lua_State *L) {
-  const char *path = check_path(L, 1);
+  const char *path = bind_path(L, 1);
   int count;
   const char **name = check_strings(L, 2, &count);
   luaL_checktype(L, 3, LUA_TTABLE);
@@ -322,7 +321,7 @@ static int write_checkpoint(lua_State *L) {
 }
 
 static int read_checkpoint(lua_State *L) {
-  const char *path = check_path(L, 1);
+  const char *path = bind_path(L, 1);
   struct holder *holder = push_holder(L);
   bind_check(L, checkpoint_read(&holder->checkpoint, path));
   struct checkpoint *checkpoint = &holder->checkpoint;
@@ -366,5 +365,6 @@ void bind_open_io(lua_State *L) {
   lua_newtable(L);
   bind_functions(L, io_functions);
   bind_open_loader(L);
+  bind_open_journal(L);
   lua_setfield(L, -2, "io");
 }

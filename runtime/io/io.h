@@ -5,6 +5,7 @@
    jpeg.c png.c  what must hold before stb_image decodes      npy.c       NumPy's arrays
    checkpoint.c  several named tensors in one file            dataset.c   rows, means and checksums of a set
    text.c        windows of tokens                            loader.c    batches, shuffled and prefetched
+   journal.c     files that grow by lines, folders of one's own, locks
    Messages begin with the path of the file they are about. Labels and tokens in tensors start at 1. */
 #ifndef GLS_IO_IO_H
 #define GLS_IO_IO_H
@@ -47,8 +48,22 @@ int file_commit(struct file_writer *writer);   /* releases the writer in every c
 void file_abandon(struct file_writer *writer); /* removes what was written; harmless after a commit */
 /* Makes a folder and those above it that are missing. */
 int file_make_folders(const char *path);
+/* Makes one folder; *made is false when something stands there already. */
+int file_make_folder(bool *made, const char *path);
 /* crc32, continuing from checksum (0 at the start). */
 uint32_t file_checksum(uint32_t checksum, const void *data, size_t bytes);
+
+/* ---- journal.c ---- */
+struct journal {
+  char *path; /* NULL: closed */
+  int descriptor;
+};
+int journal_open(struct journal *journal, const char *path); /* a file that is there is continued */
+/* On disk when it returns; of what cannot be written no part stays. */
+int journal_append(struct journal *journal, const void *data, size_t bytes);
+/* The lock of a folder, held until it is closed or the process ends; *free is false while another process has it. */
+int journal_lock_folder(struct journal *lock, bool *free, const char *path);
+void journal_close(struct journal *journal); /* more than once is fine */
 
 /* ---- idx.c ---- */
 /* uint8 stays, int8, int16 and int32 become int32, float32 and float64 become real. */

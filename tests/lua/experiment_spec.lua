@@ -160,6 +160,29 @@ describe("a job", function()
   end)
 end)
 
+describe("jobs side by side", function()
+  it("begun in the same second have a directory each", function()
+    local parent = directory .. "/side"
+    local paths = {}
+    for i = 1, 3 do paths[i] = record.new_directory(parent) end
+    assert.is_true(paths[1] ~= paths[2] and paths[2] ~= paths[3] and paths[1] ~= paths[3])
+    for _, path in ipairs(paths) do assert.equal("folder", file.kind(path)) end
+  end)
+
+  it("are refused a directory that another writes to, until that one has ended", function()
+    local path = directory .. "/taken"
+    record.make_directory(path)
+    local lock = record.lock_directory(path)
+    local list = arguments("taken", "--optimizers", "sgd", "--trials", "1", "--seeds", "1")
+    local good, message = run(spec(), list)
+    assert.is_false(good)
+    assert.truthy(message:find("another job writes its results to " .. path, 1, true), message)
+    lock:close()
+    good, message = run(spec(), list)
+    assert.is_true(good, message)
+  end)
+end)
+
 describe("a job cut short", function()
   -- A Ctrl-C arrives as this error, in the middle of whatever runs.
   local function interrupted_after(steps)
@@ -243,15 +266,40 @@ describe("a run that diverges", function()
 end)
 
 describe("a disk that is full", function()
-  it("is told with the file's name, and what was written before stays", function()
-    local path = directory .. "/rows.jsonl"
-    local row = { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" }
-    local results = record.results(path, { row })
-    results.file:close()
-    results.file = assert(io.open("/dev/full", "a"))
-    assert.error_matches(function() results:add { optimizer = "sgd", settings = {}, seed = 1, epoch = 2 } end,
-      "cannot write .*rows%.jsonl: No space left on device")
-    assert.equal(1, #record.rows(path))
+  it("is told with the file's name", function()
+    local journal = require("gls.core").io.journal "/dev/full"
+    assert.error_matches(function() journal:append "x\n" end, "/dev/full: cannot be written: No space left on device")
+    journal:close()
+  end)
+
+  -- A gnuplot that ends well with half a picture, as the true one does on a full disk.
+  it("is an error of the job when a figure cannot be written", function()
+    local bin, script = directory .. "/bin", directory .. "/figures.lua"
+    record.make_directory(bin)
+    file.replace(bin .. "/gnuplot", [[#!/bin/sh
+      echo '<?xml' > "$(sed -n "s/^set output '\(.*\)'/\1/p" "$1" | head -n 1)"
+    ]])
+    assert(os.execute(("chmod +x '%s/gnuplot'"):format(bin)))
+    file.replace(script, ([[
+      package.path = %q
+      package.cpath = %q
+      local experiment, nn = require "gls.experiment", require "gls.nn"
+      local good, problem = pcall(experiment.run, {
+        name = "tiny", title = "Tiny", classify = true, data = { flatten = true },
+        model = function(set) return nn.Linear(set.images[1]:numel(), #set.classes) end,
+        loss = function(logits, batch) return nn.cross_entropy(logits, batch.y) end,
+        trials = { sgd = { { learning_rate = 0.1 } } }, defaults = { epochs = 1, batch = 10, validation = 0 },
+      }, { "--quiet", "--data", "folder:%s/data", "--out", "%s/no_figures" })
+      print(good, problem)
+    ]]):format(package.path, package.cpath, directory, directory))
+    local pipe = assert(io.popen(("PATH='%s':$PATH lua5.4 '%s' 2>&1"):format(bin, script)))
+    local said = pipe:read "a"
+    pipe:close()
+    assert.matches("^false.*loss_vs_epoch%.svg.* was not written to its end", said)
+    local config = record.decode(file.read(directory .. "/no_figures/config.json"))
+    assert.equal("Ended by an error.", config.state)
+    assert.truthy(file.read(directory .. "/no_figures/summary.md"))
+    assert.equal(1, #record.rows(directory .. "/no_figures/results.jsonl"))
   end)
 
   it("is told before a run begins when --out cannot be made", function()
@@ -267,7 +315,7 @@ describe("results.jsonl", function()
   it("is read up to a line that a crash cut, but not past a foreign one", function()
     local path = directory .. "/torn.jsonl"
     local handle = assert(io.open(path, "w"))
-    local row = '{"optimizer": "sgd", "settings": {}, "seed": 1, "epoch": 1, "status": "running"}\n'
+    local row = '{"optimizer": "sgd", "settings": {}, "seed": 1, "epoch": 1, "seconds": 1, "status": "running"}\n'
     handle:write(row, '{"optimizer": "sg')
     handle:close()
     assert.equal(1, #record.rows(path))
@@ -275,8 +323,9 @@ describe("results.jsonl", function()
     handle:write "hello\n{}\n"
     handle:close()
     assert.error_matches(function() record.rows(path) end, "not a line of results")
-    for field, value in pairs { optimizer = true, epoch = "x", status = 1, settings = 5, train_loss = "low" } do
-      local wrong = { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, status = "running" }
+    for field, value in pairs { optimizer = "sdg", epoch = 0, status = "done", settings = { learning_rate = "x" },
+      train_loss = "low", seconds = "1", seed = 1.5, counters = { steps = "many" } } do
+      local wrong = { optimizer = "sgd", settings = {}, seed = 1, epoch = 1, seconds = 1, status = "running" }
       wrong[field] = value
       handle = assert(io.open(path, "w"))
       handle:write(row, record.encode(wrong), "\n")

@@ -1,6 +1,5 @@
 --- Figures of an experiment: losses by epoch and by seconds, and of every setting.
 -- @module gls.experiment.figures
-local misuse = require "gls.experiment.misuse"
 local number = require "gls.number"
 local outcome = require "gls.experiment.outcome"
 local plot = require "gls.plot"
@@ -89,6 +88,12 @@ local function variations(spec, config, trials, field, text)
   }
 end
 
+-- What a job does without a figure for; a figure that cannot be written is an error of the job.
+local function excused(message)
+  message = tostring(message)
+  return message:find("gnuplot is not installed", 1, true) or message:find("no series has a point", 1, true)
+end
+
 --- Writes the figures: losses of the best settings by epoch and by seconds; where an optimizer had several settings,
 -- training and validation loss of every one by epoch.
 -- @tparam table spec
@@ -96,7 +101,8 @@ end
 -- @tparam table rows
 -- @tparam string directory
 -- @treturn table list of the files written
--- @treturn string|nil why some are missing
+-- @treturn string|nil why some are missing: no gnuplot, nothing to draw
+-- @raise when one cannot be written
 function figures.write(spec, config, rows, directory)
   local _, trials = outcome.runs(rows)
   local wanted, files = {}, {}
@@ -113,8 +119,8 @@ function figures.write(spec, config, rows, directory)
   end
   for _, settings in ipairs(wanted) do
     local good, message = pcall(plot.lines, settings)
-    if not good and misuse.is_interrupt(message) then error(message, 0) end
-    if not good then return files, tostring(message) end
+    if not good and not excused(message) then error(message, 0) end
+    if not good then return files, message end
     files[#files + 1] = settings.file
   end
   return files

@@ -240,6 +240,33 @@ local function say_results(progress, spec, config, rows, table_text, drawn, why)
   if why then progress:line(why) end
 end
 
+-- Makes the directory of a job and takes it for this process alone.
+local function take_directory(spec, chosen)
+  if not chosen.out then chosen.out = record.new_directory("runs/" .. spec.name) end
+  record.make_directory(chosen.out)
+  return record.lock_directory(chosen.out)
+end
+
+-- results.jsonl with the rows of runs that had ended, and which those are.
+local function open_results(chosen, config)
+  local path = chosen.out .. "/results.jsonl"
+  local before = record.rows(path)
+  if #before > 0 and not chosen.resume then
+    misuse.raise("%s holds results already; go on with them by --resume %s, or choose another --out", chosen.out,
+      chosen.out)
+  end
+  if chosen.resume then
+    local old = record.decode(file.read(chosen.out .. "/config.json") or "") or {}
+    if old.data and old.data.fingerprint ~= config.data.fingerprint then
+      misuse.raise("--resume: the data differs from what %s was begun with (%s)", chosen.out, old.data.note)
+    end
+    config.command, config.began = old.command or config.command, old.began or config.began
+  end
+  report.write_config(config, chosen.out)
+  local kept, ended = finished_rows(before)
+  return record.results(path, kept), ended
+end
+
 -- A mistake in the settings of any trial is told before the first one runs.
 local function check_trials(planned)
   local parameters = { gls.zeros(1):requires_grad(true) }
@@ -269,26 +296,10 @@ function experiment.run(given, arguments)
   check_trials(planned)
   if chosen.threads then gls.threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet }
-  local results_path = chosen.out .. "/results.jsonl"
-  local before = misuse.attempt(record.rows, results_path)
-  if #before > 0 and not chosen.resume then
-    misuse.raise("%s holds results already; go on with them by --resume %s, or choose another --out", chosen.out,
-      chosen.out)
-  end
   local sets = misuse.attempt(runner.open, chosen)
   local config = new_config(spec, chosen, arguments, sets, counts)
-  if chosen.resume then
-    local old = record.decode(file.read(chosen.out .. "/config.json") or "") or {}
-    if old.data and old.data.fingerprint ~= config.data.fingerprint then
-      misuse.raise("--resume: the data differs from what %s was begun with (%s)", chosen.out, old.data.note)
-    end
-    config.command, config.began = old.command or config.command, old.began or config.began
-  end
-  misuse.attempt(record.make_directory, chosen.out)
-  misuse.attempt(report.write_config, config, chosen.out)
-  local kept, ended = finished_rows(before)
-  local results = misuse.attempt(record.results, results_path, kept)
-
+  local lock <close> = misuse.attempt(take_directory, spec, chosen) -- luacheck: ignore 211
+  local results, ended = misuse.attempt(open_results, chosen, config)
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
   progress:line(("         %d training images, %d for validation,%s batch %d, %d epochs, %d threads"):format(

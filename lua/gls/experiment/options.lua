@@ -164,7 +164,7 @@ local KEPT = { "optimizers", "lr", "set", "schedule", "trials", "seeds", "all_se
 --- Reads a command line.
 -- @tparam table spec the experiment
 -- @tparam table arguments list of strings
--- @treturn table|nil the choices, with the defaults filled in; nil when only help was asked for
+-- @treturn table|nil the choices, with the defaults filled in (`out` nil: a new directory); nil when only help was asked for
 -- @treturn string help
 -- @raise an object whose tostring is the message, on anything not understood
 function options.parse(spec, arguments)
@@ -218,8 +218,7 @@ function options.parse(spec, arguments)
       end
     end
   end
-  chosen.out = chosen.out or ("runs/%s/%s"):format(spec.name, os.date "%Y%m%d-%H%M%S")
-  chosen.out = #chosen.out > 1 and chosen.out:gsub("/+$", "") or chosen.out
+  if chosen.out and #chosen.out > 1 then chosen.out = chosen.out:gsub("/+$", "") end
   return chosen
 end
 

@@ -145,7 +145,7 @@ local function form_of(settings)
     for _, name in ipairs { ... } do names[name] = true end
   end
   if type(statistics) == "table" then statistics, window = "window", statistics.window end
-  if statistics == "window" then add(("window %d"):format(window), "statistics", "window") end
+  if statistics == "window" then add(("window %g"):format(window), "statistics", "window") end
   if statistics == "moving" then add("moving statistics", "statistics") end
   if settings.momentum == "auto" then add("momentum auto", "momentum") end
   if settings.adaptive then add("adaptive", "adaptive") end

@@ -4,6 +4,7 @@ local cjson = require "cjson"
 local file = require "gls.file"
 local finite = require("gls.number").finite
 local files = require("gls.core").io
+local optimizers = require "gls.experiment.optimizers"
 
 local record = {}
 
@@ -68,6 +69,31 @@ function record.make_directory(path)
   error(("cannot make the directory %s for the results: %s; choose another one with --out"):format(path, message), 0)
 end
 
+--- Makes a directory of the present time, which no other process has.
+-- @tparam string parent
+-- @treturn string path: `PARENT/20260131-093000`, with -2, -3, … where others began in the same second
+-- @raise as `record.make_directory`
+function record.new_directory(parent)
+  record.make_directory(parent)
+  local first, number = parent .. "/" .. os.date "%Y%m%d-%H%M%S", 1
+  local path = first
+  while not files.make_folder(path) do
+    number = number + 1
+    path = first .. "-" .. number
+  end
+  return path
+end
+
+--- Takes a directory for this process alone, until `:close()` or its end.
+-- @tparam string path
+-- @return what holds it
+-- @raise when another process has it
+function record.lock_directory(path)
+  local lock = files.lock_folder(path)
+  if not lock then error(("another job writes its results to %s; choose another --out"):format(path), 0) end
+  return lock
+end
+
 -- What a reader of results.jsonl looks for first.
 local ROW = {
   "experiment", "optimizer", "settings", "seed", "epoch", "step", "seconds", "train_loss", "batch_loss", "first_loss",
@@ -77,23 +103,53 @@ local ROW = {
 local Results = {}
 Results.__index = Results
 
--- What every row has; other fields, where there are any, have the types of ROW_TYPES too.
-local ROW_NEEDS = { optimizer = "string", settings = "table", seed = "number", epoch = "number", status = "string" }
-local ROW_TYPES = {
-  step = "number", seconds = "number", train_loss = "number", batch_loss = "number", first_loss = "number",
-  valid_loss = "number", valid_accuracy = "number", test_loss = "number", test_accuracy = "number",
-  peak_bytes = "number",
-}
+-- ---- what a row is ----
 
--- The field of a decoded line that is not as a row has it, or nil.
-local function wrong_field(row)
-  for field, kind in pairs(ROW_NEEDS) do
-    if type(row[field]) ~= kind then return field end
-  end
-  for field, kind in pairs(ROW_TYPES) do
-    if row[field] ~= nil and type(row[field]) ~= kind then return field end
-  end
+local function is_number(value) return type(value) == "number" end
+local function is_count(value) return math.type(value) == "integer" and value >= 0 end
+local function number_or_none(value) return value == nil or is_number(value) end
+
+local STATUS = { running = true, finished = true, diverged = true }
+
+-- Every field that something reads: whether a value is one of it.
+local FIELDS = {
+  optimizer = function(value) return optimizers.known[value] ~= nil end,
+  seed = is_count,
+  epoch = function(value) return is_count(value) and value >= 1 end,
+  status = function(value) return STATUS[value] == true end,
+  seconds = function(value) return is_number(value) and value >= 0 end,
+  settings = function(value)
+    if type(value) ~= "table" then return false end
+    for name in pairs(value) do
+      if type(name) ~= "string" then return false end
+    end
+    return (value.learning_rate == "auto" or number_or_none(value.learning_rate)) and number_or_none(value.damping)
+      and number_or_none(value.window)
+  end,
+  counters = function(value)
+    if value == nil then return true end
+    if type(value) ~= "table" then return false end
+    for name, count in pairs(value) do
+      if type(name) ~= "string" or not is_number(count) then return false end
+    end
+    return true
+  end,
+}
+for _, name in ipairs { "step", "train_loss", "batch_loss", "first_loss", "valid_loss", "valid_accuracy", "test_loss",
+  "test_accuracy", "peak_bytes" } do
+  FIELDS[name] = number_or_none
 end
+
+-- The first field, by name, of a decoded line that is not as a row has it, or nil.
+local function wrong_field(row)
+  local wrong
+  for field, is_right in pairs(FIELDS) do
+    if not is_right(row[field]) and (not wrong or field < wrong) then wrong = field end
+  end
+  return wrong
+end
+
+-- ---- results.jsonl ----
 
 --- The rows of a results file; a last line cut short by a crash is left out.
 -- @tparam string path
@@ -109,7 +165,7 @@ function record.rows(path)
       local row = record.decode(line)
       local wrong = type(row) == "table" and row.optimizer and wrong_field(row)
       if wrong then
-        error(("%s:%d: not a line of results: %s is %s"):format(path, number, wrong, type(row[wrong])), 0)
+        error(("%s:%d: not a line of results: %s is %s"):format(path, number, wrong, record.encode(row[wrong])), 0)
       elseif type(row) == "table" and row.optimizer then
         rows[#rows + 1] = row
       elseif ending == "\n" then
@@ -128,27 +184,18 @@ function record.results(path, rows)
   local lines = {}
   for i, row in ipairs(rows) do lines[i] = record.encode(row, ROW) .. "\n" end
   file.replace(path, table.concat(lines))
-  local handle, message = io.open(path, "ab")
-  if not handle then file.cannot_write(path, message) end
-  return setmetatable({ path = path, file = handle, rows = rows }, Results)
+  return setmetatable({ journal = files.journal(path), rows = rows }, Results)
 end
 
 --- Appends one row, to disk before this returns.
 -- @tparam table row
--- @raise naming the file when it cannot be written
+-- @raise naming the file when it cannot be written; what was written before stays
 function Results:add(row)
   self.rows[#self.rows + 1] = row
-  local good, message = self.file:write(record.encode(row, ROW), "\n")
-  if good then good, message = self.file:flush() end
-  if not good then file.cannot_write(self.path, message) end
+  self.journal:append(record.encode(row, ROW) .. "\n")
 end
 
 --- Closes the file; more than once is fine.
-function Results:close()
-  if self.file then
-    self.file:close()
-    self.file = nil
-  end
-end
+function Results:close() self.journal:close() end
 
 return record

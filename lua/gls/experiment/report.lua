@@ -15,7 +15,7 @@ function report.write_config(config, directory)
   file.replace(directory .. "/config.json", text .. "\n")
 end
 
---- Writes config.json, summary.md and the figures, each whole or not at all.
+--- Writes summary.md, the figures and, last, config.json with the job's state, each whole or not at all.
 -- @tparam table spec
 -- @tparam table config
 -- @tparam table rows
@@ -23,13 +23,16 @@ end
 -- @treturn string path of summary.md
 -- @treturn string the main table for a terminal
 -- @treturn table files of the figures
--- @treturn string|nil why figures are missing
+-- @treturn string|nil why figures are missing: no gnuplot, nothing to draw
+-- @raise when something cannot be written; the state is then that of an error
 function report.write(spec, config, rows, directory)
-  report.write_config(config, directory)
   local text, terminal = summary.of(spec, config, rows)
   local path = directory .. "/summary.md"
   file.replace(path, text)
-  local files, why = figures.write(spec, config, rows, directory)
+  local good, files, why = pcall(figures.write, spec, config, rows, directory)
+  if not good then config.state = "Ended by an error." end
+  report.write_config(config, directory)
+  if not good then error(files, 0) end
   return path, terminal, files, why
 end
 
