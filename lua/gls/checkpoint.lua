@@ -59,6 +59,14 @@ end
 
 function writers.table(state, value, path)
   if state.open[value] then error(("gls.save: %s contains itself"):format(path), 0) end
+  local metatable = getmetatable(value)
+  if metatable ~= nil then
+    local name = type(metatable) == "table" and rawget(metatable, "__name")
+    local advice = type(value.state_dict) == "function" and "; save its state_dict(), and give that to load_state_dict "
+      .. "of one made anew" or ""
+    error(("gls.save: %s is an object%s, which a file cannot hold%s"):format(path == "" and "the value" or path,
+      name and " (" .. name .. ")" or "", advice), 0)
+  end
   if state.depth == DEPTH_LIMIT then
     error(("gls.save: %s is more than %d tables deep"):format(path, DEPTH_LIMIT), 0)
   end
@@ -79,8 +87,10 @@ end
 
 --- Writes a value to a file, which is replaced in one moment when the new one is complete.
 -- @tparam string path
--- @param value nil, boolean, number, string, tensor, or a table of such, nested; metatables are not kept
--- @raise on functions, other userdata, tables that contain themselves, and a disk that is full
+-- @param value nil, boolean, number, string, tensor, or a table of such, nested. Whether a tensor requires gradient is
+-- not kept
+-- @raise on functions, other userdata, objects (a module, an optimizer: save their state_dict()), tables that contain
+-- themselves, and a disk that is full
 function checkpoint.save(path, value)
   if type(path) ~= "string" then error("gls.save: the path of a file expected, got " .. type(path), 2) end
   local state = { parts = {}, tensors = {}, names = {}, numbers = {}, open = {}, depth = 0 }

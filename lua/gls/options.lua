@@ -141,4 +141,23 @@ function options.check(where, given, allowed, level)
   return result
 end
 
+--- Refuses a list with a hole, as a misspelt variable leaves one: `#` and ipairs would end before it.
+-- @tparam string where what the list is for, named in the error
+-- @tparam table list
+-- @tparam[opt=3] number level whose line the error names, as of `error`
+-- @treturn table the list
+-- @raise naming the first entry that is nil
+function options.list(where, list, level)
+  local last = 0
+  for key in pairs(list) do
+    if math.type(key) == "integer" and key > last then last = key end
+  end
+  for i = 1, last do
+    if list[i] == nil then
+      error(("%s: entry %d of the list is nil (is a variable misspelt?)"):format(where, i), level or 3)
+    end
+  end
+  return list
+end
+
 return options

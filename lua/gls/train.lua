@@ -12,6 +12,7 @@ local function save(path, state, source)
   gls.save(path, {
     data_epochs = type(source) == "table" and source.epochs or nil,
     epoch = state.epoch, step = state.step, seconds = state.seconds, first_loss = state.first_loss,
+    loss = state.loss, batch_loss = state.batch_loss,
     model = state.model:state_dict(), optimizer = state.optimizer:state_dict(),
     random = gls.random_state(),
   })
@@ -29,7 +30,7 @@ local function load(path, state, source)
   state.optimizer:load_state_dict(kept.optimizer) -- which may be another one's: before the model is touched
   state.model:load_state_dict(kept.model)
   state.epoch, state.step, state.seconds = kept.epoch, kept.step, kept.seconds
-  state.first_loss = kept.first_loss
+  state.first_loss, state.loss, state.batch_loss = kept.first_loss, kept.loss, kept.batch_loss
   gls.random_state(kept.random)
   -- A loader's order depends on its seed and the number of the epoch.
   if kept.data_epochs and type(source) == "table" then source.epochs = kept.data_epochs end
@@ -42,7 +43,8 @@ end
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element; `data`, iterated anew
 -- in every epoch (a loader); `epochs` (default 1); `seconds` (ends after the epoch in which training has taken so
 -- long); `on_step = function(state)`; `on_epoch = function(state)`, which may return false to end; `checkpoint` (a
--- file written whole after every epoch); `resume = true` (goes on from the checkpoint when there is one)
+-- file written whole after every epoch and its on_epoch); `resume = true` (goes on from the checkpoint when there is
+-- one)
 -- @treturn table the state: `epoch`, `step`, `seconds` (of training alone, without on_epoch and on_step), `loss`
 -- (mean of the last epoch's batches), `first_loss` (of the first batch before any step), `status` ("finished",
 -- "stopped", "out of time", or "diverged": a loss was not finite, and training ended at once), `model`, `optimizer`
@@ -53,6 +55,13 @@ function train.fit(settings)
     checkpoint = options.none, resume = false,
   })
   local model, optimizer = settings.model, settings.optimizer
+  if settings.checkpoint then
+    for name, owner in pairs { model = model, optimizer = optimizer } do
+      if type(owner.state_dict) ~= "function" or type(owner.load_state_dict) ~= "function" then
+        error(("train.fit: a checkpoint needs %s with state_dict and load_state_dict"):format(name), 2)
+      end
+    end
+  end
   local state = { model = model, optimizer = optimizer, epoch = 0, step = 0, seconds = 0, status = "finished" }
   if settings.resume then
     if not settings.checkpoint then error("train.fit: resume needs a checkpoint to go on from", 2) end
@@ -98,8 +107,9 @@ function train.fit(settings)
     if settings.seconds and state.seconds >= settings.seconds and epoch < settings.epochs then
       state.status = "out of time"
     end
-    if settings.checkpoint then save(settings.checkpoint, state, settings.data) end
     if settings.on_epoch and settings.on_epoch(state) == false then state.status = "stopped" end
+    -- After on_epoch, which may draw random numbers and change the model: a resumed run goes on from there.
+    if settings.checkpoint then save(settings.checkpoint, state, settings.data) end
     if state.status ~= "finished" then return state end
   end
   return state

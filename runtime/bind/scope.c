@@ -111,6 +111,25 @@ static int scope_keep(lua_State *L) {
   return top - 1;
 }
 
+/* In each open scope's set, for a tensor that a scope keeps goes to the one around it. */
+static int keep(lua_State *L) {
+  int top = lua_gettop(L);
+  for (int i = 1; i <= top; i++) bind_tensor(L, i);
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &stack_key);
+  for (int level = 1; level <= bind_open_scopes; level++) {
+    lua_rawgeti(L, -1, level);
+    lua_getiuservalue(L, -1, KEPT);
+    for (int i = 1; i <= top; i++) {
+      lua_pushvalue(L, i);
+      lua_pushboolean(L, true);
+      lua_rawset(L, -3);
+    }
+    lua_pop(L, 2);
+  }
+  lua_settop(L, top);
+  return top;
+}
+
 static const struct bind_function methods[] = {{"__close", scope_close, NULL},
                                                {"keep", scope_keep,
                                                 "scope:keep(x…) -> x…\n"
@@ -125,6 +144,11 @@ static const struct bind_function functions[] = {
      "local scope <close> = scope()\n"
      "At the end of the block releases every tensor made in it, but those given to scope:keep(…). Using a\n"
      "released one is an error."},
+    {"keep", keep,
+     "keep(x…) -> x…\n"
+     "The tensors given outlive all scopes that are open, as the state of an optimizer or a recurrent layer does that "
+     "is\n"
+     "made within a step of train.fit."},
     {NULL, NULL, NULL}};
 
 void bind_open_scope(lua_State *L) {

@@ -438,6 +438,16 @@ end)
 -- ---- checkpoints ----
 
 describe("gls.save and gls.load", function()
+  it("refuse objects, and say what to save of them", function()
+    local nn, optim = require "gls.nn", require "gls.optim"
+    local model = nn.Sequential { nn.Linear(2, 2) }
+    for _, value in ipairs { model, { model = model }, { optimizer = optim.SGD(model:parameters()) } } do
+      assert.error_matches(function() gls.save(path "object", value) end, "object.*save its state_dict%(%)")
+    end
+    assert.error_matches(function() gls.save(path "object", { setmetatable({}, { __name = "mine" }) }) end,
+      "1 is an object %(mine%), which a file cannot hold$")
+  end)
+
   local value = {
     epoch = 3, rate = 1e-3, name = "a\0b", done = false, list = { 1, 2.5, "three" }, [1] = "one", [2.5] = "x",
     big = math.maxinteger, infinite = math.huge, exact = 0.1, empty = {},

@@ -152,6 +152,58 @@ describe("state", function()
     assert.matches("unknown: 5.weight", message)
     assert.not_equal(42, model[4].bias[1]:item())
   end)
+
+  it("holds frozen layers and constants too, so that what is loaded predicts as what was saved", function()
+    local Scaled = nn.class("Scaled")
+    function Scaled:init() self.inner, self.factor = nn.Linear(2, 3), gls.rand(3) end
+    function Scaled:forward(x) return self.inner(x) * self.factor end
+    local function frozen()
+      local made = Scaled()
+      made.inner.weight:requires_grad(false)
+      return made
+    end
+    local first, second = frozen(), frozen()
+    second:load_state_dict(first:state_dict())
+    local x = gls.randn(4, 2)
+    assert.same(first(x):tolist(), second(x):tolist())
+    assert.same({ "inner.bias" }, second:parameters().names)
+    assert.matches("weight %(2×3%) frozen", tostring(second))
+  end)
+
+  it("is taken as far as it fits when strict is false, and what is left out is named", function()
+    local from = nn.Sequential { nn.Linear(2, 3), nn.Linear(3, 4) }
+    local to = nn.Sequential { nn.Linear(2, 3), nn.Linear(3, 5) }
+    local state = from:state_dict()
+    state["2.bias"] = nil
+    local before = to[2].weight:detach():tolist()
+    local same, left = to:load_state_dict(state, { strict = false })
+    assert.equal(to, same)
+    assert.same({ "differs: 2.weight is float32 (3×5) in the model, float32 (3×4) in the state",
+      "missing: 2.bias (5)" }, left)
+    assert.same(from[1].weight:detach():tolist(), to[1].weight:detach():tolist())
+    assert.same(before, to[2].weight:detach():tolist())
+  end)
+
+  it("is cloned with tensors of its own, and what is shared within it stays shared", function()
+    local Tied = nn.class("Tied")
+    function Tied:init()
+      self.a, self.b = nn.Linear(3, 3), nn.Linear(3, 3)
+      self.b.weight = self.a.weight
+      self.norm = nn.BatchNorm(3)
+    end
+    function Tied:forward(x) return self.norm(self.b(self.a(x):relu())) end
+    local model = Tied():eval()
+    model.a.bias:requires_grad(false)
+    local twin, x = model:clone(), gls.randn(5, 3)
+    assert.same(model(x):tolist(), twin(x):tolist())
+    assert.same(model:parameters().names, twin:parameters().names)
+    assert.equal(twin.a.weight, twin.b.weight)
+    assert.is_false(twin.training)
+    local before = model(x):tolist()
+    for _, parameter in ipairs(twin:parameters()) do parameter:detach():fill(0) end
+    twin.norm.running_mean:fill(1)
+    assert.same(before, model(x):tolist())
+  end)
 end)
 
 describe("layers", function()

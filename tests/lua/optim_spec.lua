@@ -210,6 +210,64 @@ describe("optimizers", function()
     assert.is_true(train(model, Sign(model:parameters()), x, y, 100) < 0.7 * first)
   end)
 
+  it("refuse a parameter given twice, a model, a hole in the list, and settings set later", function()
+    local p, q = gls.ones(1):requires_grad(true), gls.ones(1):requires_grad(true)
+    assert.error_matches(function() optim.SGD { p, q, p } end, "twice: entry 1 of group 1 and entry 3 of group 1")
+    assert.error_matches(function() optim.Adam { { parameters = { p } }, { parameters = { q, p } } } end,
+      "twice: entry 1 of group 1 and entry 2 of group 2")
+    assert.error_matches(function() optim.SGD { p, nil, q } end, "entry 2 of the list is nil")
+    for _, model in ipairs { nn.Linear(2, 2), nn.Sequential { nn.Linear(2, 2) } } do
+      assert.error_matches(function() optim.Adam(model) end, "a model; its parameters are model:parameters%(%)")
+    end
+    local adam = optim.Adam { p }
+    assert.error_matches(function() adam.learning_rat = 1 end, 'did you mean "learning_rate"')
+    assert.error_matches(function() adam.beta1 = 0.5 end, "beta1 is given when the optimizer is made")
+    for _, maximum in ipairs { -1, 0 / 0, "1" } do
+      assert.error_matches(function() optim.clip_gradients({ p }, maximum) end, "maximum is a number of at least 0")
+    end
+  end)
+
+  it("put back the learning rate that was set, unless they are made with another one", function()
+    local p = gls.ones(1):requires_grad(true)
+    local first = optim.SGD({ p }, { learning_rate = 0.1 })
+    first.learning_rate = 0.01
+    local same, other = optim.SGD({ p }, { learning_rate = 0.1 }), optim.SGD({ p }, { learning_rate = 0.5 })
+    same:load_state_dict(first:state_dict())
+    other:load_state_dict(first:state_dict())
+    assert.same({ 0.01, 0.5 }, { same.learning_rate, other.learning_rate })
+  end)
+
+  it("forget, when a state is loaded, what is not in it", function()
+    local p = gls.zeros(1):requires_grad(true)
+    local sgd = optim.SGD({ p }, { learning_rate = 1, momentum = 0.5 })
+    local fresh = sgd:state_dict()
+    p:sum():backward()
+    sgd:step() -- p = -1, velocity 1
+    sgd:load_state_dict(fresh)
+    p:sum():backward()
+    sgd:step() -- -1 - 1, not -1 - 1.5
+    assert.equal(-2, p:item())
+  end)
+
+  it("that average keep their averages, and do not step while these are swapped in", function()
+    local p = gls.zeros(1):requires_grad(true)
+    local function made() return optim.average(optim.SGD({ p }, { learning_rate = 1 }), { p }, 0.5) end
+    local average = made()
+    for _ = 1, 3 do
+      p:sum():backward()
+      average:step()
+    end
+    local again = made()
+    again:load_state_dict(average:state_dict())
+    again:swap() -- averages of 0, -1, -2, -3 with weights of 1/2 from the first step on
+    assert.equal(-2.125, p:item())
+    assert.error_matches(function() again:step() end, "swap%(%) before a step")
+    again.learning_rate = 0.25
+    assert.equal(0.25, again.optimizer.learning_rate)
+    assert.error_matches(function() again.momentum = 0.1 end, "cannot be set")
+    assert.error_matches(function() again:load_state_dict {} end, "not what its state_dict gives")
+  end)
+
   it("say what is wrong with their settings", function()
     local parameters = network():parameters()
     assert.error_matches(function() optim.Adam(parameters, { learing_rate = 1 }) end, "learning_rate")

@@ -164,7 +164,8 @@ local KEPT = { "optimizers", "lr", "set", "schedule", "trials", "seeds", "all_se
 --- Reads a command line.
 -- @tparam table spec the experiment
 -- @tparam table arguments list of strings
--- @treturn table|nil the choices, with the defaults filled in (`out` nil: a new directory); nil when only help was asked for
+-- @treturn table|nil the choices, with the defaults filled in (`out` nil: a new directory); nil when only help was
+-- asked for
 -- @treturn string help
 -- @raise an object whose tostring is the message, on anything not understood
 function options.parse(spec, arguments)

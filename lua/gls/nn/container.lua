@@ -1,5 +1,6 @@
 --- Containers: Sequential and Residual.
 -- @module gls.nn.container
+local options = require "gls.options"
 local Module = require "gls.nn.module"
 
 local container = {}
@@ -14,6 +15,7 @@ function Sequential:init(list)
   if type(list) ~= "table" or Module.is_module(list) or rawget(list, "is_gls_module") then
     error("nn.Sequential: a list of modules expected, as in nn.Sequential { a, b }", 2)
   end
+  options.list("nn.Sequential", list, 2)
   for key in pairs(list) do
     if math.type(key) ~= "integer" or key < 1 or key > #list then
       error(("nn.Sequential: a list of modules expected; there is an entry [%s]"):format(tostring(key)), 2)

@@ -208,15 +208,17 @@ function Module:zero_grad()
   for _, parameter in ipairs(self:parameters()) do parameter:zero_grad() end
 end
 
+-- Everything in the fields that a file can bring back: parameters, frozen ones too, buffers, constants; not what an op
+-- has recorded.
 local function state_tensors(self)
   local state = {}
-  for _, list in ipairs { self:parameters(), self:buffers() } do
-    for i, tensor in ipairs(list) do state[list.names[i]] = tensor end
-  end
+  local list = tensors(self, function(value) return value:is_leaf() end)
+  for i, tensor in ipairs(list) do state[list.names[i]] = tensor end
   return state
 end
 
---- Parameters and buffers by name.
+--- All tensors in the module's fields by name: parameters, whether they require gradient or are frozen, buffers and
+-- constants. What an op has recorded (a hidden state of the step under way) is none of them.
 -- @tparam[opt] table settings { copy = true }: false gives the model's own memory, which training goes on changing
 -- @treturn table name → tensor
 function Module:state_dict(settings)
@@ -238,15 +240,18 @@ local function same_shape(a, b)
   return true
 end
 
---- Sets parameters and buffers from a table as state_dict gives it. Nothing is changed when a name is missing or
--- unknown or a shape differs: the error names all of them.
+--- Sets the module's tensors from a table as state_dict gives it. Nothing is changed when a name is missing or unknown
+-- or a shape differs: the error names all of them.
 -- @tparam table state name → tensor
+-- @tparam[opt] table settings `strict` = true; false takes what fits and leaves out the rest
 -- @treturn table the module
-function Module:load_state_dict(state)
+-- @treturn table what was left out: list of texts that name each
+function Module:load_state_dict(state, settings)
   if type(state) ~= "table" then
     error("load_state_dict: a table of tensors by name expected, got " .. type(state), 2)
   end
-  local own, wrong = state_tensors(self), {}
+  local set = options.check("load_state_dict", settings, { strict = true })
+  local own, wrong, fits = state_tensors(self), {}, {}
   for name, tensor in pairs(own) do
     local given = state[name]
     if given == nil then
@@ -256,18 +261,41 @@ function Module:load_state_dict(state)
     elseif not same_shape(tensor, given) then
       wrong[#wrong + 1] = ("differs: %s is %s %s in the model, %s %s in the state"):format(
         name, tensor.type, shape_text(tensor), given.type, shape_text(given))
+    else
+      fits[name] = tensor
     end
   end
   for name in pairs(state) do
     if own[name] == nil then wrong[#wrong + 1] = ("unknown: %s"):format(tostring(name)) end
   end
-  if #wrong > 0 then
-    table.sort(wrong)
+  table.sort(wrong)
+  if #wrong > 0 and set.strict then
     error(("load_state_dict: the state does not fit this %s:\n  %s"):format(self.name, table.concat(wrong, "\n  ")), 2)
   end
-  for name, tensor in pairs(own) do tensor:copy(state[name]) end
-  return self
+  for name, tensor in pairs(fits) do tensor:copy(state[name]) end
+  return self, wrong
 end
+
+local function copy_of(value, made)
+  if made[value] ~= nil then return made[value] end
+  local twin
+  if gls.is_tensor(value) then
+    twin = gls.tensor(value):requires_grad(value:requires_grad() and value:is_leaf())
+    made[value] = twin
+  elseif type(value) == "table" and (is_module(value) or getmetatable(value) == nil) then
+    twin = {}
+    made[value] = twin
+    for key, inner in next, value do twin[key] = copy_of(inner, made) end
+    setmetatable(twin, getmetatable(value))
+  else
+    twin = value
+  end
+  return twin
+end
+
+--- A copy with tensors of its own; what the module shares within itself (tied weights) the copy shares too.
+-- @treturn table module
+function Module:clone() return copy_of(self, {}) end
 
 -- ---- calling ----
 -- The modules whose forward runs are kept, outermost first, so that an error can say where it came from.
@@ -343,7 +371,8 @@ local function tree_lines(module, name, depth, lines, seen)
     if gls.is_tensor(value) then
       local trained = value:requires_grad()
       if trained then count = count + value:numel() end
-      if trained or module.buffer_names[key] then own[#own + 1] = key .. " " .. shape_text(value) end
+      local frozen = not trained and not module.buffer_names[key]
+      own[#own + 1] = key .. " " .. shape_text(value) .. (frozen and " frozen" or "")
     elseif is_module(value) then
       children[#children + 1] = { key, value }
     elseif type(value) == "table" and getmetatable(value) == nil then

@@ -22,17 +22,24 @@ local function check(self, before_telling)
 end
 
 Optimizer.__newindex = function(self, key, value)
-  if key ~= "learning_rate" then
-    rawset(self, key, value)
+  if key == "learning_rate" then
+    local kept = {}
+    for i, group in ipairs(self.groups) do
+      kept[i], group.settings.learning_rate = group.settings.learning_rate, value
+    end
+    check(self, function()
+      for i, group in ipairs(self.groups) do group.settings.learning_rate = kept[i] end
+    end)
     return
   end
-  local kept = {}
-  for i, group in ipairs(self.groups) do
-    kept[i], group.settings.learning_rate = group.settings.learning_rate, value
+  local defaults = getmetatable(self).class.defaults
+  local near = options.nearest(key, defaults)
+  if near then
+    error(('optim.%s: %s; learning_rate alone can be set later'):format(self.name, near == key
+      and key .. " is given when the optimizer is made" or ('there is no "%s" to set; did you mean "%s"?'):format(
+      tostring(key), near)), 2)
   end
-  check(self, function()
-    for i, group in ipairs(self.groups) do group.settings.learning_rate = kept[i] end
-  end)
+  rawset(self, key, value)
 end
 
 local base = {}
@@ -60,10 +67,14 @@ local function split_groups(name, given, defaults, shared)
     error(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
       type(given)), 3)
   end
+  if type(given.parameters) == "function" then
+    error(("optim.%s: the first argument is a model; its parameters are model:parameters()"):format(name), 3)
+  end
+  options.list("optim." .. name, given, 4)
   if #given == 0 then
     error(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name), 3)
   end
-  local groups, offset = {}, 0
+  local groups, offset, place_of = {}, 0, {}
   local several = type(given[1]) == "table" and given[1].parameters ~= nil
   for i, group in ipairs(several and given or { { parameters = given } }) do
     local own = {}
@@ -76,11 +87,25 @@ local function split_groups(name, given, defaults, shared)
     if type(list) ~= "table" or #list == 0 then
       error(("optim.%s: group %d has no parameters"):format(name, i), 3)
     end
+    options.list(("optim.%s: group %d"):format(name, i), list, 4)
+    for k, parameter in ipairs(list) do
+      if place_of[parameter] then
+        error(("optim.%s: a parameter is given twice: %s and entry %d of group %d"):format(name, place_of[parameter], k,
+          i), 3)
+      end
+      place_of[parameter] = ("entry %d of group %d"):format(k, i)
+    end
     groups[i] = { parameters = list, names = names_of(list, offset), states = {},
       settings = options.check("optim." .. name, own, defaults, 4) }
     offset = offset + #list
   end
   return groups
+end
+
+local function learning_rates(self)
+  local rates = {}
+  for i, group in ipairs(self.groups) do rates[i] = group.settings.learning_rate end
+  return rates
 end
 
 --- A new class of optimizers.
@@ -104,6 +129,7 @@ function base.class(name, defaults)
       end
       rawset(self, "schedule", first.schedule)
       rawset(self, "clip", first.clip)
+      rawset(self, "made_with", learning_rates(self))
       check(self)
       if class.prepare then class.prepare(self) end
       return self
@@ -156,7 +182,14 @@ end
 function base:step()
   local _ <close> = core.no_grad()
   if self.clip then self.gradient_norm = core.clip_gradients(self:all_parameters(), self.clip) end
-  for _, group in ipairs(self.groups) do self:update(group, self:current(group)) end
+  for _, group in ipairs(self.groups) do
+    self:update(group, self:current(group))
+    for _, state in pairs(group.states) do
+      for _, value in pairs(state) do
+        if core.is_tensor(value) then core.keep(value) end
+      end
+    end
+  end
   rawset(self, "steps", self.steps + 1)
   self:finish()
 end
@@ -176,14 +209,17 @@ end
 --- What guards counted and the last step size; empty for optimizers that count nothing.
 function base:report() return {} end -- luacheck: ignore self
 
--- The state of this class: how many tensors belong to it is kept too.
+-- The state of this class: how many tensors belong to it is kept too, and the learning rates, as made and as set since.
 function base:saved(tensors)
   local count = 0
   for _ in pairs(tensors) do count = count + 1 end
-  return { optimizer = self.name, tensors = tensors, values = { steps = self.steps, tensors = count } }
+  return { optimizer = self.name, tensors = tensors, values = {
+    steps = self.steps, tensors = count, learning_rates = learning_rates(self), made_with = self.made_with,
+  } }
 end
 
---- All state: `optimizer` (its class), `tensors` by name ("velocity.encoder.1.weight"), `values` numbers by name.
+--- All state: `optimizer` (its class), `tensors` by name ("velocity.encoder.1.weight"; of a class written in Lua other
+-- values too), `values`: steps, learning rates.
 function base:state_dict()
   local tensors = {}
   for _, group in ipairs(self.groups) do
@@ -210,31 +246,47 @@ function base.check_saved(self, saved)
   end
 end
 
---- Puts back what `state_dict` gave, onto the same parameters. An entry that fits no parameter is an error, and so are
+-- The place of an entry "slot.name" of a state: group, number of the parameter, slot.
+local function place_of_entry(self, entry)
+  for _, group in ipairs(self.groups) do
+    for i, name in ipairs(group.names) do
+      local slot = #entry > #name + 1 and entry:sub(-#name - 1) == "." .. name and entry:sub(1, -#name - 2) or nil
+      if slot and not slot:find(".", 1, true) then return group, i, slot end
+    end
+  end
+end
+
+--- Puts back what `state_dict` gave, onto the same parameters; a learning rate that was set after the optimizer was
+-- made is set again, unless it is made with another one now. An entry that fits no parameter is an error, and so are
 -- the state of another class and one of which a tensor is missing.
 function base:load_state_dict(saved)
   base.check_saved(self, saved)
+  local places = {}
   for entry, tensor in pairs(saved.tensors) do
-    local found = false
-    for _, group in ipairs(self.groups) do
-      for i, name in ipairs(group.names) do
-        local slot = #entry > #name + 1 and entry:sub(-#name - 1) == "." .. name and entry:sub(1, -#name - 2) or nil
-        if slot and not slot:find(".", 1, true) then
-          self:load_state(group, i, slot, tensor)
-          found = true
-        end
-      end
-    end
-    if not found then error(("the optimizer has no parameter for the saved state %q"):format(entry), 2) end
+    local group, i, slot = place_of_entry(self, entry)
+    if not group then error(("the optimizer has no parameter for the saved state %q"):format(entry), 2) end
+    places[#places + 1] = { group, i, slot, tensor }
   end
+  for _, group in ipairs(self.groups) do group.states = {} end
+  if self.prepare then self:prepare() end -- what is not in the saved state begins anew
+  for _, place in ipairs(places) do self:load_state(table.unpack(place)) end
+  self:restore_values(saved)
+end
+
+--- Puts back the number of steps and the learning rates.
+function base:restore_values(saved)
   rawset(self, "steps", saved.values.steps)
+  local rates, made_with = saved.values.learning_rates or {}, saved.values.made_with or {}
+  for i, group in ipairs(self.groups) do
+    if rates[i] ~= nil and made_with[i] == self.made_with[i] then group.settings.learning_rate = rates[i] end
+  end
 end
 
 --- Puts one state tensor back.
 function base:load_state(group, i, slot, tensor) -- luacheck: ignore self
   local name = group.names[i]
   group.states[name] = group.states[name] or {}
-  group.states[name][slot] = tensor:clone()
+  group.states[name][slot] = core.is_tensor(tensor) and tensor:clone() or tensor
 end
 
 --- "GLS(damping=0.01, learning_rate=auto, …)"

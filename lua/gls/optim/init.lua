@@ -5,6 +5,7 @@
 -- @module gls.optim
 local core = require "gls.core"
 local base = require "gls.optim.base"
+local options = require "gls.options"
 
 local optim = {
   schedule = require "gls.optim.schedule", class = base.class, GLS = require "gls.optim.gls",
@@ -47,7 +48,15 @@ function optim.AdamW:update(group, settings)
 end
 
 --- Scales all gradients so that their common norm is at most `maximum`; gives the norm before.
-function optim.clip_gradients(parameters, maximum) return core.clip_gradients(parameters, maximum) end
+-- @tparam table parameters
+-- @tparam number maximum
+-- @treturn number
+function optim.clip_gradients(parameters, maximum)
+  if type(maximum) ~= "number" or maximum < 0 or maximum ~= maximum then
+    error(("optim.clip_gradients: maximum is a number of at least 0, got %s"):format(tostring(maximum)), 2)
+  end
+  return core.clip_gradients(options.list("optim.clip_gradients: parameters", parameters), maximum)
+end
 
 --- The factors (A, ∂L/∂Z) that backward left at an affine layer's weight: a list of `{ a =, g = }`, one for each use.
 optim.factors = core.factors

@@ -108,6 +108,10 @@ function LBFGS:step(closure)
       break
     end
   end
+  for i = 1, #memory.steps do gls.keep(memory.steps[i], memory.changes[i]) end
+  for _, name in ipairs { "gradient", "step" } do
+    if memory[name] then gls.keep(memory[name]) end
+  end
   rawset(self, "steps", self.steps + 1)
   return before
 end
@@ -129,7 +133,7 @@ function LBFGS:load_state_dict(saved)
     memory.steps[i], memory.changes[i] = tensors.steps[i]:clone(), tensors.changes[i]:clone()
   end
   rawset(self, "memory", memory)
-  rawset(self, "steps", saved.values.steps)
+  self:restore_values(saved)
 end
 
 return LBFGS
