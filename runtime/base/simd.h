@@ -60,7 +60,8 @@ VECTOR_INLINE vector vector_sqrt(vector x) {
 #endif
 }
 
-/* Lanes of a pair (x, y) whose blocks of `bit` lanes are exchanged: x keeps its even blocks and takes y's, y the odd. */
+/* Lanes of a pair (x, y) whose blocks of `bit` lanes are exchanged: x keeps its even blocks and takes y's, y the
+   odd. */
 #define VECTOR_LOW(lane, bit) ((lane) & (bit) ? VECTOR_LANES + (lane) - (bit) : (lane))
 #define VECTOR_HIGH(lane, bit) ((lane) & (bit) ? VECTOR_LANES + (lane) : (lane) + (bit))
 #define VECTOR_ORDER2(order, first, bit) order(first, bit), order((first) + 1, bit)

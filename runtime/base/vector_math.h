@@ -1,6 +1,6 @@
-/* Elementary functions that vectorise: exp, log, tanh, … (of <tgmath.h>: they follow the type of real). glibc has vector
-   forms of them (libmvec, within 4 units in the last place, infinities and NaN as the scalar ones), but its headers
-   declare these only under -ffast-math, which we do not use. Loops under `#pragma omp simd` call them.
+/* Elementary functions that vectorise: exp, log, tanh, … (of <tgmath.h>: they follow the type of real). glibc has
+   vector forms of them (libmvec, within 4 units in the last place, infinities and NaN as the scalar ones), but its
+   headers declare these only under -ffast-math, which we do not use. Loops under `#pragma omp simd` call them.
 
    Where a call for every register is too slow there are vector_exp, vector_tanh and vector_erf, which the compiler
    puts into the loop: in float within 1.5 (exp), 2.5 (tanh) and 3.5 (erf) units in the last place; in double they are
@@ -93,8 +93,8 @@ static inline float vector_expm1_within(float x) {
   return vector_multiply_add(rest, power, power - 1);
 }
 
-/* The less of |x| and limit; NaN stays. Done on the bits, which order as integers: comparisons of floats would take turns
-   with the multiplications. Adding 2²³ - 1 makes NaN, alone, negative, and so the least. */
+/* The less of |x| and limit; NaN stays. Done on the bits, which order as integers: comparisons of floats would take
+   turns with the multiplications. Adding 2²³ - 1 makes NaN, alone, negative, and so the least. */
 static inline float vector_size_within(float x, float limit) {
   const uint32_t shift = 0x7fffff;
   uint32_t bits, most;

@@ -1,6 +1,6 @@
 /* Bind: the core as the Lua module gls.core. The only folder (with cli) that includes lua.h.
 
-   What all files share             auxiliary.c   raising errors, registering functions with their docs, fields of tables
+   What all files share             auxiliary.c   raising errors, registering functions with docs, fields of tables
                                     names.c       the nearest known name
                                     collector.c   when Lua's collector looks for dead tensors; bytes in use
                                     module.c      luaopen_gls_core joins the domains

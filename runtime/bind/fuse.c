@@ -1,6 +1,6 @@
 /* Fuse: gls.fuse, which makes a Lua function of elementwise ops one op. The function is called once for each number and
-   types of arguments, with symbols: userdata that stand for its values and have the operators and methods of tensors. Ops
-   on them run nothing and add a step to the program being written. */
+   types of arguments, with symbols: userdata that stand for its values and have the operators and methods of tensors.
+   Ops on them run nothing and add a step to the program being written. */
 #include "bind.h"
 
 #include "../grad/tape.h"

@@ -87,8 +87,8 @@ static int emit_sum(struct fuse_plan *plan, int a, int b) {
 
 /* ---- finishing ---- */
 
-/* How often each instruction's result is read by those that are needed for the results; what a result itself needs counts
-   as one more. */
+/* How often each instruction's result is read by those that are needed for the results; what a result itself needs
+   counts as one more. */
 static void count_reads(const struct fuse_plan *plan, const int *destination, int *reads) {
   const int begin = first(plan);
   for (int k = 0; k < plan->count; k++) reads[k] = destination[k] != FUSE_NONE;

@@ -1,5 +1,5 @@
-/* Loader: batches of a set, in order or shuffled, converted to reals, and made ready ahead by a thread; who asks for one
-   that is not ready yet makes the next meanwhile.
+/* Loader: batches of a set, in order or shuffled, converted to reals, and made ready ahead by a thread; who asks for
+   one that is not ready yet makes the next meanwhile.
    The order and the augmentation of an epoch are functions of (seed, epoch) alone: stream 2·epoch of the seed permutes
    the rows, stream 2·epoch + 1 moves and mirrors the image at each place of the order. */
 #include <math.h>

@@ -1,5 +1,5 @@
-/* Cross-entropy: softmax and its loss in one. One pass over the logits, forward and backward; the mean over rows, or the
-   sum when asked (loss.h).
+/* Cross-entropy: softmax and its loss in one. One pass over the logits, forward and backward; the mean over rows, or
+   the sum when asked (loss.h).
    Row with logits x, label y, smoothing s, of C classes: logsumexp(x) - (1-s) x[y] - s mean(x).
    saved: 0 a struct softmax_row for each label, from which the softmax p is made anew where it is needed (to read the
    logits again is cheaper than to keep p), 1 the labels. Values: 0 label_smoothing, 1 sum. */
@@ -63,8 +63,8 @@ struct softmax_row {
   real highest, scale;
 };
 
-/* to (rows first..last-1 × count) = exp(x − highest of the row), for count classes from x on. The exponentials are taken
-   in one loop, so that few classes vectorise too. */
+/* to (rows first..last-1 × count) = exp(x − highest of the row), for count classes from x on. The exponentials are
+   taken in one loop, so that few classes vectorise too. */
 static void exponentials(real *to, const real *x, const struct softmax_row *row, int64_t first, int64_t last,
                          int64_t count, int64_t classes) {
   for (int64_t r = first; r < last; r++) {

@@ -1,5 +1,5 @@
-/* Steps: the ops that cost no more than reading and writing their elements do, for one element. The kernels of their rows
-   are made of them, and elementwise_pair, which does two in one pass. */
+/* Steps: the ops that cost no more than reading and writing their elements do, for one element. The kernels of their
+   rows are made of them, and elementwise_pair, which does two in one pass. */
 #ifndef GLS_OPS_ELEMENTWISE_PAIR_H
 #define GLS_OPS_ELEMENTWISE_PAIR_H
 
@@ -88,7 +88,7 @@ const struct elementwise_step *elementwise_step_of(elementwise_kernel *kernel);
 /* Whether a step can be the first; all but STEP_NONE can be the second. Whether relu can follow the second. */
 bool step_goes_first(enum step_kind kind);
 bool step_takes_relu(enum step_kind second);
-/* The kernel of pairs: result = second(first(x, y), z), or relu of it, as elements->pair says; y and z are never NULL. */
+/* The kernel of pairs: result = second(first(x, y), z), or relu of it, as elements->pair says; y and z are there. */
 elementwise_kernel elementwise_pair_values;
 
 #endif

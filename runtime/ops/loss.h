@@ -1,5 +1,5 @@
-/* Loss: what losses (loss.c, cross_entropy.c) share. Sums are taken block by block, blocks of fixed size, so that they do
-   not depend on the number of threads. The mean of nothing is NaN, as elsewhere. */
+/* Loss: what losses (loss.c, cross_entropy.c) share. Sums are taken block by block, blocks of fixed size, so that they
+   do not depend on the number of threads. The mean of nothing is NaN, as elsewhere. */
 #ifndef GLS_OPS_LOSS_H
 #define GLS_OPS_LOSS_H
 

@@ -2,7 +2,7 @@
    all written in one form (OP, below); table.c joins the arrays. The binding, the help text, the tape and the gradient
    checks all loop over rows and know no op by name.
 
-   elementwise.c     arithmetic, functions, activations, comparisons (elementwise_run.c, elementwise_walk.c: any strides)
+   elementwise.c     arithmetic, functions, activations, comparisons (strides: elementwise_run.c, elementwise_walk.c)
    reduce.c          sums, extremes, variances, norms over dimensions (fold.c)
    softmax.c         softmax and its kin along a dimension
    matmul.c conv.c pool.c                products, convolutions and pools (kernels/linalg, kernels/conv)
@@ -107,9 +107,9 @@ struct op {
   const char *doc; /* one line: what it gives, shapes, source, what its derivative is where that is not plain */
   /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in order, then
      name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1". "scalar" is rank 0, "-" an
-     absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), distinct (far apart, away
-     from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices start at 1 for the user they
-     do so here. */
+     absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), distinct (far apart,
+     away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices start at 1 for the user
+     they do so here. */
   const char *const *samples;
   struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
   unsigned flags;
@@ -130,8 +130,8 @@ struct op {
   /* forward where no tensor input is of reals. NULL: integers are refused. Beside reals, integers are read as reals. */
   int (*integers)(struct op_call *call);
   unsigned batch_inputs; /* OP_ROWWISE: bit i set when input i carries the batch in its first dimension, if its rank and
-                            first size are the output's (elementwise broadcasting); saved tensors whose first size is the
-                            output's go along */
+                            first size are the output's (elementwise broadcasting); saved tensors whose first size is
+                            the output's go along */
   /* Decides OP_ROWWISE for this call alone (overrides the flag): true when row i of the output depends on row i of the
      batch inputs alone. Then their first size is the output's, whatever their rank. NULL: the flag. jvp of a rowwise
      call may see blocks of rows: it takes sizes from the tensors, not from the values. */
@@ -183,8 +183,8 @@ struct tensor *op_run2(const char *name, struct tensor *x, struct tensor *y);
 struct tensor *op_sum_to_shape(struct tensor *t, const struct shape *shape);
 /* a += b in place, a contiguous and unshared. */
 int op_accumulate(struct tensor *a, struct tensor *b);
-/* The type that a call's values are computed in: real where any of its inputs is, or the row has no `integers`; else int32
-   where any is; else uint8. */
+/* The type that a call's values are computed in: real where any of its inputs is, or the row has no `integers`; else
+   int32 where any is; else uint8. */
 enum element_type op_common_type(const struct op_call *call);
 /* Dimension from value (counted from 0, negative from the end: -1 is the last) to 0..rank-1. */
 int op_resolve_dimension(int64_t given, int rank, int *dimension);

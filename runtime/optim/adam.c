@@ -14,7 +14,7 @@ struct adam_context {
   real penalty; /* decay that joins the gradient */
 };
 
-/* The numbers of the context in every lane: rows of a tile are short. */
+/* The context's numbers as broadcast constants, made once for a tile: its rows are short. */
 struct adam_lanes {
   vector beta1, rest1, beta2, rest2, rate, epsilon, keep, penalty;
 };

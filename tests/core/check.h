@@ -1,5 +1,5 @@
-/* Check: the test runner's whole vocabulary. A test file is named after its subject and exports void test_SUBJECT(void),
-   listed in run.c; it states what must hold with CHECK. */
+/* Check: the test runner's whole vocabulary. A test file is named after its subject and exports void
+   test_SUBJECT(void), listed in run.c; it states what must hold with CHECK. */
 #ifndef GLS_TESTS_CORE_CHECK_H
 #define GLS_TESTS_CORE_CHECK_H
 

@@ -166,7 +166,7 @@ static void check_long_chain(void) {
   fuse_use(fuse, -1);
 }
 
-/* The rows' flags and samples as the tape and gradients.c see them, and large inputs, whose blocks are fetched ahead. */
+/* The rows' flags and samples as the tape and gradients.c see them, and large inputs, whose blocks are prefetched. */
 static void check_large(void) {
   struct fuse *fuse;
   const struct op *row = program("x y mul x add tanh 0.5 mul y sub relu ", &fuse);

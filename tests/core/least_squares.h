@@ -1,5 +1,5 @@
-/* Least squares: one recorded linear layer, and its damped direction by an independent way: the normal equations, formed
-   and solved in double by Gaussian elimination, which shares no code with the runtime. */
+/* Least squares: one recorded linear layer, and its damped direction by an independent way: the normal equations,
+   formed and solved in double by Gaussian elimination, which shares no code with the runtime. */
 #ifndef GLS_TESTS_LEAST_SQUARES_H
 #define GLS_TESTS_LEAST_SQUARES_H
 

@@ -174,11 +174,26 @@ describe("the commands of", function()
       for span in prose:gmatch "`([^`\n]+)`" do check(path, span) end
       for _, block in ipairs(blocks) do
         if block.language == "" then
-          for line in block.text:gmatch "[^\n]+" do check(path, (line:gsub("%s+#.*$", ""))) end
+          for line in block.text:gsub(" *\\\n *", " "):gmatch "[^\n]+" do check(path, (line:gsub("%s+#.*$", ""))) end
         end
       end
     end)
   end
+end)
+
+describe("runtime/README.md", function()
+  local text = read "runtime/README.md"
+
+  it("names functions, fields and files that are there", function()
+    local sources = shell "cat $(find runtime -name '*.[ch]')"
+    local files = shell "find runtime lua tests -type f" .. "\n"
+    for span in take_apart(text):gmatch "`([^`\n]+)`" do
+      local file = span:match "^[%l_/]+%.[chlua]+$"
+      local word = span:match "^[%l%d]+_[%l%d_]+$" or span:match "^%u+_[%u%d_]+$"
+      if file then assert(files:find("/" .. file .. "\n", 1, true) or files:find(file, 1, true), span) end
+      if word then assert(sources:find("%f[%w_]" .. word .. "%f[^%w_]"), span .. " is nowhere in runtime/") end
+    end
+  end)
 end)
 
 describe("README.md", function()
