@@ -196,6 +196,35 @@ describe("runtime/README.md", function()
   end)
 end)
 
+describe("lua/README.md", function()
+  local text = read "lua/README.md"
+  local places = {
+    gls = require "gls", nn = require "gls.nn", optim = require "gls.optim", data = require "gls.data",
+    train = require "gls.train", plot = require "gls.plot",
+  }
+
+  it("names functions, layers and optimizers that are there", function()
+    for span in take_apart(text):gmatch "`([^`\n]+)`" do
+      local place, name = span:match "^(%l+)%.([%a_][%w_]*)"
+      if places[place] then assert.is_not_nil(rawget(places[place], name) or places[place][name], span) end
+      if span:find "^%u%l+%w*$" or span:find "^%u%u%u+$" and span ~= "LICENSE" then
+        assert(rawget(places.nn, span) or rawget(places.optim, span) or os.getenv(span) or span == "GLS", span)
+      end
+    end
+  end)
+
+  it("has every option of GLS, and no other", function()
+    local options = places.optim.GLS.defaults
+    local section = text:match "All options;.-\n## "
+    for row in section:gmatch "\n| (`[^|]*) |" do
+      for name in row:gmatch "`([%l_%d]+)`" do assert.is_not_nil(options[name], name) end
+    end
+    for name in pairs(options) do
+      if name ~= "schedule" and name ~= "clip" then assert(section:find("`" .. name .. "`", 1, true), name) end
+    end
+  end)
+end)
+
 describe("README.md", function()
   it("is a page: at most 150 lines", function()
     local _, lines = read "README.md":gsub("\n", "\n")
