@@ -154,7 +154,8 @@ function options.list(where, list, level)
   end
   for i = 1, last do
     if list[i] == nil then
-      error(("%s: entry %d of the list is nil (is a variable misspelt?)"):format(where, i), level or 3)
+      error(("%s: entry %d of the list is nil (a misspelt variable?), entry %d is not"):format(where, i,
+        last), level or 3)
     end
   end
   return list

@@ -32,12 +32,12 @@ Optimizer.__newindex = function(self, key, value)
     end)
     return
   end
-  local defaults = getmetatable(self).class.defaults
-  local near = options.nearest(key, defaults)
-  if near then
-    error(('optim.%s: %s; learning_rate alone can be set later'):format(self.name, near == key
-      and key .. " is given when the optimizer is made" or ('there is no "%s" to set; did you mean "%s"?'):format(
-      tostring(key), near)), 2)
+  local class = getmetatable(self).class
+  local near = options.nearest(key, class.defaults)
+  if near == key then
+    error(("optim.%s: %s is set when the optimizer is made; later only learning_rate is"):format(class.name, key), 2)
+  elseif near then
+    error(('optim.%s has no setting "%s"; did you mean "%s"?'):format(class.name, tostring(key), near), 2)
   end
   rawset(self, key, value)
 end
@@ -61,6 +61,20 @@ local function names_of(parameters, offset)
   return names
 end
 
+-- Each parameter has one place in one group.
+local function check_once(name, groups)
+  local seen = {}
+  for i, group in ipairs(groups) do
+    for k, parameter in ipairs(group.parameters) do
+      if seen[parameter] then
+        error(("optim.%s: parameter %s is given twice, in group %d and in group %d"):format(name, group.names[k],
+          seen[parameter], i), 4)
+      end
+      seen[parameter] = i
+    end
+  end
+end
+
 -- { tensor, tensor, … } is one group; { { parameters = …, setting = … }, … } are several.
 local function split_groups(name, given, defaults, shared)
   if type(given) ~= "table" then
@@ -68,13 +82,12 @@ local function split_groups(name, given, defaults, shared)
       type(given)), 3)
   end
   if type(given.parameters) == "function" then
-    error(("optim.%s: the first argument is a model; its parameters are model:parameters()"):format(name), 3)
+    error(("optim.%s: a model is given, its parameters are wanted: model:parameters()"):format(name), 3)
   end
-  options.list("optim." .. name, given, 4)
-  if #given == 0 then
+  if #options.list("optim." .. name, given, 4) == 0 then
     error(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name), 3)
   end
-  local groups, offset, place_of = {}, 0, {}
+  local groups, offset = {}, 0
   local several = type(given[1]) == "table" and given[1].parameters ~= nil
   for i, group in ipairs(several and given or { { parameters = given } }) do
     local own = {}
@@ -84,21 +97,14 @@ local function split_groups(name, given, defaults, shared)
       error(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i), 3)
     end
     local list = group.parameters
-    if type(list) ~= "table" or #list == 0 then
+    if type(list) ~= "table" or #options.list("optim." .. name, list, 4) == 0 then
       error(("optim.%s: group %d has no parameters"):format(name, i), 3)
-    end
-    options.list(("optim.%s: group %d"):format(name, i), list, 4)
-    for k, parameter in ipairs(list) do
-      if place_of[parameter] then
-        error(("optim.%s: a parameter is given twice: %s and entry %d of group %d"):format(name, place_of[parameter], k,
-          i), 3)
-      end
-      place_of[parameter] = ("entry %d of group %d"):format(k, i)
     end
     groups[i] = { parameters = list, names = names_of(list, offset), states = {},
       settings = options.check("optim." .. name, own, defaults, 4) }
     offset = offset + #list
   end
+  check_once(name, groups)
   return groups
 end
 

@@ -52,8 +52,8 @@ end
 -- @tparam number maximum
 -- @treturn number
 function optim.clip_gradients(parameters, maximum)
-  if type(maximum) ~= "number" or maximum < 0 or maximum ~= maximum then
-    error(("optim.clip_gradients: maximum is a number of at least 0, got %s"):format(tostring(maximum)), 2)
+  if type(maximum) ~= "number" or maximum <= 0 or maximum ~= maximum then
+    error(("optim.clip_gradients: maximum is a number above 0, got %s"):format(tostring(maximum)), 2)
   end
   return core.clip_gradients(options.list("optim.clip_gradients: parameters", parameters), maximum)
 end
