@@ -307,7 +307,7 @@ describe("losses", function()
 
   it("say what is wrong", function()
     fails("mse: prediction %(3%) and target %(2%)", nn.mse, x, gls.ones(2))
-    fails('reduction is "mean" or "sum", got "max"', nn.mse, x, y, { reduction = "max" })
+    fails('reduction is "mean", "sum" or "none", got "max"', nn.mse, x, y, { reduction = "max" })
     fails('unknown option "label_smooth"', nn.cross_entropy, x, y, { label_smooth = 1 })
     fails("5", nn.cross_entropy, gls.zeros(1, 4), gls.tensor({ 5 }, { type = "int32" }))
   end)

@@ -3,6 +3,7 @@
 local gls = require "gls"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
+local check_size = require("gls.nn.affine").check_size
 
 local activation = {}
 
@@ -26,6 +27,42 @@ simple("Sigmoid", gls.sigmoid)
 simple("Softplus", gls.softplus)
 --- x itself.
 simple("Identity", function(x) return x end)
+
+-- Over one dimension of x.
+local function over_dimension(name, op)
+  local class = Module.class(name)
+  function class:init(dimension) self.dimension = dimension or -1 end
+  function class:forward(x) return op(x, self.dimension) end
+  function class:describe() return ("dimension %d"):format(self.dimension) end
+  activation[name] = class
+end
+
+--- `nn.Softmax(-1)`: exp(x) over its sum along a dimension.
+over_dimension("Softmax", gls.softmax)
+--- `nn.LogSoftmax(-1)`: its logarithm.
+over_dimension("LogSoftmax", gls.log_softmax)
+
+local PReLU = Module.class("PReLU")
+activation.PReLU = PReLU
+
+--- `nn.PReLU(1, 0.25)`: x where positive, else a trained slope times x (He, Zhang, Ren and Sun, 2015): one for all, or
+-- one for every channel of x (N, C, …); the slopes begin at the second argument.
+function PReLU:init(channels, start)
+  self.channels = check_size("nn.PReLU", "channels", channels or 1)
+  self.weight = gls.full({ self.channels }, start or 0.25):requires_grad(true)
+end
+
+function PReLU:forward(x)
+  local slope = self.weight
+  if self.channels > 1 then
+    local shape = { 1, self.channels }
+    for i = 3, x:dim() do shape[i] = 1 end
+    slope = slope:view(shape)
+  end
+  return x:relu() - slope * (-x):relu()
+end
+
+function PReLU:describe() return ("%d"):format(self.channels) end
 
 local LeakyReLU = Module.class("LeakyReLU")
 activation.LeakyReLU = LeakyReLU

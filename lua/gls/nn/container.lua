@@ -1,9 +1,34 @@
---- Containers: Sequential and Residual.
+--- Containers: Sequential, ModuleList and Residual.
 -- @module gls.nn.container
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 
 local container = {}
+
+-- Appends to a container; entries are fields 1, 2, … of the object.
+local function append(self, module, and_functions)
+  if not (Module.is_module(module) or and_functions and type(module) == "function") then
+    local hint = type(module) == "table" and rawget(module, "is_gls_module") and " (a class: call it to make one)" or ""
+    error(("nn.%s: entry %d must be a module%s, got %s%s"):format(self.name, #self + 1,
+      and_functions and " or a function" or "", type(module), hint), 3)
+  end
+  self[#self + 1] = module
+  return self
+end
+
+local function fill(self, list)
+  local where = "nn." .. self.name
+  if type(list) ~= "table" or Module.is_module(list) or rawget(list, "is_gls_module") then
+    error(("%s: a list of modules expected, as in %s { a, b }"):format(where, where), 3)
+  end
+  options.list(where, list, 4)
+  for key in pairs(list) do
+    if math.type(key) ~= "integer" or key < 1 or key > #list then
+      error(("%s: a list of modules expected; there is an entry [%s]"):format(where, tostring(key)), 3)
+    end
+  end
+  for _, module in ipairs(list) do self:add(module) end
+end
 
 local Sequential = Module.class("Sequential")
 container.Sequential = Sequential
@@ -11,34 +36,28 @@ container.Sequential = Sequential
 --- `nn.Sequential { nn.Linear(10, 20), nn.ReLU(), nn.Linear(20, 1) }`: one after the other. Entries are modules or
 -- functions; they are fields 1, 2, … of the object.
 -- @tparam table list
-function Sequential:init(list)
-  if type(list) ~= "table" or Module.is_module(list) or rawget(list, "is_gls_module") then
-    error("nn.Sequential: a list of modules expected, as in nn.Sequential { a, b }", 2)
-  end
-  options.list("nn.Sequential", list, 2)
-  for key in pairs(list) do
-    if math.type(key) ~= "integer" or key < 1 or key > #list then
-      error(("nn.Sequential: a list of modules expected; there is an entry [%s]"):format(tostring(key)), 2)
-    end
-  end
-  for i, module in ipairs(list) do self:add(module, i) end
-end
+function Sequential:init(list) fill(self, list) end
 
 --- Appends a module or function.
 -- @return the Sequential
-function Sequential:add(module)
-  if not (Module.is_module(module) or type(module) == "function") then
-    local hint = type(module) == "table" and rawget(module, "is_gls_module") and " (a class: call it to make one)" or ""
-    error(("nn.Sequential: entry %d must be a module or a function, got %s%s"):format(#self + 1, type(module), hint), 2)
-  end
-  self[#self + 1] = module
-  return self
-end
+function Sequential:add(module) return append(self, module, true) end
 
 function Sequential:forward(x)
   for i = 1, #self do x = self[i](x) end
   return x
 end
+
+local ModuleList = Module.class("ModuleList")
+container.ModuleList = ModuleList
+
+--- `nn.ModuleList { nn.Linear(2, 3), nn.Linear(2, 3) }`: modules that a model uses as it likes: `list[i]`, `#list`,
+-- `for i, module in ipairs(list)`.
+-- @tparam[opt={}] table list
+function ModuleList:init(list) fill(self, list or {}) end
+
+--- Appends a module.
+-- @return the list
+function ModuleList:add(module) return append(self, module, false) end
 
 local Residual = Module.class("Residual")
 container.Residual = Residual

@@ -86,6 +86,27 @@ function GroupNorm:forward(x) return gls.group_norm(x, self.weight, self.bias, s
 
 function GroupNorm:describe() return ("%d, %d groups"):format(self.size, self.groups) end
 
+local InstanceNorm = Module.class("InstanceNorm")
+norm.InstanceNorm = InstanceNorm
+
+--- `nn.InstanceNorm(channels)`, for x (N, C, …): mean 0 and variance 1 over every channel of every image (Ulyanov,
+-- Vedaldi and Lempitsky, 2016).
+function InstanceNorm:init(channels, settings)
+  check_size("nn.InstanceNorm", "channels", channels)
+  self.size = channels
+  make_scale(self, channels, options.check("nn.InstanceNorm", settings, { epsilon = 1e-5, affine = true }))
+end
+
+function InstanceNorm:forward(x)
+  if x:dim() < 3 or x:numel() == x:size(1) * x:size(2) then
+    error(("nn.InstanceNorm: x (N, C, …) with more than one value a channel expected, got shape (%s)"):format(
+      table.concat(x.shape, "×")), 2)
+  end
+  return gls.group_norm(x, self.weight, self.bias, self.size, self.epsilon)
+end
+
+InstanceNorm.describe = describe_size
+
 local RMSNorm = Module.class("RMSNorm")
 norm.RMSNorm = RMSNorm
 

@@ -127,7 +127,8 @@ function base.class(name, defaults)
         { class = class, __index = Optimizer.__index, __newindex = Optimizer.__newindex, __name = "optim." .. name,
           __tostring = function(o) return o:describe() end })
       local first = groups[1].settings
-      if first.schedule and type(first.schedule) ~= "function" then
+      local meta = getmetatable(first.schedule)
+      if first.schedule and type(first.schedule) ~= "function" and not (type(meta) == "table" and meta.__call) then
         error(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)), 2)
       end
       if first.clip and not (type(first.clip) == "number" and first.clip > 0) then
@@ -221,6 +222,7 @@ function base:saved(tensors)
   for _ in pairs(tensors) do count = count + 1 end
   return { optimizer = self.name, tensors = tensors, values = {
     steps = self.steps, tensors = count, learning_rates = learning_rates(self), made_with = self.made_with,
+    schedule = type(self.schedule) == "table" and self.schedule:state_dict() or nil,
   } }
 end
 
@@ -279,9 +281,12 @@ function base:load_state_dict(saved)
   self:restore_values(saved)
 end
 
---- Puts back the number of steps and the learning rates.
+--- Puts back the number of steps, the learning rates and what the schedule has observed.
 function base:restore_values(saved)
   rawset(self, "steps", saved.values.steps)
+  if saved.values.schedule and type(self.schedule) == "table" then
+    self.schedule:load_state_dict(saved.values.schedule)
+  end
   local rates, made_with = saved.values.learning_rates or {}, saved.values.made_with or {}
   for i, group in ipairs(self.groups) do
     if rates[i] ~= nil and made_with[i] == self.made_with[i] then group.settings.learning_rate = rates[i] end
