@@ -365,7 +365,7 @@ describe("the command line", function()
   end)
 
   it("gives GLS at SGD's step size the rates that SGD is given", function()
-    assert.same({ "sgd 0.5, constant", "gls-graft 0.5, constant, damping 3, graft sgd, per layer true" },
+    assert.same({ "sgd 0.5, constant", "gls-graft 0.5, constant, damping 3, graft sgd" },
       texts_of("--optimizers", "sgd,gls-graft", "--lr", "sgd=0.5"))
   end)
 

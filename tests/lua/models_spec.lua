@@ -118,3 +118,74 @@ describe("models.lstm", function()
     learns(lstm { vocabulary = 9, layers = 1, width = 16 }, x, x, 2e-2, 40)
   end)
 end)
+
+describe("experiments on", function()
+  local experiment, task, file = require "gls.experiment", require "models.task", require "gls.file"
+  local directory
+
+  before_each(function()
+    directory = os.tmpname()
+    os.remove(directory)
+    gls.core.io.make_folders(directory)
+  end)
+  after_each(function() os.execute("rm -r '" .. directory .. "'") end)
+
+  local function grid(settings)
+    settings.schedule = "cosine"
+    return experiment.grid(settings)
+  end
+
+  -- The last line of results of each optimizer, run on one setting.
+  local function run(model, fields, arguments)
+    fields.name, fields.title = model, model
+    fields.defaults = { epochs = 2, batch = 4, validation = 0 }
+    table.move({ "--quiet", "--out", directory .. "/out" }, 1, 3, #arguments + 1, arguments)
+    local output = io.output()
+    io.output(directory .. "/printed")
+    local good, problem = pcall(experiment.run, task(model, fields), arguments)
+    io.output():close()
+    io.output(output)
+    assert.is_true(good, tostring(problem))
+    local last = {}
+    for _, row in ipairs(require("gls.experiment.record").rows(directory .. "/out/results.jsonl")) do
+      last[row.optimizer] = row
+    end
+    return last
+  end
+
+  it("texts train with every optimizer of matrices; epochs are as long as the experiment says", function()
+    local handle = assert(io.open(directory .. "/a.txt", "w"))
+    handle:write(("to be, or not to be: that is the question. "):rep(60))
+    handle:close()
+    for model, head in pairs { transformer = "blocks.1.narrow", lstm = "3" } do
+      os.execute("rm -rf '" .. directory .. "/out'")
+      local small = model == "lstm" and { layers = 1, width = 8 } or { layers = 1, heads = 2, width = 8 }
+      local rest = { model = { small }, others = { { head } }, learning_rate = 1e-2 }
+      local last = run(model, { batches = 3, trials = {
+        adamw = grid { model = { small }, decay = "matrices", weight_decay = 0.1, warmup = 2, final = 0.1 },
+        muon = grid(rest), soap = grid(rest), kfac = grid(rest),
+      } }, { "--data", "text:" .. directory .. "/a.txt" })
+      for _, name in ipairs { "adamw", "muon", "soap", "kfac" } do
+        assert.equal("finished", last[name].status)
+        assert.equal(6, last[name].step)
+        assert.is_true(last[name].valid_loss < 4 and last[name].valid_loss > 0, name)
+      end
+      assert.is_truthy(file.read(directory .. "/out/summary.md"):find("characters", 1, true))
+    end
+  end)
+
+  it("images train a ResNet", function()
+    for _, split in ipairs { "train", "test" } do
+      for class, level in pairs { dark = 0.2, light = 0.7 } do
+        local folder = ("%s/data/%s/%s"):format(directory, split, class)
+        gls.core.io.make_folders(folder)
+        for i = 1, 8 do gls.save_image(("%s/%02d.png"):format(folder, i), gls.rand(3, 8, 8) * 0.3 + level - 0.15) end
+      end
+    end
+    local last = run("resnet", { trials = {
+      momentum = grid { learning_rate = 0.05, model = { { depth = 8, width = 4 } } },
+    } }, { "--data", "folder:" .. directory .. "/data" })
+    assert.equal("finished", last.momentum.status)
+    assert.equal(8, last.momentum.step)
+  end)
+end)

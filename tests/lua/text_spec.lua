@@ -123,6 +123,17 @@ describe("batches of text", function()
     assert.equal(3, #data.loader(set, { batch = 3, drop_last = true }))
   end)
 
+  it("have as many batches in an epoch as are asked for", function()
+    local set = corpus(50, 4)
+    local count = 0
+    for _ in data.loader(set, { batch = 5, shuffle = true, batches = 7 }) do count = count + 1 end
+    assert.equal(7, count)
+    fails("batches is a number of random windows", data.loader, set, { batches = 7 })
+    fails("batches is for random windows of a text", data.loader, { x = gls.zeros(4, 2) }, { batches = 7 })
+    assert.same({ 3, 4, 5 }, set:narrow(3, 3).tokens:tolist())
+    assert.equal(set.vocabulary, set:narrow(3, 3).vocabulary)
+  end)
+
   it("shuffled are random windows: the same for a seed, others in every epoch, every place possible", function()
     local set, seen = corpus(50, 4), {}
     local function starts(seed, epochs)

@@ -130,8 +130,8 @@ end
 -- @tparam table given `batch` (100), `shuffle` (false), `drop_last` (false: the last batch may be smaller), `flatten`
 -- (false; true: x is batch × features), `center` (true: subtracts the mean, where the set has one), `mean` (instead
 -- of the set's: a list, or a set to take it from), `scale` (1), `crop` (moves each image by up to so many pixels,
--- filled with 0), `flip` (false; true: mirrors half of them), `seed` (drawn from gls.seed's generator), `prefetch`
--- (true)
+-- filled with 0), `flip` (false; true: mirrors half of them), `batches` (of a text's random windows that make an epoch;
+-- default: as many as hold the text once), `seed` (drawn from gls.seed's generator), `prefetch` (true)
 -- @return loader (and what a generic for needs to stop it at a break)
 function data.loader(from, given)
   return attempt("data.loader", loader.new, from, options.check("data.loader", given, loader.options))

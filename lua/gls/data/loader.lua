@@ -11,7 +11,7 @@ local loader = {}
 --- What data.loader takes, and defaults.
 loader.options = {
   batch = 100, shuffle = false, drop_last = false, flatten = false, center = options.none, mean = options.none,
-  scale = 1, crop = 0, flip = false, seed = options.none, prefetch = true,
+  scale = 1, crop = 0, flip = false, batches = options.none, seed = options.none, prefetch = true,
 }
 
 local Loader = { __name = "loader" }
@@ -84,6 +84,7 @@ local function core_of(from, given, seed)
     given.seed = seed
     return text.batches(from, given)
   end
+  if given.batches then error("batches is for random windows of a text", 0) end
   local x, y = from.x, from.y
   if from.images then x, y = from.images, from.labels end
   return files.loader(x, y, {
@@ -98,8 +99,8 @@ function loader.new(from, given)
     error("a set expected, or a table with images and labels, or x and y", 0)
   end
   if given.center ~= nil and type(given.center) ~= "boolean" then error("center is true or false", 0) end
-  for _, name in ipairs { "batch", "crop" } do
-    if math.type(given[name]) ~= "integer" then
+  for _, name in ipairs { "batch", "crop", "batches" } do
+    if given[name] ~= nil and math.type(given[name]) ~= "integer" then
       error(("%s is %s, expected a whole number"):format(name, tostring(given[name])), 0)
     end
   end

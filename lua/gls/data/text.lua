@@ -157,6 +157,14 @@ function Text:__index(key)
   return methods[key]
 end
 
+--- Tokens first to first + count − 1.
+function methods:narrow(first, count)
+  local part = {}
+  for name, value in pairs(self) do part[name] = value end
+  part.tokens = self.tokens:narrow(1, first, count)
+  return setmetatable(part, Text)
+end
+
 function Text:__len() return self.tokens:size(1) end
 
 function Text:__tostring()
@@ -227,10 +235,10 @@ function text.is(value) return getmetatable(value) == Text end
 
 -- ---- batches ----
 
--- Random windows: an epoch has as many batches as hold the text's tokens once.
+-- Random windows: an epoch has as many batches as were asked for, or as hold the text's tokens once.
 local function random_batches(set, given)
   local choices = #set - set.context
-  return math.max(1, #set // (given.batch * set.context)), function(epoch, number)
+  return given.batches or math.max(1, #set // (given.batch * set.context)), function(epoch, number)
     return files.random_starts(given.batch, choices, given.seed, epoch, number), set.context
   end
 end
@@ -262,6 +270,9 @@ function text.batches(set, given)
   end
   if given.center ~= nil or given.mean ~= nil then error("center and mean are for images", 0) end
   if given.batch < 1 then error(("batch is %d, expected 1 or more"):format(given.batch), 0) end
+  if given.batches and not (given.shuffle and given.batches >= 1) then
+    error("batches is a number of random windows' batches from 1 on, with shuffle = true", 0)
+  end
   local count, starts_of = (given.shuffle and random_batches or ordered_batches)(set, given)
   local Batches = {}
   function Batches.batches() return count end

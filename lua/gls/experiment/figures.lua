@@ -31,8 +31,8 @@ local function curve(name, trial, x_field, y_field)
 end
 
 local function conditions(config)
-  return ("%s, %s images, batch %d"):format(config.data.name, number.grouped(config.data.train_images),
-    config.options.batch)
+  return ("%s, %s %s, batch %d"):format(config.data.name, number.grouped(config.data.train_images),
+    config.data.unit or "images", config.options.batch)
 end
 
 local function of_seeds(config)

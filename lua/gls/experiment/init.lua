@@ -1,4 +1,4 @@
---- Experiment: optimizers compared on one model and one set of images, from one command line to a summary, two
+--- Experiment: optimizers compared on one model and one set of data, from one command line to a summary, two
 -- figures and every epoch's numbers. A script says what is compared:
 --
 --    experiment.run {
@@ -38,6 +38,7 @@ local SPEC = {
   loss_name = "loss", -- what the axis says
   classify = false,   -- outputs are logits, labels batch.y: accuracies are taken
   data = check.none,  -- options of data.loader: flatten, center, scale
+  batches = check.none, -- of an epoch of a text
   defaults = check.none,
   choices = check.none, -- what experiment.choices gave
 }
@@ -108,6 +109,7 @@ local function new_config(spec, chosen, arguments, sets, counts)
     trials = counts,
     data = {
       name = sets.train.name, note = sets.train.note or sets.train.name, fingerprint = sets.train.fingerprint,
+      unit = sets.train.level or "images", -- of these numbers: images, characters, words
       train_images = #sets.train, validation_images = #sets.valid,
       test_images = sets.test and #sets.test or 0, loader = spec.data,
     },
@@ -268,9 +270,9 @@ local function open_results(chosen, config)
 end
 
 -- A mistake in the settings of any trial is told before the first one runs.
-local function check_trials(planned)
-  local parameters = { gls.zeros(1):requires_grad(true) }
-  for _, trial in ipairs(planned) do misuse.attempt(runner.optimizer, trial, parameters, 1) end
+local function check_trials(planned, spec, sets)
+  local parameters = spec.model(sets.train, planned[1].settings):parameters()
+  for _, trial in ipairs(planned) do misuse.attempt(runner.optimizer, trial, parameters, 1000) end
 end
 
 --- Runs an experiment as its command line asks.
@@ -278,7 +280,8 @@ end
 -- the images of a set and a trial's settings (among them `initialisation` and `model`); `loss = function(output,
 -- batch, options)` (options: the trial's `loss`; nil where losses are measured); `trials`: optimizer → list of
 -- settings (learning_rate, schedule, initialisation, model, loss, and whatever the optimizer takes); `classify`;
--- `loss_name`; `data` (options of data.loader: flatten, center, scale); `defaults` of the command line; `choices`: what
+-- `loss_name`; `data` (options of data.loader: flatten, center, scale); `batches` (steps that are an epoch of a text);
+-- `defaults` of the command line; `choices`: what
 -- `experiment.choices` gave, where the experiment has options of its own
 -- @tparam[opt] table arguments list of strings; default: those of the script
 -- @treturn string|nil path of summary.md; nil after --help
@@ -293,17 +296,17 @@ function experiment.run(given, arguments)
     return nil
   end
   local planned, counts = plan.make(spec, chosen)
-  check_trials(planned)
   if chosen.threads then gls.threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet }
   local sets = misuse.attempt(runner.open, chosen)
+  check_trials(planned, spec, sets)
   local config = new_config(spec, chosen, arguments, sets, counts)
   local lock <close> = misuse.attempt(take_directory, spec, chosen) -- luacheck: ignore 211
   local results, ended = misuse.attempt(open_results, chosen, config)
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
-  progress:line(("         %d training images, %d for validation,%s batch %d, %d epochs, %d threads"):format(
-    #sets.train, #sets.valid, sets.test and (" %d for the test,"):format(#sets.test) or "", chosen.batch,
+  progress:line(("         %d training %s, %d for validation,%s batch %d, %d epochs, %d threads"):format(#sets.train,
+    config.data.unit, #sets.valid, sets.test and (" %d for the test,"):format(#sets.test) or "", chosen.batch,
     chosen.epochs, config.machine.threads))
   progress:line("trials   " .. summary.trial_note(config))
   progress:line("results  " .. chosen.out)

@@ -8,6 +8,11 @@ optimizers.known = {
   momentum = { class = "SGD", settings = { momentum = 0.9 } },
   adam = { class = "Adam", settings = {} },
   adamw = { class = "AdamW", settings = { weight_decay = 0.01 } },
+  rmsprop = { class = "RMSprop", settings = {} },
+  muon = { class = "Muon", settings = {} },
+  soap = { class = "SOAP", settings = {} },
+  shampoo = { class = "Shampoo", settings = {} },
+  kfac = { class = "KFAC", settings = {} },
   gls = { class = "GLS", settings = { learning_rate = "auto" } },
   ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3 } },
   ["gls-window"] = {
@@ -17,12 +22,16 @@ optimizers.known = {
   ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", damping = 3 } },
 }
 -- In the order of tables and legends.
-local ORDER = { "sgd", "momentum", "adam", "adamw", "gls-graft", "gls-matched", "gls-window", "gls-moving", "gls" }
+local ORDER = {
+  "sgd", "momentum", "rmsprop", "adam", "adamw", "shampoo", "soap", "muon", "kfac", "gls-graft", "gls-matched",
+  "gls-window", "gls-moving", "gls",
+}
 
 --- Settings of a trial that are not the optimizer's own.
 optimizers.around = {
-  schedule = true, warmup = true, initialisation = true, model = true, loss = true,
+  schedule = true, warmup = true, final = true, initialisation = true, model = true, loss = true,
   data = true,    -- of the loader that trains: crop, flip
+  decay = true,   -- "matrices": weight_decay is of parameters of two or more dimensions alone
   average = true, -- decay of an average of the weights, which is evaluated in their place
 }
 

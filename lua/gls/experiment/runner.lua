@@ -14,8 +14,9 @@ local EVALUATED_AT_MOST = 10000
 
 -- ---- data ----
 
-local function loader_options(spec, changes)
+local function loader_options(spec, sets, changes)
   local result = {}
+  if sets.train.mean then result.mean = sets.train end -- every set is centred by the training set's
   for name, value in pairs(spec.data) do result[name] = value end
   for name, value in pairs(changes) do result[name] = value end
   return result
@@ -53,18 +54,18 @@ end
 -- @tparam table spec
 -- @tparam table model
 -- @param set
--- @tparam table mean the training set, whose mean centres every set
+-- @tparam table sets what open gave
 -- @treturn number loss
 -- @treturn number|nil accuracy, 0 to 1, when the experiment classifies
-function runner.evaluate(spec, model, set, mean)
+function runner.evaluate(spec, model, set, sets)
   model:eval()
   local no_grad <close> = gls.no_grad() -- luacheck: ignore 211
   local sum, right, count = 0, 0, 0
-  local loader = data.loader(set, loader_options(spec, { batch = EVALUATION_BATCH, shuffle = false, mean = mean }))
+  local loader = data.loader(set, loader_options(spec, sets, { batch = EVALUATION_BATCH, shuffle = false }))
   for batch in loader do
     local scope <close> = gls.scope() -- luacheck: ignore 211
     local output = model(batch.x)
-    local samples = batch.x:size(1)
+    local samples = batch.y and batch.y:numel() or batch.x:size(1)
     sum = sum + spec.loss(output, batch):item() * samples
     if spec.classify then right = right + output:argmax(2):eq(batch.y):sum():item() end
     count = count + samples
@@ -86,8 +87,11 @@ function runner.optimizer(trial, parameters, steps)
   end
   local schedule = trial.settings.schedule
   if schedule and schedule ~= "constant" then
-    given.schedule = optim.schedule[schedule] { steps = steps, warmup = trial.settings.warmup }
+    given.schedule = optim.schedule[schedule] {
+      steps = steps, warmup = trial.settings.warmup, final = trial.settings.final,
+    }
   end
+  if trial.settings.decay == "matrices" then parameters = optim.decay_matrices(parameters) end
   local optimizer = optim[optimizers.known[trial.optimizer].class](parameters, given)
   local average = trial.settings.average
   return average and average > 0 and optim.average(optimizer, parameters, average) or optimizer
@@ -116,7 +120,10 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
   gls.reset_peak()
   gls.seed(seed)
   local model = spec.model(sets.train, trial.settings)
-  local steps = chosen.epochs * math.ceil(#sets.train / chosen.batch)
+  local training = loader_options(spec, sets, { batch = chosen.batch, shuffle = true, batches = spec.batches })
+  for name, value in pairs(trial.settings.data or {}) do training[name] = value end
+  local batches = data.loader(sets.train, training)
+  local steps = chosen.epochs * batches.batches
   local optimizer = runner.optimizer(trial, model:parameters(), steps)
   local function row(state)
     return {
@@ -126,20 +133,18 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
       peak_bytes = gls.memory().peak, counters = counters(optimizer),
     }
   end
-  local training = loader_options(spec, { batch = chosen.batch, shuffle = true, mean = sets.train })
-  for name, value in pairs(trial.settings.data or {}) do training[name] = value end
   local diverged = false
   local state = train.fit {
     model = model, optimizer = optimizer, epochs = chosen.epochs, seconds = chosen.seconds,
-    data = data.loader(sets.train, training),
+    data = batches,
     loss = function(network, batch) return spec.loss(network(batch.x), batch, trial.settings.loss) end,
     on_step = function(now) on_step(now, steps) end,
     on_epoch = function(now)
       local line = row(now)
       if optimizer.swap then optimizer:swap() end
-      line.train_loss = runner.evaluate(spec, model, sets.evaluated, sets.train)
-      line.valid_loss, line.valid_accuracy = runner.evaluate(spec, model, sets.valid, sets.train)
-      if sets.test then line.test_loss, line.test_accuracy = runner.evaluate(spec, model, sets.test, sets.train) end
+      line.train_loss = runner.evaluate(spec, model, sets.evaluated, sets)
+      line.valid_loss, line.valid_accuracy = runner.evaluate(spec, model, sets.valid, sets)
+      if sets.test then line.test_loss, line.test_accuracy = runner.evaluate(spec, model, sets.test, sets) end
       if optimizer.swap then optimizer:swap() end
       diverged = not finite(line.train_loss)
       local last = now.epoch == chosen.epochs or now.status == "out of time"

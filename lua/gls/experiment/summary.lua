@@ -196,8 +196,8 @@ end
 local function setting_line(config)
   local data, choices = config.data, config.options
   local test = data.test_images or 0
-  return ("%s, %s training images, %s for validation,%s batch %d, %d epochs, seeds %s, %d threads"):format(data.name,
-    number.grouped(data.train_images), number.grouped(data.validation_images),
+  return ("%s, %s training %s, %s for validation,%s batch %d, %d epochs, seeds %s, %d threads"):format(data.name,
+    number.grouped(data.train_images), data.unit or "images", number.grouped(data.validation_images),
     test > 0 and (" %s for the test,"):format(number.grouped(test)) or "", choices.batch, choices.epochs,
     table.concat(choices.seeds, ", "), config.machine.threads)
 end
@@ -241,7 +241,7 @@ function summary.of(spec, config, rows)
   local chosen_with = choices.all_seeds and "(median over the seeds)" or several
     and ("with the first seed (%d), and then ran with the others"):format(choices.seeds[1]) or "with the one seed"
   parts[#parts + 1] = ("%s The best has the lowest %s %s; %s. Loss: %s. Losses of an epoch are taken after it, in "
-    .. "evaluation mode, on the same images for all. Seconds count training alone; the loss when Adam had ended is "
+    .. "evaluation mode, on the same data for all. Seconds count training alone; the loss when Adam had ended is "
     .. "that of the last epoch that was over by then.%s"):format(summary.trial_note(config),
     choices.select == "valid" and "best validation loss" or "final training loss", chosen_with,
     several and "numbers are medians over the seeds, with their range" or "one seed gives no range", spec.loss_name,

@@ -11,6 +11,7 @@ local Embedding = Module.class("Embedding")
 function Embedding:init(vocabulary, width)
   check_size("nn.Embedding", "vocabulary", vocabulary)
   check_size("nn.Embedding", "width", width)
+  self.is_table = true -- optimizers of matrices leave it to their fallback
   self.vocabulary, self.width = vocabulary, width
   self.weight = gls.randn(vocabulary, width):requires_grad(true)
 end

@@ -79,6 +79,9 @@ optim.RMSprop = require "gls.optim.rmsprop"
 --- L-BFGS (Liu and Nocedal, 1989) with a line search for the strong Wolfe conditions: `opt:step(closure)`.
 optim.LBFGS = require "gls.optim.lbfgs"
 
+--- Groups of parameters of which only matrices are decayed.
+optim.decay_matrices = require "gls.optim.decay"
+
 --- All parameters as one vector: `values`, `gradients`, `assign`.
 optim.flat = require "gls.optim.flat"
 
