@@ -59,7 +59,7 @@ help:
 	@echo 'make test            installs what is missing, builds, and runs all tests (make check: without set-up)'
 	@echo 'make bench           times training steps, kernels and loaders; PYTHON= a Python that has the peers'
 	@echo 'make fuzz SECONDS=60 feeds damaged files to every reader for so long, under the sanitizers'
-	@echo 'make lint            luacheck, clang-format, cppcheck, and who includes lua.h'
+	@echo 'make lint            luacheck, clang-format, cppcheck, who includes what, widths of lines'
 	@echo 'make install         into PREFIX (default /usr/local), under DESTDIR; make uninstall takes it away'
 	@echo 'make clean           removes the build folder'
 	@echo 'SANITIZE=1 (address and undefined behaviour) and PORTABLE=1 (any CPU) build in folders of their own'

@@ -1,5 +1,5 @@
-/* Place: where `require` looks: the Lua side (lua/, models/, experiments/), found from where the program lies, so that a
-   build tree and an installation both work from any working directory; and the folder of the script. */
+/* Place: where `require` looks: the Lua side (lua/, models/, experiments/), found from where the program lies, so that
+   a build tree and an installation both work from any working directory; and the folder of the script. */
 #include "cli.h"
 
 #include <libgen.h>

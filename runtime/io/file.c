@@ -118,7 +118,7 @@ static void file_writer_free(struct file_writer *writer) {
   memset(writer, 0, sizeof *writer);
 }
 
-/* The folder of the file, opened. No memory is wanted: the temporary name is not in use, before or after the writing. */
+/* The folder of the file, opened. No memory is wanted: the temporary name is not in use before or after writing. */
 static int open_parent(struct file_writer *writer) {
   size_t parent = (size_t)(file_name(writer->path) - writer->path);
   memcpy(writer->temporary, writer->path, parent);

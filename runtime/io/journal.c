@@ -1,4 +1,4 @@
-/* Journal: a file that grows by whole lines, each on disk before the next is written; folders of one's own, and locks. */
+/* Journal: a file that grows by whole lines, each on disk before the next is written; one's own folders, and locks. */
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>

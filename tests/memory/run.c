@@ -1,8 +1,8 @@
 /* Run: failing allocations. Every scenario of scenarios.lua is run with the nth allocation of the core failing, for all
    n until a run needs fewer, and then with Lua's allocator refusing from its nth on (Lua tries again after a
-   collection, so one refusal would not be seen; so does Lua's own testes/memerr.lua). Each run ends well or with an error
-   that says that memory is out; nothing stays allocated or on the tape; and afterwards the scenario gives what it gave
-   at first. Closes with "N passed, N failed". */
+   collection, so one refusal would not be seen; so does Lua's own testes/memerr.lua). Each run ends well or with an
+   error that says that memory is out; nothing stays allocated or on the tape; and afterwards the scenario gives what it
+   gave at first. Closes with "N passed, N failed". */
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdio.h>

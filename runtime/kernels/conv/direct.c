@@ -127,8 +127,8 @@ static bool direct_tap_counts(const struct direct *plan, int64_t tap, int64_t y,
 
 enum { STRIP_OUTPUTS = 6, STRIP_FEW_OUTPUTS = 4 }; /* of one strip; a single one is the third case */
 
-/* Outputs from `first` on whose sums are held at once: as many as a strip has, or two vectors of a micro-tile, or what is
-   left. */
+/* Outputs from `first` on whose sums are held at once: as many as a strip has, or two vectors of a micro-tile, or what
+   is left. */
 static int direct_block(const struct direct *plan, int64_t first) {
   int64_t left = plan->outputs - first;
   if (!plan->strips) return left > VECTOR_LANES ? 2 * VECTOR_LANES : VECTOR_LANES;
@@ -428,8 +428,9 @@ static void direct_aim(struct micro_tile *tile, const struct direct *plan, const
   tile->unused = (phase->taps - tile->taps) * vectors;
 }
 
-/* Sums of one block and phase over rows first to last − 1 of the phase, by micro-tiles. sums holds whole rows of the result,
-   from row first · result_step_y on; source is the padded image from the row that the phase's row first starts at. */
+/* Sums of one block and phase over rows first to last − 1 of the phase, by micro-tiles. sums holds whole rows of the
+   result, from row first · result_step_y on; source is the padded image from the row that the phase's row first starts
+   at. */
 static void direct_phase(vector *sums, const real *source, const struct direct *plan, const struct phase *phase,
                          int64_t first, int64_t last, int vectors, const real *weight, const vector *bias,
                          struct conv_prefetch *prefetch) {

@@ -1,5 +1,5 @@
-/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: 4 outputs of a filter of 3 or 5 taps with 6 or
-   8 products instead of 12 or 20.
+/* Winograd's minimal filtering by Toom and Cook's scheme, along one line: 4 outputs of a filter of 3 or 5 taps with 6
+   or 8 products instead of 12 or 20.
    A convolution is a product of polynomials; it is evaluated at the points 0, ±a, ±b (, ±c) and infinity, where it is a
    product of numbers, and interpolated. In the form of Lavin and Gray ("Fast algorithms for convolutional neural
    networks", CVPR 2016), y = Aᵀ [(G g) ⊙ (Bᵀ d)]: input transform Bᵀ, filter transform G, output transform Aᵀ. The

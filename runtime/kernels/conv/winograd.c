@@ -11,8 +11,8 @@
    An infinity or NaN in the inputs makes NaN of all outputs of the tiles that see it.
 
    The rows that keep it beside direct.c, single thread: conv2d 50×32×16×16, 64 of 5×5, forward in 0.38 of its time;
-   128×32×16×16, 32 of 3×3, 0.68; 128×64×8×8, 64 of 3×3, 0.56; 128×16×32×32, 16 of 3×3, 0.86. Stride 2 as four filters of
-   stride 1 was slower than direct.c in both rows that have it. */
+   128×32×16×16, 32 of 3×3, 0.68; 128×64×8×8, 64 of 3×3, 0.56; 128×16×32×32, 16 of 3×3, 0.86. Stride 2 as four filters
+   of stride 1 was slower than direct.c in both rows that have it. */
 #include "winograd.h"
 
 #include <string.h>

@@ -73,7 +73,7 @@ void winograd_transform_gradient(real *to, const struct winograd *plan, const st
 
 /* ---- products ---- */
 
-/* sum (rows × vectors) += Σ over steps of left (a row left_row apart, a step left_step) · right (a panel's row a step) */
+/* sum (rows × vectors) += Σ over steps of left (rows left_row apart, steps left_step) · right (a panel's row a step) */
 VECTOR_INLINE void winograd_multiply(const int rows, const int vectors, vector (*sum)[2], const real *left,
                                      const int left_row, const int left_step, const real *right, int64_t steps) {
   for (int64_t k = 0; k < steps; k++, left += left_step, right += WINOGRAD_MICRO_COLUMNS) {

@@ -1,5 +1,5 @@
-/* Winograd's filtering: input transforms, and adjoint output transforms of the output's gradient. Both go from planes to
-   [point][tile], first along columns for a whole row of tiles, then along rows. */
+/* Winograd's filtering: input transforms, and adjoint output transforms of the output's gradient. Both go from planes
+   to [point][tile], first along columns for a whole row of tiles, then along rows. */
 #include <string.h>
 
 #include "winograd.h"
