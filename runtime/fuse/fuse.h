@@ -1,6 +1,6 @@
-/* Fuse: a chain of elementwise ops as one op. A program is written step by step, each an elementwise row of the table over
-   arguments, numbers and earlier steps; its own row then runs all of them block by block, in buffers that stay in the L1
-   cache, with the kernels of the steps' rows, cheap ones in pairs (elementwise_pair.h).
+/* Fuse: a chain of elementwise ops as one op. A program is written step by step, each an elementwise row of the table
+   over arguments, numbers and earlier steps; its own row then runs all of them block by block, in buffers that stay in
+   the L1 cache, with the kernels of the steps' rows, cheap ones in pairs (elementwise_pair.h).
    fuse.c   programs, their rows       plan.c   what is to be run, forward and for derivatives
    run.c    running a plan over blocks */
 #ifndef GLS_FUSE_H

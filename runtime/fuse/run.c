@@ -4,8 +4,8 @@
 #include "fuse.h"
 
 /* Bytes of the L1 cache that a block's places may fill (less than half of it: the next block's operands come in
-   meanwhile), and the least and most elements of a block: the cut depends on the program alone, so that no result depends
-   on the number of threads. */
+   meanwhile), and the least and most elements of a block: the cut depends on the program alone, so that no result
+   depends on the number of threads. */
 enum { CACHE_BYTES = 12 << 10, BLOCK_LEAST = 256, BLOCK_MOST = 2048, BLOCK_UNIT = 64 };
 
 /* Bytes of operands and results from which on they are assumed to lie beyond the L2 cache: those of the next block are

@@ -34,7 +34,7 @@ int dual_matrix(struct gls_system *system) {
   return STATUS_OK;
 }
 
-/* A U = n (G − λ α), ⟨g, U⟩ = ⟨G, A U⟩ and ‖U‖² = ⟨α, A U⟩ in one pass; cut into blocks that the length alone decides. */
+/* A U = n (G − λ α), ⟨g, U⟩ = ⟨G, A U⟩ and ‖U‖² = ⟨α, A U⟩ in one pass, in blocks that the length alone decides. */
 static void dual_products(struct gls_system *system) {
   enum { BLOCKS = 64 };
   double gradient_dot_u[BLOCKS] = {0}, u_square[BLOCKS] = {0};

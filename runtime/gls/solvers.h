@@ -24,8 +24,8 @@ bool rows_are_less(const struct gls_system *system, const struct gls_options *op
 int rows_solve(struct gls_system *system, const struct gls_options *options);
 
 /* ---- window.c ---- */
-/* The window takes in this batch's rows, the oldest go; a, rows and samples become the window's. *whole: the batch is in
-   it undivided, its rows the last. A batch whose inputs are not finite is not taken in, and stands alone. */
+/* The window takes in this batch's rows, the oldest go; a, rows and samples become the window's. *whole: the batch is
+   in it undivided, its rows the last. A batch whose inputs are not finite is not taken in, and stands alone. */
 int window_extend(struct gls_system *system, int64_t most, bool *whole);
 /* G in its rows' places, zeros above. */
 int window_spread(struct gls_system *system);

@@ -90,8 +90,8 @@ static void pack(real *out, const struct tensor *t, int64_t offset, int64_t stri
   }
 }
 
-/* Elements start..end-1 of the shape. The walk goes run by run along the last dimension; long runs are handed on as they
-   are (operands with stride 1 without a copy), short ones are gathered until the block is full. */
+/* Elements start..end-1 of the shape. The walk goes run by run along the last dimension; long runs are handed on as
+   they are (operands with stride 1 without a copy), short ones are gathered until the block is full. */
 static void walk_strided_block(const struct elementwise_walk *walk, int64_t start, int64_t end, real *packed,
                                const real **from, elementwise_visitor *visit, void *context) {
   int64_t offset[WALK_OPERANDS], index[TENSOR_MAX_RANK];

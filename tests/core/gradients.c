@@ -362,8 +362,8 @@ static struct tensor *some_rows(struct tensor *t, int64_t batch, int64_t start, 
   return carries ? tensor_narrow(t, 0, start, count, step) : tensor_retain(t);
 }
 
-/* A call narrowed to rows of the batch, the last ones or every other, as forward mode narrows it: its jvp, or the product
-   with a loss's Hessian, against those rows of the whole's. */
+/* A call narrowed to rows of the batch, the last ones or every other, as forward mode narrows it: its jvp, or the
+   product with a loss's Hessian, against those rows of the whole's. */
 static void check_rows(const struct sample *sample, int64_t step) {
   struct trial kept, part = {0};
   if (!run(sample, CONTIGUOUS, NULL, 0, &kept)) return;

@@ -143,7 +143,8 @@ describe("schedules", function()
     near({ 0.5, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0, 0 }, -- MiniCPM's shape, by hand
       factors(optim.schedule.stable { steps = 8, warmup = 2, decay = 4 }, 10))
     assert.error_matches(function() optim.schedule.multi_step { milestones = { 2, nil, 5 } } end, "entry 2")
-    assert.error_matches(function() optim.schedule.exponential { gamma = 1.5 } end, "gamma is 1.5, expected a number above 0 and at most 1")
+    assert.error_matches(function() optim.schedule.exponential { gamma = 1.5 } end,
+      "gamma is 1.5, expected a number above 0 and at most 1")
     assert.error_matches(function() optim.schedule.stable { steps = 8, warmup = 5, decay = 4 } end, "more than the 8")
   end)
 

@@ -53,8 +53,8 @@ end
 
 local LABEL_OPTIONS = { weight = options.none, ignore = options.none, reduction = "mean" }
 
--- Rows (n × C), labels (n), weights of the labels (n) or nil, and a mask (n) or nil. Rows whose label is ignored are left
--- out; with reduction "none" they stay, with any label and the weight 0.
+-- Rows (n × C), labels (n), weights of the labels (n) or nil, and a mask (n) or nil. Rows whose label is ignored are
+-- left out; with reduction "none" they stay, with any label and the weight 0.
 local function label_rows(where, x, labels, set, reduction)
   local classes = x:size(-1)
   x, labels = x:reshape(-1, classes), labels:reshape(-1)
