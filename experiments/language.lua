@@ -10,7 +10,7 @@ local grid = experiment.grid
 local choices = experiment.choices("language", {
   { name = "model", values = { "transformer", "lstm" }, help = "What is trained: transformer (default) or lstm." },
 })
-local head = choices.model == "lstm" and { "4" } or {} -- the transformer's is its table of tokens
+local head = choices.model == "lstm" and { { "4" } } or nil -- the transformer's is its table of tokens
 
 -- Warm-up over 100 steps, then a cosine to a tenth; gradients clipped to a norm of 1 and matrices decayed as nanoGPT
 -- has it, except where the direction has a length of its own.
@@ -20,7 +20,7 @@ local function with(settings)
 end
 
 local function matrices(settings)
-  settings.others = { head }
+  settings.others = head
   settings.fallback_learning_rate = 3e-3
   return with(settings)
 end
@@ -37,9 +37,10 @@ experiment.run(task(choices.model, {
     kfac = matrices { learning_rate = { 0.1, 0.03, 0.3 } },
     ["gls-matched"] = with { fallback_learning_rate = 3e-3, learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 },
     ["gls-moving"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 3e-3, 3e-2 }, damping = 0.1 },
+    ["gls-orthogonal"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 5e-3, 2e-2 } },
   },
   defaults = {
     data = "text", validation = 20000, epochs = 3, batch = 12, select = "valid",
-    optimizers = { "adamw", "muon", "gls-moving" },
+    optimizers = { "adamw", "muon", "gls-orthogonal" },
   },
 }))

@@ -68,6 +68,20 @@ static int bind_orthogonal(lua_State *L) {
   return 1;
 }
 
+static int bind_newton_schulz(lua_State *L) {
+  struct tensor *x = bind_tensor(L, 1);
+  lua_Integer iterations = luaL_optinteger(L, 2, 5);
+  if (x->type != TYPE_REAL || x->shape.rank != 2)
+    return luaL_error(L, "newton_schulz: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
+                      type_name(x->type), shape_text(&x->shape));
+  if (iterations < 1 || iterations > 100)
+    return luaL_error(L, "newton_schulz: iterations is %I, expected 1 to 100", iterations);
+  bind_push_tensor(L, tensor_copy(x));
+  struct tensor *result = bind_tensor(L, -1);
+  bind_check(L, newton_schulz(tensor_real(result), x->shape.size[0], x->shape.size[1], (int)iterations));
+  return 1;
+}
+
 static int blas(lua_State *L) {
   lua_pushfstring(L, "%s, kernels for %s", openblas_get_config(), openblas_get_corename());
   return 1;
@@ -88,6 +102,10 @@ static const struct bind_function functions[] = {
      "eigh(a) -> values, vectors\n"
      "Eigenvalues (ascending, n) and eigenvectors (columns of an n×n) of the symmetric matrix a; reads the\n"
      "lower triangle. Not differentiable."},
+    {"newton_schulz", bind_newton_schulz,
+     "newton_schulz(x, iterations=5) -> matrix\n"
+     "The orthogonal matrix U Vᵀ, nearly (singular values of 0.7 to 1.2), for x = U S Vᵀ, by products alone (Jordan\n"
+     "et al., 2024). Not differentiable."},
     {"orthogonal", bind_orthogonal,
      "orthogonal(a) -> q\n"
      "The Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m >= n, else\n"

@@ -124,6 +124,7 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
                               .statistics_rows = (int64_t)number(L, "statistics_rows"),
+                              .orthogonal = bind_flag_field(L, 2, "orthogonal"),
                               .part = (int64_t)number(L, "part")};
 }
 

@@ -37,7 +37,8 @@ struct gls_options {
   int64_t widest;      /* layers of more inputs keep their own basis */
   /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
   int64_t statistics_rows;
-  int64_t part; /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
+  bool orthogonal; /* GRAFT_RMS: the direction is replaced by the nearest orthogonal matrix */
+  int64_t part;    /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
 };
 
 /* What the guards did, and the last step. */

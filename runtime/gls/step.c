@@ -85,6 +85,20 @@ static int take_momentum(struct gls_system *system, const struct gls_options *op
   return STATUS_OK;
 }
 
+/* U, or V, becomes the nearest orthogonal matrix, so that the step is even over outputs. */
+static int orthogonalise_direction(struct gls_system *system) {
+  enum { ITERATIONS = 5 };
+  if (!isfinite(system->u_square)) return STATUS_OK;
+  STATUS_TRY(direction_form(system));
+  struct tensor *u = tensor_copy(system->u); /* V is not to change */
+  if (!u) return STATUS_ERROR;
+  tensor_release(system->u);
+  system->u = u;
+  STATUS_TRY(newton_schulz(tensor_real(u), system->extended, system->outputs, ITERATIONS));
+  system->u_square = system_dot(u, u);
+  return STATUS_OK;
+}
+
 /* ---- the step ---- */
 
 static double length_of_step(const struct gls_system *system, double eta, enum gls_graft graft) {
@@ -172,6 +186,8 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
     STATUS_TRY(profile_ended(layer_solve(system, options, &gls->report)));
     profile_begin("optimizer", "momentum");
     STATUS_TRY(profile_ended(on_direction ? take_momentum(system, options) : STATUS_OK));
+    profile_begin("optimizer", "orthogonal");
+    STATUS_TRY(profile_ended(options->orthogonal ? orthogonalise_direction(system) : STATUS_OK));
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;

@@ -154,6 +154,54 @@ describe("K-FAC", function()
   end)
 end)
 
+describe("GLS with an orthogonal direction", function()
+  -- NumPy, float64: S the running mean of AᵀA/n (0.95; a plain mean for the first 19 steps), M ← 0.9 M + 0.1 AᵀG,
+  -- U = (S + 0.1 tr S / min(n, d) I)⁻¹ M, five steps of Newton and Schulz from U/‖U‖, W ← (1 − ηλ) W − η 0.2 √(entries)
+  -- O/‖O‖ with η = 0.05, λ = 0.01.
+  it("does as the same equations in NumPy", function()
+    for _, case in ipairs {
+      { 6, 4, {
+        0.0098142, 0.2037926, 0.1089245, 0.1072638, -0.0837041, -0.1551553, 0.0312215, -0.0129302, -0.1778139,
+        -0.1331543, 0.0892607, -0.0322222, -0.0603010, 0.0684663, -0.0323796, -0.0347385, 0.0493721, -0.0855920,
+        -0.0817491, 0.1058714, 0.0235304, 0.0267203, 0.0743624, -0.0773304 } },
+      { 4, 6, {
+        0.0221545, 0.1731123, 0.0794083, 0.0536917, 0.0276444, -0.2001518, -0.0567540, -0.1954419, 0.0849045,
+        -0.0024997, 0.0631850, 0.0537299, -0.0982322, -0.0985166, 0.0759649, 0.0471658, 0.0167820, 0.0331672,
+        -0.0143410, 0.0419398, 0.0022414, -0.0080266, 0.0576390, 0.0490043 } },
+    } do
+      local rows, columns = case[1], case[2]
+      local layer = nn.Linear(rows, columns, { bias = false })
+      layer.weight:detach():copy(matrix(rows, columns, 0.7) * 0.5)
+      local opt = optim.GLS(layer:parameters(), { statistics = "moving", refresh = 1, momentum = 0.9, graft = "rms",
+        orthogonal = true, damping = 0.1, learning_rate = 0.05, weight_decay = 0.01 })
+      for step = 0, 19 do
+        nn.mse(layer(matrix(8, rows, 0.3 + step)), matrix(8, columns, 2.2 + step)):backward()
+        opt:step()
+      end
+      near(layer.weight:detach(), case[3], 2e-4)
+    end
+  end)
+
+  it("needs the matched step", function()
+    assert.has_error(function() optim.GLS(nn.Linear(2, 2):parameters(), { orthogonal = true }) end,
+      'optim.GLS: orthogonal = true goes with graft = "rms"')
+  end)
+end)
+
+describe("gls.newton_schulz", function()
+  it("brings all singular values near 1, of tall and wide matrices alike", function()
+    gls.seed(3)
+    for _, shape in ipairs { { 5, 9 }, { 9, 5 }, { 7, 7 }, { 1, 4 } } do
+      local x = gls.newton_schulz(gls.randn(shape[1], shape[2]))
+      local gram = shape[1] <= shape[2] and x:matmul(x:t()) or x:t():matmul(x)
+      local values = gls.eigh(gram)
+      assert.is_true(values:min():item() > 0.4 and values:max():item() < 1.5, tostring(values))
+    end
+    assert.same({ 0, 3 }, gls.newton_schulz(gls.zeros(0, 3)).shape)
+    assert.has_error(function() gls.newton_schulz(gls.zeros(3)) end)
+  end)
+end)
+
 describe("RMSprop", function()
   -- PyTorch 2.15, torch.optim.RMSprop(lr=0.01, alpha=0.9, momentum=0.5) in float64.
   it("does as PyTorch's", function()

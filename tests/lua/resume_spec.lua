@@ -51,10 +51,13 @@ local OPTIMIZERS = {
   adam = of("Adam", { learning_rate = 0.01 }), adamw = of("AdamW", { learning_rate = 0.01 }),
   rmsprop = of("RMSprop", { learning_rate = 0.01 }), muon = of "Muon", soap = of "SOAP", shampoo = of "Shampoo",
   lbfgs = of("LBFGS", { iterations = 3 }), ["gls automatic"] = of "GLS",
-  ["gls fixed, verified"] = of("GLS", { learning_rate = 0.2, verify = true }),
-  ["gls matched"] = of("GLS", { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-2, norms = true }),
+  ["gls fixed"] = of("GLS", { learning_rate = 0.2 }),
+  ["gls matched"] = of("GLS", { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-2 }),
   ["gls window"] = of("GLS", { statistics = { window = 15 }, momentum = "auto", rows = 1 }),
   ["gls moving"] = of("GLS", { statistics = "moving", momentum = 0.9, learning_rate = 0.1, refresh = 2 }),
+  ["gls orthogonal"] = of("GLS", { statistics = "moving", momentum = 0.9, graft = "rms", orthogonal = true,
+    learning_rate = 1e-2, refresh = 2 }),
+  kfac = of("KFAC", { learning_rate = 0.01, refresh = 2 }),
   ["gls adaptive"] = of("GLS", { adaptive = true, momentum = 0.9, learning_rate = 1e-2, refresh = 2 }),
   average = function(parameters)
     return optim.average(optim.Adam(parameters, { learning_rate = 0.01 }), parameters, 0.9)

@@ -19,12 +19,15 @@ optimizers.known = {
     class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3, statistics = { window = 1000 } },
   },
   ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
+  ["gls-orthogonal"] = {
+    class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 0.1, statistics = "moving", orthogonal = true },
+  },
   ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", damping = 3 } },
 }
 -- In the order of tables and legends.
 local ORDER = {
   "sgd", "momentum", "rmsprop", "adam", "adamw", "shampoo", "soap", "muon", "kfac", "gls-graft", "gls-matched",
-  "gls-window", "gls-moving", "gls",
+  "gls-window", "gls-moving", "gls-orthogonal", "gls",
 }
 
 --- Settings of a trial that are not the optimizer's own.

@@ -33,6 +33,8 @@ local options = require "gls.options"
 --   `refresh` = 5 steps (on the wide autoencoder 2 ended as low as 1 at four fifths of the time); { window = r } (or
 --   "window", with `window` = 1000): AᵀA is that of the last r rows of A, of several batches; where r is less than d
 --   the system solved is r × r
+-- @field orthogonal = false: with graft "rms" the direction (with its momentum) is replaced by the nearest orthogonal
+--   matrix, by five steps of Newton and Schulz's iteration (Jordan et al. 2024), so that no output waits for others
 -- @field weight_decay = 0 decoupled, times the learning rate (automatic: times the schedule's factor)
 -- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
 -- @field statistics_rows = "auto" convolutions: how many patches, spread over the whole batch, the statistics are
@@ -52,7 +54,7 @@ local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
   statistics_rows = options.any "auto", part = 128, adaptive = false, beta2 = 0.999, widest = 2048,
-  weight_decay = 0, trust = 0, fallback_learning_rate = 1e-3,
+  orthogonal = false, weight_decay = 0, trust = 0, fallback_learning_rate = 1e-3,
 })
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
@@ -99,6 +101,7 @@ local function check_settings(settings)
   if settings.graft and rate == "auto" then
     fail('graft = "%s" sets the length of the step by learning_rate, which then is a number', settings.graft)
   end
+  if settings.orthogonal and settings.graft ~= "rms" then fail('orthogonal = true goes with graft = "rms"') end
   if momentum == "auto" and rate ~= "auto" then fail('momentum = "auto" goes with learning_rate = "auto"') end
   if momentum == "auto" and settings.statistics == "moving" then
     fail('momentum = "auto" goes with statistics = "batch" or a window')

@@ -69,6 +69,10 @@ int cholesky_solve_blas(const real *factor, int64_t n, real *b, int64_t m);
 /* a (n×n symmetric) becomes its eigenvectors, one a row; values ascend. */
 int symmetric_eigen(real *a, int64_t n, real *values);
 
+/* ---- newton_schulz.c ---- */
+/* x (m×n) becomes U Vᵀ, nearly, for x = U S Vᵀ. Fails only when there is no memory; then x is spoilt. */
+int newton_schulz(real *x, int64_t m, int64_t n, int iterations);
+
 /* ---- orthogonal.c ---- */
 /* a (m×n, row-major) becomes the Q of its QR factorisation (m >= n: orthonormal columns; else of aᵀ's: orthonormal
    rows), signs such that R's diagonal is positive. */
