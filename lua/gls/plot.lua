@@ -158,7 +158,7 @@ local SERIES = {
 local function prepare(settings)
   local result, taken = {}, {}
   local logarithmic = settings.log and settings.log:find "y" ~= nil
-  for i, given in ipairs(settings.series) do
+  for i, given in ipairs(options.list("plot.lines: series", settings.series, 4)) do
     local where = "plot.lines: series " .. i
     local series = options.check(where, given, SERIES)
     if type(series.x) ~= "table" or type(series.y) ~= "table" then
@@ -398,6 +398,7 @@ function plot.heat(settings)
     title = "", x = "", y = "", note = options.none, columns = options.required, rows = options.required,
     values = options.required, log = false, missing = "diverged", file = options.required,
   })
+  for _, name in ipairs { "columns", "rows", "values" } do options.list("plot.heat: " .. name, settings[name]) end
   local column_count, row_count = #settings.columns, #settings.rows
   if #settings.values ~= row_count then
     error(("plot.heat: %d names of rows, but %d rows of values"):format(row_count, #settings.values), 2)

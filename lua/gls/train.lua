@@ -36,6 +36,29 @@ local function load(path, state, source)
   if kept.data_epochs and type(source) == "table" then source.epochs = kept.data_epochs end
 end
 
+local function is_callable(value) return type(value) == "function" end
+
+-- What each setting is; nil is for options.check to judge.
+local KINDS = {
+  model = { "a module", function(value) return type(value) == "table" and is_callable(value.train) end },
+  optimizer = { "an optimizer", function(value) return type(value) == "table" and is_callable(value.step) end },
+  loss = { "a function of the model and a batch", is_callable },
+  epochs = { "a whole number of at least 0", function(value) return math.type(value) == "integer" and value >= 0 end },
+  seconds = { "a number above 0", function(value) return type(value) == "number" and value > 0 end },
+  on_step = { "a function of the state", is_callable },
+  on_epoch = { "a function of the state", is_callable },
+  checkpoint = { "the path of a file", function(value) return type(value) == "string" end },
+}
+
+local function check_settings(settings)
+  for _, name in ipairs { "model", "optimizer", "loss", "epochs", "seconds", "on_step", "on_epoch", "checkpoint" } do
+    local kind, is_one = table.unpack(KINDS[name])
+    if settings[name] ~= nil and not is_one(settings[name]) then
+      error(("train.fit: %s is %s, got %s"):format(name, kind, tostring(settings[name])), 3)
+    end
+  end
+end
+
 --- Trains a model. A step: loss of a batch, its gradients, `optimizer:step(closure)`
 -- (the closure computes the batch's loss again, for optimizers that ask for it); whatever a step made and nobody kept
 -- is released with it.
@@ -55,6 +78,7 @@ function train.fit(settings)
     checkpoint = options.none, resume = false,
   })
   local model, optimizer = settings.model, settings.optimizer
+  check_settings(settings)
   if settings.checkpoint then
     for name, owner in pairs { model = model, optimizer = optimizer } do
       if type(owner.state_dict) ~= "function" or type(owner.load_state_dict) ~= "function" then

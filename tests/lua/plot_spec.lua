@@ -8,6 +8,19 @@ local function read(path)
   return text
 end
 
+describe("a list with a hole", function()
+  it("is refused, not drawn shorter", function()
+    local one = { name = "a", x = { 1 }, y = { 1 } }
+    assert.error_matches(function() require("gls.plot").lines { series = { one, nil, one }, print = false } end,
+      "plot.lines: series: entry 2 of the list is nil")
+    assert.error_matches(function()
+      require("gls.plot").heat { columns = { "a", nil, "c" }, rows = {}, values = {}, file = "x.svg" }
+    end, "plot.heat: columns: entry 2")
+    assert.error_matches(function() require("gls.experiment").grid { damping = { 1, nil, 3 } } end,
+      "experiment.grid: damping: entry 2")
+  end)
+end)
+
 describe("plot.lines", function()
   local directory
   before_each(function()

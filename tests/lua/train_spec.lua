@@ -104,6 +104,9 @@ describe("train.fit", function()
 
   it("says what is missing", function()
     assert.error_matches(function() train.fit { model = nn.Linear(2, 2) } end, "is required")
+    for name, value in pairs { model = "x", optimizer = {}, loss = 3, epochs = 1.5, seconds = -1, on_epoch = true } do
+      assert.error_matches(function() train.fit(problem { [name] = value }) end, "train.fit: " .. name .. " is an? ")
+    end
     assert.error_matches(function() train.fit(problem { epoch = 3 }) end, 'did you mean "epochs"')
     assert.error_matches(function() train.fit(problem { data = function() return nil end }) end, "gave no batch")
     assert.error_matches(function() train.fit(problem { resume = true }) end, "needs a checkpoint")

@@ -56,7 +56,7 @@ local function checked(given)
       error(("experiment.run: trials: unknown optimizer %q%s"):format(name,
         check.suggestion(name, optimizers.known)), 3)
     end
-    if type(trials) ~= "table" or #trials == 0 then
+    if type(trials) ~= "table" or #check.list("experiment.run: trials." .. name, trials, 4) == 0 then
       error(("experiment.run: trials.%s: expected a list of settings, at least one"):format(name), 3)
     end
   end

@@ -15,6 +15,9 @@ plan.schedules = { constant = true, cosine = true, linear = true }
 -- @tparam table settings name → value or list of values
 -- @treturn table list of settings tables
 function plan.grid(settings)
+  for name, values in pairs(settings) do
+    if type(values) == "table" then check.list("experiment.grid: " .. tostring(name), values) end
+  end
   local names = {}
   for name in pairs(settings) do names[#names + 1] = name end
   table.sort(names)
