@@ -141,4 +141,4 @@ end
 
 Progress.finish = Progress.clear
 
-return log
+return require("gls.strict").module("log", log)

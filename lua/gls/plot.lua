@@ -467,4 +467,4 @@ function plot.heat(settings)
   return figure("plot.heat", settings.file, width, height, table.concat(commands, "\n"))
 end
 
-return plot
+return require("gls.strict").module("plot", plot)

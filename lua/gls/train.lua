@@ -139,4 +139,4 @@ function train.fit(settings)
   return state
 end
 
-return train
+return require("gls.strict").module("train", train)

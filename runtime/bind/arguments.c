@@ -76,7 +76,7 @@ static int wrong_value(lua_State *L, const struct op *op, const struct op_parame
 
 /* An int32 tensor from the list given, for parameters of indices. */
 static int list_to_indices(lua_State *L) {
-  lua_Integer length = (lua_Integer)lua_rawlen(L, 1);
+  lua_Integer length = bind_length(L, 1, "a list of indices");
   struct shape shape = shape_of(1, (int64_t)length);
   bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
   int32_t *index = tensor_int32(bind_tensor(L, -1));
@@ -85,8 +85,8 @@ static int list_to_indices(lua_State *L) {
     lua_rawgeti(L, 1, i);
     lua_Integer value = lua_type(L, -1) == LUA_TNUMBER ? lua_tointegerx(L, -1, &whole) : 0;
     if (!whole || value < INT32_MIN || value > INT32_MAX)
-      return luaL_error(L, "entry %d of a list of indices must be a whole number, got %s", (int)i,
-                        luaL_tolstring(L, -1, NULL));
+      return bind_fail(L, "entry %d of a list of indices must be a whole number, got %s", (int)i,
+                       luaL_tolstring(L, -1, NULL));
     index[i - 1] = (int32_t)value;
     lua_pop(L, 1);
   }
@@ -142,7 +142,7 @@ static void take_list(lua_State *L, struct arguments *a, const struct op_paramet
   const char *expected = p->kind == OP_PAIR ? "a whole number or a list of two" : "whole numbers or a list of them";
   int limit = p->kind == OP_PAIR ? 2 : OP_MAX_LIST;
   if (lua_istable(L, at)) {
-    lua_Integer count = (lua_Integer)lua_rawlen(L, at);
+    lua_Integer count = bind_length(L, at, a->op->name);
     if (count > limit || (p->kind == OP_PAIR && count != 2))
       fail(L, a->op, lua_pushfstring(L, "%s must be %s, got a list of %d", p->name, expected, (int)count));
     for (int i = 0; i < count; i++) {
@@ -210,7 +210,7 @@ static struct tensor **take_tensors(lua_State *L, const struct op *op, const str
     if (at) wrong_value(L, op, p, at, "a list of tensors");
     fail(L, op, lua_pushfstring(L, "argument \"%s\", a list of tensors, is missing", p->name));
   }
-  lua_Integer length = (lua_Integer)lua_rawlen(L, at);
+  lua_Integer length = bind_length(L, at, op->name);
   if (length > INT32_MAX / 64) fail(L, op, "too many tensors in the list");
   *count = (int)length;
   struct tensor **input = lua_newuserdatauv(L, (size_t)(length ? length : 1) * sizeof *input, 0);

@@ -29,6 +29,7 @@
 #define GLS_BIND_BIND_H
 
 #include <lauxlib.h>
+#include <limits.h>
 #include <lua.h>
 #include <lualib.h>
 
@@ -44,14 +45,22 @@ void bind_check(lua_State *L, int status);
 int bind_error(lua_State *L);
 /* Raises a message with the position of the innermost line of Lua that is not the library's own. */
 int bind_raise(lua_State *L, const char *message);
+/* Pushes that position, "script.lua:7: ", or "". */
+void bind_push_position(lua_State *L);
+
+/* The same, of a format as lua_pushfstring takes it. */
+int bind_fail(lua_State *L, const char *format, ...);
 
 /* One function of a domain, with its doc beside it: doc's first line is the call, the rest says what it gives
-   (shapes, units, defaults, errors, source). Without doc it is the library's own. */
+   (shapes, units, defaults, errors, source). Without doc it is the library's own, and takes what it is given. */
 struct bind_function {
   const char *name;
   lua_CFunction function;
+  int most; /* arguments, x of x:method() and options among them: more are an error */
   const char *doc;
 };
+
+enum { BIND_ANY = INT_MAX };
 
 /* Sets the functions of a NULL-ended array in the table at the top of the stack, and their doc lines in the
    table of docs. */
@@ -61,6 +70,21 @@ void bind_class(lua_State *L, const char *name, const struct bind_function *meth
 /* Pushes the table of docs, gls.core.docs: name → doc. */
 void bind_push_docs(lua_State *L);
 
+/* Arguments of registered functions; what is wrong is raised with the call as the doc has it. */
+int bind_wrong_argument(lua_State *L, int i, const char *expected);
+void bind_check_argument(lua_State *L, bool good, int i, const char *message);
+void bind_check_type(lua_State *L, int i, int type); /* LUA_TTABLE, LUA_TFUNCTION, LUA_TBOOLEAN */
+lua_Integer bind_whole(lua_State *L, int i);
+lua_Number bind_number(lua_State *L, int i);
+void bind_check_count(lua_State *L, int most);              /* nil at the end of the arguments counts as none */
+const char *bind_text(lua_State *L, int i, size_t *length); /* length may be NULL */
+
+/* Whether a coroutine runs, or has resumed one that does: neither suspended nor dead. */
+bool bind_is_active(lua_State *thread);
+
+/* The length of the list at index i, in which no entry may be nil: a misspelt variable must not make it shorter. */
+lua_Integer bind_length(lua_State *L, int i, const char *where);
+
 /* A field of the table at argument i: a whole number, or absent; true or false. */
 int64_t bind_integer_field(lua_State *L, int i, const char *name, int64_t absent);
 bool bind_flag_field(lua_State *L, int i, const char *name);
@@ -68,6 +92,8 @@ bool bind_flag_field(lua_State *L, int i, const char *name);
 /* ---- names.c ---- */
 /* "; did you mean …?" (or "") pushed as a string, from a NULL-ended array of names. */
 void bind_push_suggestion(lua_State *L, const char *given, const char *const *names);
+/* The same from the keys of a table. */
+void bind_push_suggestion_of_keys(lua_State *L, const char *given, int table);
 
 /* ---- tensor.c ---- */
 /* Pushes an empty tensor userdata; *slot is set to the returned tensor by the caller. */
@@ -102,7 +128,7 @@ void bind_before_op(lua_State *L);
 void bind_made(lua_State *L, const struct tensor *tensor);
 
 /* ---- scope.c ---- */
-extern int bind_open_scopes;           /* how many scopes are open */
+bool bind_in_scope(void);              /* whether scopes are open */
 void bind_note_in_scope(lua_State *L); /* the tensor userdata at the top of the stack goes with the innermost one */
 
 /* ---- index.c ---- */
@@ -143,8 +169,16 @@ bool bind_trace(lua_State *L, const struct op *op, int input_count, struct tenso
                 const struct op_value *values);
 
 /* ---- no_grad.c ---- */
+/* Whether what runs now is recorded: to be asked before every op, for it differs from coroutine to coroutine. */
+bool bind_recording(void);
+/* +1 before what C runs that is not recorded, -1 after it. */
+void bind_unrecorded(int change);
 /* Pushes a guard: nothing is recorded until it is closed (lua_toclose, lua_closeslot). */
 void bind_push_guard(lua_State *L);
+
+/* ---- grad.c ---- */
+/* A step has ended, or gradients were forgotten: none waits for the next step. */
+void bind_step_ended(void);
 
 /* ---- function.c ---- */
 /* The thread whose call into the tape is under way: functions written in Lua run in it. NULL: none. */

@@ -87,19 +87,19 @@ static int collect_all(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"memory", memory_use,
+    {"memory", memory_use, 0,
      "memory() -> { live =, peak =, cached = }\n"
      "Bytes of tensors in use, their highest value since reset_peak(), and bytes kept for reuse."},
-    {"reset_peak", reset_peak,
+    {"reset_peak", reset_peak, 0,
      "reset_peak()\n"
      "Starts memory().peak anew from what is in use."},
-    {"trim", trim,
+    {"trim", trim, 0,
      "trim()\n"
      "Gives buffers that are kept for reuse back to the system."},
-    {"collect", collect_all,
+    {"collect", collect_all, 0,
      "collect()\n"
      "Releases every tensor that nothing refers to, at once (a full cycle of Lua's collector). Training has no\n"
      "need of it: optimizers collect what a step left."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_collector(lua_State *L) { bind_functions(L, functions); }

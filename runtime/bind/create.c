@@ -40,13 +40,13 @@ static struct options take_options(lua_State *L, const char *function, enum elem
         options.requires_gradient = lua_toboolean(L, -1);
       } else {
         bind_push_suggestion(L, name, (const char *const[]){"type", "requires_grad", NULL});
-        luaL_error(L, "%s: unknown option \"%s\"%s", function, name, lua_tostring(L, -1));
+        bind_fail(L, "%s: unknown option \"%s\"%s", function, name, lua_tostring(L, -1));
       }
     }
     lua_pop(L, 1);
   }
   if (options.requires_gradient && options.type != TYPE_REAL)
-    luaL_error(L, "%s: only a tensor of type %s can require gradient", function, type_name(TYPE_REAL));
+    bind_fail(L, "%s: only a tensor of type %s can require gradient", function, type_name(TYPE_REAL));
   if (lua_rawlen(L, top) == 0) lua_settop(L, top - 1);
   return options;
 }
@@ -56,7 +56,7 @@ static struct tensor *push_new(lua_State *L, const char *function, const struct 
                                const struct shape *shape) {
   struct tensor *tensor = tensor_new(options->type, shape);
   if (!tensor) {
-    luaL_error(L, "%s: %s", function, status_message());
+    bind_fail(L, "%s: %s", function, status_message());
     return NULL;
   }
   tensor->requires_gradient = options->requires_gradient;
@@ -88,8 +88,8 @@ static void list_shape(lua_State *L, struct shape *shape) {
   shape->rank = 0;
   while (lua_istable(L, -1)) {
     if (shape->rank == TENSOR_MAX_RANK)
-      luaL_error(L, "tensor: lists nested deeper than the %d dimensions a tensor can have", TENSOR_MAX_RANK);
-    int64_t size = (int64_t)lua_rawlen(L, -1);
+      bind_fail(L, "tensor: lists nested deeper than the %d dimensions a tensor can have", TENSOR_MAX_RANK);
+    int64_t size = bind_length(L, -1, "tensor");
     shape->size[shape->rank++] = size;
     if (size == 0) break;
     luaL_checkstack(L, 4, "lists too deep");
@@ -101,13 +101,13 @@ static void list_shape(lua_State *L, struct shape *shape) {
 static double number_for(lua_State *L, enum element_type type, const int64_t *index, int depth) {
   if (lua_type(L, -1) == LUA_TBOOLEAN) return lua_toboolean(L, -1);
   if (lua_type(L, -1) != LUA_TNUMBER)
-    return luaL_error(L, "tensor: entry %s is a %s: numbers expected", position_text(index, depth),
-                      luaL_typename(L, -1));
+    return bind_fail(L, "tensor: entry %s is a %s: numbers expected", position_text(index, depth),
+                     luaL_typename(L, -1));
   double value = lua_tonumber(L, -1);
   double low = type == TYPE_INT32 ? INT32_MIN : 0, high = type == TYPE_INT32 ? INT32_MAX : 255;
   if (type != TYPE_REAL && !(value == floor(value) && value >= low && value <= high))
-    return luaL_error(L, "tensor: entry %s is %f: %s takes whole numbers from %f to %f", position_text(index, depth),
-                      value, type_name(type), low, high);
+    return bind_fail(L, "tensor: entry %s is %f: %s takes whole numbers from %f to %f", position_text(index, depth),
+                     value, type_name(type), low, high);
   return value;
 }
 
@@ -116,18 +116,18 @@ static void read_list(lua_State *L, struct tensor *tensor, int depth, int64_t *i
   int rank = tensor->shape.rank;
   if (depth == rank) {
     if (lua_istable(L, -1))
-      luaL_error(L, "tensor: ragged lists: entry %s is a list where the first such entry is a number",
-                 position_text(index, depth));
+      bind_fail(L, "tensor: ragged lists: entry %s is a list where the first such entry is a number",
+                position_text(index, depth));
     tensor_set(tensor, index, number_for(L, tensor->type, index, depth));
     return;
   }
   if (!lua_istable(L, -1))
-    luaL_error(L, "tensor: ragged lists: entry %s is a %s where the first such entry is a list",
-               position_text(index, depth), luaL_typename(L, -1));
-  int64_t size = (int64_t)lua_rawlen(L, -1);
+    bind_fail(L, "tensor: ragged lists: entry %s is a %s where the first such entry is a list",
+              position_text(index, depth), luaL_typename(L, -1));
+  int64_t size = bind_length(L, -1, "tensor");
   if (size != tensor->shape.size[depth])
-    luaL_error(L, "tensor: ragged lists: entry %s has %I entries where the first has %I", position_text(index, depth),
-               (lua_Integer)size, (lua_Integer)tensor->shape.size[depth]);
+    bind_fail(L, "tensor: ragged lists: entry %s has %I entries where the first has %I", position_text(index, depth),
+              (lua_Integer)size, (lua_Integer)tensor->shape.size[depth]);
   for (int64_t i = 0; i < size; i++) {
     index[depth] = i;
     lua_rawgeti(L, -1, i + 1);
@@ -137,18 +137,18 @@ static void read_list(lua_State *L, struct tensor *tensor, int depth, int64_t *i
 }
 
 static int create_tensor(lua_State *L) {
-  luaL_checkany(L, 1);
+  bind_check_argument(L, !lua_isnone(L, 1), 1, "a value is missing");
   struct tensor *source = bind_test_tensor(L, 1);
   struct options options = take_options(L, "tensor", source ? source->type : TYPE_REAL);
   if (lua_gettop(L) == 0) lua_newtable(L); /* there were only options */
-  if (lua_gettop(L) > 1) return luaL_error(L, "tensor: one value expected: a number, a list or a tensor");
+  if (lua_gettop(L) > 1) return bind_fail(L, "tensor: one value expected: a number, a list or a tensor");
   if (source) {
     bind_push_tensor(L, tensor_convert(source, options.type));
     bind_tensor(L, -1)->requires_gradient = options.requires_gradient;
     return 1;
   }
   if (lua_type(L, 1) != LUA_TNUMBER && !lua_istable(L, 1))
-    return luaL_error(L, "tensor: a number, a list of numbers or a tensor expected, got %s", luaL_typename(L, 1));
+    return bind_fail(L, "tensor: a number, a list of numbers or a tensor expected, got %s", luaL_typename(L, 1));
   struct shape shape = {0};
   list_shape(L, &shape);
   struct tensor *tensor = push_new(L, "tensor", &options, &shape);
@@ -180,7 +180,7 @@ static int create_full(lua_State *L) {
   struct options options = take_options(L, "full", TYPE_REAL);
   int top = lua_gettop(L);
   if (top < 1 || lua_type(L, top) != LUA_TNUMBER)
-    return luaL_error(L, "full: sizes and then the value expected: full(2, 3, value) or full({2, 3}, value)");
+    return bind_fail(L, "full: sizes and then the value expected: full(2, 3, value) or full({2, 3}, value)");
   double value = lua_tonumber(L, top);
   lua_settop(L, top - 1);
   struct shape shape;
@@ -191,7 +191,8 @@ static int create_full(lua_State *L) {
 
 static int create_eye(lua_State *L) {
   struct options options = take_options(L, "eye", TYPE_REAL);
-  int64_t rows = luaL_checkinteger(L, 1), columns = luaL_optinteger(L, 2, rows);
+  bind_check_count(L, 2);
+  int64_t rows = bind_whole(L, 1), columns = (lua_isnoneornil(L, 2) ? rows : bind_whole(L, 2));
   struct shape shape = shape_of(2, rows, columns);
   struct tensor *tensor = push_new(L, "eye", &options, &shape);
   memset(tensor->storage->data, 0, tensor->storage->bytes);
@@ -204,7 +205,7 @@ static int create_eye(lua_State *L) {
 static int push_sequence(lua_State *L, const char *function, const struct options *options, double count, double start,
                          double step) {
   if (!(count >= 0)) count = 0;
-  if (count > 1e15) return luaL_error(L, "%s: too many values", function);
+  if (count > 1e15) return bind_fail(L, "%s: too many values", function);
   struct shape shape = shape_of(1, (int64_t)count);
   struct tensor *tensor = push_new(L, function, options, &shape);
   for (int64_t i = 0; i < shape.size[0]; i++) tensor_set(tensor, &i, start + (double)i * step);
@@ -212,17 +213,18 @@ static int push_sequence(lua_State *L, const char *function, const struct option
 }
 
 static double checked_step(lua_State *L, int i, const char *function) {
-  double step = luaL_optnumber(L, i, 1);
-  if (step == 0 || isnan(step)) luaL_error(L, "%s: the step must not be 0", function);
+  double step = (lua_isnoneornil(L, i) ? 1 : bind_number(L, i));
+  if (step == 0 || isnan(step)) bind_fail(L, "%s: the step must not be 0", function);
   return step;
 }
 
 static int create_arange(lua_State *L) {
   struct options options = take_options(L, "arange", TYPE_REAL);
-  double start = 0, stop = luaL_checknumber(L, 1);
+  bind_check_count(L, 3);
+  double start = 0, stop = bind_number(L, 1);
   if (!lua_isnoneornil(L, 2)) {
     start = stop;
-    stop = luaL_checknumber(L, 2);
+    stop = bind_number(L, 2);
   }
   double step = checked_step(L, 3, "arange");
   return push_sequence(L, "arange", &options, ceil((stop - start) / step), start, step);
@@ -230,15 +232,17 @@ static int create_arange(lua_State *L) {
 
 static int create_range(lua_State *L) {
   struct options options = take_options(L, "range", TYPE_REAL);
-  double start = luaL_checknumber(L, 1), stop = luaL_checknumber(L, 2), step = checked_step(L, 3, "range");
+  bind_check_count(L, 3);
+  double start = bind_number(L, 1), stop = bind_number(L, 2), step = checked_step(L, 3, "range");
   return push_sequence(L, "range", &options, floor((stop - start) / step) + 1, start, step);
 }
 
 static int create_linspace(lua_State *L) {
   struct options options = take_options(L, "linspace", TYPE_REAL);
-  double start = luaL_checknumber(L, 1), stop = luaL_checknumber(L, 2);
-  lua_Integer count = luaL_checkinteger(L, 3);
-  luaL_argcheck(L, count >= 0, 3, "a number of values from 0 expected");
+  bind_check_count(L, 3);
+  double start = bind_number(L, 1), stop = bind_number(L, 2);
+  lua_Integer count = bind_whole(L, 3);
+  bind_check_argument(L, count >= 0, 3, "a number of values from 0 expected");
   push_sequence(L, "linspace", &options, (double)count, start, count > 1 ? (stop - start) / (double)(count - 1) : 0);
   int64_t last = count - 1;
   if (count > 1) tensor_set(bind_tensor(L, -1), &last, stop);
@@ -248,7 +252,7 @@ static int create_linspace(lua_State *L) {
 /* ---- chance ---- */
 
 static void check_real(lua_State *L, const struct tensor *tensor, const char *function) {
-  if (tensor->type != TYPE_REAL) luaL_error(L, "%s: only tensors of type %s are drawn", function, type_name(TYPE_REAL));
+  if (tensor->type != TYPE_REAL) bind_fail(L, "%s: only tensors of type %s are drawn", function, type_name(TYPE_REAL));
 }
 
 static int fill_uniform(lua_State *L, struct tensor *tensor) {
@@ -268,9 +272,10 @@ static int create_randn(lua_State *L) { return fill_normal(L, push_sized(L, "ran
 
 static int create_randperm(lua_State *L) {
   struct options options = take_options(L, "randperm", TYPE_INT32);
-  lua_Integer count = luaL_checkinteger(L, 1);
-  luaL_argcheck(L, count >= 0 && count < INT32_MAX, 1, "a number from 0 to 2147483646 expected");
-  if (options.type != TYPE_INT32) return luaL_error(L, "randperm: gives int32; convert with :to(type)");
+  bind_check_count(L, 1);
+  lua_Integer count = bind_whole(L, 1);
+  bind_check_argument(L, count >= 0 && count < INT32_MAX, 1, "a number from 0 to 2147483646 expected");
+  if (options.type != TYPE_INT32) return bind_fail(L, "randperm: gives int32; convert with :to(type)");
   struct shape shape = shape_of(1, (int64_t)count);
   struct tensor *tensor = push_new(L, "randperm", &options, &shape);
   random_permutation(random_next_stream(), tensor_int32(tensor), count);
@@ -280,8 +285,9 @@ static int create_randperm(lua_State *L) {
 
 static int create_randint(lua_State *L) {
   struct options options = take_options(L, "randint", TYPE_INT32);
-  lua_Integer low = luaL_checkinteger(L, 1), high = luaL_checkinteger(L, 2);
-  luaL_argcheck(L, low <= high && low >= INT32_MIN && high <= INT32_MAX, 2, "low <= high expected, both within int32");
+  lua_Integer low = bind_whole(L, 1), high = bind_whole(L, 2);
+  bind_check_argument(L, low <= high && low >= INT32_MIN && high <= INT32_MAX, 2,
+                      "low <= high expected, both within int32");
   lua_remove(L, 1);
   lua_remove(L, 1);
   struct shape shape;
@@ -306,7 +312,7 @@ static int create_randint(lua_State *L) {
 static struct tensor *push_like(lua_State *L, const char *function, int arguments) {
   struct tensor *like = bind_tensor(L, 1);
   struct options options = take_options(L, function, like->type);
-  if (lua_gettop(L) > arguments) luaL_error(L, "%s: a tensor and options expected", function);
+  bind_check_count(L, arguments);
   return push_new(L, function, &options, &like->shape);
 }
 
@@ -322,7 +328,7 @@ static int ones_like(lua_State *L) {
 }
 
 static int full_like(lua_State *L) {
-  double value = luaL_checknumber(L, 2);
+  double value = bind_number(L, 2);
   bind_check(L, tensor_fill(push_like(L, "full_like", 2), value));
   return 1;
 }
@@ -336,64 +342,64 @@ static int rand_like(lua_State *L) { return fill_uniform(L, push_like(L, "rand_l
 static int randn_like(lua_State *L) { return fill_normal(L, push_like(L, "randn_like", 1)); }
 
 static const struct bind_function functions[] = {
-    {"tensor", create_tensor,
+    {"tensor", create_tensor, 2,
      "tensor(value [, { type =, requires_grad = }]) -> tensor\n"
      "From a number, nested lists of one length a level, or a tensor (a copy). Type \"float32\" unless another\n"
      "is named. tensor{{1, 2}, {3, 4}} has shape (2×2)."},
-    {"zeros", create_zeros,
+    {"zeros", create_zeros, BIND_ANY,
      "zeros(sizes… [, { type =, requires_grad = }]) -> tensor\n"
      "All 0: zeros(2, 3), zeros{2, 3}, zeros(4, { type = \"int32\" })."},
-    {"ones", create_ones,
+    {"ones", create_ones, BIND_ANY,
      "ones(sizes… [, options]) -> tensor\n"
      "All 1; options as in zeros."},
-    {"empty", create_empty,
+    {"empty", create_empty, BIND_ANY,
      "empty(sizes… [, options]) -> tensor\n"
      "Of undefined contents; options as in zeros."},
-    {"full", create_full,
+    {"full", create_full, BIND_ANY,
      "full(sizes…, value [, options]) -> tensor\n"
      "All value: full(2, 3, 0.5), full({2, 3}, 0.5)."},
-    {"eye", create_eye,
+    {"eye", create_eye, 3,
      "eye(rows, columns=rows [, options]) -> tensor\n"
      "Ones on the diagonal."},
-    {"arange", create_arange,
+    {"arange", create_arange, 4,
      "arange(stop), arange(start, stop, step=1) -> tensor\n"
      "From start (0) in steps, stop excluded, as NumPy's; range includes it."},
-    {"range", create_range,
+    {"range", create_range, 4,
      "range(first, last, step=1) -> tensor\n"
      "From first to last in steps, both included, as Lua's for."},
-    {"linspace", create_linspace,
+    {"linspace", create_linspace, 4,
      "linspace(first, last, count) -> tensor\n"
      "count values at equal distances, both ends included."},
-    {"rand", create_rand,
+    {"rand", create_rand, BIND_ANY,
      "rand(sizes… [, options]) -> tensor\n"
      "Uniform on [0, 1)."},
-    {"randn", create_randn,
+    {"randn", create_randn, BIND_ANY,
      "randn(sizes… [, options]) -> tensor\n"
      "Normal with mean 0 and standard deviation 1."},
-    {"randint", create_randint,
+    {"randint", create_randint, BIND_ANY,
      "randint(low, high, sizes… [, options]) -> int32 tensor\n"
      "Whole numbers from low to high, both included, equally likely."},
-    {"randperm", create_randperm,
+    {"randperm", create_randperm, 2,
      "randperm(n) -> int32 tensor\n"
      "The numbers 1 to n in random order."},
-    {"zeros_like", zeros_like,
+    {"zeros_like", zeros_like, 2,
      "zeros_like(x [, options]) -> tensor\n"
      "All 0, of x's shape and type."},
-    {"ones_like", ones_like,
+    {"ones_like", ones_like, 2,
      "ones_like(x [, options]) -> tensor\n"
      "All 1, of x's shape and type."},
-    {"full_like", full_like,
+    {"full_like", full_like, 3,
      "full_like(x, value [, options]) -> tensor\n"
      "All value, of x's shape and type."},
-    {"empty_like", empty_like,
+    {"empty_like", empty_like, 2,
      "empty_like(x [, options]) -> tensor\n"
      "Undefined contents, of x's shape and type."},
-    {"rand_like", rand_like,
+    {"rand_like", rand_like, 2,
      "rand_like(x) -> tensor\n"
      "Uniform on [0, 1), of x's shape."},
-    {"randn_like", randn_like,
+    {"randn_like", randn_like, 2,
      "randn_like(x) -> tensor\n"
      "Standard normal, of x's shape."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_create(lua_State *L) { bind_functions(L, functions); }

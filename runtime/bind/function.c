@@ -33,10 +33,10 @@ static struct tensor *checked_result(lua_State *L, const struct callback *call, 
   if (lua_isnil(L, -1)) return tensor_zeros(TYPE_REAL, shape);
   struct tensor *tensor = bind_test_tensor(L, -1);
   if (!tensor) {
-    luaL_error(L, "fn: result %d of backward must be a tensor or nil, got %s", i + 1, luaL_typename(L, -1));
+    bind_fail(L, "fn: result %d of backward must be a tensor or nil, got %s", i + 1, luaL_typename(L, -1));
   } else if (!shape_equal(&tensor->shape, shape) || tensor->type != TYPE_REAL) {
-    luaL_error(L, "fn: result %d of backward has type %s and shape %s, its argument %s and %s", i + 1,
-               type_name(tensor->type), shape_text(&tensor->shape), type_name(TYPE_REAL), shape_text(shape));
+    bind_fail(L, "fn: result %d of backward has type %s and shape %s, its argument %s and %s", i + 1,
+              type_name(tensor->type), shape_text(&tensor->shape), type_name(TYPE_REAL), shape_text(shape));
   }
   return tensor_alias(tensor);
 }
@@ -59,7 +59,7 @@ static int protected_callback(lua_State *L) {
   if (strcmp(call->name, "jvp") == 0) {
     lua_call(L, call->input_count + 1, 1);
     struct tensor *tangent = bind_test_tensor(L, -1);
-    if (!tangent) return luaL_error(L, "fn: jvp must return a tensor, got %s", luaL_typename(L, -1));
+    if (!tangent) return bind_fail(L, "fn: jvp must return a tensor, got %s", luaL_typename(L, -1));
     call->result[0] = tensor_retain(tangent);
     return 0;
   }
@@ -77,7 +77,7 @@ static int protected_callback(lua_State *L) {
 
 static int run_callback(struct callback *call) {
   lua_State *L = bind_running ? bind_running : call->function->state;
-  bool recording = tape_set_enabled(false);
+  bind_unrecorded(1);
   int top = lua_gettop(L), status = STATUS_OK;
   if (!lua_checkstack(L, 8)) {
     status = status_error("fn: no room on Lua's stack");
@@ -90,7 +90,7 @@ static int run_callback(struct callback *call) {
     }
     lua_settop(L, top);
   }
-  tape_set_enabled(recording);
+  bind_unrecorded(-1);
   return status;
 }
 
@@ -159,15 +159,15 @@ static int call_function(lua_State *L) {
     struct tensor *argument = bind_test_tensor(L, i);
     if (argument && again < count && input[again] == argument) again++;
   }
-  if (again < count) return luaL_error(L, "fn: forward has released one of its arguments");
+  if (again < count) return bind_fail(L, "fn: forward has released one of its arguments");
   struct tensor *made = bind_test_tensor(L, -1);
-  if (!made) return luaL_error(L, "fn: forward must return a tensor, got %s", luaL_typename(L, -1));
+  if (!made) return bind_fail(L, "fn: forward must return a tensor, got %s", luaL_typename(L, -1));
   bool tracked = false;
   for (int i = 0; i < count && !tracked; i++) tracked = tape_tracks(input[i]);
-  if (!tracked || !tape_enabled()) return 1;
+  if (!tracked || !bind_recording()) return 1;
   if (made->type != TYPE_REAL)
-    return luaL_error(L, "fn: forward must return a tensor of type %s to be differentiable, got %s",
-                      type_name(TYPE_REAL), type_name(made->type));
+    return bind_fail(L, "fn: forward must return a tensor of type %s to be differentiable, got %s",
+                     type_name(TYPE_REAL), type_name(made->type));
 
   struct tensor **slot = bind_new_tensor(L);
   *slot = tensor_alias(made); /* an argument handed back must not become its own result */
@@ -186,7 +186,7 @@ static int call_function(lua_State *L) {
 
 static int new_function(lua_State *L) {
   static const char *const fields[] = {"forward", "backward", "jvp", NULL};
-  luaL_checktype(L, 1, LUA_TTABLE);
+  bind_check_type(L, 1, LUA_TTABLE);
   lua_settop(L, 1);
   lua_newtable(L); /* a copy, so that the function stays what it was made as */
   lua_pushnil(L);
@@ -195,18 +195,18 @@ static int new_function(lua_State *L) {
     bool known = false;
     for (int i = 0; name && fields[i]; i++) known = known || strcmp(name, fields[i]) == 0;
     if (!known) {
-      if (!name) return luaL_error(L, "fn: fields are forward, backward and jvp");
+      if (!name) return bind_fail(L, "fn: fields are forward, backward and jvp");
       bind_push_suggestion(L, name, fields);
-      return luaL_error(L, "fn: unknown field \"%s\"%s", name, lua_tostring(L, -1));
+      return bind_fail(L, "fn: unknown field \"%s\"%s", name, lua_tostring(L, -1));
     }
     if (lua_type(L, -1) != LUA_TFUNCTION)
-      return luaL_error(L, "fn: %s must be a function, got %s", name, luaL_typename(L, -1));
+      return bind_fail(L, "fn: %s must be a function, got %s", name, luaL_typename(L, -1));
     lua_pushvalue(L, -2);
     lua_insert(L, -2);
     lua_rawset(L, 2);
   }
   for (int i = 0; i < 2; i++) {
-    if (lua_getfield(L, 2, fields[i]) == LUA_TNIL) return luaL_error(L, "fn: function %s is missing", fields[i]);
+    if (lua_getfield(L, 2, fields[i]) == LUA_TNIL) return bind_fail(L, "fn: function %s is missing", fields[i]);
     lua_pop(L, 1);
   }
   lua_pushcclosure(L, call_function, 1);
@@ -214,12 +214,12 @@ static int new_function(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"fn", new_function,
+    {"fn", new_function, 1,
      "fn{ forward =, backward = [, jvp =] } -> function\n"
      "A differentiable function. forward(context, …) gets the call's arguments and returns a tensor;\n"
      "backward(context, gradient) returns one tensor (or nil, for zero) for each tensor among the arguments,\n"
      "of that one's shape; jvp(context, tangent…) gets a tangent or nil for each and returns the result's.\n"
      "context is a table of this call's own, for what forward wants to keep."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_function(lua_State *L) { bind_functions(L, functions); }

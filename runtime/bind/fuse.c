@@ -135,7 +135,7 @@ static int call_fused(lua_State *L) {
   struct tensor *input[FUSE_INPUTS] = {0};
   enum element_type type[FUSE_INPUTS];
   int count = lua_gettop(L);
-  if (count > FUSE_INPUTS) return luaL_error(L, "fuse: %d arguments given: 1 to %d are possible", count, FUSE_INPUTS);
+  if (count > FUSE_INPUTS) return bind_fail(L, "fuse: %d arguments given: 1 to %d are possible", count, FUSE_INPUTS);
   bool symbols = false;
   for (int i = 1; i <= count && bind_fusing > 0; i++) symbols = symbols || is_symbol(bind_test_operand(L, i));
   if (symbols) { /* called by a function that is being fused: becomes part of it */
@@ -152,8 +152,8 @@ static int call_fused(lua_State *L) {
     }
     input[i] = bind_test_tensor(L, i + 1);
     if (!input[i])
-      return luaL_error(L, "fuse: argument %d must be a tensor or a number, got %s", i + 1,
-                        luaL_testudata(L, i + 1, BIND_TENSOR) ? "a released tensor" : luaL_typename(L, i + 1));
+      return bind_fail(L, "fuse: argument %d must be a tensor or a number, got %s", i + 1,
+                       luaL_testudata(L, i + 1, BIND_TENSOR) ? "a released tensor" : luaL_typename(L, i + 1));
     type[i] = input[i]->type;
     key = 4 * key + (lua_Integer)type[i];
   }
@@ -168,13 +168,13 @@ static int call_fused(lua_State *L) {
   }
   for (int i = 0; i < count; i++)
     if (bind_test_tensor(L, i + 1) != input[i])
-      return luaL_error(L, "fuse: the function has released argument %d", i + 1);
+      return bind_fail(L, "fuse: the function has released argument %d", i + 1);
   bind_run(L, row, count, input, NULL);
   return 1;
 }
 
 static int fuse_function(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TFUNCTION);
+  bind_check_type(L, 1, LUA_TFUNCTION);
   lua_settop(L, 1);
   lua_newtable(L);
   lua_pushcclosure(L, call_fused, 2);
@@ -182,14 +182,14 @@ static int fuse_function(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"fuse", fuse_function,
+    {"fuse", fuse_function, 1,
      "fuse(f) -> function\n"
      "The function f, of elementwise ops and numbers alone, as one op that passes over its arguments once:\n"
      "local g = gls.fuse(function(x, y) return ((x * y + x):tanh() / 2 - y):relu() end); g(x, y). Arguments\n"
      "are tensors, which broadcast, or numbers; f is called once for each number and types of arguments,\n"
      "without their values, and returns one tensor. Differentiable in both modes; the tape keeps the arguments\n"
      "alone. Other ops (reductions, x:item()) are an error."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_fuse(lua_State *L) {
   static const char *const shared[] = {"__add", "__sub", "__mul", "__div", "__pow", "__unm"};

@@ -3,30 +3,40 @@
 
 #include "../grad/tape.h"
 
+static int passes; /* of backward, since the last step */
+
+void bind_step_ended(void) { passes = 0; }
+
+static int backward_passes(lua_State *L) {
+  lua_pushinteger(L, passes);
+  return 1;
+}
+
 static int grad_backward(lua_State *L) {
   struct tensor *loss = bind_tensor(L, 1), *seed = bind_optional_tensor(L, 2);
   if (seed && seed->type != TYPE_REAL)
-    return luaL_error(L, "backward: a seed of type %s expected, got %s", type_name(TYPE_REAL), type_name(seed->type));
+    return bind_fail(L, "backward: a seed of type %s expected, got %s", type_name(TYPE_REAL), type_name(seed->type));
   lua_State *before = bind_running;
   bind_running = L;
   int status = tape_backward(loss, seed);
   bind_running = before;
   bind_check(L, status);
+  passes++;
   return 0;
 }
 
 /* A list of count tensors at argument i (any count when negative), as an array that the stack keeps. */
 static struct tensor **tensor_list(lua_State *L, int i, const char *what, int *count) {
-  luaL_checktype(L, i, LUA_TTABLE);
-  int length = (int)lua_rawlen(L, i);
-  if (*count >= 0 && length != *count) luaL_error(L, "jvp: %d leaves, but %d tangents", *count, length);
+  bind_check_type(L, i, LUA_TTABLE);
+  int length = (int)bind_length(L, i, "jvp");
+  if (*count >= 0 && length != *count) bind_fail(L, "jvp: %d leaves, but %d tangents", *count, length);
   *count = length;
   struct tensor **list = lua_newuserdatauv(L, (size_t)(length + 1) * sizeof *list, 0);
   for (int k = 0; k < length; k++) {
     lua_rawgeti(L, i, k + 1);
     list[k] = bind_test_tensor(L, -1);
     if (!list[k])
-      luaL_error(L, "jvp: entry %d of the list of %s must be a tensor, got %s", k + 1, what, luaL_typename(L, -1));
+      bind_fail(L, "jvp: entry %d of the list of %s must be a tensor, got %s", k + 1, what, luaL_typename(L, -1));
     lua_pop(L, 1);
   }
   return list;
@@ -39,9 +49,9 @@ static int grad_jvp(lua_State *L) {
   struct tensor **tangent = tensor_list(L, 3, "tangents", &count);
   for (int i = 0; i < count; i++)
     if (tangent[i]->type != TYPE_REAL || !shape_equal(&leaf[i]->shape, &tangent[i]->shape))
-      return luaL_error(L, "jvp: tangent %d has type %s and shape %s, its leaf %s and %s", i + 1,
-                        type_name(tangent[i]->type), shape_text(&tangent[i]->shape), type_name(leaf[i]->type),
-                        shape_text(&leaf[i]->shape));
+      return bind_fail(L, "jvp: tangent %d has type %s and shape %s, its leaf %s and %s", i + 1,
+                       type_name(tangent[i]->type), shape_text(&tangent[i]->shape), type_name(leaf[i]->type),
+                       shape_text(&leaf[i]->shape));
   lua_State *before = bind_running;
   bind_running = L;
   int status = tape_jvp(output, count, leaf, tangent, &result);
@@ -57,15 +67,15 @@ static int grad_requires_grad(lua_State *L) {
     lua_pushboolean(L, tape_tracks(tensor));
     return 1;
   }
-  luaL_checktype(L, 2, LUA_TBOOLEAN);
+  bind_check_type(L, 2, LUA_TBOOLEAN);
   bool wanted = lua_toboolean(L, 2);
   if (wanted && tensor->type != TYPE_REAL)
-    return luaL_error(L, "requires_grad: only a tensor of type %s has a gradient, this one is %s", type_name(TYPE_REAL),
-                      type_name(tensor->type));
+    return bind_fail(L, "requires_grad: only a tensor of type %s has a gradient, this one is %s", type_name(TYPE_REAL),
+                     type_name(tensor->type));
   if (tensor->node && tape_tracks(tensor))
-    return luaL_error(L,
-                      "requires_grad: this tensor was computed from others that require gradient; only a leaf can be "
-                      "set (x:detach() gives one)");
+    return bind_fail(L,
+                     "requires_grad: this tensor was computed from others that require gradient; only a leaf can be "
+                     "set (x:detach() gives one)");
   tensor->requires_gradient = wanted;
   if (!wanted) gradient_clear(tensor);
   lua_settop(L, 1);
@@ -79,6 +89,7 @@ static int grad_detach(lua_State *L) {
 
 static int grad_zero_grad(lua_State *L) {
   gradient_clear(bind_tensor(L, 1));
+  bind_step_ended();
   return 0;
 }
 
@@ -89,6 +100,7 @@ static int grad_is_leaf(lua_State *L) {
 
 static int grad_tape_release(lua_State *L) {
   tape_release();
+  bind_step_ended();
   bind_collect(L);
   return 0;
 }
@@ -99,36 +111,39 @@ static int grad_tape_size(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"jvp", grad_jvp,
+    {"backward_passes", backward_passes, 0,
+     "backward_passes() -> number\n"
+     "Passes of backward whose gradients no step has used or forgotten."},
+    {"jvp", grad_jvp, 3,
      "jvp(output, leaves, tangents) -> tensor\n"
      "The change of output, a tensor on the tape, when each of the leaves changes by its tangent: forward-mode\n"
      "differentiation over the steps that made output."},
-    {"tape_release", grad_tape_release,
+    {"tape_release", grad_tape_release, 0,
      "tape_release()\n"
      "Ends a training step: drops everything the tape has saved. Optimizers do it in step()."},
-    {"tape_size", grad_tape_size,
+    {"tape_size", grad_tape_size, 0,
      "tape_size() -> number\n"
      "Recorded steps that the tape holds."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 static const struct bind_function methods[] = {
-    {"backward", grad_backward,
+    {"backward", grad_backward, 2,
      "x:backward([seed])\n"
      "Adds to every leaf's gradient the derivative of x, of one element (or of the sum of seed x, seed of x's\n"
      "shape) by that leaf."},
-    {"requires_grad", grad_requires_grad,
+    {"requires_grad", grad_requires_grad, 2,
      "x:requires_grad() -> boolean; x:requires_grad(flag) -> x\n"
      "Whether derivatives reach x; sets whether the leaf x gets one."},
-    {"detach", grad_detach,
+    {"detach", grad_detach, 1,
      "x:detach() -> tensor\n"
      "The same elements as a constant: derivatives stop here. Shares memory with x."},
-    {"zero_grad", grad_zero_grad,
+    {"zero_grad", grad_zero_grad, 1,
      "x:zero_grad()\n"
      "Forgets the gradient of x."},
-    {"is_leaf", grad_is_leaf,
+    {"is_leaf", grad_is_leaf, 1,
      "x:is_leaf() -> boolean\n"
      "True when x was not computed by recorded steps."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_grad(lua_State *L) {
   bind_functions(L, functions);

@@ -18,23 +18,23 @@ static int64_t take_index(lua_State *L, const struct tensor *x, int dimension, c
   int64_t size = x->shape.size[dimension], given = 0;
   if (lua_type(L, -1) == LUA_TNUMBER) given = lua_tointegerx(L, -1, &whole);
   if (!whole)
-    luaL_error(L, "%s of dimension %d must be a whole number, got %s", what, dimension + 1,
-               lua_type(L, -1) == LUA_TNUMBER ? lua_tostring(L, -1) : luaL_typename(L, -1));
+    bind_fail(L, "%s of dimension %d must be a whole number, got %s", what, dimension + 1,
+              lua_type(L, -1) == LUA_TNUMBER ? lua_tostring(L, -1) : luaL_typename(L, -1));
   int64_t index = given < 0 ? given + size : given - 1;
   if (given == 0 || index < 0 || index >= size)
-    luaL_error(L, "%s %I is out of range for dimension %d of shape %s: 1 to %I, or -%I to -1", what, (lua_Integer)given,
-               dimension + 1, shape_text(&x->shape), (lua_Integer)size, (lua_Integer)size);
+    bind_fail(L, "%s %I is out of range for dimension %d of shape %s: 1 to %I, or -%I to -1", what, (lua_Integer)given,
+              dimension + 1, shape_text(&x->shape), (lua_Integer)size, (lua_Integer)size);
   lua_pop(L, 1);
   return index;
 }
 
 /* The list at stack index i as a range of a dimension. */
 static struct range list_range(lua_State *L, int i, const struct tensor *x, int dimension) {
-  lua_Integer length = (lua_Integer)lua_rawlen(L, i);
+  lua_Integer length = bind_length(L, i, "x[…]");
   struct range range = {.start = 0, .count = x->shape.size[dimension], .step = 1};
   if (length == 0) return range;
   if (length > 3)
-    luaL_error(L, "a range is {from, to} or {from, to, step}, got %d values; x[i][j] gives an element", (int)length);
+    bind_fail(L, "a range is {from, to} or {from, to, step}, got %d values; x[i][j] gives an element", (int)length);
   lua_rawgeti(L, i, 1);
   range.start = take_index(L, x, dimension, "range start");
   int64_t last = range.start;
@@ -46,12 +46,12 @@ static struct range list_range(lua_State *L, int i, const struct tensor *x, int 
     int whole = 0;
     lua_rawgeti(L, i, 3);
     if (lua_type(L, -1) == LUA_TNUMBER) range.step = lua_tointegerx(L, -1, &whole);
-    if (!whole || range.step < 1) luaL_error(L, "the step of a range must be a whole number from 1");
+    if (!whole || range.step < 1) bind_fail(L, "the step of a range must be a whole number from 1");
     lua_pop(L, 1);
   }
   if (last < range.start)
-    luaL_error(L, "the range {%I, %I} of dimension %d runs backwards", (lua_Integer)range.start + 1,
-               (lua_Integer)last + 1, dimension + 1);
+    bind_fail(L, "the range {%I, %I} of dimension %d runs backwards", (lua_Integer)range.start + 1,
+              (lua_Integer)last + 1, dimension + 1);
   range.count = (last - range.start) / range.step + 1;
   return range;
 }
@@ -68,7 +68,7 @@ static bool holds_list(lua_State *L, int i) {
 /* The key at stack index 2, as ranges of the first *count dimensions. */
 static void parse_key(lua_State *L, const struct tensor *x, struct range *range, int *count) {
   int rank = x->shape.rank;
-  if (rank == 0) luaL_error(L, "a tensor of shape () cannot be indexed; x:item() gives its value");
+  if (rank == 0) bind_fail(L, "a tensor of shape () cannot be indexed; x:item() gives its value");
   if (lua_type(L, 2) == LUA_TNUMBER) {
     lua_pushvalue(L, 2);
     range[0] = (struct range){.selects = true, .start = take_index(L, x, 0, "index"), .count = 1, .step = 1};
@@ -76,15 +76,15 @@ static void parse_key(lua_State *L, const struct tensor *x, struct range *range,
     return;
   }
   if (!lua_istable(L, 2))
-    luaL_error(L, "a tensor is indexed by a number, a range {from, to}, or a list of these, got %s",
-               luaL_typename(L, 2));
+    bind_fail(L, "a tensor is indexed by a number, a range {from, to}, or a list of these, got %s",
+              luaL_typename(L, 2));
   if (!holds_list(L, 2)) {
     range[0] = list_range(L, 2, x, 0);
     *count = 1;
     return;
   }
-  lua_Integer entries = (lua_Integer)lua_rawlen(L, 2);
-  if (entries > rank) luaL_error(L, "%d indices for a tensor of shape %s", (int)entries, shape_text(&x->shape));
+  lua_Integer entries = bind_length(L, 2, "x[…]");
+  if (entries > rank) bind_fail(L, "%d indices for a tensor of shape %s", (int)entries, shape_text(&x->shape));
   for (int d = 0; d < entries; d++) {
     if (lua_rawgeti(L, 2, d + 1) == LUA_TTABLE) {
       range[d] = list_range(L, lua_gettop(L), x, d);
@@ -119,7 +119,7 @@ int bind_index_read(lua_State *L) {
   int count = 0;
   parse_key(L, x, range, &count);
   lua_settop(L, 1);
-  if (!tape_tracks(x) || !tape_enabled()) {
+  if (!tape_tracks(x) || !bind_recording()) {
     struct tensor **slot = bind_new_tensor(L);
     *slot = plain_view(x, range, count);
     if (!*slot) return bind_error(L);
@@ -146,7 +146,7 @@ void bind_index_write(lua_State *L) {
   bind_check_writable(L, x, "x[…] = value");
   parse_key(L, x, range, &count);
   if (!source && lua_type(L, 3) != LUA_TNUMBER)
-    luaL_error(L, "an element or a part of a tensor can be set to a number or a tensor, got %s", luaL_typename(L, 3));
+    bind_fail(L, "an element or a part of a tensor can be set to a number or a tensor, got %s", luaL_typename(L, 3));
   struct tensor *view = plain_view(x, range, count);
   int status = !view ? STATUS_ERROR : source ? tensor_assign(view, source) : tensor_fill(view, lua_tonumber(L, 3));
   tensor_release(view);

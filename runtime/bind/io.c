@@ -24,8 +24,8 @@ struct holder {
 
 const char *bind_path(lua_State *L, int i) {
   size_t length;
-  const char *path = luaL_checklstring(L, i, &length);
-  luaL_argcheck(L, strlen(path) == length, i, "a path with a zero byte in it");
+  const char *path = bind_text(L, i, &length);
+  bind_check_argument(L, strlen(path) == length, i, "a path with a zero byte in it");
   return path;
 }
 
@@ -56,13 +56,13 @@ static void push_names(lua_State *L, char *const *name, int count) {
 
 /* Strings of the list at argument i as a NULL-ended array that lives as long as the userdata it pushes. */
 static const char **check_strings(lua_State *L, int i, int *count) {
-  luaL_checktype(L, i, LUA_TTABLE);
+  bind_check_type(L, i, LUA_TTABLE);
   lua_Unsigned length = lua_rawlen(L, i);
-  luaL_argcheck(L, length < 1 << 20, i, "the list is too long");
+  bind_check_argument(L, length < 1 << 20, i, "the list is too long");
   const char **text = lua_newuserdatauv(L, (length + 1) * sizeof *text, 0);
   for (lua_Unsigned k = 0; k < length; k++) {
     lua_rawgeti(L, i, (lua_Integer)k + 1);
-    luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, i, "a list of strings expected");
+    bind_check_argument(L, lua_type(L, -1) == LUA_TSTRING, i, "a list of strings expected");
     text[k] = lua_tostring(L, -1); /* the list keeps it alive */
     lua_pop(L, 1);
   }
@@ -94,11 +94,11 @@ static int save_image(lua_State *L) {
   struct tensor *images = bind_tensor(L, 2);
   int64_t columns = 0, gap = GAP;
   if (!lua_isnoneornil(L, 3)) {
-    luaL_checktype(L, 3, LUA_TTABLE);
+    bind_check_type(L, 3, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, 3); lua_pop(L, 1)) {
       const char *key = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
       if (strcmp(key, "columns") != 0 && strcmp(key, "gap") != 0)
-        return luaL_error(L, "save_image: unknown option \"%s\"; known: columns, gap", key);
+        return bind_fail(L, "save_image: unknown option \"%s\"; known: columns, gap", key);
     }
     columns = bind_integer_field(L, 3, "columns", 0);
     gap = bind_integer_field(L, 3, "gap", GAP);
@@ -108,21 +108,21 @@ static int save_image(lua_State *L) {
 }
 
 static const struct bind_function file_functions[] = {
-    {"load_npy", load_npy,
+    {"load_npy", load_npy, 1,
      "load_npy(path) -> tensor\n"
      "Reads NumPy's .npy: f4 and f8 as reals, i4 and i8 (values that fit) as int32, u1 and b1 as uint8. An\n"
      "error names the file and what is wrong with it."},
-    {"save_npy", save_npy,
+    {"save_npy", save_npy, 2,
      "save_npy(path, x)\n"
      "Writes x as .npy (f4, i4 or u1). The file is replaced in one moment, when it is complete."},
-    {"load_image", load_image,
+    {"load_image", load_image, 1,
      "load_image(path) -> uint8 (C, H, W)\n"
      "Reads a PNG or JPEG; C is 1 for grey, 3 for colour."},
-    {"save_image", save_image,
+    {"save_image", save_image, 3,
      "save_image(path, x, { columns =, gap = 2 })\n"
      "Writes a PNG. x is uint8, or reals in [0, 1] (values outside are clamped): (H, W), (C, H, W) with C 1 or\n"
      "3, or (N, C, H, W), drawn as a grid of columns (default: as square as it goes), gap white pixels apart."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 /* ---- data sets ---- */
 
@@ -132,7 +132,7 @@ static int read_idx(lua_State *L) {
 }
 
 static int read_labels(lua_State *L) {
-  bind_push_tensor(L, idx_read_labels(bind_path(L, 1), (int)luaL_checkinteger(L, 2)));
+  bind_push_tensor(L, idx_read_labels(bind_path(L, 1), (int)bind_whole(L, 2)));
   return 1;
 }
 
@@ -147,7 +147,7 @@ static int read_cifar(lua_State *L) {
 }
 
 static int read_folder(lua_State *L) {
-  const char *root = bind_path(L, 1), *label = luaL_checkstring(L, 3);
+  const char *root = bind_path(L, 1), *label = bind_text(L, 3, NULL);
   int count;
   const char **cache_folder = check_strings(L, 2, &count);
   struct holder *holder = push_holder(L);
@@ -194,7 +194,7 @@ static int make_folders(lua_State *L) {
 
 /* Numbers of rows, from 1, as a list from 0 that lives as long as the userdata it pushes. */
 static const int32_t *check_rows(lua_State *L, int i, struct tensor *index, int64_t *count) {
-  luaL_argcheck(L, index->type == TYPE_INT32 && index->shape.rank == 1, i, "a list of int32 expected");
+  bind_check_argument(L, index->type == TYPE_INT32 && index->shape.rank == 1, i, "a list of int32 expected");
   *count = tensor_count(index);
   int32_t *row = lua_newuserdatauv(L, (size_t)(*count > 0 ? *count : 1) * sizeof *row, 0);
   for (int64_t k = 0; k < *count; k++) row[k] = (int32_t)fmax(tensor_get(index, &k) - 1, INT32_MIN);
@@ -210,9 +210,9 @@ static int take_rows(lua_State *L) {
 }
 
 static int permutation(lua_State *L) {
-  lua_Integer count = luaL_checkinteger(L, 1);
-  struct random_stream stream = {(uint64_t)luaL_checkinteger(L, 2), 0};
-  luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 1, "from 0 to 2147483647");
+  lua_Integer count = bind_whole(L, 1);
+  struct random_stream stream = {(uint64_t)bind_whole(L, 2), 0};
+  bind_check_argument(L, count >= 0 && count <= INT32_MAX, 1, "from 0 to 2147483647");
   struct shape shape = shape_of(1, (int64_t)count);
   bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
   int32_t *order = tensor_int32(bind_tensor(L, -1));
@@ -227,7 +227,7 @@ static int token_windows(lua_State *L) {
   int64_t count;
   const int32_t *start = check_rows(L, 2, starts, &count);
   struct holder *holder = push_holder(L);
-  bind_check(L, text_windows(&holder->tensor[0], &holder->tensor[1], tokens, start, count, luaL_checkinteger(L, 3)));
+  bind_check(L, text_windows(&holder->tensor[0], &holder->tensor[1], tokens, start, count, bind_whole(L, 3)));
   bind_push_taken(L, &holder->tensor[0]);
   bind_push_taken(L, &holder->tensor[1]);
   return 2;
@@ -235,11 +235,11 @@ static int token_windows(lua_State *L) {
 
 /* random_starts(count, choices, seed, epoch, batch) -> int32 (count), from 1 */
 static int random_starts(lua_State *L) {
-  lua_Integer count = luaL_checkinteger(L, 1), choices = luaL_checkinteger(L, 2);
-  luaL_argcheck(L, count >= 0 && count <= INT32_MAX, 1, "from 0 to 2147483647");
-  luaL_argcheck(L, choices >= 1 && choices <= INT32_MAX, 2, "from 1 to 2147483647");
-  uint64_t seed = (uint64_t)luaL_checkinteger(L, 3), epoch = (uint64_t)luaL_checkinteger(L, 4);
-  uint64_t batch = (uint64_t)luaL_checkinteger(L, 5);
+  lua_Integer count = bind_whole(L, 1), choices = bind_whole(L, 2);
+  bind_check_argument(L, count >= 0 && count <= INT32_MAX, 1, "from 0 to 2147483647");
+  bind_check_argument(L, choices >= 1 && choices <= INT32_MAX, 2, "from 1 to 2147483647");
+  uint64_t seed = (uint64_t)bind_whole(L, 3), epoch = (uint64_t)bind_whole(L, 4);
+  uint64_t batch = (uint64_t)bind_whole(L, 5);
   struct shape shape = shape_of(1, (int64_t)count);
   bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
   int32_t *start = tensor_int32(bind_tensor(L, -1));
@@ -278,7 +278,7 @@ static int checksum_of(lua_State *L) {
 
 static int find_nonfinite(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1);
-  luaL_argcheck(L, tensor->type == TYPE_REAL, 1, "reals expected");
+  bind_check_argument(L, tensor->type == TYPE_REAL, 1, "reals expected");
   int64_t row;
   double value = 0;
   bind_check(L, dataset_find_nonfinite(&row, &value, tensor));
@@ -290,11 +290,10 @@ static int find_nonfinite(lua_State *L) {
 
 static int find_outside(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1);
-  luaL_argcheck(L, tensor->type == TYPE_INT32, 1, "int32 expected");
+  bind_check_argument(L, tensor->type == TYPE_INT32, 1, "int32 expected");
   int64_t row;
   int32_t value = 0;
-  bind_check(L, dataset_find_outside(&row, &value, tensor, (int32_t)luaL_checkinteger(L, 2),
-                                     (int32_t)luaL_checkinteger(L, 3)));
+  bind_check(L, dataset_find_outside(&row, &value, tensor, (int32_t)bind_whole(L, 2), (int32_t)bind_whole(L, 3)));
   if (row < 0) return 0;
   lua_pushinteger(L, row + 1);
   lua_pushinteger(L, value);
@@ -307,7 +306,7 @@ static int write_checkpoint(lua_State *L) {
   const char *path = bind_path(L, 1);
   int count;
   const char **name = check_strings(L, 2, &count);
-  luaL_checktype(L, 3, LUA_TTABLE);
+  bind_check_type(L, 3, LUA_TTABLE);
   struct tensor **tensor = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof(struct tensor *), 0);
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, 3, i + 1);
@@ -315,7 +314,7 @@ static int write_checkpoint(lua_State *L) {
     lua_pop(L, 1);
   }
   size_t bytes;
-  const char *structure = luaL_checklstring(L, 4, &bytes);
+  const char *structure = bind_text(L, 4, &bytes);
   bind_check(L, checkpoint_write(path, count, name, tensor, structure, bytes));
   return 0;
 }
@@ -335,29 +334,29 @@ static int read_checkpoint(lua_State *L) {
   return 3;
 }
 
-static const struct bind_function io_functions[] = {{"outlive_readers", outlive_readers, NULL},
-                                                    {"read_idx", read_idx, NULL},
-                                                    {"read_labels", read_labels, NULL},
-                                                    {"read_cifar", read_cifar, NULL},
-                                                    {"read_folder", read_folder, NULL},
-                                                    {"list_folders", list_folders, NULL},
-                                                    {"kind", path_kind, NULL},
-                                                    {"make_folders", make_folders, NULL},
-                                                    {"take_rows", take_rows, NULL},
-                                                    {"permutation", permutation, NULL},
-                                                    {"windows", token_windows, NULL},
-                                                    {"random_starts", random_starts, NULL},
-                                                    {"fresh_seed", fresh_seed, NULL},
-                                                    {"mean", mean_of, NULL},
-                                                    {"checksum", checksum_of, NULL},
-                                                    {"find_nonfinite", find_nonfinite, NULL},
-                                                    {"find_outside", find_outside, NULL},
-                                                    {"write_checkpoint", write_checkpoint, NULL},
-                                                    {"read_checkpoint", read_checkpoint, NULL},
-                                                    {NULL, NULL, NULL}};
+static const struct bind_function io_functions[] = {{"outlive_readers", outlive_readers, BIND_ANY, NULL},
+                                                    {"read_idx", read_idx, BIND_ANY, NULL},
+                                                    {"read_labels", read_labels, BIND_ANY, NULL},
+                                                    {"read_cifar", read_cifar, BIND_ANY, NULL},
+                                                    {"read_folder", read_folder, BIND_ANY, NULL},
+                                                    {"list_folders", list_folders, BIND_ANY, NULL},
+                                                    {"kind", path_kind, BIND_ANY, NULL},
+                                                    {"make_folders", make_folders, BIND_ANY, NULL},
+                                                    {"take_rows", take_rows, BIND_ANY, NULL},
+                                                    {"permutation", permutation, BIND_ANY, NULL},
+                                                    {"windows", token_windows, BIND_ANY, NULL},
+                                                    {"random_starts", random_starts, BIND_ANY, NULL},
+                                                    {"fresh_seed", fresh_seed, BIND_ANY, NULL},
+                                                    {"mean", mean_of, BIND_ANY, NULL},
+                                                    {"checksum", checksum_of, BIND_ANY, NULL},
+                                                    {"find_nonfinite", find_nonfinite, BIND_ANY, NULL},
+                                                    {"find_outside", find_outside, BIND_ANY, NULL},
+                                                    {"write_checkpoint", write_checkpoint, BIND_ANY, NULL},
+                                                    {"read_checkpoint", read_checkpoint, BIND_ANY, NULL},
+                                                    {NULL, NULL, 0, NULL}};
 
 static const struct bind_function holder_methods[] = {
-    {"__gc", holder_release, NULL}, {"__close", holder_release, NULL}, {NULL, NULL, NULL}};
+    {"__gc", holder_release, BIND_ANY, NULL}, {"__close", holder_release, BIND_ANY, NULL}, {NULL, NULL, 0, NULL}};
 
 void bind_open_io(lua_State *L) {
   bind_class(L, HOLDER, holder_methods);

@@ -31,8 +31,8 @@ static int journal_new(lua_State *L) {
 static int journal_add(lua_State *L) {
   struct journal *journal = luaL_checkudata(L, 1, JOURNAL);
   size_t bytes;
-  const char *text = luaL_checklstring(L, 2, &bytes);
-  luaL_argcheck(L, journal->path, 1, "this journal is closed");
+  const char *text = bind_text(L, 2, &bytes);
+  bind_check_argument(L, journal->path, 1, "this journal is closed");
   bind_check(L, journal_append(journal, text, bytes));
   return 0;
 }
@@ -58,7 +58,7 @@ static int make_folder(lua_State *L) {
 static int replace_file(lua_State *L) {
   const char *path = bind_path(L, 1);
   size_t bytes;
-  const char *text = luaL_checklstring(L, 2, &bytes);
+  const char *text = bind_text(L, 2, &bytes);
   struct file_writer writer;
   bind_check(L, file_create(&writer, path));
   int status = file_write(&writer, text, bytes);
@@ -70,17 +70,17 @@ static int replace_file(lua_State *L) {
   return 0;
 }
 
-static const struct bind_function methods[] = {{"__gc", journal_release, NULL},
-                                               {"__close", journal_release, NULL},
-                                               {"close", journal_release, NULL},
-                                               {"append", journal_add, NULL},
-                                               {NULL, NULL, NULL}};
+static const struct bind_function methods[] = {{"__gc", journal_release, BIND_ANY, NULL},
+                                               {"__close", journal_release, BIND_ANY, NULL},
+                                               {"close", journal_release, BIND_ANY, NULL},
+                                               {"append", journal_add, BIND_ANY, NULL},
+                                               {NULL, NULL, 0, NULL}};
 
-static const struct bind_function functions[] = {{"journal", journal_new, NULL},
-                                                 {"lock_folder", lock_folder, NULL},
-                                                 {"make_folder", make_folder, NULL},
-                                                 {"replace_file", replace_file, NULL},
-                                                 {NULL, NULL, NULL}};
+static const struct bind_function functions[] = {{"journal", journal_new, BIND_ANY, NULL},
+                                                 {"lock_folder", lock_folder, BIND_ANY, NULL},
+                                                 {"make_folder", make_folder, BIND_ANY, NULL},
+                                                 {"replace_file", replace_file, BIND_ANY, NULL},
+                                                 {NULL, NULL, 0, NULL}};
 
 void bind_open_journal(lua_State *L) {
   bind_class(L, JOURNAL, methods);

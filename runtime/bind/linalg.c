@@ -11,8 +11,8 @@
 static struct tensor *push_square(lua_State *L, int i, const char *name) {
   struct tensor *x = bind_tensor(L, i);
   if (x->type != TYPE_REAL || x->shape.rank != 2 || x->shape.size[0] != x->shape.size[1])
-    luaL_error(L, "%s: a square matrix of type %s expected, got %s of shape %s", name, type_name(TYPE_REAL),
-               type_name(x->type), shape_text(&x->shape));
+    bind_fail(L, "%s: a square matrix of type %s expected, got %s of shape %s", name, type_name(TYPE_REAL),
+              type_name(x->type), shape_text(&x->shape));
   bind_push_tensor(L, tensor_copy(x));
   return bind_tensor(L, -1);
 }
@@ -21,11 +21,10 @@ static int bind_cholesky(lua_State *L) {
   struct tensor *factor = push_square(L, 1, "cholesky");
   int64_t n = factor->shape.size[0];
   real *a = tensor_real(factor);
-  if (n > 46340) return luaL_error(L, "cholesky: %d rows are too many for BLAS's 32-bit indices", (int)n);
+  if (n > 46340) return bind_fail(L, "cholesky: %d rows are too many for BLAS's 32-bit indices", (int)n);
   if (!cholesky(a, n))
-    return luaL_error(L,
-                      "cholesky: the %s matrix is not positive definite; adding a multiple of gls.eye to it may help",
-                      shape_text(&factor->shape));
+    return bind_fail(L, "cholesky: the %s matrix is not positive definite; adding a multiple of gls.eye to it may help",
+                     shape_text(&factor->shape));
   for (int64_t i = 0; i < n; i++) memset(a + i * n + i + 1, 0, (size_t)(n - i - 1) * sizeof *a);
   return 1;
 }
@@ -35,9 +34,9 @@ static int bind_cholesky_solve(lua_State *L) {
   struct tensor *b = bind_tensor(L, 2);
   int64_t n = factor->shape.size[0];
   if (b->type != TYPE_REAL || b->shape.rank < 1 || b->shape.rank > 2 || b->shape.size[0] != n)
-    return luaL_error(L,
-                      "cholesky_solve: for a factor of shape %s a right-hand side with %d rows expected, got shape %s",
-                      shape_text(&factor->shape), (int)n, shape_text(&b->shape));
+    return bind_fail(L,
+                     "cholesky_solve: for a factor of shape %s a right-hand side with %d rows expected, got shape %s",
+                     shape_text(&factor->shape), (int)n, shape_text(&b->shape));
   bind_push_tensor(L, tensor_copy(b));
   b = bind_tensor(L, -1);
   bind_check(L, cholesky_solve(tensor_real(factor), n, tensor_real(b), b->shape.rank == 2 ? b->shape.size[1] : 1));
@@ -60,8 +59,8 @@ static int eigh(lua_State *L) {
 static int bind_orthogonal(lua_State *L) {
   struct tensor *x = bind_tensor(L, 1);
   if (x->type != TYPE_REAL || x->shape.rank != 2)
-    return luaL_error(L, "orthogonal: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
-                      type_name(x->type), shape_text(&x->shape));
+    return bind_fail(L, "orthogonal: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
+                     type_name(x->type), shape_text(&x->shape));
   bind_push_tensor(L, tensor_copy(x));
   struct tensor *q = bind_tensor(L, -1);
   bind_check(L, orthogonalise(tensor_real(q), q->shape.size[0], q->shape.size[1]));
@@ -70,12 +69,12 @@ static int bind_orthogonal(lua_State *L) {
 
 static int bind_newton_schulz(lua_State *L) {
   struct tensor *x = bind_tensor(L, 1);
-  lua_Integer iterations = luaL_optinteger(L, 2, 5);
+  lua_Integer iterations = (lua_isnoneornil(L, 2) ? 5 : bind_whole(L, 2));
   if (x->type != TYPE_REAL || x->shape.rank != 2)
-    return luaL_error(L, "newton_schulz: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
-                      type_name(x->type), shape_text(&x->shape));
+    return bind_fail(L, "newton_schulz: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
+                     type_name(x->type), shape_text(&x->shape));
   if (iterations < 1 || iterations > 100)
-    return luaL_error(L, "newton_schulz: iterations is %I, expected 1 to 100", iterations);
+    return bind_fail(L, "newton_schulz: iterations is %I, expected 1 to 100", iterations);
   bind_push_tensor(L, tensor_copy(x));
   struct tensor *result = bind_tensor(L, -1);
   bind_check(L, newton_schulz(tensor_real(result), x->shape.size[0], x->shape.size[1], (int)iterations));
@@ -88,28 +87,28 @@ static int blas(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"blas", blas,
+    {"blas", blas, 0,
      "blas() -> string\n"
      "The linear algebra library, its version and the processor its kernels are for."},
-    {"cholesky", bind_cholesky,
+    {"cholesky", bind_cholesky, 1,
      "cholesky(a) -> L\n"
      "Lower triangular L with L Lᵀ = a, for a symmetric positive definite n×n; reads the lower triangle. An\n"
      "error when a is not positive definite. Not differentiable."},
-    {"cholesky_solve", bind_cholesky_solve,
+    {"cholesky_solve", bind_cholesky_solve, 2,
      "cholesky_solve(L, b) -> x\n"
      "Solves (L Lᵀ) x = b for b of n or n×m, L as cholesky gives it. Not differentiable."},
-    {"eigh", eigh,
+    {"eigh", eigh, 1,
      "eigh(a) -> values, vectors\n"
      "Eigenvalues (ascending, n) and eigenvectors (columns of an n×n) of the symmetric matrix a; reads the\n"
      "lower triangle. Not differentiable."},
-    {"newton_schulz", bind_newton_schulz,
+    {"newton_schulz", bind_newton_schulz, 2,
      "newton_schulz(x, iterations=5) -> matrix\n"
      "The orthogonal matrix U Vᵀ, nearly (singular values of 0.7 to 1.2), for x = U S Vᵀ, by products alone (Jordan\n"
      "et al., 2024). Not differentiable."},
-    {"orthogonal", bind_orthogonal,
+    {"orthogonal", bind_orthogonal, 1,
      "orthogonal(a) -> q\n"
      "The Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m >= n, else\n"
      "orthonormal rows. Of a normal random a, uniformly distributed (Mezzadri, 2007). Not differentiable."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_linalg(lua_State *L) { bind_functions(L, functions); }

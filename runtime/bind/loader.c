@@ -11,7 +11,7 @@
 static int loader_make(lua_State *L) {
   lua_settop(L, 3);
   struct tensor *x = bind_tensor(L, 1), *y = bind_optional_tensor(L, 2);
-  luaL_checktype(L, 3, LUA_TTABLE);
+  bind_check_type(L, 3, LUA_TTABLE);
   struct loader **slot = lua_newuserdatauv(L, sizeof *slot, 0);
   *slot = NULL;
   luaL_setmetatable(L, LOADER);
@@ -34,7 +34,7 @@ static int loader_make(lua_State *L) {
       int number;
       lua_rawgeti(L, -2, i + 1);
       mean[i] = lua_tonumberx(L, -1, &number);
-      if (!number) return luaL_error(L, "mean: a list of numbers expected");
+      if (!number) return bind_fail(L, "mean: a list of numbers expected");
       lua_pop(L, 1);
     }
     settings.mean = mean;
@@ -47,7 +47,7 @@ static int loader_make(lua_State *L) {
 
 static struct loader *check_loader(lua_State *L) {
   struct loader **slot = luaL_checkudata(L, 1, LOADER);
-  luaL_argcheck(L, *slot, 1, "this loader has been released");
+  bind_check_argument(L, *slot, 1, "this loader has been released");
   return *slot;
 }
 
@@ -71,7 +71,7 @@ struct epoch {
 
 static int loader_start_epoch(lua_State *L) {
   struct loader *loader = check_loader(L);
-  lua_Integer number = luaL_checkinteger(L, 2);
+  lua_Integer number = bind_whole(L, 2);
   struct epoch *epoch = lua_newuserdatauv(L, sizeof *epoch, 0);
   memset(epoch, 0, sizeof *epoch);
   luaL_setmetatable(L, EPOCH);
@@ -106,16 +106,17 @@ static int epoch_next(lua_State *L) {
 }
 
 static const struct bind_function loader_methods[] = {
-    {"__gc", loader_release_slot, NULL}, {"__close", loader_release_slot, NULL}, {"release", loader_release_slot, NULL},
-    {"batches", loader_count, NULL},     {"start", loader_start_epoch, NULL},    {NULL, NULL, NULL}};
+    {"__gc", loader_release_slot, BIND_ANY, NULL},    {"__close", loader_release_slot, BIND_ANY, NULL},
+    {"release", loader_release_slot, BIND_ANY, NULL}, {"batches", loader_count, BIND_ANY, NULL},
+    {"start", loader_start_epoch, BIND_ANY, NULL},    {NULL, NULL, 0, NULL}};
 
-static const struct bind_function epoch_methods[] = {{"__gc", epoch_stop, NULL},
-                                                     {"__close", epoch_stop, NULL},
-                                                     {"stop", epoch_stop, NULL},
-                                                     {"next", epoch_next, NULL},
-                                                     {NULL, NULL, NULL}};
+static const struct bind_function epoch_methods[] = {{"__gc", epoch_stop, BIND_ANY, NULL},
+                                                     {"__close", epoch_stop, BIND_ANY, NULL},
+                                                     {"stop", epoch_stop, BIND_ANY, NULL},
+                                                     {"next", epoch_next, BIND_ANY, NULL},
+                                                     {NULL, NULL, 0, NULL}};
 
-static const struct bind_function functions[] = {{"loader", loader_make, NULL}, {NULL, NULL, NULL}};
+static const struct bind_function functions[] = {{"loader", loader_make, BIND_ANY, NULL}, {NULL, NULL, 0, NULL}};
 
 void bind_open_loader(lua_State *L) {
   bind_class(L, LOADER, loader_methods);

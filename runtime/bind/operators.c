@@ -24,11 +24,11 @@ static bool take_operands(lua_State *L, const char *sign, struct operands *o) {
   for (int i = 1; i <= 2; i++) {
     struct tensor *tensor = i == 1 ? o->x : o->y;
     if (!tensor && lua_type(L, i) != LUA_TNUMBER)
-      luaL_error(L, "%s operand of %s is %s: a tensor or a number expected", i == 1 ? "left" : "right", sign,
-                 luaL_testudata(L, i, BIND_TENSOR) ? "a released tensor" : luaL_typename(L, i));
+      bind_fail(L, "%s operand of %s is %s: a tensor or a number expected", i == 1 ? "left" : "right", sign,
+                luaL_testudata(L, i, BIND_TENSOR) ? "a released tensor" : luaL_typename(L, i));
     if (tensor && tensor->type != TYPE_REAL)
-      luaL_error(L, "%s operand of %s is a tensor of type %s: %s expected (x:float() converts)",
-                 i == 1 ? "left" : "right", sign, type_name(tensor->type), type_name(TYPE_REAL));
+      bind_fail(L, "%s operand of %s is a tensor of type %s: %s expected (x:float() converts)",
+                i == 1 ? "left" : "right", sign, type_name(tensor->type), type_name(TYPE_REAL));
   }
   if (o->x && o->y) return true;
   o->number_left = !o->x;
@@ -102,13 +102,13 @@ static int operator_unm(lua_State *L) {
   return 1;
 }
 
-static const struct bind_function operators[] = {{"__add", operator_add, NULL},
-                                                 {"__sub", operator_sub, NULL},
-                                                 {"__mul", operator_mul, NULL},
-                                                 {"__div", operator_div, NULL},
-                                                 {"__pow", operator_pow, NULL},
-                                                 {"__unm", operator_unm, NULL},
-                                                 {NULL, NULL, NULL}};
+static const struct bind_function operators[] = {{"__add", operator_add, BIND_ANY, NULL},
+                                                 {"__sub", operator_sub, BIND_ANY, NULL},
+                                                 {"__mul", operator_mul, BIND_ANY, NULL},
+                                                 {"__div", operator_div, BIND_ANY, NULL},
+                                                 {"__pow", operator_pow, BIND_ANY, NULL},
+                                                 {"__unm", operator_unm, BIND_ANY, NULL},
+                                                 {NULL, NULL, 0, NULL}};
 
 void bind_open_operators(lua_State *L) {
   row_add = op_find("add");

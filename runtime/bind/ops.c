@@ -8,6 +8,7 @@ void bind_run(lua_State *L, const struct op *op, int input_count, struct tensor 
               const struct op_value *values) {
   if (bind_fusing > 0 && bind_trace(L, op, input_count, input, values)) return;
   bind_before_op(L);
+  bind_recording();
   struct tensor **slot = bind_new_tensor(L);
   *slot = tape_run(op, input_count, input, values);
   if (!*slot) bind_error(L);
@@ -38,10 +39,10 @@ static int op_names(lua_State *L) {
   return 1;
 }
 
-static const struct bind_function functions[] = {{"op_names", op_names,
+static const struct bind_function functions[] = {{"op_names", op_names, 0,
                                                   "op_names() -> list\n"
                                                   "The names of all rows of the op table."},
-                                                 {NULL, NULL, NULL}};
+                                                 {NULL, NULL, 0, NULL}};
 
 void bind_open_ops(lua_State *L) {
   bind_functions(L, functions);

@@ -44,16 +44,16 @@ static int optimizer_release(lua_State *L) {
 
 static struct optimizer *check_optimizer(lua_State *L) {
   struct optimizer *o = luaL_checkudata(L, 1, BIND_OPTIMIZER);
-  if (!o->parameter) luaL_error(L, "this optimizer has been released");
+  if (!o->parameter) bind_fail(L, "this optimizer has been released");
   return o;
 }
 
 /* optimizer(kind, parameters) */
 static int optimizer_new(lua_State *L) {
   int kind = luaL_checkoption(L, 1, NULL, kind_name);
-  luaL_checktype(L, 2, LUA_TTABLE);
-  int count = (int)luaL_len(L, 2);
-  if (count == 0) return luaL_error(L, "an optimizer needs at least one parameter; the list given is empty");
+  bind_check_type(L, 2, LUA_TTABLE);
+  int count = (int)bind_length(L, 2, "optimizer");
+  if (count == 0) return bind_fail(L, "an optimizer needs at least one parameter; the list given is empty");
   struct optimizer *o = lua_newuserdatauv(L, sizeof *o, 0);
   memset(o, 0, sizeof *o);
   luaL_setmetatable(L, BIND_OPTIMIZER);
@@ -63,13 +63,13 @@ static int optimizer_new(lua_State *L) {
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, 2, i + 1);
     struct tensor *t = bind_test_tensor(L, -1);
-    if (!t) return luaL_error(L, "parameter %d is a %s, not a tensor", i + 1, luaL_typename(L, -1));
+    if (!t) return bind_fail(L, "parameter %d is a %s, not a tensor", i + 1, luaL_typename(L, -1));
     if (!t->requires_gradient)
-      return luaL_error(L, "parameter %d does not require a gradient; call x:requires_grad(true) on it first", i + 1);
+      return bind_fail(L, "parameter %d does not require a gradient; call x:requires_grad(true) on it first", i + 1);
     if (!tensor_is_contiguous(t))
-      return luaL_error(L, "parameter %d is a strided view; make it with x:contiguous()", i + 1);
+      return bind_fail(L, "parameter %d is a strided view; make it with x:contiguous()", i + 1);
     for (int k = 0; k < i; k++)
-      if (o->parameter[k] == t) return luaL_error(L, "parameters %d and %d are the same tensor", k + 1, i + 1);
+      if (o->parameter[k] == t) return bind_fail(L, "parameters %d and %d are the same tensor", k + 1, i + 1);
     o->parameter[i] = tensor_retain(t);
     o->count = i + 1;
     lua_pop(L, 1);
@@ -85,7 +85,7 @@ static int optimizer_new(lua_State *L) {
 
 static double number(lua_State *L, const char *name) {
   if (lua_getfield(L, 2, name) != LUA_TNUMBER)
-    luaL_error(L, "%s: a number is expected, got %s", name, luaL_typename(L, -1));
+    bind_fail(L, "%s: a number is expected, got %s", name, luaL_typename(L, -1));
   double value = lua_tonumber(L, -1);
   lua_pop(L, 1);
   return value;
@@ -97,7 +97,7 @@ static int choice(lua_State *L, const char *name, const char *const *choices) {
   if (!lua_isnil(L, -1)) {
     const char *text = lua_tostring(L, -1);
     for (value = 0; choices[value] && (!text || strcmp(text, choices[value]) != 0);) value++;
-    if (!choices[value]) return luaL_error(L, "%s: there is no \"%s\"", name, text ? text : luaL_typename(L, -1));
+    if (!choices[value]) return bind_fail(L, "%s: there is no \"%s\"", name, text ? text : luaL_typename(L, -1));
   }
   lua_pop(L, 1);
   return value;
@@ -131,7 +131,7 @@ static struct gls_options gls_options_of(lua_State *L) {
 /* optimizer:step(settings): applies the gradients; keeps them and the tape. */
 static int optimizer_step(lua_State *L) {
   struct optimizer *o = check_optimizer(L);
-  luaL_checktype(L, 2, LUA_TTABLE);
+  bind_check_type(L, 2, LUA_TTABLE);
   if (o->kind == KIND_SGD) {
     struct sgd_options options = {number(L, "learning_rate"), number(L, "momentum"), number(L, "weight_decay"),
                                   bind_flag_field(L, 2, "nesterov")};
@@ -170,6 +170,7 @@ static int optimizer_finish(lua_State *L) {
   struct optimizer *o = check_optimizer(L);
   for (int i = 0; i < o->count; i++) gradient_clear(o->parameter[i]);
   tape_release();
+  bind_step_ended();
   bind_collect(L);
   return 0;
 }
@@ -178,6 +179,7 @@ static int optimizer_finish(lua_State *L) {
 static int optimizer_clear(lua_State *L) {
   struct optimizer *o = check_optimizer(L);
   for (int i = 0; i < o->count; i++) gradient_clear(o->parameter[i]);
+  bind_step_ended();
   return 0;
 }
 
@@ -225,10 +227,10 @@ static int optimizer_state(lua_State *L) {
 /* optimizer:set_state(slot, place, tensor) */
 static int optimizer_set_state(lua_State *L) {
   struct optimizer *o = check_optimizer(L);
-  const char *name = luaL_checkstring(L, 2);
-  lua_Integer place = luaL_checkinteger(L, 3);
+  const char *name = bind_text(L, 2, NULL);
+  lua_Integer place = bind_whole(L, 3);
   struct tensor *t = bind_tensor(L, 4);
-  luaL_argcheck(L, place >= 1 && place <= o->count, 3, "no such parameter");
+  bind_check_argument(L, place >= 1 && place <= o->count, 3, "no such parameter");
   if (o->gls && strcmp(name, UPDATES) == 0) {
     o->gls->layer[place - 1].updates = (int64_t)tensor_get(t, (int64_t[TENSOR_MAX_RANK]){0});
     return 0;
@@ -239,17 +241,17 @@ static int optimizer_set_state(lua_State *L) {
   }
   for (int k = 0; k < SLOT_COUNT && slot_name[o->kind][k]; k++) {
     if (strcmp(name, slot_name[o->kind][k]) != 0) continue;
-    if (t->type != TYPE_REAL) return luaL_error(L, "state \"%s\" is a tensor of %s", name, type_name(t->type));
+    if (t->type != TYPE_REAL) return bind_fail(L, "state \"%s\" is a tensor of %s", name, type_name(t->type));
     if (o->kind != KIND_GLS && !shape_equal(&t->shape, &o->parameter[place - 1]->shape))
-      return luaL_error(L, "state \"%s\" of parameter %d has shape %s, the parameter %s", name, (int)place,
-                        shape_text(&t->shape), shape_text(&o->parameter[place - 1]->shape));
+      return bind_fail(L, "state \"%s\" of parameter %d has shape %s, the parameter %s", name, (int)place,
+                       shape_text(&t->shape), shape_text(&o->parameter[place - 1]->shape));
     struct tensor *copy = tensor_copy(t);
     if (!copy) return bind_error(L);
     tensor_release(*slot(o, k, (int)place - 1));
     *slot(o, k, (int)place - 1) = copy;
     return 0;
   }
-  return luaL_error(L, "an optimizer of kind %s has no state \"%s\"", kind_name[o->kind], name);
+  return bind_fail(L, "an optimizer of kind %s has no state \"%s\"", kind_name[o->kind], name);
 }
 
 static void set_number(lua_State *L, const char *name, double value) {
@@ -280,9 +282,10 @@ static int optimizer_report(lua_State *L) {
 
 /* clip_gradients(parameters, maximum) -> norm before */
 static int bind_clip(lua_State *L) {
-  luaL_checktype(L, 1, LUA_TTABLE);
-  double maximum = luaL_checknumber(L, 2), norm = 0;
-  int count = (int)luaL_len(L, 1);
+  bind_check_type(L, 1, LUA_TTABLE);
+  double maximum = bind_number(L, 2), norm = 0;
+  bind_check_argument(L, maximum > 0, 2, "the maximum of a norm is a number above 0");
+  int count = (int)bind_length(L, 1, "clip_gradients");
   struct tensor **parameter = lua_newuserdatauv(L, (size_t)(count ? count : 1) * sizeof *parameter, 0);
   for (int i = 0; i < count; i++) {
     lua_rawgeti(L, 1, i + 1);
@@ -318,31 +321,31 @@ static int bind_factors(lua_State *L) {
   return 1;
 }
 
-static const struct bind_function methods[] = {{"__gc", optimizer_release, NULL},
-                                               {"__close", optimizer_release, NULL},
-                                               {"release", optimizer_release, NULL},
-                                               {"step", optimizer_step, NULL},
-                                               {"unhandled", optimizer_unhandled, NULL},
-                                               {"finish", optimizer_finish, NULL},
-                                               {"clear", optimizer_clear, NULL},
-                                               {"state", optimizer_state, NULL},
-                                               {"set_state", optimizer_set_state, NULL},
-                                               {"report", optimizer_report, NULL},
-                                               {NULL, NULL, NULL}};
+static const struct bind_function methods[] = {{"__gc", optimizer_release, BIND_ANY, NULL},
+                                               {"__close", optimizer_release, BIND_ANY, NULL},
+                                               {"release", optimizer_release, BIND_ANY, NULL},
+                                               {"step", optimizer_step, BIND_ANY, NULL},
+                                               {"unhandled", optimizer_unhandled, BIND_ANY, NULL},
+                                               {"finish", optimizer_finish, BIND_ANY, NULL},
+                                               {"clear", optimizer_clear, BIND_ANY, NULL},
+                                               {"state", optimizer_state, BIND_ANY, NULL},
+                                               {"set_state", optimizer_set_state, BIND_ANY, NULL},
+                                               {"report", optimizer_report, BIND_ANY, NULL},
+                                               {NULL, NULL, 0, NULL}};
 
 static const struct bind_function functions[] = {
-    {"optimizer", optimizer_new,
+    {"optimizer", optimizer_new, 2,
      "optimizer(kind, parameters) -> userdata\n"
      "The C side of gls.optim: kind is \"sgd\", \"adam\" or \"gls\"."},
-    {"clip_gradients", bind_clip,
+    {"clip_gradients", bind_clip, 2,
      "clip_gradients(parameters, maximum) -> norm\n"
      "Scales all gradients so that their common Euclidean norm is at most maximum; gives the norm before\n"
      "(Pascanu et al., ICML 2013)."},
-    {"factors", bind_factors,
+    {"factors", bind_factors, 1,
      "factors(parameter) -> list\n"
      "Of an affine layer's weight after backward: for each use { a = inputs (rows × d), g = ∂L/∂outputs (rows\n"
      "× m), batch = first size of its input }; the gradient is the sum of aᵀg. Empty for other tensors."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_optim(lua_State *L) {
   bind_class(L, BIND_OPTIMIZER, methods);

@@ -32,13 +32,13 @@ static int stop_profile(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"profile_start", start_profile,
+    {"profile_start", start_profile, 0,
      "profile_start()\n"
      "What gls.profile begins with."},
-    {"profile_stop", stop_profile,
+    {"profile_stop", stop_profile, 0,
      "profile_stop() -> list, seconds\n"
      "What gls.profile ends with: { phase =, name =, calls =, seconds = } in the order of the first calls, and\n"
      "the time since profile_start."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_profile(lua_State *L) { bind_functions(L, functions); }

@@ -15,7 +15,7 @@ struct tensor **bind_new_tensor(lua_State *L) {
   *slot = NULL;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
   lua_setmetatable(L, -2);
-  if (bind_open_scopes > 0) bind_note_in_scope(L);
+  if (bind_in_scope()) bind_note_in_scope(L);
   return slot;
 }
 
@@ -60,8 +60,8 @@ struct tensor *bind_test_tensor(lua_State *L, int i) {
 
 struct tensor *bind_tensor(lua_State *L, int i) {
   struct tensor **slot = test_slot(L, i);
-  if (!slot) luaL_typeerror(L, i, "tensor");
-  luaL_argcheck(L, *slot, i, "this tensor has been released");
+  if (!slot) bind_wrong_argument(L, i, "a tensor");
+  bind_check_argument(L, *slot, i, "this tensor has been released");
   return *slot;
 }
 
@@ -70,31 +70,31 @@ struct tensor *bind_optional_tensor(lua_State *L, int i) {
 }
 
 void bind_check_writable(lua_State *L, const struct tensor *tensor, const char *what) {
-  if (tensor->node && tape_enabled())
-    luaL_error(L,
-               "%s: a tensor that was computed from one that requires gradient cannot be written in place; write into "
-               "x:clone() or x:detach(), or inside gls.no_grad()",
-               what);
+  if (tensor->node && bind_recording())
+    bind_fail(L,
+              "%s: a tensor that was computed from one that requires gradient cannot be written in place; write into "
+              "x:clone() or x:detach(), or inside gls.no_grad()",
+              what);
   for (int d = 0; d < tensor->shape.rank; d++)
     if (tensor->stride[d] == 0 && tensor->shape.size[d] > 1)
-      luaL_error(L, "%s: dimension %d of this view repeats one element, which cannot be several; write into x:clone()",
-                 what, d + 1);
+      bind_fail(L, "%s: dimension %d of this view repeats one element, which cannot be several; write into x:clone()",
+                what, d + 1);
   bind_check(L, gradient_before_write(tensor));
 }
 
 enum element_type bind_type(lua_State *L, int i) {
-  const char *name = luaL_checkstring(L, i);
+  const char *name = bind_text(L, i, NULL);
   for (int type = TYPE_REAL; type <= TYPE_UINT8; type++)
     if (strcmp(name, type_name(type)) == 0) return type;
-  return luaL_error(L, "unknown type \"%s\": a tensor is of type %s, int32 or uint8", name, type_name(TYPE_REAL));
+  return bind_fail(L, "unknown type \"%s\": a tensor is of type %s, int32 or uint8", name, type_name(TYPE_REAL));
 }
 
 void bind_sizes(lua_State *L, int first, struct shape *shape) {
   int top = lua_gettop(L);
   bool list = top == first && lua_istable(L, first);
-  lua_Integer count = list ? (lua_Integer)lua_rawlen(L, first) : top - first + 1;
+  lua_Integer count = list ? bind_length(L, first, "sizes") : top - first + 1;
   if (count > TENSOR_MAX_RANK)
-    luaL_error(L, "%d sizes given: a tensor has at most %d dimensions", (int)count, TENSOR_MAX_RANK);
+    bind_fail(L, "%d sizes given: a tensor has at most %d dimensions", (int)count, TENSOR_MAX_RANK);
   *shape = (struct shape){.rank = (int)count};
   for (int d = 0; d < count; d++) {
     if (list)
@@ -104,8 +104,8 @@ void bind_sizes(lua_State *L, int first, struct shape *shape) {
     int whole = 0;
     if (lua_type(L, -1) == LUA_TNUMBER) shape->size[d] = lua_tointegerx(L, -1, &whole);
     if (!whole)
-      luaL_error(L, "size %d must be a whole number, got %s (sizes are numbers, or one list of them)", d + 1,
-                 lua_type(L, -1) == LUA_TNUMBER ? lua_tostring(L, -1) : luaL_typename(L, -1));
+      bind_fail(L, "size %d must be a whole number, got %s (sizes are numbers, or one list of them)", d + 1,
+                lua_type(L, -1) == LUA_TNUMBER ? lua_tostring(L, -1) : luaL_typename(L, -1));
     lua_pop(L, 1);
   }
 }
@@ -114,7 +114,7 @@ void bind_sizes(lua_State *L, int first, struct shape *shape) {
 
 static int tensor_release_slot(lua_State *L) {
   struct tensor **slot = test_slot(L, 1);
-  if (!slot) return luaL_typeerror(L, 1, "tensor");
+  if (!slot) return bind_wrong_argument(L, 1, "a tensor");
   struct tensor *tensor = *slot;
   *slot = NULL;
   tensor_release(tensor);
@@ -140,7 +140,7 @@ static int tensor_tostring(lua_State *L) {
 
 static int tensor_length(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1);
-  if (tensor->shape.rank == 0) return luaL_error(L, "a tensor of shape () has no length");
+  if (tensor->shape.rank == 0) return bind_fail(L, "a tensor of shape () has no length");
   lua_pushinteger(L, tensor->shape.size[0]);
   return 1;
 }
@@ -156,11 +156,11 @@ static double single_value(lua_State *L, int i, const char *what) {
   struct tensor *tensor = bind_test_tensor(L, i);
   if (!tensor) {
     if (lua_type(L, i) == LUA_TNUMBER) return lua_tonumber(L, i);
-    return luaL_error(L, "%s: a number or a tensor expected, got %s", what, luaL_typename(L, i));
+    return bind_fail(L, "%s: a number or a tensor expected, got %s", what, luaL_typename(L, i));
   }
   if (tensor_count(tensor) != 1)
-    return luaL_error(L, "%s: a tensor of one element expected, got shape %s (element by element: x:lt(y), x:le(y) …)",
-                      what, shape_text(&tensor->shape));
+    return bind_fail(L, "%s: a tensor of one element expected, got shape %s (element by element: x:lt(y), x:le(y) …)",
+                     what, shape_text(&tensor->shape));
   return tensor_get(tensor, (int64_t[TENSOR_MAX_RANK]){0});
 }
 
@@ -179,6 +179,21 @@ static void push_shape(lua_State *L, const struct shape *shape) {
   for (int d = 0; d < shape->rank; d++) {
     lua_pushinteger(L, shape->size[d]);
     lua_rawseti(L, -2, d + 1);
+  }
+}
+
+/* The names of fields and methods, as keys of a table. */
+static void push_names(lua_State *L) {
+  static const char *const fields[] = {"shape", "type", "grad"};
+  lua_newtable(L);
+  for (lua_pushnil(L); lua_next(L, lua_upvalueindex(1));) {
+    lua_pushvalue(L, -2);
+    lua_insert(L, -2);
+    lua_rawset(L, -4);
+  }
+  for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
+    lua_pushboolean(L, true);
+    lua_setfield(L, -2, fields[i]);
   }
 }
 
@@ -202,8 +217,12 @@ static int tensor_index(lua_State *L) {
     } else {
       lua_pushnil(L);
     }
-  } else {
+  } else if (key[0] == '_') { /* what Lua and libraries ask of every value */
     lua_pushnil(L);
+  } else {
+    push_names(L);
+    bind_push_suggestion_of_keys(L, key, -1);
+    return bind_fail(L, "a tensor has no field or method \"%s\"%s", key, lua_tostring(L, -1));
   }
   return 1;
 }
@@ -215,11 +234,11 @@ static int tensor_newindex(lua_State *L) {
     return 0;
   }
   if (strcmp(lua_tostring(L, 2), "grad") != 0)
-    return luaL_error(L, "field \"%s\" of a tensor cannot be set (only grad can)", lua_tostring(L, 2));
+    return bind_fail(L, "field \"%s\" of a tensor cannot be set (only grad can)", lua_tostring(L, 2));
   struct tensor *given = bind_optional_tensor(L, 3);
   if (given && (given->type != TYPE_REAL || !shape_equal(&given->shape, &tensor->shape)))
-    return luaL_error(L, "grad: a tensor of type %s and shape %s expected, got %s of shape %s", type_name(TYPE_REAL),
-                      shape_text(&tensor->shape), type_name(given->type), shape_text(&given->shape));
+    return bind_fail(L, "grad: a tensor of type %s and shape %s expected, got %s of shape %s", type_name(TYPE_REAL),
+                     shape_text(&tensor->shape), type_name(given->type), shape_text(&given->shape));
   struct tensor *copy = given ? tensor_copy(given) : NULL;
   if (given && !copy) return bind_error(L);
   gradient_clear(tensor);
@@ -245,12 +264,12 @@ static int method_size(lua_State *L) {
     push_shape(L, &tensor->shape);
     return 1;
   }
-  lua_Integer d = luaL_checkinteger(L, 2);
+  lua_Integer d = bind_whole(L, 2);
   int rank = tensor->shape.rank;
   lua_Integer from_start = d < 0 ? d + rank : d - 1;
   if (d == 0 || from_start < 0 || from_start >= rank)
-    return luaL_error(L, "size: dimension %I is out of range: shape %s has dimensions 1 to %d", d,
-                      shape_text(&tensor->shape), rank);
+    return bind_fail(L, "size: dimension %I is out of range: shape %s has dimensions 1 to %d", d,
+                     shape_text(&tensor->shape), rank);
   lua_pushinteger(L, tensor->shape.size[from_start]);
   return 1;
 }
@@ -266,7 +285,7 @@ static void push_element(lua_State *L, const struct tensor *tensor, const int64_
 static int method_item(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1);
   if (tensor_count(tensor) != 1)
-    return luaL_error(L, "item: a tensor of one element expected, got shape %s", shape_text(&tensor->shape));
+    return bind_fail(L, "item: a tensor of one element expected, got shape %s", shape_text(&tensor->shape));
   push_element(L, tensor, (int64_t[TENSOR_MAX_RANK]){0});
   return 1;
 }
@@ -300,7 +319,7 @@ static int self(lua_State *L) {
 static int method_fill(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1);
   bind_check_writable(L, tensor, "fill");
-  bind_check(L, tensor_fill(tensor, luaL_checknumber(L, 2)));
+  bind_check(L, tensor_fill(tensor, bind_number(L, 2)));
   return self(L);
 }
 
@@ -308,16 +327,16 @@ static int method_copy(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1), *source = bind_tensor(L, 2);
   bind_check_writable(L, tensor, "copy");
   if (tensor_assign(tensor, source) == STATUS_OK) return self(L);
-  return luaL_error(L, "copy: %s", status_message());
+  return bind_fail(L, "copy: %s", status_message());
 }
 
 static int method_accumulate(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1), *source = bind_tensor(L, 2);
-  double factor = luaL_optnumber(L, 3, 1);
+  double factor = (lua_isnoneornil(L, 3) ? 1 : bind_number(L, 3));
   bind_check_writable(L, tensor, "accumulate");
   if (tensor->type != TYPE_REAL || source->type != TYPE_REAL)
-    return luaL_error(L, "accumulate: tensors of type %s expected, got %s and %s", type_name(TYPE_REAL),
-                      type_name(tensor->type), type_name(source->type));
+    return bind_fail(L, "accumulate: tensors of type %s expected, got %s and %s", type_name(TYPE_REAL),
+                     type_name(tensor->type), type_name(source->type));
   const struct op *affine = op_find("affine"), *add = op_find("add");
   struct op_value value[OP_MAX_PARAMETERS] = {{.number = factor}, {.number = 0}};
   if (factor != 1) {
@@ -326,7 +345,7 @@ static int method_accumulate(lua_State *L) {
   }
   bind_push_tensor(L, op_run(add, 2, (struct tensor *[]){tensor, source}, NULL));
   if (tensor_assign(tensor, bind_tensor(L, -1)) == STATUS_OK) return self(L);
-  return luaL_error(L, "accumulate: %s", status_message());
+  return bind_fail(L, "accumulate: %s", status_message());
 }
 
 static int converted(lua_State *L, enum element_type type) {
@@ -347,66 +366,71 @@ static int method_is_contiguous(lua_State *L) {
 }
 
 static int is_tensor(lua_State *L) {
-  luaL_checkany(L, 1);
+  bind_check_argument(L, !lua_isnone(L, 1), 1, "a value is missing");
   lua_pushboolean(L, bind_test_tensor(L, 1) != NULL);
   return 1;
 }
 
-static const struct bind_function metamethods[] = {
-    {"__gc", tensor_release_slot, NULL}, {"__close", tensor_release_slot, NULL}, {"__tostring", tensor_tostring, NULL},
-    {"__len", tensor_length, NULL},      {"__eq", tensor_equal, NULL},           {"__lt", tensor_less, NULL},
-    {"__le", tensor_less_equal, NULL},   {"__newindex", tensor_newindex, NULL},  {NULL, NULL, NULL}};
+static const struct bind_function metamethods[] = {{"__gc", tensor_release_slot, BIND_ANY, NULL},
+                                                   {"__close", tensor_release_slot, BIND_ANY, NULL},
+                                                   {"__tostring", tensor_tostring, BIND_ANY, NULL},
+                                                   {"__len", tensor_length, BIND_ANY, NULL},
+                                                   {"__eq", tensor_equal, BIND_ANY, NULL},
+                                                   {"__lt", tensor_less, BIND_ANY, NULL},
+                                                   {"__le", tensor_less_equal, BIND_ANY, NULL},
+                                                   {"__newindex", tensor_newindex, BIND_ANY, NULL},
+                                                   {NULL, NULL, 0, NULL}};
 
 static const struct bind_function methods[] = {
-    {"release", tensor_release_slot,
+    {"release", tensor_release_slot, 1,
      "x:release()\n"
      "Gives up x at once instead of when the collector finds it dead; using x afterwards is an error."},
-    {"dim", method_dim,
+    {"dim", method_dim, 1,
      "x:dim() -> number\n"
      "The number of dimensions; 0 for a single value."},
-    {"numel", method_numel,
+    {"numel", method_numel, 1,
      "x:numel() -> number\n"
      "The number of elements."},
-    {"size", method_size,
+    {"size", method_size, 2,
      "x:size(dimension) -> number; x:size() -> list\n"
      "The size of a dimension (from 1; -1 is the last), or all, as x.shape."},
-    {"item", method_item,
+    {"item", method_item, 1,
      "x:item() -> number\n"
      "The value of a tensor of one element."},
-    {"tolist", method_tolist,
+    {"tolist", method_tolist, 1,
      "x:tolist() -> nested lists\n"
      "The values as Lua numbers; a number when x has no dimensions."},
-    {"fill", method_fill,
+    {"fill", method_fill, 2,
      "x:fill(value) -> x\n"
      "Sets every element, in place."},
-    {"copy", method_copy,
+    {"copy", method_copy, 2,
      "x:copy(y) -> x\n"
      "x = y in place: y is broadcast to x's shape and converted to its type. Not recorded."},
-    {"accumulate", method_accumulate,
+    {"accumulate", method_accumulate, 3,
      "x:accumulate(y, factor=1) -> x\n"
      "x = x + factor y in place, y broadcast to x's shape. Not recorded."},
-    {"to", method_to,
+    {"to", method_to, 2,
      "x:to(type) -> tensor\n"
      "Converted to \"float32\", \"int32\" or \"uint8\" (rounded toward zero, cut off at the type's ends); x\n"
      "itself when it is of that type. A conversion is not differentiated."},
-    {"float", method_float,
+    {"float", method_float, 1,
      "x:float() -> tensor\n"
      "x:to(\"float32\")."},
-    {"int", method_int,
+    {"int", method_int, 1,
      "x:int() -> tensor\n"
      "x:to(\"int32\")."},
-    {"byte", method_byte,
+    {"byte", method_byte, 1,
      "x:byte() -> tensor\n"
      "x:to(\"uint8\")."},
-    {"is_contiguous", method_is_contiguous,
+    {"is_contiguous", method_is_contiguous, 1,
      "x:is_contiguous() -> boolean\n"
      "True when the elements lie in memory in their order without gaps."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
-static const struct bind_function functions[] = {{"is_tensor", is_tensor,
+static const struct bind_function functions[] = {{"is_tensor", is_tensor, 1,
                                                   "is_tensor(value) -> boolean\n"
                                                   "True for a tensor that has not been released."},
-                                                 {NULL, NULL, NULL}};
+                                                 {NULL, NULL, 0, NULL}};
 
 void bind_open_tensor(lua_State *L) {
   bind_functions(L, functions);

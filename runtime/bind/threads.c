@@ -30,8 +30,9 @@ enum { THREADS_MAXIMUM = 1024 };
 
 static int threads(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
-    lua_Integer threads = luaL_checkinteger(L, 1);
-    luaL_argcheck(L, threads >= 1 && threads <= THREADS_MAXIMUM, 1, "a number of threads from 1 to 1024 expected");
+    lua_Integer threads = bind_whole(L, 1);
+    bind_check_argument(L, threads >= 1 && threads <= THREADS_MAXIMUM, 1,
+                        "a number of threads from 1 to 1024 expected");
     parallel_set_threads((int)threads);
     flush_denormals();
   }
@@ -40,12 +41,12 @@ static int threads(lua_State *L) {
 }
 
 static const struct bind_function functions[] = {
-    {"threads", threads,
+    {"threads", threads, 1,
      "threads([n]) -> number\n"
      "The number of threads that tensor functions use; with an argument, sets it. At the start it is the\n"
      "environment's GLS_THREADS, else OMP_NUM_THREADS, else the number of cores. In all of these threads\n"
      "denormal numbers (below 1.2e-38) count as zero."},
-    {NULL, NULL, NULL}};
+    {NULL, NULL, 0, NULL}};
 
 void bind_open_threads(lua_State *L) {
   const char *threads = getenv("GLS_THREADS");
@@ -54,7 +55,7 @@ void bind_open_threads(lua_State *L) {
     errno = 0;
     long count = strtol(threads, &end, 10);
     if (errno || *end || count < 1 || count > THREADS_MAXIMUM)
-      luaL_error(L, "environment variable GLS_THREADS is \"%s\": a number from 1 to 1024 expected", threads);
+      bind_fail(L, "environment variable GLS_THREADS is \"%s\": a number from 1 to 1024 expected", threads);
     parallel_set_threads((int)count);
   }
   flush_denormals();

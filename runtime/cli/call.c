@@ -68,7 +68,8 @@ static bool is_library(const lua_Debug *frame) {
   return frame->source[0] == '@' && strstr(frame->source, "lua/gls/") != NULL;
 }
 
-/* Adds the frames of scripts; those of the library and of C, which the user did not write, are left out. */
+/* Adds the frames of scripts, where there are any; those of the library and of C, which the user did not write, are left
+   out. */
 static void add_frames(lua_State *L, luaL_Buffer *text) {
   lua_Debug frame;
   bool library = false;
@@ -79,11 +80,11 @@ static void add_frames(lua_State *L, luaL_Buffer *text) {
     library |= is_library(&frame);
     if (is_library(&frame)) continue;
     if (++shown > FRAMES) continue;
-    const char *name = frame.name ? frame.name : "?";
-    if (frame.namewhat[0])
-      lua_pushfstring(L, "\n\t%s:%d: in %s '%s'", frame.short_src, frame.currentline, frame.namewhat, name);
-    else if (strcmp(frame.what, "main") == 0)
+    if (shown == 1) luaL_addstring(text, "\nstack traceback:");
+    if (strcmp(frame.what, "main") == 0)
       lua_pushfstring(L, "\n\t%s:%d: in main chunk", frame.short_src, frame.currentline);
+    else if (frame.namewhat[0])
+      lua_pushfstring(L, "\n\t%s:%d: in %s '%s'", frame.short_src, frame.currentline, frame.namewhat, frame.name);
     else
       lua_pushfstring(L, "\n\t%s:%d: in function <%s:%d>", frame.short_src, frame.currentline, frame.short_src,
                       frame.linedefined);
@@ -93,7 +94,7 @@ static void add_frames(lua_State *L, luaL_Buffer *text) {
     lua_pushfstring(L, "\n\t... (%d more)", shown - FRAMES);
     luaL_addvalue(text);
   }
-  if (library) luaL_addstring(text, "\n\t(GLS_TRACEBACK=full shows the library's own frames too)");
+  if (library && shown > 0) luaL_addstring(text, "\n\t(GLS_TRACEBACK=full shows the library's own frames too)");
 }
 
 static int add_traceback(lua_State *L) {
@@ -109,7 +110,6 @@ static int add_traceback(lua_State *L) {
   luaL_Buffer text;
   luaL_buffinit(L, &text);
   luaL_addstring(&text, message);
-  luaL_addstring(&text, "\nstack traceback:");
   add_frames(L, &text);
   luaL_pushresult(&text);
   return 1;

@@ -4,7 +4,7 @@
    place.c    where `require` looks
    call.c     calls with a traceback on errors, signals as an error that a script may catch
    repl.c     the prompt: chunks read, run, their results printed
-   editor.c   its line editor (libedit)
+   editor.c   its line editor (libedit), pasted blocks
    history.c  its history, in a file */
 #ifndef GLS_CLI_CLI_H
 #define GLS_CLI_CLI_H
@@ -67,6 +67,7 @@ struct cli_editor {
   struct cli_history history;
   const char *text; /* of the prompt */
   bool interrupted;
+  char *block, *rest; /* lines that were pasted, and what followed the last of them; NULL: none */
 };
 void cli_open_editor(struct cli_editor *prompt, lua_State *L);
 void cli_close_editor(struct cli_editor *prompt);

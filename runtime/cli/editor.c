@@ -1,5 +1,5 @@
 /* Editor: lines typed at the prompt, over libedit; plain lines where input is not a terminal. What Tab offers is decided
-   in lua/gls/repl.lua. */
+   in lua/gls/repl. */
 #include "cli.h"
 
 #include <langinfo.h>
@@ -8,7 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
+#include <wchar.h>
 
 static struct cli_editor *prompt_of(EditLine *editor) {
   struct cli_editor *prompt = NULL;
@@ -32,6 +34,74 @@ static unsigned char suspend_key(EditLine *editor, int key) {
   return CC_REDISPLAY;
 }
 
+/* ---- pasting ----
+   A terminal in "bracketed paste" mode puts ESC [ 200 ~ before and ESC [ 201 ~ after what is pasted (xterm's control
+   sequences, "Bracketed Paste Mode"), so that several lines are one block and their tabs are no keys. */
+
+static const char paste_end[] = "\033[201~";
+
+/* What is pasted, to be freed; NULL: no memory, or no more input. */
+static char *read_paste(EditLine *editor) {
+  size_t length = 0, capacity = 256, mark = sizeof paste_end - 1;
+  char *text = malloc(capacity);
+  wchar_t c;
+  while (text && el_wgetc(editor, &c) == 1) {
+    if (length + MB_LEN_MAX + 1 > capacity) {
+      char *more = realloc(text, capacity *= 2);
+      if (!more) break;
+      text = more;
+    }
+    mbstate_t state = {0};
+    size_t bytes = wcrtomb(text + length, c == L'\r' ? L'\n' : c, &state);
+    if (bytes != (size_t)-1) length += bytes;
+    text[length] = '\0';
+    if (length < mark || strcmp(text + length - mark, paste_end) != 0) continue;
+    text[length - mark] = '\0';
+    return text;
+  }
+  free(text);
+  return NULL;
+}
+
+/* Lines that were pasted become a block with what stands before them; what follows the last of them is typed next. */
+static unsigned char paste_key(EditLine *editor, int key) {
+  (void)key;
+  struct cli_editor *prompt = prompt_of(editor);
+  char *text = read_paste(editor), *last = text ? strrchr(text, '\n') : NULL;
+  if (!last) {
+    int failed = text ? el_insertstr(editor, text) : -1;
+    free(text);
+    return failed ? CC_ERROR : CC_REFRESH;
+  }
+  const LineInfo *line = el_line(editor);
+  int before = (int)(line->cursor - line->buffer), after = (int)(line->lastchar - line->cursor);
+  *last = '\0';
+  if (asprintf(&prompt->block, "%.*s%s", before, line->buffer, text) < 0) prompt->block = NULL;
+  if (asprintf(&prompt->rest, "%s%.*s", last + 1, after, line->cursor) < 0) prompt->rest = NULL;
+  printf("%s", text);
+  fflush(stdout);
+  free(text);
+  const LineInfoW *wide = el_wline(editor);
+  int length = (int)(wide->lastchar - wide->buffer);
+  el_cursor(editor, (int)(wide->lastchar - wide->cursor));
+  el_deletestr(editor, length);
+  return CC_NEWLINE;
+}
+
+static void set_paste_mode(bool on) {
+  const char *terminal = getenv("TERM");
+  if (!terminal || strcmp(terminal, "dumb") == 0) return;
+  printf("\033[?2004%c", on ? 'h' : 'l');
+  fflush(stdout);
+}
+
+/* ---- completion ---- */
+
+static int terminal_width(void) {
+  struct winsize size;
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
 /* gls.repl.complete(text before the cursor) gives what to insert, and a list to show when that is nothing. */
 static unsigned char complete_key(EditLine *editor, int key) {
   (void)key;
@@ -41,7 +111,8 @@ static unsigned char complete_key(EditLine *editor, int key) {
   unsigned char answer = CC_REFRESH_BEEP;
   if (cli_push_function(L, "complete")) {
     lua_pushlstring(L, line->buffer, (size_t)(line->cursor - line->buffer));
-    if (lua_pcall(L, 1, 2, 0) == LUA_OK) {
+    lua_pushinteger(L, terminal_width());
+    if (lua_pcall(L, 2, 2, 0) == LUA_OK) {
       const char *insertion = lua_tostring(L, -2), *list = lua_tostring(L, -1);
       if (insertion && insertion[0] && el_insertstr(editor, insertion) == 0) {
         answer = CC_REFRESH;
@@ -55,6 +126,8 @@ static unsigned char complete_key(EditLine *editor, int key) {
   lua_settop(L, top);
   return answer;
 }
+
+/* ---- lines ---- */
 
 void cli_open_editor(struct cli_editor *prompt, lua_State *L) {
   *prompt = (struct cli_editor){.L = L};
@@ -80,6 +153,8 @@ void cli_open_editor(struct cli_editor *prompt, lua_State *L) {
   el_set(editor, EL_ADDFN, "glsrun-suspend", "Stops the program until fg", suspend_key);
   el_set(editor, EL_BIND, "^Z", "glsrun-suspend", NULL);
   el_set(editor, EL_BIND, "^I", "glsrun-complete", NULL);
+  el_set(editor, EL_ADDFN, "glsrun-paste", "Takes what is pasted", paste_key);
+  el_set(editor, EL_BIND, "\033[200~", "glsrun-paste", NULL);
   el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
 }
 
@@ -88,25 +163,7 @@ void cli_close_editor(struct cli_editor *prompt) {
   if (prompt->history.lines) history_end(prompt->history.lines);
 }
 
-enum cli_line cli_read_line(struct cli_editor *prompt, const char *text) {
-  lua_State *L = prompt->L;
-  if (prompt->editor) {
-    int count = 0;
-    prompt->text = text;
-    prompt->interrupted = false;
-    const char *line = el_gets(prompt->editor, &count);
-    if (prompt->interrupted) {
-      printf("\n");
-      return LINE_INTERRUPTED;
-    }
-    if (line == NULL || count <= 0) {
-      printf("\n");
-      return LINE_END;
-    }
-    if (line[count - 1] == '\n') count--;
-    lua_pushlstring(L, line, (size_t)count);
-    return LINE_READ;
-  }
+static enum cli_line read_plain(lua_State *L, const char *text) {
   char *line = NULL;
   size_t capacity = 0;
   fputs(text, stdout);
@@ -116,4 +173,43 @@ enum cli_line cli_read_line(struct cli_editor *prompt, const char *text) {
   if (length >= 0) lua_pushlstring(L, line, (size_t)length);
   free(line);
   return length < 0 ? LINE_END : LINE_READ;
+}
+
+/* Pushes the block that was pasted; with what is typed after it, when it does not end a line. */
+static enum cli_line take_block(struct cli_editor *prompt) {
+  lua_State *L = prompt->L;
+  lua_pushstring(L, prompt->block);
+  free(prompt->block);
+  prompt->block = NULL;
+  bool more = prompt->rest && prompt->rest[0];
+  if (more) el_push(prompt->editor, prompt->rest);
+  free(prompt->rest);
+  prompt->rest = NULL;
+  if (!more) return LINE_READ;
+  lua_pushliteral(L, "\n");
+  enum cli_line line = cli_read_line(prompt, ">> ");
+  if (line == LINE_READ) lua_concat(L, 3);
+  return line;
+}
+
+enum cli_line cli_read_line(struct cli_editor *prompt, const char *text) {
+  if (!prompt->editor) return read_plain(prompt->L, text);
+  int count = 0;
+  prompt->text = text;
+  prompt->interrupted = false;
+  set_paste_mode(true);
+  const char *line = el_gets(prompt->editor, &count);
+  set_paste_mode(false);
+  if (prompt->interrupted) {
+    printf("\n");
+    return LINE_INTERRUPTED;
+  }
+  if (prompt->block) return take_block(prompt);
+  if (line == NULL || count <= 0) {
+    printf("\n");
+    return LINE_END;
+  }
+  if (line[count - 1] == '\n') count--;
+  lua_pushlstring(prompt->L, line, (size_t)count);
+  return LINE_READ;
 }

@@ -1,10 +1,9 @@
-/* Repl: the prompt of glsrun: chunks over several lines, results printed, Ctrl-C back to the prompt. What is printed is
-   decided in lua/gls/repl.lua. */
+/* Repl: the prompt of glsrun: chunks over several lines are read and run, Ctrl-C comes back to the prompt. What a chunk
+   means, what is printed and what Tab offers is decided in lua/gls/repl. */
 #include "cli.h"
 
 #include <signal.h>
 #include <stdio.h>
-#include <string.h>
 
 bool cli_push_function(lua_State *L, const char *name) {
   lua_getglobal(L, "require");
@@ -16,58 +15,27 @@ bool cli_push_function(lua_State *L, const char *name) {
   return false;
 }
 
-/* ---- reading a chunk ---- */
-
-/* A chunk that only lacks its end has a message that stops at the end of the text. */
-static bool is_incomplete(lua_State *L, int status) {
-  static const char mark[] = "<eof>";
-  if (status != LUA_ERRSYNTAX) return false;
-  size_t length;
-  const char *message = lua_tolstring(L, -1, &length);
-  size_t mark_length = sizeof mark - 1;
-  return length >= mark_length && strcmp(message + length - mark_length, mark) == 0;
-}
-
-static int load(lua_State *L, const char *text, size_t length) { return luaL_loadbuffer(L, text, length, "=prompt"); }
-
-/* The text at the top of the stack as "return text", so that an expression gives its values. Leaves the function, or
-   nothing. */
-static bool load_expression(lua_State *L) {
-  lua_pushfstring(L, "return %s", lua_tostring(L, -1));
-  size_t length;
-  const char *text = lua_tolstring(L, -1, &length);
-  int status = load(L, text, length);
-  lua_remove(L, -2);
-  if (status == LUA_OK) return true;
-  lua_pop(L, 1);
-  return false;
-}
-
-/* Replaces the first line, at the top of the stack, by the loaded chunk, reading further lines while it is
-   incomplete; or by the message. */
-static int read_chunk(struct cli_editor *prompt, enum cli_line *line_status) {
+/* Reads lines until gls.repl.compile, given the text so far, has something to run, and pushes it; false, where the
+   session is to end. */
+static enum cli_line read_chunk(struct cli_editor *prompt) {
   lua_State *L = prompt->L;
-  int status = LUA_OK;
-  *line_status = LINE_READ;
-  while (!load_expression(L)) {
-    size_t length;
-    const char *text = lua_tolstring(L, -1, &length);
-    status = load(L, text, length);
-    if (!is_incomplete(L, status)) break;
-    lua_pop(L, 1); /* the message */
-    *line_status = cli_read_line(prompt, ">> ");
-    if (*line_status != LINE_READ) {
-      lua_pop(L, 1);
-      return LUA_OK;
+  enum cli_line line = cli_read_line(prompt, "> ");
+  while (line == LINE_READ) {
+    if (!cli_push_function(L, "compile")) return LINE_END;
+    lua_pushvalue(L, -2);
+    bool understood = lua_pcall(L, 1, 1, 0) == LUA_OK;
+    if (!understood || !lua_isnil(L, -1)) {
+      cli_remember(&prompt->history, lua_tostring(L, -2));
+      lua_remove(L, -2);
+      if (!understood || lua_isfunction(L, -1)) return LINE_READ;
+      return LINE_END;
     }
+    lua_pop(L, 1);
     lua_pushliteral(L, "\n");
-    lua_insert(L, -2);
-    lua_concat(L, 3);
-    status = LUA_OK;
+    line = cli_read_line(prompt, ">> ");
+    if (line == LINE_READ) lua_concat(L, 3);
   }
-  cli_remember(&prompt->history, lua_tostring(L, -2));
-  lua_remove(L, -2);
-  return status;
+  return line;
 }
 
 /* Prints the message at the top of the stack and pops it, when status is an error. */
@@ -79,21 +47,6 @@ static int report(lua_State *L, int status) {
   return status;
 }
 
-/* Prints the values above base as gls.repl.show does, or as print. */
-static void show_values(lua_State *L, int base) {
-  int count = lua_gettop(L) - base;
-  if (count == 0) return;
-  luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
-  if (!cli_push_function(L, "show")) {
-    lua_settop(L, base + count);
-    lua_getglobal(L, "print");
-  }
-  lua_insert(L, base + 1);
-  report(L, cli_call(L, count, 0, true));
-}
-
-/* ---- the loop ---- */
-
 bool cli_prompt(lua_State *L) {
   bool told_to_end = false;
   struct cli_editor prompt;
@@ -101,25 +54,18 @@ bool cli_prompt(lua_State *L) {
   /* Between a line and its run there is nothing to interrupt, and nothing may end the program. */
   if (prompt.editor) signal(SIGINT, SIG_IGN);
   int base = lua_gettop(L);
-  if (cli_push_function(L, "start")) {
-    lua_pushliteral(L, GLSRUN_VERSION);
-    report(L, cli_call(L, 1, 0, true));
-  } else {
-    report(L, LUA_ERRRUN);
-  }
-  for (;;) {
+  bool found = cli_push_function(L, "start");
+  if (found) lua_pushliteral(L, GLSRUN_VERSION);
+  report(L, found ? cli_call(L, 1, 0, true) : LUA_ERRRUN);
+  while (!told_to_end) {
     lua_settop(L, base);
-    enum cli_line line_status = cli_read_line(&prompt, "> ");
-    if (line_status == LINE_END) break;
-    if (line_status == LINE_INTERRUPTED) continue;
-    int status = read_chunk(&prompt, &line_status);
-    if (line_status == LINE_END) break;
-    if (line_status == LINE_INTERRUPTED) continue;
-    if (status == LUA_OK) status = cli_call(L, 0, LUA_MULTRET, true);
-    told_to_end = status != LUA_OK && cli_ended_by() != 0 && cli_ended_by() != SIGINT;
-    if (report(L, status) == LUA_OK) show_values(L, base);
+    enum cli_line line = read_chunk(&prompt);
+    if (line == LINE_END) break;
+    if (line == LINE_INTERRUPTED) continue;
+    int status = lua_isfunction(L, -1) ? cli_call(L, 0, 0, true) : LUA_ERRRUN;
+    told_to_end = cli_ended_by() != 0 && cli_ended_by() != SIGINT;
+    if (report(L, status) != LUA_OK && cli_push_function(L, "failed")) report(L, cli_call(L, 0, 0, true));
     fflush(stdout);
-    if (told_to_end) break;
   }
   lua_settop(L, base);
   cli_close_editor(&prompt);

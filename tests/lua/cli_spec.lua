@@ -216,8 +216,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
       assert.not_matches("gls/nn/", output)
       assert.not_matches("%[C%]", output)
       assert.matches("GLS_TRACEBACK=full", output)
-      assert.matches("gls/nn/loss%.lua:%d+: in ", (shell(home .. "GLS_TRACEBACK=full " .. quote(glsrun) .. " " .. path ..
-        " 2>&1")))
+      output = shell(home .. "GLS_TRACEBACK=full " .. quote(glsrun) .. " " .. path .. " 2>&1")
+      assert.matches("gls/nn/loss%.lua:%d+: in ", output)
     end)
 
     it("may be any value", function()
@@ -273,9 +273,9 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
     end)
 
     it("at the prompt ends what catches it, the second time", function()
-      local twice = [[io.popen("(for i in 1 2; do sleep 0.2; kill -INT $PPID; done) 2>&1 &"):close() while true do pcall(function()
-        for _ = 1, math.huge do end end) end]]
-      local output, code = run("-i", twice .. "\n'here ' .. 'again'\n")
+      local twice = [[io.popen("(for i in 1 2; do sleep 0.2; kill -INT $PPID; done) 2>&1 &"):close()
+        while true do pcall(function() for _ = 1, math.huge do end end) end]]
+      local output, code = run("-i", twice:gsub("\n", " ") .. "\n'here ' .. 'again'\n")
       assert.matches("interrupted!", output)
       assert.matches("here again", output)
       assert.equal(0, code)
@@ -309,6 +309,51 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
       assert.matches("> 3\n", output)
     end)
 
+    it("keeps top-level locals from line to line, and shows the value of the last expression", function()
+      local output = run("-i", table.concat({
+        "local x, f <const> = 20, function(a) return a + 1 end",
+        "x = x + 1; f(x)",
+        "local function count() x = x + 1 return x end",
+        "count()", "x",
+        "local type = 'mine'", "gls.ones(1).type",
+        "local y", "y",
+        "do local x = 'inner' end x",
+        "y = 5;", "41 + y;", "_ + _2",
+      }, "\n"))
+      assert.equal("> > 22\n> > 22\n> 22\n> > float32\n> > nil\n> 22\n> > > ",
+        output:match "name%? is help.-\n(.*)68\n")
+    end)
+
+    it("names a variable that is not there, and the nearest that is; one set to nil is no mistake", function()
+      local output = run("-i",
+        "weight = 1\nwieght\nnothing = nil\nnothing == nil\nfunction f() return wieght end f()\n")
+      assert.equal(2, select(2, output:gsub("prompt:1: there is no variable wieght; did you mean weight%?", "")))
+      assert.matches("> true\n", output)
+    end)
+
+    it("has help, source, the shell, a list of variables, and an end", function()
+      local output, code = run("-i",
+        "nn.Linear?\nnn.Linear??\n!echo sh''ell\nmine = { 1 }\nwho()\nexit\n'not reached'\n")
+      assert.matches("z = x W %+ b", output)
+      assert.matches("function Linear:forward%(x%)", output)
+      assert.matches("\nshell\n", (output:gsub("> ", "\n")))
+      assert.matches("mine%s+{ 1 }", output)
+      assert.not_matches("not reached", output)
+      assert.equal(0, code)
+    end)
+
+    it("says after an error that gradients wait for a step, once one does", function()
+      local output = run("-i",
+        "p = gls.ones(1):requires_grad(true)\n(p * 2):sum():backward(); error 'boo'\nerror 'again'\n")
+      assert.equal(1, select(2, output:gsub("gradients of 1 backward pass wait for a step", "")))
+    end)
+
+    it("shows tables inside tables to a depth, and those that hold themselves", function()
+      local output = run("-i", "t = { a = { b = { c = { d = {} } } } }\nt\nt.a.again = t\nt.a\n")
+      assert.matches("{ a = { b = { c = { d = {} } } } }", output)
+      assert.matches("again = { a = { a table that this one is in } }", output)
+    end)
+
     it("shows a tensor's shape and a table one level deep", function()
       local output = run("-i", "gls.zeros(2, 3)\n{ 1, 'two', key = {} }\n")
       assert.matches("2×3", output)
@@ -318,7 +363,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
     -- Types keys on a terminal, each lot after the screen shows what it has to wait for.
     local function type_keys(steps)
       local log, keys = folder .. "/screen", folder .. "/keys"
-      assert(os.execute("rm -f " .. quote(log) .. "; mkfifo " .. quote(keys)))
+      assert(os.execute("rm -f " .. quote(log) .. " " .. quote(keys) .. "; mkfifo " .. quote(keys)))
       -- exec: the shell would otherwise get Ctrl-C too.
       local command = "timeout 60 script -qfec " .. quote("exec " .. quote(glsrun)) .. " " .. quote(log)
       assert(os.execute("unset LD_PRELOAD; " .. home .. command .. " < " .. quote(keys) .. " > /dev/null 2>&1 &"))
@@ -328,7 +373,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         local file = io.open(log)
         local text = file and file:read "a" or ""
         if file then file:close() end
-        return (text:gsub("\r", ""))
+        return (text:gsub("\r", ""):gsub("\27%[%?2004[hl]", ""):gsub("\27%[%d*m", "")) -- paste mode, colours
       end
       local seen = 1
       for _, step in ipairs(steps) do
@@ -345,6 +390,53 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
       terminal:close()
       return screen()
     end
+
+    it("on a terminal takes a pasted block as one, and text in UTF-8 whatever the locale", function()
+      home = home .. "LC_ALL=C "
+      type_keys {
+        { after = "> ", keys = "\27[200~local a = 1\rlocal b = 2\ra, b = b, a\r\27[201~" },
+        { after = "> ", keys = "'a is ' .. a\n" },
+        { after = "\na is 2\n", keys = "#'größe' + 60\n" },
+        { after = "\n67\n", keys = "\27[200~for i = 1, 2 do\rio.write('i', i, ' ')\rend\27[201~ print 'typed'\n" },
+        { after = "\ni1 i2 typed\n", keys = "\4" },
+        { after = 'COMMAND_EXIT_CODE="0"' },
+      }
+      home = home:gsub("LC_ALL=C ", "")
+    end)
+
+    it("on a terminal completes fields, options, modules and files", function()
+      write(folder .. "/digits.txt", "")
+      type_keys {
+        { after = "> ", keys = "model = nn.Sequential { nn.Linear(2, 3) }\n" },
+        { after = "> ", keys = "model[1]:desc\t() .. '!'\n" },
+        { after = "\n2 → 3!\n",
+          keys = "optim.Adam(model:parameters(), { eps\t1e-3 }).groups[1].settings.epsilon + 6\n" },
+        { after = "\n6.001\n", keys = "require 'gls.opti\tons'.nearest('ab', { 'abc' })\n" },
+        { after = "\nabc\n", keys = "'" .. folder .. "/dig\t'\n" },
+        { after = "digits.txt\n", keys = "\4" },
+        { after = 'COMMAND_EXIT_CODE="0"' },
+      }
+    end)
+
+    it("leaves a history alone that is not its own", function()
+      local path = folder .. "/.local/state/glsrun/history"
+      os.execute("mkdir -p " .. quote(path:match "^(.*)/"))
+      for _, damage in ipairs { "a letter\n", "_HiStOrY_V2_\nx\0y\n" } do
+        write(path, damage)
+        type_keys {
+          { after = "left alone", keys = "1 + 1\n" },
+          { after = "\n2\n", keys = "\4" },
+          { after = 'COMMAND_EXIT_CODE="0"' },
+        }
+        local file = assert(io.open(path))
+        assert.equal(damage, file:read "a")
+        file:close()
+      end
+      os.remove(path)
+      assert(os.execute("mkfifo " .. quote(path)))
+      type_keys { { after = "left alone", keys = "\4" }, { after = 'COMMAND_EXIT_CODE="0"' } }
+      os.remove(path)
+    end)
 
     it("on a terminal edits lines, completes names, drops a line at Ctrl-C, keeps its history in a file", function()
       type_keys {

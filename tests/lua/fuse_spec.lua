@@ -152,7 +152,7 @@ describe("gls.fuse", function()
     fails("0 arguments", gls.fuse(function() return 1 end))
     fails("shapes do not broadcast: %(3%) and %(2%)", gls.fuse(chain), x, gls.ones(2))
     fails("inside", gls.fuse(function() error "inside" end), x)
-    fails("function expected", gls.fuse, 3)
+    fails("must be a function", gls.fuse, 3)
     local kept
     gls.fuse(function(a) kept = a return a + 1 end)(x)
     fails("belongs to another call", gls.fuse(function(a) return a + kept end), x)

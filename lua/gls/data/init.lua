@@ -137,4 +137,4 @@ function data.loader(from, given)
   return attempt("data.loader", loader.new, from, options.check("data.loader", given, loader.options))
 end
 
-return data
+return require("gls.strict").module("data", data)

@@ -38,4 +38,4 @@ function nn.initialize(model, how, settings)
   return model
 end
 
-return nn
+return require("gls.strict").module("nn", nn)

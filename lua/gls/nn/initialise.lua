@@ -106,4 +106,4 @@ init.zeros = unrecorded(function(tensor) return tensor:fill(0) end)
 -- @tparam number value
 init.constant = unrecorded(function(tensor, value) return tensor:fill(value) end)
 
-return init
+return require("gls.strict").module("nn.init", init)

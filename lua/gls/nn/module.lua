@@ -4,10 +4,13 @@
 local gls = require "gls"
 local grouped = require("gls.number").grouped
 local options = require "gls.options"
+local source = require "gls.source"
+local strict = require "gls.strict"
 
 local Module = { __name = "Module" }
 Module.__index = Module
 
+--- Whether a value is a module.
 local function is_module(value)
   local class = type(value) == "table" and getmetatable(value)
   return class and rawget(class, "is_gls_module") == true
@@ -30,18 +33,22 @@ local function without_position(message)
   return (message:gsub("^[^\n:]*gls/nn/[%w_]+%.lua:%d+: ", ""))
 end
 
--- The level for error: 0 when the message has its position, else that of the function that asked for us.
-local function level_for(message)
-  return (type(message) ~= "string" or message:find("^[^\n:]+:%d+: ")) and 0 or 2
+-- A message with the position of the user's innermost line, when it has none outside this library.
+local function located(message)
+  if type(message) ~= "string" then return message end
+  local text = without_position(message)
+  return text:find "^[^\n:]+:%d+: " and text or gls.core.position() .. text
 end
+
+local function no_init(_) end
 
 local function construct(class, ...)
   local self = setmetatable({ training = true, field_order = { known = {} }, buffer_names = {} }, class)
+  strict.arguments("nn." .. class.name, self.init or no_init, 1, ...)
   if not self.init then return self end
-  local ok, message = pcall(self.init, self, ...)
+  local ok, message = xpcall(self.init, located, self, ...)
   if ok then return self end
-  if type(message) == "string" then message = without_position(message) end
-  error(message, level_for(message)) -- the mistake is where the layer was asked for
+  error(message, 0)
 end
 
 --- A new class of modules.
@@ -311,6 +318,24 @@ local function name_below(parent, module)
   return found
 end
 
+-- Where the innermost forward of the user's that has left the stack by a tail call (`return self.norm(x)`) made it; nil
+-- when the user's innermost forward is still on the stack.
+local function lost_call()
+  local on_stack, level = {}, 2
+  while debug.getinfo(level, "f") do
+    on_stack[debug.getinfo(level, "f").func] = true
+    level = level + 1
+  end
+  for i = #running - 1, 1, -1 do
+    local forward = running[i].forward
+    if not (source.of(forward) or "lua/gls/"):find("lua/gls/", 1, true) then
+      local name = name_below(running[i], running[i + 1]):match "^[^.]+"
+      return not on_stack[forward] and name and source.tail_call(forward, name) or nil
+    end
+  end
+  return nil
+end
+
 -- Puts the path before the message of an error, after its position: `train.lua:7: encoder.3 (Linear): linear: …`.
 local function explain(message)
   if type(message) ~= "string" then return message end
@@ -324,7 +349,9 @@ local function explain(message)
   end
   local last = running[#running].name
   local position, text = without_position(message):match("^([^\n:]+:%d+: )(.*)")
-  if not position then position, text = "", without_position(message) end
+  local innermost = gls.core.position()
+  if not position then position, text = innermost, without_position(message) end
+  if position == innermost then position = lost_call() or position end
   if #names == 0 then return ("%s%s: %s"):format(position, last, text) end
   return ("%s%s (%s): %s"):format(position, table.concat(names, "."), last, text)
 end
@@ -337,8 +364,7 @@ end
 local function finish(before, before_in, ok, ...)
   running, running_in = before, before_in
   if ok then return ... end
-  local message = ...
-  error(message, level_for(message))
+  error((...), 0)
 end
 
 function Module:__call(...)

@@ -121,7 +121,10 @@ end
 -- @treturn table a class; call it as `Class(parameters, settings)`
 function base.class(name, defaults)
   local class = setmetatable({ name = name, defaults = merged(defaults) }, { __index = base,
-    __call = function(class, parameters, settings)
+    __call = function(class, parameters, settings, ...)
+      if select("#", ...) > 0 then
+        core.raise(("optim.%s: too many arguments; the call is optim.%s(parameters, settings)"):format(name, name))
+      end
       local groups = split_groups(name, parameters, class.defaults, settings)
       local self = setmetatable({ groups = groups, steps = 0 },
         { class = class, __index = Optimizer.__index, __newindex = Optimizer.__newindex, __name = "optim." .. name,

@@ -85,4 +85,4 @@ optim.decay_matrices = require "gls.optim.decay"
 --- All parameters as one vector: `values`, `gradients`, `assign`.
 optim.flat = require "gls.optim.flat"
 
-return optim
+return require("gls.strict").module("optim", optim)

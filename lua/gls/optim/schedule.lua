@@ -165,4 +165,4 @@ function schedule.warmup(given)
   return function(step) return math.min(1, (step + 1) / math.max(1, o.steps)) end
 end
 
-return schedule
+return require("gls.strict").module("optim.schedule", schedule)

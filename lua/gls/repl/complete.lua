@@ -1,0 +1,198 @@
+--- Complete: what Tab offers: names of variables, fields and methods, options of the call being typed, files inside
+-- strings, modules after `require`. Nothing of the user's is called for it.
+-- @module gls.repl.complete
+local chunk = require "gls.repl.chunk"
+local help = require "gls.help"
+local session = require "gls.repl.session"
+
+-- ---- fields without calling anything ----
+
+-- Tables where the fields of a value are looked for, in order: its own, then along __index. Values whose __index is a
+-- function (tensors) keep their methods in the field `methods` of the metatable.
+local function places(value)
+  local list, seen = {}, {}
+  for _ = 1, 20 do
+    if type(value) == "table" and not seen[value] then
+      seen[value] = true
+      list[#list + 1] = value
+    end
+    local metatable = debug.getmetatable(value)
+    local index = type(metatable) == "table" and rawget(metatable, "__index") or nil
+    if type(index) == "function" then index = rawget(metatable, "methods") end
+    if type(index) ~= "table" or seen[index] then break end
+    value = index
+  end
+  return list
+end
+
+local function field_of(value, key)
+  for _, place in ipairs(places(value)) do
+    local field = rawget(place, key)
+    if field ~= nil then return field end
+  end
+  return nil
+end
+
+local function variable(name)
+  local own = rawget(session.environment, name)
+  if own ~= nil then return own end
+  return rawget(_G, name)
+end
+
+-- The value of model.encoder[1].2, or nil.
+local function value_at(path)
+  local first, rest = path:match "^([%a_][%w_]*)(.*)$"
+  local value = first and variable(first)
+  for key in (rest or ""):gmatch "[%w_]+" do
+    if value == nil then return nil end
+    value = field_of(value, math.tointeger(key) or key)
+  end
+  return value
+end
+
+-- ---- candidates ----
+
+local function beginning_with(prefix, names)
+  local list = {}
+  for name in pairs(names) do
+    if type(name) == "string" and name:sub(1, #prefix) == prefix then list[#list + 1] = name end
+  end
+  table.sort(list)
+  return list
+end
+
+local function fields_under(value, prefix, methods_only)
+  local names = {}
+  for _, place in ipairs(places(value)) do
+    for key, field in next, place do
+      if chunk.is_name(key) and (not methods_only or type(field) == "function")
+        and (prefix ~= "" or key:sub(1, 2) ~= "__") then
+        names[key] = true
+      end
+    end
+  end
+  return beginning_with(prefix, names)
+end
+
+-- Entries of a folder, folders with a slash.
+local function entries(folder)
+  local names = {}
+  local pipe = io.popen("ls -1Ap -- '" .. folder:gsub("'", "'\\''") .. "' 2>/dev/null")
+  if pipe then
+    for name in pipe:lines() do names[name] = true end
+    pipe:close()
+  end
+  return names
+end
+
+local function files(text)
+  local folder, prefix = text:match "^(.*/)([^/]*)$"
+  return beginning_with(prefix or text, entries(folder or ".")), prefix or text
+end
+
+-- Modules that are loaded or lie in package.path.
+local function modules(text)
+  local folder, prefix = text:match "^(.*%.)([^.]*)$"
+  folder, prefix = folder or "", prefix or text
+  local names = {}
+  for name in pairs(package.loaded) do
+    if name:sub(1, #folder) == folder then names[name:sub(#folder + 1):match "^[^.]*"] = true end
+  end
+  for template in package.path:gmatch "[^;]+" do
+    local before, after = template:match "^([^?]*)%?(.*)$"
+    if before and after == ".lua" then
+      for name in pairs(entries(before .. folder:gsub("%.", "/"))) do
+        local module = name:match "^([^.]+)%.lua$" or name:match "^([^.]+)/$"
+        if module then names[module] = true end
+      end
+    end
+  end
+  return beginning_with(prefix, names), prefix
+end
+
+-- The call whose settings are being typed at the end of a line, "optim.GLS" in `optim.GLS(p, { d`; nil elsewhere.
+local function call_around(line, list)
+  local open = {}
+  for i, token in ipairs(list) do
+    if token.kind == "(" or token.kind == "{" or token.kind == "[" then
+      open[#open + 1] = i
+    elseif token.kind == ")" or token.kind == "}" or token.kind == "]" then
+      open[#open] = nil
+    end
+  end
+  local brace = open[#open]
+  if not brace or list[brace].kind ~= "{" then return nil end
+  for _, i in ipairs { brace, open[#open - 1] } do
+    local before = list[i - 1]
+    local path = before and line:sub(1, before.last):match "([%a_][%w_.]*)$"
+    if path and before.kind == "name" then return path end
+  end
+  return nil
+end
+
+-- Names of the options of a function or class: an optimizer's defaults, and what its help says has a value.
+local function options_of(path)
+  local value, names = value_at(path), {}
+  local defaults = type(value) == "table" and rawget(value, "defaults")
+  for name in pairs(type(defaults) == "table" and defaults or {}) do names[name] = true end
+  local good, text = pcall(help.text, path)
+  if not good and value ~= nil then good, text = pcall(help.text, value) end
+  for name in (good and text or ""):gmatch "([%a_][%w_]*)`? = " do names[name] = true end
+  return names
+end
+
+-- ---- the answer ----
+
+local function common_prefix(list)
+  local first, last = list[1], list[#list] -- in order, so these two differ the most
+  local n = 0
+  while n < #first and first:byte(n + 1) == last:byte(n + 1) do n = n + 1 end
+  return first:sub(1, n)
+end
+
+local function in_columns(list, width)
+  local widest = 0
+  for _, name in ipairs(list) do widest = math.max(widest, #name + 2) end
+  local per_line = math.max(1, width // widest)
+  local lines = {}
+  for i = 1, #list, per_line do
+    local line = {}
+    for j = i, math.min(i + per_line - 1, #list) do line[#line + 1] = list[j] .. (" "):rep(widest - #list[j]) end
+    lines[#lines + 1] = (table.concat(line):gsub("%s+$", ""))
+  end
+  return table.concat(lines, "\n")
+end
+
+-- The candidates for the end of a line, what is there of them, and what follows a lone one.
+local function candidates(line)
+  local list = chunk.tokens(line)
+  if list.open then
+    local text = line:sub(list.open + 1)
+    local found, prefix = (line:sub(1, list.open - 1):find "require%s*%(?%s*$" and modules or files)(text)
+    return found, prefix, ""
+  end
+  local path, separator, prefix = line:match "([%a_][%w_.%[%]]*)([.:])([%a_]?[%w_]*)$"
+  if path then return fields_under(value_at(path), prefix, separator == ":"), prefix, "" end
+  prefix = line:match "([%a_][%w_]*)$" or ""
+  local last = list[prefix ~= "" and #list - 1 or #list]
+  if last and (last.kind == "{" or last.kind == ",") then
+    local call = call_around(line, list)
+    local names = call and beginning_with(prefix, options_of(call)) or {}
+    if #names > 0 then return names, prefix, " = " end
+  end
+  if prefix == "" or last and last.last == #line - #prefix and last.kind:find "[.:)%]]" then return {}, prefix, "" end
+  return beginning_with(prefix, session.names()), prefix, ""
+end
+
+--- What Tab does: what is typed before the cursor is completed as far as it is certain.
+-- @tparam string line the text before the cursor
+-- @tparam[opt=80] integer width columns of the terminal
+-- @treturn string what to insert, possibly empty
+-- @treturn string|nil the candidates in columns, when there are several
+return function(line, width)
+  if line:find "^%s*$" then return "  " end
+  local found, prefix, after = candidates(line)
+  if #found == 0 then return "" end
+  if #found == 1 then return found[1]:sub(#prefix + 1) .. after end
+  return common_prefix(found):sub(#prefix + 1), in_columns(found, width or 80)
+end

@@ -1,0 +1,165 @@
+--- Session: what a chunk typed at the prompt means: its variables live on, its last expression is shown, `name?` asks
+-- for help, `!command` is the shell's.
+-- @module gls.repl.session
+local chunk = require "gls.repl.chunk"
+local help = require "gls.help"
+local log = require "gls.log"
+local options = require "gls.options"
+local show = require "gls.repl.show"
+
+local session = {}
+
+local RESULTS = 5 -- kept as _1, _2, …
+local LONG = 1 -- seconds after which a command's time is told
+
+-- ---- variables ----
+-- Top-level locals are kept apart from the globals: a local named `type` must not change what the library calls so.
+
+local declared, assigned = {}, {} -- names of locals; of globals that chunks set, nil among them
+
+--- The environment of every chunk: locals, then globals; reading a name that is neither is an error.
+session.environment = setmetatable({}, {
+  __name = "variables",
+  __index = function(_, name)
+    local value = _G[name]
+    if value ~= nil or declared[name] or assigned[name] or type(name) ~= "string" then return value end
+    local near = options.nearest(name, session.names())
+    error(("there is no variable %s%s"):format(name, near and ("; did you mean %s?"):format(near) or ""), 2)
+  end,
+  __newindex = function(self, name, value)
+    if declared[name] then
+      rawset(self, name, value)
+    else
+      assigned[name] = true
+      _G[name] = value
+    end
+  end,
+})
+
+--- Names of all variables, as the keys of a table.
+function session.names()
+  local names = {}
+  for name in pairs(_G) do names[name] = true end
+  for name in next, session.environment do names[name] = true end
+  return names
+end
+
+--- Lists what the session has named: top-level locals and globals.
+local function who()
+  local names, width = {}, 0
+  for _, known in ipairs { declared, assigned } do
+    for name in pairs(known) do
+      if rawget(session.environment, name) ~= nil or rawget(_G, name) ~= nil then
+        names[#names + 1] = name
+        width = math.max(width, #name)
+      end
+    end
+  end
+  table.sort(names)
+  for _, name in ipairs(names) do
+    print(("%-" .. width .. "s  %s"):format(name, show.brief(session.environment[name])))
+  end
+end
+rawset(session.environment, "who", who)
+
+local function keep(results)
+  if results.n == 0 or results[1] == nil then return end
+  local environment = session.environment
+  for i = RESULTS, 2, -1 do rawset(environment, "_" .. i, rawget(environment, "_" .. i - 1)) end
+  rawset(environment, "_1", results[1])
+  rawset(environment, "_", results[1])
+end
+for i = 1, RESULTS do declared["_" .. i] = true end
+declared._ = true
+
+-- ---- commands that are not Lua ----
+
+-- The value of a path such as model[1].weight, without calling anything but __index; nil where it leads nowhere.
+local function value_of(path)
+  local f = load("return " .. path, "=prompt", "t", session.environment)
+  local good, value = pcall(f or error)
+  if good then return value end
+  return nil
+end
+
+-- The lines of a function in its file.
+local function source_text(f)
+  local known = debug.getinfo(f, "S")
+  local path = known.source:match "^@(.*)"
+  local file = path and io.open(path)
+  if not file then return nil end
+  local lines, i = { ("-- %s:%d"):format(known.short_src, known.linedefined) }, 0
+  for line in file:lines() do
+    i = i + 1
+    if i >= known.linedefined and i <= known.lastlinedefined then lines[#lines + 1] = line end
+  end
+  file:close()
+  return table.concat(lines, "\n")
+end
+
+-- What `name?` and `name??` print.
+local function explain(name, with_source)
+  local value = value_of(name)
+  local good, text = pcall(help.text, name)
+  if not good and value ~= nil and type(value) ~= "string" then good, text = pcall(help.text, value) end
+  if not good and value == nil then error(text, 0) end
+  if not good then text = ("%s is a %s: %s"):format(name, type(value), show.brief(value)) end
+  print(text)
+  if not with_source then return end
+  local class = type(value) == "table" and value or nil
+  local f = type(value) == "function" and value or class and (rawget(class, "forward") or rawget(class, "update"))
+  local source = type(f) == "function" and source_text(require("gls.strict").original(f))
+  print(source or ("%s has no source in Lua"):format(name))
+end
+
+local function shell(command)
+  io.stdout:flush()
+  local good, how, code = os.execute(command)
+  if not good then print(("%s %d"):format(how, code)) end
+end
+
+-- ---- chunks ----
+
+local function load_chunk(text) return load(text, "=prompt", "t", session.environment) end
+
+-- A function for the text that gives the value of its last expression, else one that runs it; or nil and the message.
+local function load_showing(text)
+  local f = load_chunk("return " .. text)
+  if f then return f end
+  local at = chunk.last_statement(text)
+  f = at and load_chunk(text:sub(1, at - 1) .. "return " .. text:sub(at))
+  if f then return f end
+  return load_chunk(text)
+end
+
+--- What to run for a text typed at the prompt.
+-- @tparam string text one or more lines
+-- @treturn function|boolean|nil what to run; false where the session ends; nil where the text only lacks its end
+function session.compile(text)
+  local command = text:match "^%s*!(.*)$"
+  if command then return function() shell(command) end end
+  local name, marks = text:match "^%s*([%w_.:%[%]]+)%s*(%?%??)%s*$"
+  if name then return function() explain(name, marks == "??") end end
+  name = text:match "^%s*(%a+)%s*$"
+  if (name == "exit" or name == "quit") and rawget(_G, name) == nil and not declared[name] then return false end
+
+  local plain, names = chunk.without_locals(text)
+  local silent = plain:find ";%s*$" ~= nil
+  if silent then plain = plain:gsub(";%s*$", "") end
+  local f, message = load_showing(plain)
+  if not f then
+    if message:find "<eof>$" then return nil end
+    return function() error(message, 0) end
+  end
+  for _, known in ipairs(names) do declared[known] = true end
+  return function()
+    local before = log.clock()
+    local results = table.pack(f())
+    local seconds = log.clock() - before
+    keep(results)
+    if not silent then show.print(table.unpack(results, 1, results.n)) end
+    if seconds >= LONG then print(("(%s)"):format(log.duration(seconds))) end
+  end
+end
+
+return session
