@@ -1,5 +1,7 @@
 --- Options: tables with named fields, checked. An unknown field is an error that suggests the nearest name.
 -- @module gls.options
+local core = require "gls.core"
+
 local options = {}
 
 local function marker(name)
@@ -99,15 +101,13 @@ end
 -- @tparam table|nil given what the user gave; nil counts as {}
 -- @tparam table allowed name → default, options.any(default), options.none (absent is nil) or
 -- options.required
--- @tparam[opt=3] number level whose line an error names, as of `error`
 -- @treturn table a new table; given is left as it was
 -- @raise on a field that is not in allowed (with the nearest name), a missing required one, or a value
 -- whose type differs from a boolean, number or string default's.
-function options.check(where, given, allowed, level)
-  level = level or 3
+function options.check(where, given, allowed)
   if given == nil then given = {} end
   if type(given) ~= "table" then
-    error(("%s: expected a table of options, got %s"):format(where, type(given)), level)
+    core.raise(("%s: expected a table of options, got %s"):format(where, type(given)))
   end
   local result = {}
   -- The first unknown name in order, so that the message does not depend on the order of pairs.
@@ -118,20 +118,20 @@ function options.check(where, given, allowed, level)
   if unknown ~= nil then
     if type(unknown) ~= "string" then
       local message = "%s: options have names, as { name = value }; found a value at [%s]"
-      error(message:format(where, tostring(unknown)), level)
+      core.raise(message:format(where, tostring(unknown)))
     end
-    error(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)), level)
+    core.raise(('%s: unknown option "%s"%s'):format(where, unknown, options.suggestion(unknown, allowed)))
   end
   for name, default in sorted_pairs(allowed) do
     local value = given[name]
     if value ~= nil then
       local kind = type(default)
       if (kind == "boolean" or kind == "number" or kind == "string") and type(value) ~= kind then
-        error(("%s: option %s: expected %s, got %s"):format(where, name, kind, type(value)), level)
+        core.raise(("%s: option %s: expected %s, got %s"):format(where, name, kind, type(value)))
       end
       result[name] = value
     elseif default == options.required then
-      error(('%s: option "%s" is required'):format(where, name), level)
+      core.raise(('%s: option "%s" is required'):format(where, name))
     elseif getmetatable(default) == any_type then
       result[name] = default.default
     elseif default ~= options.none then
@@ -144,18 +144,17 @@ end
 --- Refuses a list with a hole, as a misspelt variable leaves one: `#` and ipairs would end before it.
 -- @tparam string where what the list is for, named in the error
 -- @tparam table list
--- @tparam[opt=3] number level whose line the error names, as of `error`
 -- @treturn table the list
 -- @raise naming the first entry that is nil
-function options.list(where, list, level)
+function options.list(where, list)
   local last = 0
   for key in pairs(list) do
     if math.type(key) == "integer" and key > last then last = key end
   end
   for i = 1, last do
     if list[i] == nil then
-      error(("%s: entry %d of the list is nil (a misspelt variable?), entry %d is not"):format(where, i,
-        last), level or 3)
+      core.raise(("%s: entry %d of the list is nil (a misspelt variable?), entry %d is not"):format(where, i,
+        last))
     end
   end
   return list

@@ -173,7 +173,7 @@ lua_Integer bind_length(lua_State *L, int i, const char *where) {
   }
   for (lua_Integer k = 1; count < last; k++)
     if (lua_rawgeti(L, i, k) == LUA_TNIL)
-      bind_fail(L, "%s: entry %I of the list is nil (is a variable misspelt?)", where, k);
+      bind_fail(L, "%s: entry %I of the list is nil (a misspelt variable?), entry %I is not", where, k, last);
     else
       lua_pop(L, 1);
   return last;

@@ -284,7 +284,7 @@ static int optimizer_report(lua_State *L) {
 static int bind_clip(lua_State *L) {
   bind_check_type(L, 1, LUA_TTABLE);
   double maximum = bind_number(L, 2), norm = 0;
-  bind_check_argument(L, maximum > 0, 2, "the maximum of a norm is a number above 0");
+  bind_check_argument(L, maximum >= 0, 2, "the maximum of a norm is a number of at least 0");
   int count = (int)bind_length(L, 1, "clip_gradients");
   struct tensor **parameter = lua_newuserdatauv(L, (size_t)(count ? count : 1) * sizeof *parameter, 0);
   for (int i = 0; i < count; i++) {

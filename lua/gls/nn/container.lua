@@ -1,5 +1,6 @@
 --- Containers: Sequential, ModuleList and Residual.
 -- @module gls.nn.container
+local core = require "gls.core"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 
@@ -9,8 +10,8 @@ local container = {}
 local function append(self, module, and_functions)
   if not (Module.is_module(module) or and_functions and type(module) == "function") then
     local hint = type(module) == "table" and rawget(module, "is_gls_module") and " (a class: call it to make one)" or ""
-    error(("nn.%s: entry %d must be a module%s, got %s%s"):format(self.name, #self + 1,
-      and_functions and " or a function" or "", type(module), hint), 3)
+    core.raise(("nn.%s: entry %d must be a module%s, got %s%s"):format(self.name, #self + 1,
+      and_functions and " or a function" or "", type(module), hint))
   end
   self[#self + 1] = module
   return self
@@ -19,12 +20,12 @@ end
 local function fill(self, list)
   local where = "nn." .. self.name
   if type(list) ~= "table" or Module.is_module(list) or rawget(list, "is_gls_module") then
-    error(("%s: a list of modules expected, as in %s { a, b }"):format(where, where), 3)
+    core.raise(("%s: a list of modules expected, as in %s { a, b }"):format(where, where))
   end
-  options.list(where, list, 4)
+  options.list(where, list)
   for key in pairs(list) do
     if math.type(key) ~= "integer" or key < 1 or key > #list then
-      error(("%s: a list of modules expected; there is an entry [%s]"):format(where, tostring(key)), 3)
+      core.raise(("%s: a list of modules expected; there is an entry [%s]"):format(where, tostring(key)))
     end
   end
   for _, module in ipairs(list) do self:add(module) end
@@ -64,9 +65,9 @@ container.Residual = Residual
 
 --- `nn.Residual(module)`: x + module(x) (He, Zhang, Ren and Sun, 2016); with a second module, shortcut(x) + module(x).
 function Residual:init(module, shortcut)
-  if not Module.is_module(module) then error("nn.Residual: a module expected, got " .. type(module), 2) end
+  if not Module.is_module(module) then core.raise("nn.Residual: a module expected, got " .. type(module)) end
   if shortcut ~= nil and not Module.is_module(shortcut) then
-    error("nn.Residual: the shortcut must be a module, got " .. type(shortcut), 2)
+    core.raise("nn.Residual: the shortcut must be a module, got " .. type(shortcut))
   end
   self.module = module
   if shortcut then self.shortcut = shortcut end

@@ -90,7 +90,7 @@ return function(optimizer, parameters, decay)
   if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
     error(("optim.average: decay is a number from 0 to below 1, got %s"):format(tostring(decay)), 2)
   end
-  options.list("optim.average: parameters", parameters, 3)
+  options.list("optim.average: parameters", parameters)
   local averages = {}
   for i, parameter in ipairs(parameters) do averages[i] = parameter:detach():clone() end
   return setmetatable({

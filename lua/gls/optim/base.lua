@@ -18,7 +18,7 @@ local function check(self, before_telling)
   local good, message = pcall(self.check, self)
   if good then return end
   if before_telling then before_telling() end
-  error(message, 3)
+  core.raise(message)
 end
 
 Optimizer.__newindex = function(self, key, value)
@@ -35,9 +35,9 @@ Optimizer.__newindex = function(self, key, value)
   local class = getmetatable(self).class
   local near = options.nearest(key, class.defaults)
   if near == key then
-    error(("optim.%s: %s is set when the optimizer is made; later only learning_rate is"):format(class.name, key), 2)
+    core.raise(("optim.%s: %s is set when the optimizer is made; later only learning_rate is"):format(class.name, key))
   elseif near then
-    error(('optim.%s has no setting "%s"; did you mean "%s"?'):format(class.name, tostring(key), near), 2)
+    core.raise(('optim.%s has no setting "%s"; did you mean "%s"?'):format(class.name, tostring(key), near))
   end
   rawset(self, key, value)
 end
@@ -67,8 +67,8 @@ local function check_once(name, groups)
   for i, group in ipairs(groups) do
     for k, parameter in ipairs(group.parameters) do
       if seen[parameter] then
-        error(("optim.%s: parameter %s is given twice, in group %d and in group %d"):format(name, group.names[k],
-          seen[parameter], i), 4)
+        core.raise(("optim.%s: parameter %s is given twice, in group %d and in group %d"):format(name, group.names[k],
+          seen[parameter], i))
       end
       seen[parameter] = i
     end
@@ -78,14 +78,14 @@ end
 -- { tensor, tensor, … } is one group; { { parameters = …, setting = … }, … } are several.
 local function split_groups(name, given, defaults, shared)
   if type(given) ~= "table" then
-    error(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
-      type(given)), 3)
+    core.raise(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
+      type(given)))
   end
   if type(given.parameters) == "function" then
-    error(("optim.%s: a model is given, its parameters are wanted: model:parameters()"):format(name), 3)
+    core.raise(("optim.%s: a model is given, its parameters are wanted: model:parameters()"):format(name))
   end
-  if #options.list("optim." .. name, given, 4) == 0 then
-    error(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name), 3)
+  if #options.list("optim." .. name, given) == 0 then
+    core.raise(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name))
   end
   local groups, offset = {}, 0
   local several = type(given[1]) == "table" and given[1].parameters ~= nil
@@ -94,14 +94,14 @@ local function split_groups(name, given, defaults, shared)
     for key, value in pairs(shared or {}) do own[key] = value end
     for key, value in pairs(group) do if key ~= "parameters" then own[key] = value end end
     if several and (group.schedule or group.clip) then
-      error(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i), 3)
+      core.raise(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i))
     end
     local list = group.parameters
-    if type(list) ~= "table" or #options.list("optim." .. name, list, 4) == 0 then
-      error(("optim.%s: group %d has no parameters"):format(name, i), 3)
+    if type(list) ~= "table" or #options.list("optim." .. name, list) == 0 then
+      core.raise(("optim.%s: group %d has no parameters"):format(name, i))
     end
     groups[i] = { parameters = list, names = names_of(list, offset), states = {},
-      settings = options.check("optim." .. name, own, defaults, 4) }
+      settings = options.check("optim." .. name, own, defaults) }
     offset = offset + #list
   end
   check_once(name, groups)
@@ -132,10 +132,10 @@ function base.class(name, defaults)
       local first = groups[1].settings
       local meta = getmetatable(first.schedule)
       if first.schedule and type(first.schedule) ~= "function" and not (type(meta) == "table" and meta.__call) then
-        error(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)), 2)
+        core.raise(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)))
       end
       if first.clip and not (type(first.clip) == "number" and first.clip > 0) then
-        error(("optim.%s: clip is a number above 0, got %s"):format(name, tostring(first.clip)), 2)
+        core.raise(("optim.%s: clip is a number above 0, got %s"):format(name, tostring(first.clip)))
       end
       rawset(self, "schedule", first.schedule)
       rawset(self, "clip", first.clip)
@@ -245,15 +245,15 @@ end
 function base.check_saved(self, saved)
   if type(saved) ~= "table" or type(saved.tensors) ~= "table" or type(saved.values) ~= "table"
       or math.type(saved.values.steps) ~= "integer" then
-    error("this is not what an optimizer's state_dict gives", 3)
+    core.raise("this is not what an optimizer's state_dict gives")
   end
   if saved.optimizer and saved.optimizer ~= self.name then
-    error(("the saved state is of optim.%s, this optimizer is optim.%s"):format(saved.optimizer, self.name), 3)
+    core.raise(("the saved state is of optim.%s, this optimizer is optim.%s"):format(saved.optimizer, self.name))
   end
   local count = 0
   for _ in pairs(saved.tensors) do count = count + 1 end
   if saved.values.tensors and count ~= saved.values.tensors then
-    error(("the saved state has %d tensors, %d were saved"):format(count, saved.values.tensors), 3)
+    core.raise(("the saved state has %d tensors, %d were saved"):format(count, saved.values.tensors))
   end
 end
 
@@ -275,7 +275,7 @@ function base:load_state_dict(saved)
   local places = {}
   for entry, tensor in pairs(saved.tensors) do
     local group, i, slot = place_of_entry(self, entry)
-    if not group then error(("the optimizer has no parameter for the saved state %q"):format(entry), 2) end
+    if not group then core.raise(("the optimizer has no parameter for the saved state %q"):format(entry)) end
     places[#places + 1] = { group, i, slot, tensor }
   end
   for _, group in ipairs(self.groups) do group.states = {} end

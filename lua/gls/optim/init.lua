@@ -53,7 +53,7 @@ end
 -- @treturn number
 function optim.clip_gradients(parameters, maximum)
   if type(maximum) ~= "number" or maximum <= 0 or maximum ~= maximum then
-    error(("optim.clip_gradients: maximum is a number above 0, got %s"):format(tostring(maximum)), 2)
+    core.raise(("optim.clip_gradients: maximum is a number above 0, got %s"):format(tostring(maximum)))
   end
   return core.clip_gradients(options.list("optim.clip_gradients: parameters", parameters), maximum)
 end
