@@ -1,5 +1,5 @@
-/* No_grad: gls.no_grad, a guard while which nothing is recorded. A guard counts for the coroutine that opened it, and for
-   those that this one resumes: while it is suspended, and once it is dropped, the others record. */
+/* No_grad: gls.no_grad, a guard while which nothing is recorded. A guard counts for the coroutine that opened it, and
+   for those that this one resumes: while it is suspended, and once it is dropped, the others record. */
 #include "bind.h"
 
 #include "../grad/tape.h"
@@ -42,8 +42,8 @@ static int guard_close(lua_State *L) {
   return 0;
 }
 
-/* A guard that its coroutine, dropped, can no longer close ends here. One that the script forgot to close stays open, as
-   it would if the collector came later. */
+/* A guard that its coroutine, dropped, can no longer close ends here. One that the script forgot to close stays open,
+   as it would if the collector came later. */
 static int guard_lost(lua_State *L) {
   struct guard *guard = luaL_checkudata(L, 1, BIND_GUARD);
   bool active = guard->open && bind_is_active(guard->owner);

@@ -20,7 +20,8 @@ optimizers.known = {
   },
   ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
   ["gls-orthogonal"] = {
-    class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 0.1, statistics = "moving", orthogonal = true },
+    class = "GLS",
+    settings = { momentum = 0.9, graft = "rms", damping = 0.1, statistics = "moving", orthogonal = true },
   },
   ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", damping = 3 } },
 }
