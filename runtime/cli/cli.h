@@ -19,7 +19,7 @@
 #include "../base/version.h"
 
 /* ---- start.c ---- */
-/* Standard input, output and errors that the caller has closed are the null device, not the first file that is opened. */
+/* Standard input, output and errors that the caller has closed are the null device, not the next file opened. */
 void cli_open_descriptors(void);
 /* May start the program anew, with another environment. */
 void cli_wait_briefly(char **argv);
@@ -33,8 +33,9 @@ void cli_open_libraries(lua_State *L, const char *script);
 extern const char *cli_program; /* its name in messages */
 
 /* Calls the function below its arguments at the top of the stack, with a traceback on errors. While it runs SIGINT
-   (Ctrl-C), SIGTERM and SIGHUP raise "interrupted!" in the script, which may catch it. A second one ends the program, or
-   with patient the call, whatever the script catches. The status is Lua's; on errors the message is left on the stack. */
+   (Ctrl-C), SIGTERM and SIGHUP raise "interrupted!" in the script, which may catch it. A second one ends the program,
+   or with patient the call, whatever the script catches. The status is Lua's; on errors the message is left on the
+   stack. */
 int cli_call(lua_State *L, int arguments, int results, bool patient);
 
 /* The signal whose "interrupted!" the last call has ended with; 0: none. */

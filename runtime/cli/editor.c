@@ -1,5 +1,5 @@
-/* Editor: lines typed at the prompt, over libedit; plain lines where input is not a terminal. What Tab offers is decided
-   in lua/gls/repl. */
+/* Editor: lines typed at the prompt, over libedit; plain lines where input is not a terminal. What Tab offers is
+   decided in lua/gls/repl. */
 #include "cli.h"
 
 #include <langinfo.h>
