@@ -96,7 +96,9 @@ static int list_to_indices(lua_State *L) {
 static struct tensor *take_tensor(lua_State *L, const struct op *op, const struct op_parameter *p, int at) {
   struct tensor *tensor = bind_test_operand(L, at);
   if (tensor) {
-    if (tensor->type == TYPE_REAL ? p->kind != OP_INDICES : p->kind == OP_ANY_TENSOR) return tensor;
+    if (tensor->type == TYPE_REAL ? p->kind != OP_INDICES
+                                  : p->kind == OP_ANY_TENSOR || (p->kind != OP_INDICES && op->integers))
+      return tensor;
     if (p->kind == OP_INDICES && tensor->type == TYPE_INT32) return tensor;
   } else if (p->kind == OP_INDICES && lua_istable(L, at)) {
     lua_pushcfunction(L, list_to_indices);
@@ -217,7 +219,7 @@ static struct tensor **take_tensors(lua_State *L, const struct op *op, const str
   for (int i = 0; i < length; i++) {
     lua_rawgeti(L, at, i + 1);
     input[i] = bind_test_tensor(L, -1);
-    if (!input[i] || input[i]->type != TYPE_REAL) {
+    if (!input[i] || (input[i]->type != TYPE_REAL && !op->integers)) {
       const char *got = input[i] ? type_name(input[i]->type) : luaL_typename(L, -1);
       fail(L, op,
            lua_pushfstring(L, "entry %d of %s must be a tensor of type %s, got %s", i + 1, p->name,
@@ -228,8 +230,26 @@ static struct tensor **take_tensors(lua_State *L, const struct op *op, const str
   return input;
 }
 
+/* Whole numbers beside tensors that are all of integers are integers too. is_whole[i]: input i was given as one. */
+static void settle_numbers(lua_State *L, const struct op *op, struct bind_arguments *read, const bool *is_whole) {
+  struct op_call call = {.op = op, .input_count = read->input_count};
+  struct tensor *others[OP_MAX_PARAMETERS];
+  call.input = others;
+  bool any = false;
+  for (int i = 0; i < read->input_count; i++) {
+    others[i] = is_whole[i] ? NULL : read->input[i];
+    any = any || is_whole[i];
+  }
+  if (!any || op_common_type(&call) == TYPE_REAL) return;
+  bool integers = false;
+  for (int i = 0; i < read->input_count; i++) integers = integers || (others[i] && others[i]->type != TYPE_REAL);
+  for (int i = 0; i < read->input_count && integers; i++)
+    if (is_whole[i]) read->input[i] = bind_push_integer(L, (int64_t)tensor_real(read->input[i])[0]);
+}
+
 void bind_read_arguments(lua_State *L, const struct op *op, struct bind_arguments *read) {
   int top = lua_gettop(L), value_count = 0;
+  bool is_whole[OP_MAX_PARAMETERS] = {false};
   struct arguments a = {.op = op, .positional = top, .next = 1};
   memset(read, 0, sizeof *read);
   read->input = read->input_array;
@@ -250,6 +270,7 @@ void bind_read_arguments(lua_State *L, const struct op *op, struct bind_argument
     if (p->kind == OP_TENSORS) {
       read->input = take_tensors(L, op, p, at, &read->input_count);
     } else if (at) {
+      is_whole[read->input_count] = lua_isinteger(L, at) && bind_fusing == 0;
       read->input[read->input_count++] = take_tensor(L, op, p, at);
     } else if (p->kind == OP_OPTIONAL_TENSOR) {
       read->input[read->input_count++] = NULL;
@@ -258,4 +279,5 @@ void bind_read_arguments(lua_State *L, const struct op *op, struct bind_argument
     }
   }
   if (a.next <= a.positional) fail(L, op, lua_pushfstring(L, "too many arguments (%d)", top));
+  if (op->integers && op->parameter[0].kind != OP_TENSORS) settle_numbers(L, op, read, is_whole);
 }

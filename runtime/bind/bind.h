@@ -163,6 +163,8 @@ extern int bind_fusing; /* how many functions are being fused: called with symbo
 struct tensor *bind_test_operand(lua_State *L, int i);
 /* Pushes a number as a tensor (or symbol) of rank 0. */
 struct tensor *bind_push_number(lua_State *L, double number);
+/* The same as int32; not while fusing. */
+struct tensor *bind_push_integer(lua_State *L, int64_t number);
 /* While a function is being fused: adds a step to it and pushes its symbol; false, and nothing done, when no input is a
    symbol. */
 bool bind_trace(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,

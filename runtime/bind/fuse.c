@@ -48,6 +48,15 @@ struct tensor *bind_push_number(lua_State *L, double number) {
   return push_symbol(L, TYPE_REAL, value);
 }
 
+struct tensor *bind_push_integer(lua_State *L, int64_t number) {
+  if (number < INT32_MIN || number > INT32_MAX)
+    bind_fail(L, "%I is more than int32 holds: x:to(\"float32\") converts the tensor beside it", (LUAI_UACINT)number);
+  struct shape scalar = {0};
+  bind_push_tensor(L, tensor_new(TYPE_INT32, &scalar));
+  tensor_int32(bind_tensor(L, -1))[0] = (int32_t)number;
+  return bind_tensor(L, -1);
+}
+
 bool bind_trace(lua_State *L, const struct op *op, int input_count, struct tensor *const *input,
                 const struct op_value *values) {
   bool any = false;

@@ -1,11 +1,11 @@
-/* Operators: + - * / ^ and the unary minus of tensors. A number beside a tensor goes to the rows made for numbers. */
+/* Operators: + - * / // % ^ and the unary minus of tensors. A number beside a tensor goes to the rows made for numbers. */
 #include "bind.h"
 
 #include "../grad/tape.h"
 
 /* Rows that the operators use; a number beside a tensor goes to the rows made for numbers. */
 static const struct op *row_add, *row_sub, *row_mul, *row_div, *row_pow, *row_affine, *row_power, *row_neg,
-    *row_reciprocal;
+    *row_reciprocal, *row_floor_divide, *row_remainder;
 
 static void push_affine(lua_State *L, struct tensor *x, double scale, double shift) {
   struct op_value value[OP_MAX_PARAMETERS] = {{.number = scale}, {.number = shift}};
@@ -26,9 +26,13 @@ static bool take_operands(lua_State *L, const char *sign, struct operands *o) {
     if (!tensor && lua_type(L, i) != LUA_TNUMBER)
       bind_fail(L, "%s operand of %s is %s: a tensor or a number expected", i == 1 ? "left" : "right", sign,
                 luaL_testudata(L, i, BIND_TENSOR) ? "a released tensor" : luaL_typename(L, i));
-    if (tensor && tensor->type != TYPE_REAL)
-      bind_fail(L, "%s operand of %s is a tensor of type %s: %s expected (x:float() converts)",
-                i == 1 ? "left" : "right", sign, type_name(tensor->type), type_name(TYPE_REAL));
+  }
+  struct tensor **missing = o->x ? &o->y : &o->x;
+  const struct tensor *given = o->x ? o->x : o->y;
+  if (!*missing && given->type != TYPE_REAL) { /* a whole number beside integers is one */
+    int i = o->x ? 2 : 1;
+    *missing = lua_isinteger(L, i) && bind_fusing == 0 ? bind_push_integer(L, lua_tointeger(L, i))
+                                                       : bind_push_number(L, lua_tonumber(L, i));
   }
   if (o->x && o->y) return true;
   o->number_left = !o->x;
@@ -95,6 +99,20 @@ static int operator_pow(lua_State *L) {
   return 1;
 }
 
+/* // and %: a number is a tensor of rank 0. */
+static int operator_of_two(lua_State *L, const char *sign, const struct op *op) {
+  struct operands o;
+  if (!take_operands(L, sign, &o)) {
+    o.y = o.number_left ? o.x : bind_push_number(L, o.number);
+    if (o.number_left) o.x = bind_push_number(L, o.number);
+  }
+  push_two(L, op, &o);
+  return 1;
+}
+
+static int operator_floor_divide(lua_State *L) { return operator_of_two(L, "//", row_floor_divide); }
+static int operator_remainder(lua_State *L) { return operator_of_two(L, "%", row_remainder); }
+
 static int operator_unm(lua_State *L) {
   struct operands o;
   take_operands(L, "-", &o);
@@ -107,6 +125,8 @@ static const struct bind_function operators[] = {{"__add", operator_add, BIND_AN
                                                  {"__mul", operator_mul, BIND_ANY, NULL},
                                                  {"__div", operator_div, BIND_ANY, NULL},
                                                  {"__pow", operator_pow, BIND_ANY, NULL},
+                                                 {"__idiv", operator_floor_divide, BIND_ANY, NULL},
+                                                 {"__mod", operator_remainder, BIND_ANY, NULL},
                                                  {"__unm", operator_unm, BIND_ANY, NULL},
                                                  {NULL, NULL, 0, NULL}};
 
@@ -120,6 +140,8 @@ void bind_open_operators(lua_State *L) {
   row_power = op_find("power");
   row_neg = op_find("neg");
   row_reciprocal = op_find("reciprocal");
+  row_floor_divide = op_find("floor_divide");
+  row_remainder = op_find("remainder");
   luaL_getmetatable(L, BIND_TENSOR);
   bind_functions(L, operators);
   lua_pop(L, 1);

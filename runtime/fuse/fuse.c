@@ -39,37 +39,33 @@ int fuse_number(struct fuse *fuse, double number, int *value) {
   return add_value(fuse, &(struct fuse_value){.type = TYPE_REAL, .number = number}, value);
 }
 
-static bool is_elementwise(const struct op *op) {
-  for (const struct op *row = elementwise_ops; row->name; row++)
-    if (row == op) return true;
-  return false;
-}
-
-/* The op's own checks (of numbers, mostly), over arguments of one element. */
+/* The op's checks (of numbers, mostly), over arguments of one element. */
 static int check_call(const struct op *op, int argument_count, const struct op_value *values) {
   struct tensor one = {.type = TYPE_REAL}, *input[3] = {&one, &one, &one};
   struct op_call call = {.op = op, .input_count = argument_count, .input = input};
   if (values) memcpy(call.value, values, sizeof call.value);
   struct shape shape;
-  enum element_type type;
+  enum element_type type = TYPE_REAL;
   return op->shape(&call, &shape, &type) == STATUS_OK ? STATUS_OK : status_prefix("%s", op->name);
 }
 
 int fuse_step(struct fuse *fuse, const struct op *op, int argument_count, const int *argument,
               const struct op_value *values, int *value) {
-  if (!is_elementwise(op)) return status_error("%s is not elementwise: " FUSE_ADVICE, op->name);
+  if (!elementwise_is(op)) return status_error("%s is not elementwise: " FUSE_ADVICE, op->name);
   struct fuse_value step = {.type = TYPE_REAL, .op = op, .argument_count = argument_count};
-  int integers = 0;
+  bool integers = false, reals = false;
   for (int i = 0; i < argument_count; i++) {
     step.argument[i] = argument[i];
-    enum element_type type = fuse->value[argument[i]].type;
-    if (type == TYPE_REAL) continue;
-    integers++;
-    if (op->parameter[i].kind != OP_ANY_TENSOR)
+    const struct fuse_value *given = &fuse->value[argument[i]];
+    const enum element_type type = given->type;
+    if (op->parameter[i].kind == OP_ANY_TENSOR) continue;
+    integers = integers || type != TYPE_REAL;
+    reals = reals || (type == TYPE_REAL && (given->op || argument[i] < fuse->input_count));
+    if (type != TYPE_REAL && !op->integers)
       return status_error("%s: argument %d has type %s and must be %s", op->name, i + 1, type_name(type),
                           type_name(TYPE_REAL));
   }
-  if (integers == 2) return status_error("%s of two tensors of integers is not fused", op->name);
+  if (integers && !reals) return status_error("%s of integers alone is not fused", op->name);
   STATUS_TRY(check_call(op, argument_count, values));
   if (values) memcpy(step.value, values, sizeof step.value);
   return add_value(fuse, &step, value);

@@ -17,12 +17,21 @@ struct elements {
 };
 typedef void elementwise_kernel(const struct elements *e);
 
+/* One element of operands of which none is of reals; INTEGER_NONE where there is no result. */
+struct integers {
+  int64_t x, y, z;
+  const struct op_value *value;
+};
+typedef int64_t integer_kernel(struct integers e);
+#define INTEGER_NONE INT64_MIN
+
 /* The family's part of a row. derivative[i]: result = gradient · ∂output/∂input i, which serves both modes. It reads
    x, y, z where the row says OP_SAVES_INPUTS, and output where it says OP_SAVES_OUTPUT; elementwise_same where the
    derivative is 1. linear: the output's tangent is the values of the tangents. */
 struct elementwise_rule {
   elementwise_kernel *values;
   elementwise_kernel *derivative[3]; /* NULL: there is none by this input */
+  integer_kernel *integers;          /* with elementwise_integers */
   bool linear;
   bool chooses; /* input 0 is a condition, which the derivatives read, alone of the inputs */
 };
@@ -31,6 +40,11 @@ struct elementwise_rule {
 #define foreach(i, e) _Pragma("omp simd simdlen(16)") for (int64_t i = 0; i < (e)->count; i++)
 
 elementwise_kernel elementwise_same; /* result = gradient */
+
+/* What a derivative gives: the product of a gradient (or tangent) and a slope, but 0 where the gradient is 0, even if the
+   slope is infinite or NaN: what has no part in the loss (the branch that `where` did not choose) has no part in its
+   gradient. PyTorch gives NaN there. */
+static inline real unless_zero(real gradient, real product) { return gradient == 0 ? 0 : product; }
 
 /* ---- elementwise_walk.c ---- */
 enum { WALK_OPERANDS = 33 };
@@ -70,11 +84,22 @@ int elementwise_run(elementwise_kernel *kernel, const struct op_value *value, st
 int elementwise_shape(const struct op_call *call, struct shape *shape, enum element_type *type);
 bool elementwise_rowwise(const struct op_call *call);
 int elementwise_forward(struct op_call *call);
+bool elementwise_is(const struct op *op); /* a row whose rule fuse can run */
 int elementwise_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
 int elementwise_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
-int comparison_forward(struct op_call *call);
 int where_forward(struct op_call *call);
 int where_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
 int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
+
+/* ---- elementwise_integer.c ---- */
+int elementwise_integers(struct op_call *call);
+/* The message for a result that the type does not hold. */
+int integer_error(int64_t value, enum element_type type);
+
+/* ---- forms of rows: further parameters last ---- */
+#define UNARY(word, text, tried, saves, values_kernel, by_x, ...)                                    \
+  OP(word, text, tried, PARAMETERS(TENSOR("x"), __VA_ARGS__), OP_ROWWISE | OP_LISTED_ROWS | (saves), \
+     elementwise_shape, elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 1,    \
+     .family = &(const struct elementwise_rule){.values = values_kernel, .derivative = {by_x}})
 
 #endif

@@ -4,8 +4,8 @@
 #include "elementwise_pair.h"
 
 bool step_goes_first(enum step_kind kind) {
-  return kind == STEP_ADD || kind == STEP_SUBTRACT || kind == STEP_MULTIPLY || kind == STEP_AFFINE ||
-         kind == STEP_SCALE || kind == STEP_RELU;
+  return kind == STEP_ADD || kind == STEP_SUBTRACT || kind == STEP_MULTIPLY || kind == STEP_CHAIN ||
+         kind == STEP_AFFINE || kind == STEP_SCALE || kind == STEP_RELU;
 }
 
 bool step_takes_relu(enum step_kind second) {
@@ -50,6 +50,9 @@ static inline __attribute__((always_inline)) void loop_of_second(const struct el
     case STEP_MULTIPLY:
       loop_with_relu(e, first, step_multiply);
       break;
+    case STEP_CHAIN:
+      loop(e, first, step_chain);
+      break;
     case STEP_AFFINE:
       loop_with_relu(e, first, step_affine);
       break;
@@ -78,6 +81,9 @@ void elementwise_pair_values(const struct elements *e) {
       break;
     case STEP_MULTIPLY:
       loop_of_second(e, step_multiply);
+      break;
+    case STEP_CHAIN:
+      loop_of_second(e, step_chain);
       break;
     case STEP_AFFINE:
       loop_of_second(e, step_affine);

@@ -24,6 +24,12 @@ static inline real step_multiply(real a, real b, struct step_numbers n) {
   return a * b;
 }
 
+/* A product with a gradient (elementwise.h, unless_zero). */
+static inline real step_chain(real gradient, real slope, struct step_numbers n) {
+  (void)n;
+  return unless_zero(gradient, gradient * slope);
+}
+
 static inline real step_affine(real a, real b, struct step_numbers n) {
   (void)b;
   return n.scale * a + n.shift;
@@ -49,7 +55,7 @@ static inline real step_relu_slope(real output, real gradient, struct step_numbe
 
 static inline real step_tanh_slope(real gradient, real output, struct step_numbers n) {
   (void)n;
-  return gradient * (1 - output * output);
+  return unless_zero(gradient, gradient * (1 - output * output));
 }
 
 /* The same by name. SUBTRACT_FROM is b - a. */
@@ -59,6 +65,7 @@ enum step_kind {
   STEP_SUBTRACT,
   STEP_SUBTRACT_FROM,
   STEP_MULTIPLY,
+  STEP_CHAIN,
   STEP_AFFINE,
   STEP_SCALE,
   STEP_RELU,

@@ -89,6 +89,8 @@ int elementwise_forward(struct op_call *call) {
   return elementwise_run(rule->values, call->value, operand, call->output);
 }
 
+bool elementwise_is(const struct op *op) { return op->forward == elementwise_forward || op->forward == where_forward; }
+
 /* result = kernel over the operands, of which all but the tangent's are those rows that the call lists. */
 static int run_listed(elementwise_kernel *kernel, const struct op_call *call, struct tensor *const *operand,
                       struct tensor *result) {
@@ -170,41 +172,6 @@ int elementwise_jvp(const struct op_call *call, struct tensor *const *tangent, s
       if (tangent[i]) status = add_part(&sum, along(call, i, tangent[i], &shape));
   }
   return op_give_if(status, sum, result);
-}
-
-/* ---- comparisons ---- */
-
-/* Integers are compared as integers: the sign of their difference takes the place of x, and zero that of y. */
-static struct tensor *sign_of_difference(const struct tensor *x, const struct tensor *y, const struct shape *shape) {
-  struct tensor *wide_x = tensor_expand(x, shape), *wide_y = tensor_expand(y, shape);
-  struct tensor *a = wide_x ? tensor_convert(wide_x, TYPE_INT32) : NULL;
-  struct tensor *b = wide_y ? tensor_convert(wide_y, TYPE_INT32) : NULL;
-  struct tensor *sign = a && b ? tensor_new(TYPE_REAL, shape) : NULL;
-  if (sign) {
-    const int32_t *p = tensor_int32(a), *q = tensor_int32(b);
-    real *out = tensor_real(sign);
-    int64_t count = tensor_count(sign);
-#pragma omp simd
-    for (int64_t i = 0; i < count; i++) out[i] = (real)((p[i] > q[i]) - (p[i] < q[i]));
-  }
-  tensor_release(wide_x);
-  tensor_release(wide_y);
-  tensor_release(a);
-  tensor_release(b);
-  return sign;
-}
-
-int comparison_forward(struct op_call *call) {
-  struct tensor *x = call->input[0], *y = call->input[1];
-  if (x->type == TYPE_REAL || y->type == TYPE_REAL) return elementwise_forward(call);
-  const struct elementwise_rule *rule = call->op->family;
-  struct tensor *sign = sign_of_difference(x, y, &call->output->shape);
-  struct tensor *zero = tensor_scalar(0);
-  struct tensor *operand[ELEMENTWISE_OPERANDS] = {[ELEMENTWISE_X] = sign, [ELEMENTWISE_Y] = zero};
-  int status = sign && zero ? elementwise_run(rule->values, NULL, operand, call->output) : STATUS_ERROR;
-  tensor_release(sign);
-  tensor_release(zero);
-  return status;
 }
 
 /* ---- where: keeps a copy of the condition alone, not the values it chose from ---- */

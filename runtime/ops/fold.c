@@ -59,37 +59,38 @@ static inline __attribute__((always_inline)) double lanes_sum(fold_lanes lanes) 
   return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-static inline __attribute__((always_inline)) fold_lanes pair_at(const real *x, bool squares, real shift) {
-  return fold_lanes_at(x, squares, shift) + fold_lanes_at(x + LANES, squares, shift);
+static inline __attribute__((always_inline)) fold_lanes pair_at(enum fold_kind kind, const real *x, real shift) {
+  return fold_lanes_at(kind, x, shift) + fold_lanes_at(kind, x + LANES, shift);
 }
 
-static inline __attribute__((always_inline)) double span_total(const real *x, int64_t n, bool squares, real shift) {
+static inline __attribute__((always_inline)) double span_total(enum fold_kind kind, const real *x, int64_t n,
+                                                               real shift) {
   fold_lanes a = {0}, b = {0}, c = {0}, d = {0};
   int64_t i = 0;
   for (; i + WIDTH <= n; i += WIDTH) {
-    a += pair_at(x + i, squares, shift);
-    b += pair_at(x + i + 2 * LANES, squares, shift);
-    c += pair_at(x + i + 4 * LANES, squares, shift);
-    d += pair_at(x + i + 6 * LANES, squares, shift);
+    a += pair_at(kind, x + i, shift);
+    b += pair_at(kind, x + i + 2 * LANES, shift);
+    c += pair_at(kind, x + i + 4 * LANES, shift);
+    d += pair_at(kind, x + i + 6 * LANES, shift);
   }
-  for (; i + 2 * LANES <= n; i += 2 * LANES) a += pair_at(x + i, squares, shift);
+  for (; i + 2 * LANES <= n; i += 2 * LANES) a += pair_at(kind, x + i, shift);
   if (i + LANES <= n) {
-    b += fold_lanes_at(x + i, squares, shift);
+    b += fold_lanes_at(kind, x + i, shift);
     i += LANES;
   }
   double scalars = 0;
   if (i < n && n >= LANES) {
-    fold_lanes part = fold_lanes_at(x + n - LANES, squares, shift);
+    fold_lanes part = fold_lanes_at(kind, x + n - LANES, shift);
     keep_last(&part, n - i);
     c += part;
   } else {
-    for (; i < n; i++) scalars += (double)(squares ? (x[i] - shift) * (x[i] - shift) : x[i]);
+    for (; i < n; i++)
+      scalars += (double)(kind == FOLD_SUM         ? x[i]
+                          : kind == FOLD_DISTANCES ? x[i] - shift
+                                                   : (x[i] - shift) * (x[i] - shift));
   }
   return lanes_sum((a + b) + (c + d)) + scalars;
 }
-
-static double span_sum(const real *x, int64_t n) { return span_total(x, n, false, 0); }
-static double span_squares(const real *x, int64_t n, real shift) { return span_total(x, n, true, shift); }
 
 static double span_equal(const real *x, int64_t n, real shift) {
   int64_t count = 0;
@@ -151,8 +152,10 @@ static inline __attribute__((always_inline)) real span_extreme(const real *x, in
 
 double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift) {
   switch (kind) {
+    case FOLD_DISTANCES:
+      return span_total(FOLD_DISTANCES, x, n, shift);
     case FOLD_SQUARES:
-      return span_squares(x, n, shift);
+      return span_total(FOLD_SQUARES, x, n, shift);
     case FOLD_EQUAL:
       return span_equal(x, n, shift);
     case FOLD_HIGHEST:
@@ -160,7 +163,7 @@ double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift) {
     case FOLD_LOWEST:
       return span_extreme(x, n, true);
     default:
-      return span_sum(x, n);
+      return span_total(FOLD_SUM, x, n, 0);
   }
 }
 
@@ -168,6 +171,10 @@ double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift) {
 static void fold_row(enum fold_kind kind, real *restrict total, const real *restrict x, const real *restrict shift,
                      int64_t n) {
   switch (kind) {
+    case FOLD_DISTANCES:
+#pragma omp simd
+      for (int64_t j = 0; j < n; j++) total[j] += x[j] - shift[j];
+      break;
     case FOLD_SQUARES:
 #pragma omp simd
       for (int64_t j = 0; j < n; j++) total[j] += (x[j] - shift[j]) * (x[j] - shift[j]);
@@ -307,7 +314,7 @@ static double row_total(const struct task *task, int64_t o, int64_t blocks) {
 static int reduce_by_rows(struct task *task) {
   int64_t results = axes_count(&task->kept);
   axes_split(&task->reduced, &task->inner_size, &task->inner_stride);
-  int64_t blocks = axes_count(&task->reduced) * (ceil_div(task->inner_size, SPAN));
+  int64_t blocks = axes_count(&task->reduced) * ceil_div(task->inner_size, SPAN);
   int64_t span = min(task->inner_size, SPAN);
   int64_t group = ceil_div(PIECE, span); /* blocks in a piece */
   int64_t groups = ceil_div(blocks, group);
@@ -342,7 +349,7 @@ static void column_rows(const struct task *task, const real *x, const real *shif
                         int64_t start, int64_t width, int64_t first, int64_t last, double *total) {
   _Alignas(64) real sum[CHUNK], scratch[CHUNK];  /* a store that crosses lines of the cache takes twice as long */
   int64_t rows = ceil_div(run_width, row_width); /* rows of one run */
-  bool together = task->inner_stride == 1 && task->kind != FOLD_SQUARES && task->kind != FOLD_EQUAL;
+  bool together = task->inner_stride == 1 && (task->kind == FOLD_SUM || task->kind >= FOLD_HIGHEST);
   for (int64_t j = 0; j < width; j++) total[j] = neutral(task->kind);
   for (int64_t r = first; r < last;) {
     int64_t end = min(last, r + RUN);
@@ -400,7 +407,7 @@ static int reduce_by_columns(struct task *task) {
     row_width = fold * columns;
     run_width = size * columns;
   }
-  int64_t rows = axes_count(reduced) * (ceil_div(run_width, row_width));
+  int64_t rows = axes_count(reduced) * ceil_div(run_width, row_width);
   int64_t chunks = ceil_div(row_width, CHUNK);
   int64_t piece = PIECE / min(row_width, CHUNK), least = ceil_div(rows, MOST_PIECES);
   int64_t group = outer * chunks >= 16 ? rows : piece > least ? piece : least;

@@ -4,9 +4,9 @@
 
 #include "../tensor/tensor.h"
 
-/* SQUARES: of the distance to shift; EQUAL: how many elements are shift (NaN is equal to NaN).
+/* DISTANCES: x − shift; SQUARES: (x − shift)²; EQUAL: how many elements are shift (NaN is equal to NaN).
    NaN wins in HIGHEST and LOWEST. */
-enum fold_kind { FOLD_SUM, FOLD_SQUARES, FOLD_EQUAL, FOLD_HIGHEST, FOLD_LOWEST };
+enum fold_kind { FOLD_SUM, FOLD_DISTANCES, FOLD_SQUARES, FOLD_EQUAL, FOLD_HIGHEST, FOLD_LOWEST };
 
 struct fold_plan {
   bool reduced[TENSOR_MAX_RANK];
@@ -32,11 +32,11 @@ enum { FOLD_CHUNK = 1024 };
 typedef real fold_lanes __attribute__((vector_size(64), aligned(sizeof(real)), may_alias));
 enum { FOLD_LANES = sizeof(fold_lanes) / sizeof(real) };
 
-/* FOLD_LANES reals, or with squares the squares of their distances to shift; squares is a constant where this is
-   inlined. */
-static inline __attribute__((always_inline)) fold_lanes fold_lanes_at(const real *x, bool squares, real shift) {
+/* What FOLD_LANES reals add to a SUM, DISTANCES or SQUARES; kind is a constant where this is inlined. */
+static inline __attribute__((always_inline)) fold_lanes fold_lanes_at(enum fold_kind kind, const real *x, real shift) {
   fold_lanes part = *(const fold_lanes *)x;
-  if (squares) part -= shift, part *= part;
+  if (kind != FOLD_SUM) part -= shift;
+  if (kind == FOLD_SQUARES) part *= part;
   return part;
 }
 

@@ -3,6 +3,8 @@
    Around a dimension a contiguous tensor is (outer, n, inner). Where indices repeat, contributions are added in the
    order of the indices: work is split by destination, never by index, so that sums do not depend on threads. */
 #include <stdio.h>
+#include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "../base/memory.h"
@@ -279,6 +281,26 @@ static int gather_forward(struct op_call *call) {
   return STATUS_OK;
 }
 
+/* The same of integers of the output's type. */
+static int gather_integers(struct op_call *call) {
+  struct tensor *x = call->input[0], *index = NULL;
+  int dimension;
+  STATUS_TRY(op_dimension(call, &dimension));
+  STATUS_TRY(take_indices(call->input[1], x->shape.size[dimension], &index));
+  struct tensor *from = tensor_contiguous(x);
+  struct rows rows = rows_of(&x->shape, dimension, index);
+  const size_t element = type_size(x->type);
+  char *out = call->output->storage->data;
+  for (int64_t at = 0; from && at < rows.k; at++) {
+    int64_t outer = at / rows.inner / (rows.k / (rows.outer * rows.inner));
+    int64_t place = (outer * rows.n + rows.index[at] - 1) * rows.inner + at % rows.inner;
+    memcpy(out + (size_t)at * element, (char *)from->storage->data + (size_t)(from->offset + place) * element, element);
+  }
+  tensor_release(index);
+  tensor_release(from);
+  return from ? STATUS_OK : STATUS_ERROR;
+}
+
 static int gather_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   if (!needed[0]) return STATUS_OK;
   STATUS_TRY(op_give(tensor_zeros(TYPE_REAL, &call->input[0]->shape), &result[0]));
@@ -333,10 +355,12 @@ static int one_hot_forward(struct op_call *call) {
 /* ---- masked_fill ---- */
 
 static int masked_fill_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
-  (void)type;
   struct shape both;
   *shape = call->input[0]->shape;
   const struct shape *condition = &call->input[1]->shape;
+  const double value = call->value[0].number;
+  if (*type != TYPE_REAL && !(value == floor(value) && fabs(value) <= INT32_MAX))
+    return status_error("value is %g: among integers it is a whole number", value);
   if (!shape_broadcast(shape, condition, &both) || !shape_equal(shape, &both))
     return status_error("a condition of shape %s does not broadcast to %s", shape_text(condition), shape_text(shape));
   return STATUS_OK;
@@ -349,6 +373,8 @@ static void masked_fill_values(const struct elements *e) {
     e->result[i] = condition != 0 ? value : x;
   }
 }
+
+static int64_t masked_fill_integer(struct integers e) { return e.y != 0 ? (int64_t)e.value[0].number : e.x; }
 
 static int masked_fill_forward(struct op_call *call) {
   struct tensor *operand[ELEMENTWISE_OPERANDS] = {call->input[0], call->input[1]};
@@ -407,6 +433,41 @@ static void sort_row(int32_t *order, int32_t *scratch, const real *x, int64_t n,
   }
 }
 
+struct placed {
+  int32_t value, place;
+};
+
+static int compare_placed(const void *a, const void *b) {
+  const struct placed *p = a, *q = b;
+  return p->value != q->value ? (p->value > q->value) - (p->value < q->value)
+                              : (p->place > q->place) - (p->place < q->place);
+}
+
+/* Of integers; descending they are sorted by their complements, so that equals stay as they stood. */
+static int sort_integers(struct op_call *call) {
+  struct tensor *x = call->input[0], *view = NULL, *rows = NULL;
+  int dimension, last = x->shape.rank - 1;
+  STATUS_TRY(op_dimension(call, &dimension));
+  int64_t n = x->shape.size[dimension], count = tensor_count(x);
+  const int32_t turn = call->value[1].list[0] ? -1 : 0;
+  struct placed *row = memory_new((size_t)n, sizeof *row);
+  if (row) view = tensor_transpose(x, dimension, last);
+  if (view) rows = tensor_convert(view, TYPE_INT32);
+  for (int64_t start = 0; rows && start < count; start += n) {
+    int32_t *value = tensor_int32(rows) + start;
+    for (int64_t i = 0; i < n; i++) row[i] = (struct placed){value[i] ^ turn, (int32_t)(i + 1)};
+    qsort(row, (size_t)n, sizeof *row, compare_placed);
+    for (int64_t i = 0; i < n; i++) value[i] = row[i].place;
+  }
+  struct tensor *back = rows ? tensor_transpose(rows, dimension, last) : NULL;
+  int status = back ? tensor_assign(call->output, back) : STATUS_ERROR;
+  memory_delete(row);
+  tensor_release(view);
+  tensor_release(rows);
+  tensor_release(back);
+  return status;
+}
+
 static int sort_indices_forward(struct op_call *call) {
   struct tensor *x = call->input[0];
   int dimension, last = x->shape.rank - 1;
@@ -463,8 +524,8 @@ const struct op index_ops[] = {
        .rowwise = op_later_dimension),
     OP("gather", "one element for each index: dimension 2 of a matrix gives y[i][j] = x[i][indices[i][j]]",
        gather_samples, PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES)),
-       OP_SAVES_INPUTS, gather_shape, gather_forward, gather_vjp, gather_jvp, .batch_inputs = 3,
-       .rowwise = op_later_dimension),
+       OP_SAVES_INPUTS, gather_shape, gather_forward, gather_vjp, gather_jvp, .integers = gather_integers,
+       .batch_inputs = 3, .rowwise = op_later_dimension),
     OP("scatter_add", "x plus source at the indices: dimension 2 of a matrix adds source[i][j] to y[i][indices[i][j]]",
        scatter_add_samples,
        PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES), TENSOR("source")),
@@ -476,10 +537,11 @@ const struct op index_ops[] = {
     OP("masked_fill", "value where the condition (broadcast to x) is not 0, x elsewhere", masked_fill_samples,
        PARAMETERS(TENSOR("x"), GIVEN("condition", OP_ANY_TENSOR), GIVEN("value", OP_NUMBER)),
        OP_SAVES_INPUTS | OP_ROWWISE, masked_fill_shape, masked_fill_forward, masked_fill_vjp, masked_fill_jvp,
-       .batch_inputs = 3),
+       .integers = elementwise_integers, .batch_inputs = 3,
+       .family = &(const struct elementwise_rule){.integers = masked_fill_integer}),
     OP("sort_indices",
        "int32 positions (from 1) that put x in order along a dimension, equals as they stood; NaN counts as largest",
        sort_indices_samples,
        PARAMETERS(TENSOR("x"), DEFAULT("dimension", OP_DIMENSION, -1), DEFAULT("descending", OP_FLAG, 0)),
-       OP_NO_GRADIENT, sort_indices_shape, sort_indices_forward, NULL, NULL),
+       OP_NO_GRADIENT, sort_indices_shape, sort_indices_forward, NULL, NULL, .integers = sort_integers),
     {.name = NULL}};

@@ -80,8 +80,28 @@ static struct shape row_statistics_shape(const struct shape *shape, const struct
   return shape_of(2, batch, batch ? layout->rows / batch : 0);
 }
 
-static void row_forward(real *y, real *center, real *inverse, const real *x, const real *weight, const real *bias,
-                        const struct row_layout *layout, int64_t row) {
+/* Σ (x − mean)² and Σ (x − mean), where reals do not hold them. */
+static void row_moments_wide(double *square, double *rest, const real *x, real mean, int64_t width) {
+  *square = *rest = 0;
+  for (int64_t i = 0; i < width; i++) {
+    double distance = (double)x[i] - (double)mean;
+    *square += distance * distance;
+    *rest += distance;
+  }
+}
+
+/* x̂ = (x − center) · inverse − offset: center is a real near the mean, offset what the mean differs from it by. */
+struct row_statistics {
+  real center, inverse, offset;
+};
+
+static struct row_statistics row_statistics_of(const struct op_call *call, int64_t row) {
+  return (struct row_statistics){tensor_real(call->saved[0])[row], tensor_real(call->saved[1])[row],
+                                 tensor_real(call->saved[2])[row]};
+}
+
+static struct row_statistics row_forward(real *y, const real *x, const real *weight, const real *bias,
+                                         const struct row_layout *layout, int64_t row) {
   int64_t width = layout->channels * layout->span, span = layout->span;
   real sum = 0, square = 0, rest = 0, mean = 0;
   if (layout->centred) {
@@ -92,21 +112,24 @@ static void row_forward(real *y, real *center, real *inverse, const real *x, con
   /* What rounding left in the mean is taken off it: where a row is nearly constant it would be all there is. */
 #pragma omp simd reduction(+ : square, rest)
   for (int64_t i = 0; i < width; i++) square += (x[i] - mean) * (x[i] - mean), rest += x[i] - mean;
-  double left = layout->centred ? (double)rest / (double)width : 0;
-  double variance = (double)square / (double)width - left * left;
-  mean = (real)((double)mean + left);
-  real scale = (real)(1 / sqrt((variance < 0 ? 0 : variance) + layout->epsilon));
-  *center = mean, *inverse = scale;
+  double squares = (double)square, left = (double)rest;
+  if (!(square < INFINITY)) row_moments_wide(&squares, &left, x, mean, width);
+  left = layout->centred ? left / (double)width : 0;
+  double variance = squares / (double)width - left * left;
+  double scale = 1 / sqrt((variance < 0 ? 0 : variance) + layout->epsilon);
+  const real factor = (real)scale, shift = (real)(left * scale);
   int64_t first = row % layout->cycle * layout->channels;
   if (span == 1) {
     const real *w = weight ? weight + first : NULL, *b = bias ? bias + first : NULL;
-    for (int64_t i = 0; i < width; i++) y[i] = (x[i] - mean) * scale * (w ? w[i] : 1) + (b ? b[i] : 0);
-    return;
+    for (int64_t i = 0; i < width; i++) y[i] = ((x[i] - mean) * factor - shift) * (w ? w[i] : 1) + (b ? b[i] : 0);
+    return (struct row_statistics){mean, factor, shift};
   }
   for (int64_t c = 0; c < layout->channels; c++) {
-    real w = norm_value(weight, first + c, 1) * scale, b = norm_value(bias, first + c, 0);
+    real w = norm_value(weight, first + c, 1), b = norm_value(bias, first + c, 0) - w * shift;
+    w *= factor;
     for (int64_t i = c * span; i < (c + 1) * span; i++) y[i] = (x[i] - mean) * w + b;
   }
+  return (struct row_statistics){mean, factor, shift};
 }
 
 static int row_norm_forward(struct op_call *call) {
@@ -118,29 +141,32 @@ static int row_norm_forward(struct op_call *call) {
   const real *weight = norm_open(call->input[ROW_WEIGHT], &holder[1], &failed);
   const real *bias = norm_open(call->input_count > ROW_BIAS ? call->input[ROW_BIAS] : NULL, &holder[2], &failed);
   struct shape statistics = row_statistics_shape(&call->output->shape, &layout);
-  call->saved[0] = tensor_new(TYPE_REAL, &statistics);
-  call->saved[1] = tensor_new(TYPE_REAL, &statistics);
-  failed = failed || !call->saved[0] || !call->saved[1];
+  for (int i = 0; i < 3; i++) failed = !(call->saved[i] = tensor_new(TYPE_REAL, &statistics)) || failed;
   if (!failed && width > 0) {
-    real *y = tensor_real(call->output), *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
+    real *y = tensor_real(call->output);
 #pragma omp parallel for if (layout.rows * width > PARALLEL_THRESHOLD)
-    for (int64_t r = 0; r < layout.rows; r++)
-      row_forward(y + r * width, center + r, inverse + r, x + r * width, weight, bias, &layout, r);
+    for (int64_t r = 0; r < layout.rows; r++) {
+      struct row_statistics s = row_forward(y + r * width, x + r * width, weight, bias, &layout, r);
+      tensor_real(call->saved[0])[r] = s.center;
+      tensor_real(call->saved[1])[r] = s.inverse;
+      tensor_real(call->saved[2])[r] = s.offset;
+    }
   }
   for (int i = 0; i < 3; i++) tensor_release(holder[i]);
   return failed ? STATUS_ERROR : STATUS_OK;
 }
 
 /* out = r (d − mean(d) − x̂ mean(d x̂)) for one row, where d is already multiplied by the weight; out may be d. */
-static void row_derivative(real *out, const real *d, const real *x, real center, real inverse,
+static void row_derivative(real *out, const real *d, const real *x, struct row_statistics s,
                            const struct row_layout *layout) {
   int64_t width = layout->channels * layout->span;
   real sum = 0, product = 0;
 #pragma omp simd reduction(+ : sum, product)
-  for (int64_t i = 0; i < width; i++) sum += d[i], product += d[i] * (x[i] - center);
-  real mean = layout->centred ? sum / (real)width : 0, slope = inverse * inverse * product / (real)width;
+  for (int64_t i = 0; i < width; i++) sum += d[i], product += d[i] * (x[i] - s.center);
+  real along = (s.inverse * product - s.offset * sum) / (real)width, slope = along * s.inverse;
+  real base = (layout->centred ? sum / (real)width : 0) - along * s.offset;
 #pragma omp simd
-  for (int64_t i = 0; i < width; i++) out[i] = inverse * (d[i] - mean - slope * (x[i] - center));
+  for (int64_t i = 0; i < width; i++) out[i] = s.inverse * (d[i] - base - slope * (x[i] - s.center));
 }
 
 /* out[i] = d[i] · weight of i's channel. */
@@ -157,14 +183,14 @@ static void row_scale(real *out, const real *d, const real *weight, const struct
 }
 
 /* Adds a row's part to the gradients of weight and bias. */
-static void row_parameter_gradients(real *weight, real *bias, const real *g, const real *x, real center, real inverse,
+static void row_parameter_gradients(real *weight, real *bias, const real *g, const real *x, struct row_statistics s,
                                     const struct row_layout *layout, int64_t row) {
   int64_t span = layout->span, channels = layout->channels, first = row % layout->cycle * channels;
   weight += first, bias += first;
   if (span == 1) {
 #pragma omp simd
     for (int64_t i = 0; i < channels; i++) {
-      weight[i] += g[i] * ((x[i] - center) * inverse);
+      weight[i] += g[i] * ((x[i] - s.center) * s.inverse - s.offset);
       bias[i] += g[i];
     }
     return;
@@ -172,8 +198,8 @@ static void row_parameter_gradients(real *weight, real *bias, const real *g, con
   for (int64_t c = 0; c < channels; c++) {
     real sum = 0, product = 0;
 #pragma omp simd reduction(+ : sum, product)
-    for (int64_t i = c * span; i < (c + 1) * span; i++) sum += g[i], product += g[i] * (x[i] - center);
-    weight[c] += product * inverse;
+    for (int64_t i = c * span; i < (c + 1) * span; i++) sum += g[i], product += g[i] * (x[i] - s.center);
+    weight[c] += product * s.inverse - sum * s.offset;
     bias[c] += sum;
   }
 }
@@ -189,7 +215,6 @@ static int row_norm_vjp(const struct op_call *call, struct tensor *gradient, con
   const real *g = norm_open(gradient, &holder[0], &failed);
   const real *x = norm_open(call->input[ROW_X], &holder[1], &failed);
   const real *weight = norm_open(call->input[ROW_WEIGHT], &holder[2], &failed);
-  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
   struct shape per_channel = shape_of(1, parameters);
   if (needed[ROW_X]) failed = failed || !(result[ROW_X] = tensor_new(TYPE_REAL, &call->input[ROW_X]->shape));
   for (int i = ROW_WEIGHT; i < call->input_count; i++)
@@ -207,9 +232,10 @@ static int row_norm_vjp(const struct op_call *call, struct tensor *gradient, con
         int64_t at = r * width;
         if (dx) {
           row_scale(dx + at, g + at, weight, &layout, r);
-          row_derivative(dx + at, dx + at, x + at, center[r], inverse[r], &layout);
+          row_derivative(dx + at, dx + at, x + at, row_statistics_of(call, r), &layout);
         }
-        if (sums) row_parameter_gradients(sums, sums + parameters, g + at, x + at, center[r], inverse[r], &layout, r);
+        if (sums)
+          row_parameter_gradients(sums, sums + parameters, g + at, x + at, row_statistics_of(call, r), &layout, r);
       }
     }
     for (int i = ROW_WEIGHT; i < call->input_count; i++) {
@@ -228,18 +254,19 @@ static int row_norm_vjp(const struct op_call *call, struct tensor *gradient, con
 
 /* out = weight · dx̂ + x̂ · tilt + extra for one row, any of dx, tilt, extra absent. */
 static void row_tangent(real *out, const real *dx, const real *tilt, const real *extra, const real *x,
-                        const real *weight, real center, real inverse, const struct row_layout *layout, int64_t row) {
+                        const real *weight, struct row_statistics s, const struct row_layout *layout, int64_t row) {
   int64_t span = layout->span, channels = layout->channels, first = row % layout->cycle * channels;
   if (dx) {
-    row_derivative(out, dx, x, center, inverse, layout);
+    row_derivative(out, dx, x, s, layout);
     row_scale(out, out, weight, layout, row);
   } else {
     for (int64_t i = 0; i < channels * span; i++) out[i] = 0;
   }
   if (!tilt && !extra) return;
   for (int64_t c = 0; c < channels; c++) {
-    real t = norm_value(tilt, first + c, 0) * inverse, e = norm_value(extra, first + c, 0);
-    for (int64_t i = c * span; i < (c + 1) * span; i++) out[i] += (x[i] - center) * t + e;
+    real t = norm_value(tilt, first + c, 0), e = norm_value(extra, first + c, 0) - t * s.offset;
+    t *= s.inverse;
+    for (int64_t i = c * span; i < (c + 1) * span; i++) out[i] += (x[i] - s.center) * t + e;
   }
 }
 
@@ -253,14 +280,13 @@ static int row_norm_jvp(const struct op_call *call, struct tensor *const *tangen
   const real *dx = norm_open(tangent[ROW_X], &holder[2], &failed);
   const real *tilt = norm_open(tangent[ROW_WEIGHT], &holder[3], &failed);
   const real *extra = norm_open(call->input_count > ROW_BIAS ? tangent[ROW_BIAS] : NULL, &holder[4], &failed);
-  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
   *result = failed ? NULL : tensor_new(TYPE_REAL, &call->input[ROW_X]->shape);
   if (*result) {
     real *out = tensor_real(*result);
 #pragma omp parallel for if (layout.rows * width > PARALLEL_THRESHOLD)
     for (int64_t r = 0; r < layout.rows; r++)
-      row_tangent(out + r * width, dx ? dx + r * width : NULL, tilt, extra, x + r * width, weight, center[r],
-                  inverse[r], &layout, r);
+      row_tangent(out + r * width, dx ? dx + r * width : NULL, tilt, extra, x + r * width, weight,
+                  row_statistics_of(call, r), &layout, r);
   }
   for (int i = 0; i < 5; i++) tensor_release(holder[i]);
   return *result ? STATUS_OK : STATUS_ERROR;

@@ -86,8 +86,10 @@ static inline __attribute__((always_inline)) void add_places(fold_lanes *total, 
   int64_t i = 0;
   for (; i + 4 * FOLD_LANES <= count; i += 4 * FOLD_LANES)
 #pragma GCC unroll 4
-    for (int l = 0; l < 4; l++) sum[l] += fold_lanes_at(x + i + l * FOLD_LANES, squares, shift);
-  for (; i + FOLD_LANES <= count; i += FOLD_LANES) sum[0] += fold_lanes_at(x + i, squares, shift);
+    for (int l = 0; l < 4; l++)
+      sum[l] += fold_lanes_at(squares ? FOLD_SQUARES : FOLD_SUM, x + i + l * FOLD_LANES, shift);
+  for (; i + FOLD_LANES <= count; i += FOLD_LANES)
+    sum[0] += fold_lanes_at(squares ? FOLD_SQUARES : FOLD_SUM, x + i, shift);
   for (; i < count; i++) sum[0][0] += squares ? (x[i] - shift) * (x[i] - shift) : x[i];
   *total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }

@@ -2,7 +2,8 @@
    all written in one form (OP, below); table.c joins the arrays. The binding, the help text, the tape and the gradient
    checks all loop over rows and know no op by name.
 
-   elementwise.c     arithmetic, functions, activations, comparisons (strides: elementwise_run.c, elementwise_walk.c)
+   elementwise.c function.c              arithmetic, activations, comparisons; elementary functions
+   elementwise_run.c …_walk.c …_integer.c …_pair.c   running them: any strides, integers, two at once
    reduce.c          sums, extremes, variances, norms over dimensions (fold.c)
    softmax.c         softmax and its kin along a dimension
    matmul.c conv.c pool.c                products, convolutions and pools (kernels/linalg, kernels/conv)
@@ -107,9 +108,9 @@ struct op {
   const char *doc; /* one line: what it gives, shapes, source, what its derivative is where that is not plain */
   /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in order, then
      name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1". "scalar" is rank 0, "-" an
-     absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), distinct (far apart,
-     away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices start at 1 for the user
-     they do so here. */
+     absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), above (1.2 to 2.2),
+     distinct (far apart, away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices start
+     at 1 for the user they do so here. */
   const char *const *samples;
   struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
   unsigned flags;
@@ -193,7 +194,7 @@ int op_dimension(const struct op_call *call, int *dimension);
 bool op_later_dimension(const struct op_call *call);
 
 /* Families; each array is ended by a row without a name. */
-extern const struct op elementwise_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[], arrange_ops[],
-    index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[], random_ops[];
+extern const struct op elementwise_ops[], function_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[],
+    arrange_ops[], index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[], random_ops[];
 
 #endif

@@ -42,6 +42,18 @@ static int reduce_shape(const struct op_call *call, struct shape *shape, enum el
   return STATUS_OK;
 }
 
+/* The elements that make each result, as rows of a contiguous tensor of the type: results × plan.count. */
+static struct tensor *rows_of(const struct tensor *x, const struct fold_plan *plan, enum element_type type) {
+  int order[TENSOR_MAX_RANK], rank = 0;
+  for (int reduced = 0; reduced < 2; reduced++)
+    for (int i = 0; i < x->shape.rank; i++)
+      if (plan->reduced[i] == (reduced == 1)) order[rank++] = i;
+  struct tensor *view = tensor_permute(x, order), *rows = NULL;
+  if (view) rows = type == x->type ? tensor_contiguous(view) : tensor_convert(view, type);
+  tensor_release(view);
+  return rows;
+}
+
 /* An empty set has no largest element. */
 static int extreme_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   STATUS_TRY(reduce_shape(call, shape, type));
@@ -80,25 +92,29 @@ static struct tensor *spread(struct tensor *t, const struct fold_plan *plan, con
   return view;
 }
 
-/* x, y = shift, z = scale; gradient, when it is there, multiplies. */
+/* x, y = shift, z = scale, output = the rest of shift or NULL; gradient, when it is there, multiplies. */
 static void distance_slope(const struct elements *e) {
-  foreach (i, e) e->result[i] = e->z[i] * (e->x[i] - e->y[i]);
+  if (e->output)
+    foreach (i, e) e->result[i] = unless_zero(e->z[i], e->z[i] * (e->x[i] - e->y[i] - e->output[i]));
+  else
+    foreach (i, e) e->result[i] = unless_zero(e->z[i], e->z[i] * (e->x[i] - e->y[i]));
   if (!e->gradient) return;
-  foreach (i, e) e->result[i] *= e->gradient[i];
+  foreach (i, e) e->result[i] = unless_zero(e->gradient[i], e->result[i] * e->gradient[i]);
 }
 
 static void ties_slope(const struct elements *e) {
   foreach (i, e) e->result[i] = fold_same(e->x[i], e->y[i]) ? e->z[i] : 0;
   if (!e->gradient) return;
-  foreach (i, e) e->result[i] *= e->gradient[i];
+  foreach (i, e) e->result[i] = unless_zero(e->gradient[i], e->result[i] * e->gradient[i]);
 }
 
-/* new tensor = scale · (x − shift), or with ties: scale where x = shift, else 0; times multiplier when it is given.
-   scale and shift: one for each result, in the kept shape. */
-static struct tensor *slope(bool ties, struct tensor *x, struct tensor *shift, struct tensor *scale,
+/* new tensor = scale · (x − shift), or for extremes scale where x = shift, else 0; times multiplier when it is given.
+   scale and shift: one for each result, in the kept shape. What a scale of 0 multiplies is 0. */
+static struct tensor *slope(const struct op_call *call, struct tensor *shift, struct tensor *scale,
                             struct tensor *multiplier) {
-  struct tensor *out = tensor_new(TYPE_REAL, &x->shape);
-  struct tensor *operand[ELEMENTWISE_OPERANDS] = {x, shift, scale, multiplier, NULL};
+  const bool ties = call->op->shape == extreme_shape;
+  struct tensor *x = call->input[0], *out = tensor_new(TYPE_REAL, &x->shape);
+  struct tensor *operand[ELEMENTWISE_OPERANDS] = {x, shift, scale, multiplier, call->saved[1]};
   if (out && elementwise_run(ties ? ties_slope : distance_slope, NULL, operand, out) != STATUS_OK) {
     tensor_release(out);
     return NULL;
@@ -115,8 +131,7 @@ static int slope_vjp(const struct op_call *call, struct tensor *gradient, const 
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
   struct tensor *shift = NULL, *scale = NULL;
-  if (slope_parts(call, &plan, gradient, &shift, &scale) == STATUS_OK)
-    result[0] = slope(call->op->shape == extreme_shape, call->input[0], shift, scale, NULL);
+  if (slope_parts(call, &plan, gradient, &shift, &scale) == STATUS_OK) result[0] = slope(call, shift, scale, NULL);
   tensor_release(shift);
   tensor_release(scale);
   return result[0] ? STATUS_OK : STATUS_ERROR;
@@ -127,8 +142,7 @@ static int slope_jvp(const struct op_call *call, struct tensor *const *tangent, 
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
   struct tensor *shift = NULL, *scale = NULL, *change = NULL;
-  if (slope_parts(call, &plan, NULL, &shift, &scale) == STATUS_OK)
-    change = slope(call->op->shape == extreme_shape, call->input[0], shift, scale, tangent[0]);
+  if (slope_parts(call, &plan, NULL, &shift, &scale) == STATUS_OK) change = slope(call, shift, scale, tangent[0]);
   tensor_release(shift);
   tensor_release(scale);
   if (!change) return STATUS_ERROR;
@@ -171,6 +185,73 @@ static int mean_vjp(const struct op_call *call, struct tensor *gradient, const b
   return op_give(spread(gradient, &plan, &call->input[0]->shape, 1 / (double)plan.count), result);
 }
 
+/* ---- integers ---- */
+
+/* The sum of n integers, or their greatest or least. */
+static int64_t row_of_integers(enum fold_kind kind, const int32_t *x, int64_t n) {
+  int64_t result = kind == FOLD_SUM || n == 0 ? 0 : x[0];
+  for (int64_t i = 0; i < n; i++)
+    result = kind == FOLD_SUM ? result + x[i] : kind == FOLD_HIGHEST ? max(result, x[i]) : min(result, x[i]);
+  return result;
+}
+
+/* In 64 bits; an error where the output's type does not hold a sum. scale: what reals are multiplied by. */
+static int fold_integers(struct op_call *call, enum fold_kind kind) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *rows = rows_of(call->input[0], &plan, TYPE_INT32), *out = call->output;
+  if (!rows) return STATUS_ERROR;
+  int status = STATUS_OK;
+  for (int64_t i = 0; i < tensor_count(out) && status == STATUS_OK; i++) {
+    int64_t value = row_of_integers(kind, tensor_int32(rows) + i * plan.count, plan.count);
+    if (out->type == TYPE_REAL)
+      tensor_real(out)[i] = (real)((double)value / (double)plan.count);
+    else if (out->type == TYPE_UINT8)
+      tensor_uint8(out)[i] = (uint8_t)value;
+    else if (value < INT32_MIN || value > INT32_MAX)
+      status = integer_error(value, TYPE_INT32);
+    else
+      tensor_int32(out)[i] = (int32_t)value;
+  }
+  tensor_release(rows);
+  return status;
+}
+
+static int sum_integers(struct op_call *call) { return fold_integers(call, FOLD_SUM); }
+static int max_integers(struct op_call *call) { return fold_integers(call, FOLD_HIGHEST); }
+static int min_integers(struct op_call *call) { return fold_integers(call, FOLD_LOWEST); }
+
+/* The sum of bytes is int32. */
+static int sum_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  if (*type == TYPE_UINT8) *type = TYPE_INT32;
+  return reduce_shape(call, shape, type);
+}
+
+/* The mean of integers is real. */
+static int mean_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  *type = TYPE_REAL;
+  return reduce_shape(call, shape, type);
+}
+
+/* ---- any, all ---- */
+
+/* 1 where, of the elements that make a result, one is 0 (all: none is). */
+static int any_or_all(struct op_call *call, bool all) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *zero = tensor_scalar(0);
+  struct tensor *found = zero ? op_run2(all ? "eq" : "ne", call->input[0], zero) : NULL;
+  real *out = tensor_real(call->output);
+  int status = found ? fold(FOLD_SUM, found, &plan, NULL, 1, out) : STATUS_ERROR;
+  for (int64_t i = 0; status == STATUS_OK && i < tensor_count(call->output); i++) out[i] = (out[i] > 0) != all ? 1 : 0;
+  tensor_release(zero);
+  tensor_release(found);
+  return status;
+}
+
+static int any_forward(struct op_call *call) { return any_or_all(call, false); }
+static int all_forward(struct op_call *call) { return any_or_all(call, true); }
+
 /* ---- max, min, variance, norm ---- */
 
 static int max_forward(struct op_call *call) {
@@ -191,22 +272,58 @@ static double variance_factor(const struct op_call *call, const struct fold_plan
   return divisor > 0 ? 1 / (double)divisor : NAN;
 }
 
-/* Two passes: the mean, which is saved, and the squared distances to it. */
+/* The first of the elements that make each result, in the kept shape. */
+static struct tensor *first_of(const struct tensor *x, const struct fold_plan *plan) {
+  struct tensor *view = tensor_alias(x), *first = NULL;
+  for (int i = 0; view && i < x->shape.rank; i++) view->shape.size[i] = plan->kept.size[i];
+  if (view) first = tensor_copy(view);
+  tensor_release(view);
+  return first;
+}
+
+/* Two passes: the mean, and the squared distances to it. Far from zero a real does not hold the mean, nor a sum what the
+   elements differ in: the first pass adds distances to one of the elements, and the mean is saved as a real and a rest. */
 static int variance_forward(struct op_call *call) {
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
-  struct tensor *x = call->input[0], *mean = call->saved[0] = tensor_new(TYPE_REAL, &plan.kept);
-  if (!mean) return STATUS_ERROR;
-  STATUS_TRY(fold(FOLD_SUM, x, &plan, NULL, 1 / (double)plan.count, tensor_real(mean)));
-  return fold(FOLD_SQUARES, x, &plan, tensor_real(mean), variance_factor(call, &plan), tensor_real(call->output));
+  struct tensor *x = call->input[0];
+  call->saved[0] = plan.count > 0 ? first_of(x, &plan) : tensor_zeros(TYPE_REAL, &plan.kept);
+  call->saved[1] = tensor_new(TYPE_REAL, &plan.kept);
+  if (!call->saved[0] || !call->saved[1]) return STATUS_ERROR;
+  real *mean = tensor_real(call->saved[0]), *rest = tensor_real(call->saved[1]), *out = tensor_real(call->output);
+  STATUS_TRY(fold(FOLD_DISTANCES, x, &plan, mean, 1 / (double)plan.count, rest));
+  for (int64_t i = 0; i < tensor_count(call->saved[0]); i++) {
+    double first = (double)mean[i], distance = (double)rest[i];
+    mean[i] = (real)(first + distance);
+    rest[i] = (real)(first - (double)mean[i] + distance);
+  }
+  STATUS_TRY(fold(FOLD_SQUARES, x, &plan, mean, 1, out));
+  for (int64_t i = 0; i < tensor_count(call->output); i++) {
+    double squares = (double)out[i] - (double)plan.count * (double)rest[i] * (double)rest[i];
+    out[i] = (real)(variance_factor(call, &plan) * (squares < 0 ? 0 : squares));
+  }
+  return STATUS_OK;
 }
 
+/* Where squares are infinite, or too small to be exact, they are added in a type that holds them. */
 static int norm_forward(struct op_call *call) {
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
   real *out = tensor_real(call->output);
+  struct tensor *rows = NULL;
   STATUS_TRY(fold(FOLD_SQUARES, call->input[0], &plan, NULL, 1, out));
-  for (int64_t i = 0; i < tensor_count(call->output); i++) out[i] = (real)sqrt((double)out[i]);
+  for (int64_t i = 0; i < tensor_count(call->output); i++) {
+    long double sum = (long double)out[i];
+    if (!(out[i] > (real)1e-30 && out[i] < INFINITY) && plan.count > 0) {
+      if (!rows) rows = rows_of(call->input[0], &plan, TYPE_REAL);
+      if (!rows) return STATUS_ERROR;
+      const real *x = tensor_real(rows) + i * plan.count;
+      sum = 0;
+      for (int64_t k = 0; k < plan.count; k++) sum += (long double)x[k] * (long double)x[k];
+    }
+    out[i] = (real)sqrtl(sum);
+  }
+  tensor_release(rows);
   return STATUS_OK;
 }
 
@@ -230,8 +347,8 @@ static int slope_parts(const struct op_call *call, const struct fold_plan *plan,
     else if (variance)
       *at = (real)(2 * variance_factor(call, plan));
     else
-      *at = value == 0 ? 0 : 1 / value;
-    if (kept) *at *= tensor_real(kept)[i];
+      *at = value == 0 ? 0 : isinf(value) ? NAN : 1 / value;
+    if (kept) *at = unless_zero(tensor_real(kept)[i], *at * tensor_real(kept)[i]);
   }
   tensor_release(output);
   tensor_release(kept);
@@ -265,22 +382,11 @@ static int64_t span_position(enum fold_kind kind, const real *x, int64_t n) {
 }
 
 static int arg_forward(struct op_call *call, enum fold_kind kind) {
-  struct tensor *x = call->input[0], *rows = NULL;
-  int rank = x->shape.rank, dimension;
-  int64_t n = tensor_count(x);
-  if (call->value[0].count == 1) { /* the dimension goes last */
-    int order[TENSOR_MAX_RANK];
-    STATUS_TRY(op_resolve_dimension(call->value[0].list[0], rank, &dimension));
-    for (int i = 0; i < rank; i++) order[i] = i < dimension ? i : i + 1;
-    order[rank - 1] = dimension;
-    n = x->shape.size[dimension];
-    struct tensor *view = tensor_permute(x, order);
-    rows = view ? tensor_contiguous(view) : NULL;
-    tensor_release(view);
-  } else {
-    rows = tensor_contiguous(x);
-  }
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *rows = rows_of(call->input[0], &plan, TYPE_REAL);
   if (!rows) return STATUS_ERROR;
+  const int64_t n = plan.count;
   int64_t results = tensor_count(call->output);
   int32_t *out = tensor_int32(call->output);
   const real *from = tensor_real(rows);
@@ -289,6 +395,24 @@ static int arg_forward(struct op_call *call, enum fold_kind kind) {
   tensor_release(rows);
   return STATUS_OK;
 }
+
+/* The same of integers. */
+static int arg_integers(struct op_call *call, enum fold_kind kind) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *rows = rows_of(call->input[0], &plan, TYPE_INT32);
+  for (int64_t i = 0; rows && i < tensor_count(call->output); i++) {
+    const int32_t *x = tensor_int32(rows) + i * plan.count;
+    int64_t extreme = row_of_integers(kind, x, plan.count), place = 0;
+    while (x[place] != extreme) place++;
+    tensor_int32(call->output)[i] = (int32_t)(place + 1);
+  }
+  tensor_release(rows);
+  return rows ? STATUS_OK : STATUS_ERROR;
+}
+
+static int argmax_integers(struct op_call *call) { return arg_integers(call, FOLD_HIGHEST); }
+static int argmin_integers(struct op_call *call) { return arg_integers(call, FOLD_LOWEST); }
 
 static int argmax_forward(struct op_call *call) { return arg_forward(call, FOLD_HIGHEST); }
 static int argmin_forward(struct op_call *call) { return arg_forward(call, FOLD_LOWEST); }
@@ -397,37 +521,43 @@ static const char *const arg_samples[] = {"4x5",        "4x5 dims=1", "4x5 dims=
                                           "0x3 dims=2", NULL};
 
 /* A form for reductions: over dims, which may be kept; further parameters after these. */
-#define REDUCTION(word, text, tried, bits, shape_run, forward_run, vjp_run, jvp_run, ...)                        \
+#define REDUCTION(word, text, tried, bits, shape_run, forward_run, vjp_run, jvp_run, on_integers, ...)           \
   OP(word, text, tried,                                                                                          \
      PARAMETERS(TENSOR("x"), DEFAULT("dims", OP_DIMENSIONS, 0), DEFAULT("keep", OP_FLAG, 0), __VA_ARGS__), bits, \
-     shape_run, forward_run, vjp_run, jvp_run, .batch_inputs = 1, .rowwise = reduce_rowwise)
+     shape_run, forward_run, vjp_run, jvp_run, .integers = on_integers, .batch_inputs = 1, .rowwise = reduce_rowwise)
 
 const struct op reduce_ops[] = {
-    REDUCTION("sum", "sum over dims (all when none are given); 0 over no elements", sum_samples, 0, reduce_shape,
-              sum_forward, sum_vjp, linear_jvp),
-    REDUCTION("mean", "mean over dims (all when none are given); NaN over no elements", mean_samples, 0, reduce_shape,
-              mean_forward, mean_vjp, linear_jvp),
+    REDUCTION("sum", "sum over dims (all when none are given); 0 over no elements; of integers int32, an error beyond",
+              sum_samples, 0, sum_shape, sum_forward, sum_vjp, linear_jvp, sum_integers),
+    REDUCTION("mean", "mean over dims (all when none are given), of integers in reals; NaN over no elements",
+              mean_samples, 0, mean_shape, mean_forward, mean_vjp, linear_jvp, sum_integers),
     REDUCTION("max", "largest over dims (all when none are given); NaN wins; the gradient is shared equally among ties",
-              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, extreme_shape, max_forward, slope_vjp, slope_jvp),
+              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, extreme_shape, max_forward, slope_vjp, slope_jvp,
+              max_integers),
     REDUCTION("min",
               "smallest over dims (all when none are given); NaN wins; the gradient is shared equally among ties",
-              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, extreme_shape, min_forward, slope_vjp, slope_jvp),
+              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, extreme_shape, min_forward, slope_vjp, slope_jvp,
+              min_integers),
     REDUCTION(
         "variance",
         "mean squared distance to the mean over dims (all when none are given); unbiased divides by the count less "
         "one",
-        variance_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, variance_forward, slope_vjp, slope_jvp,
+        variance_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, variance_forward, slope_vjp, slope_jvp, NULL,
         DEFAULT("unbiased", OP_FLAG, 0)),
     REDUCTION("norm", "square root of the sum of squares over dims (all when none are given); its gradient at 0 is 0",
-              sum_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, norm_forward, slope_vjp, slope_jvp),
+              sum_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, norm_forward, slope_vjp, slope_jvp, NULL),
     REDUCTION("argmax",
               "int32 position (from 1) of the largest along one dimension, or of all in row-major order; the first of "
               "ties, NaN wins",
-              arg_samples, OP_NO_GRADIENT, arg_shape, argmax_forward, NULL, NULL),
+              arg_samples, OP_NO_GRADIENT, arg_shape, argmax_forward, NULL, NULL, argmax_integers),
     REDUCTION("argmin",
               "int32 position (from 1) of the smallest along one dimension, or of all in row-major order; the first of "
               "ties, NaN wins",
-              arg_samples, OP_NO_GRADIENT, arg_shape, argmin_forward, NULL, NULL),
+              arg_samples, OP_NO_GRADIENT, arg_shape, argmin_forward, NULL, NULL, argmin_integers),
+    REDUCTION("any", "1 where any element over dims (all when none are given) is not 0, else 0", arg_samples,
+              OP_NO_GRADIENT, mean_shape, any_forward, NULL, NULL, any_forward),
+    REDUCTION("all", "1 where no element over dims (all when none are given) is 0, else 0", arg_samples, OP_NO_GRADIENT,
+              mean_shape, all_forward, NULL, NULL, all_forward),
     OP("cumsum", "running sums along a dimension: element i is the sum of elements 1 to i", cumsum_samples,
        PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION)), 0, cumsum_shape, cumsum_forward, cumsum_vjp,
        linear_jvp, .batch_inputs = 1, .rowwise = op_later_dimension),

@@ -126,12 +126,15 @@ static void logsumexp_row(real *restrict y, const real *restrict x, const real *
   y[0] = (real)log(row_sum_exponentials(x, shift, n)) + shift;
 }
 
-/* vjp: out = g[0] exp(x − y[0]) */
+/* vjp: out = g[0] exp(x − y[0]), 0 where g[0] is 0. An infinite y is of an infinite x, beside which others are nothing. */
 static void logsumexp_vjp_row(real *restrict out, const real *restrict x, const real *restrict y,
                               const real *restrict g, int64_t n) {
-  real shift = finite_shift(y[0]), factor = g[0];
+  real shift = y[0] < 0 ? finite_shift(y[0]) : y[0], factor = g[0];
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) out[i] = factor * exp(x[i] - shift);
+  for (int64_t i = 0; i < n; i++) {
+    real product = factor * exp(x[i] - shift);
+    out[i] = factor == 0 ? 0 : product;
+  }
 }
 
 /* jvp: out[0] = Σ exp(x − y[0]) t */

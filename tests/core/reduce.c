@@ -233,6 +233,40 @@ static void check_softmax(void) {
   tensor_release(masked);
 }
 
+/* Numbers at the edge: sums whose squares no float holds, and data far from zero, whose mean none holds. */
+static void check_edges(void) {
+  struct op_value values[OP_MAX_PARAMETERS] = {0};
+  struct tensor *x = vector(2, (double[]){3e30, 4e30}), *y = vector(2, (double[]){3e-30, 4e-30});
+  double large = first(op_run(op_find("norm"), 1, &x, values)), small = first(op_run(op_find("norm"), 1, &y, values));
+  CHECK(fabs(large / 5e30 - 1) < 1e-6, "the norm of 3e30, 4e30 is %g", large);
+  CHECK(fabs(small / 5e-30 - 1) < 1e-6, "the norm of 3e-30, 4e-30 is %g", small);
+  tensor_release(x);
+  tensor_release(y);
+  x = vector(4, (double[]){1e7, 1e7 + 1, 1e7 + 2, 1e7 + 3});
+  struct op_call call = {.op = op_find("variance"), .input_count = 1, .input = &x, .differentiable = true};
+  struct tensor *one = tensor_scalar(1), *slope = NULL;
+  if (CHECK(op_call_forward(&call) == STATUS_OK, "%s", status_message())) {
+    CHECK(tensor_real(call.output)[0] == (real)1.25, "the variance far from zero is %g",
+          (double)tensor_real(call.output)[0]);
+    CHECK(call.op->vjp(&call, one, (bool[]){true}, &slope) == STATUS_OK, "%s", status_message());
+    for (int i = 0; slope && i < 4; i++) /* 2 (x - mean) / 4 */
+      CHECK((double)tensor_real(slope)[i] == (i - 1.5) / 2, "its derivative %d is %g", i + 1,
+            (double)tensor_real(slope)[i]);
+    for (int i = 0; i < OP_MAX_SAVED; i++) tensor_release(call.saved[i]);
+    tensor_release(call.output);
+  }
+  tensor_release(slope);
+  tensor_release(one);
+  /* (x - mean) / deviation, of deviation sqrt(1.25) */
+  struct op_value layer[OP_MAX_PARAMETERS] = {{.number = 1e-5}};
+  struct tensor *normal = op_run(op_find("layer_norm"), 3, (struct tensor *[]){x, NULL, NULL}, layer);
+  for (int i = 0; CHECK(normal, "%s", status_message()) && i < 4; i++)
+    CHECK(fabs((double)tensor_real(normal)[i] - (i - 1.5) / sqrt(1.25)) < 1e-4, "layer_norm far from zero: %g",
+          (double)tensor_real(normal)[i]);
+  tensor_release(normal);
+  tensor_release(x);
+}
+
 void test_reduce(void) {
   int threads = parallel_threads();
   check_engine();
@@ -241,4 +275,5 @@ void test_reduce(void) {
   check_special();
   check_empty();
   check_softmax();
+  check_edges();
 }

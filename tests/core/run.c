@@ -10,7 +10,7 @@
 
 void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
     test_reduce(void), test_move(void), test_gemm(void), test_gradients(void), test_memory(void), test_io(void),
-    test_gls(void), test_gls_options(void), test_conv(void), test_fuse(void);
+    test_gls(void), test_gls_options(void), test_conv(void), test_fuse(void), test_edges(void), test_integers(void);
 
 static const struct {
   const char *name;
@@ -22,6 +22,8 @@ static const struct {
     {"random", test_random},
     {"elementwise", test_elementwise},
     {"loss", test_loss},
+    {"edges", test_edges},
+    {"integers", test_integers},
     {"reduce", test_reduce},
     {"move", test_move},
     {"gemm", test_gemm},

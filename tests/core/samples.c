@@ -81,6 +81,8 @@ static struct tensor *make_input(const char *word, int input, uint64_t seed) {
         x[i] = (real)(0.5 + 1.5 * (double)x[i]);
       else if (strcmp(kind, "unit") == 0)
         x[i] = (real)(0.1 + 0.8 * (double)x[i]);
+      else if (strcmp(kind, "above") == 0)
+        x[i] = (real)(1.2 + (double)x[i]);
       else if (strcmp(kind, "mask") == 0)
         x[i] = x[i] < (real)0.5 ? 0 : 1;
       else {
