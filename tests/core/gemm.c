@@ -11,6 +11,7 @@
 #include "../../runtime/base/random.h"
 #include "../../runtime/kernels/linalg/gemm.h"
 #include "check.h"
+#include "reference.h"
 
 struct matrices {
   int64_t lda, ldb, ldc;

@@ -50,3 +50,18 @@ void conv_naive_gradients(double *dx, double *dweight, const real *gradient, con
       dweight[parameter] += (double)gradient[at] * (double)x[input];
     }
 }
+
+/* ---- products ---- */
+
+void gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
+                int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
+  for (int64_t i = 0; i < m; i++) {
+    for (int64_t j = 0; j < n; j++) {
+      double sum = 0;
+      for (int64_t l = 0; l < k; l++)
+        sum += (double)(transpose_a ? a[l * lda + i] : a[i * lda + l]) *
+               (double)(transpose_b ? b[j * ldb + l] : b[l * ldb + j]);
+      c[i * ldc + j] = (real)((double)alpha * sum + (beta == 0 ? 0 : (double)beta * (double)c[i * ldc + j]));
+    }
+  }
+}

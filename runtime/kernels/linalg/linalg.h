@@ -17,9 +17,6 @@
    of the processor that serves best (gemm.h), else each thread calls single-threaded BLAS. With beta = 0 c is not read. */
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a, int64_t lda,
           const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
-/* The reference: three loops. */
-void gemm_naive(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
-                int64_t lda, const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
 
 /* c (m×n, contiguous) = op(a) op(b) + 1 biasᵀ */
 void gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
