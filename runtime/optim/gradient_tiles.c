@@ -29,20 +29,20 @@ static bool one_direct_factor(const struct gradient *gradient) {
   return factor->input == 1 && !factor->node->released && factor->node->call.op->affine->direct;
 }
 
-struct taken {
+struct visited {
   const struct tile_update *update;
   int64_t columns;
 };
 
-static void take(void *context, const struct gemm_block *piece) {
-  const struct taken *taken = context;
-  const struct gradient_tile tile = {.offset = piece->row * taken->columns + piece->column,
-                                     .rows = piece->rows,
-                                     .columns = piece->columns,
-                                     .pitch = taken->columns,
-                                     .gradient = piece->values,
-                                     .gradient_pitch = piece->stride};
-  taken->update->update(taken->update->context, &tile);
+static void visit(void *context, const struct gemm_block *block) {
+  const struct visited *visited = context;
+  const struct gradient_tile tile = {.offset = block->row * visited->columns + block->column,
+                                     .rows = block->rows,
+                                     .columns = block->columns,
+                                     .pitch = visited->columns,
+                                     .gradient = block->values,
+                                     .gradient_pitch = block->stride};
+  visited->update->update(visited->update->context, &tile);
 }
 
 static int factor_tiles(struct tensor *leaf, const struct tile_update *update, bool *any) {
@@ -50,11 +50,11 @@ static int factor_tiles(struct tensor *leaf, const struct tile_update *update, b
   struct factors f = {0};
   STATUS_TRY(factor->node->call.op->affine->factors(&factor->node->call, factor->gradient, &f));
   *any = true;
-  struct taken taken = {update, f.outputs};
-  struct gemm_visitor taker = {.take = take, .context = &taken};
-  memcpy(taker.touched, update->touched, sizeof taker.touched);
+  struct visited visited = {update, f.outputs};
+  struct gemm_visitor visitor = {.visit = visit, .context = &visited};
+  memcpy(visitor.touched, update->touched, sizeof visitor.touched);
   int status = gemm_visit(true, false, f.inputs, f.outputs, f.rows, 1, tensor_real(f.a), f.inputs, tensor_real(f.g),
-                          f.outputs, &taker);
+                          f.outputs, &visitor);
   tensor_release(f.a);
   tensor_release(f.g);
   return status;

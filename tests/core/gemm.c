@@ -132,7 +132,7 @@ static void accuracy(void) {
   /* The matrix unit sums in short pieces. The others may add K numbers in a row, which err like a random walk: √K
      roundings, twice that for the worst of thousands of elements. A product that lost eight bits on its way errs by
      256. */
-  double roundings = gemm_available(GEMM_TILES) && gemm_allowed(GEMM_TILES) ? 16 : 2 * sqrt(K);
+  double roundings = gemm_usable(GEMM_MATRIX_UNIT) ? 16 : 2 * sqrt(K);
   CHECK(worst <= roundings * rounding, "relative to the sum of sizes off by %g roundings", worst / rounding);
   matrices_delete(&x);
 }
@@ -191,40 +191,40 @@ static void repeatable(void) {
   }
 }
 
-struct taken {
+struct visited {
   real *values;
   unsigned char *times;
   int64_t n;
 };
 
-static void take_piece(void *context, const struct gemm_block *piece) {
-  struct taken *taken = context;
-  for (int64_t i = 0; i < piece->rows; i++) {
-    for (int64_t j = 0; j < piece->columns; j++) {
-      int64_t at = (piece->row + i) * taken->n + piece->column + j;
-      taken->values[at] = piece->values[i * piece->stride + j];
-      taken->times[at]++;
+static void visit_block(void *context, const struct gemm_block *block) {
+  struct visited *visited = context;
+  for (int64_t i = 0; i < block->rows; i++) {
+    for (int64_t j = 0; j < block->columns; j++) {
+      int64_t at = (block->row + i) * visited->n + block->column + j;
+      visited->values[at] = block->values[i * block->stride + j];
+      visited->times[at]++;
     }
   }
 }
 
 /* Every element is handed out once, and is right. */
-static void taken_in_pieces(void) {
+static void visited_in_blocks(void) {
   static const int64_t sizes[][3] = {{300, 130, 250}, {130, 300, 250}, {1000, 70, 50},
                                      {40, 50, 1500},  {5, 3, 2},       {0, 3, 2}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
     int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
     struct matrices x = matrices_new(true, false, m, n, k, 0);
-    struct taken taken = {x.c, memory_new((size_t)(m * n + 1), 1), n};
-    struct gemm_visitor taker = {.take = take_piece, .context = &taken, .touched = {x.c, x.reference}};
-    int status = gemm_visit(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, &taker);
+    struct visited visited = {x.c, memory_new((size_t)(m * n + 1), 1), n};
+    struct gemm_visitor visitor = {.visit = visit_block, .context = &visited, .touched = {x.c, x.reference}};
+    int status = gemm_visit(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, &visitor);
     gemm_naive(true, false, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, 0, x.reference, x.ldc);
     int64_t wrong = 0;
-    for (int64_t i = 0; i < m * n; i++) wrong += taken.times[i] != 1;
+    for (int64_t i = 0; i < m * n; i++) wrong += visited.times[i] != 1;
     CHECK(status == STATUS_OK && wrong == 0, "%dx%dx%d: %d elements not handed out once", (int)m, (int)n, (int)k,
           (int)wrong);
     CHECK(difference(&x, k) <= 1, "%dx%dx%d: off by %g times the bound", (int)m, (int)n, (int)k, difference(&x, k));
-    memory_delete(taken.times);
+    memory_delete(visited.times);
     matrices_delete(&x);
   }
 }
@@ -293,7 +293,7 @@ static void solved_rows(void) {
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j < m; j++) columns[i * m + j] = x.c[j * x.ldc + i];
     cholesky_solve_rows(factor, n, x.c, x.ldc, m, zeros);
-    CHECK(cholesky_solve_blas(factor, n, columns, m) == STATUS_OK, "%s", status_message());
+    CHECK(cholesky_solve(factor, n, columns, m) == STATUS_OK, "%s", status_message());
     for (int64_t i = 0; i < n; i++)
       for (int64_t j = 0; j < m; j++) x.reference[j * x.ldc + i] = columns[i * m + j];
     CHECK(difference(&x, n) <= 1, "%dx%d, %d zeros: off by %g times the bound", (int)n, (int)m, (int)zeros,
@@ -303,7 +303,7 @@ static void solved_rows(void) {
     matrices_delete(&x);
   }
   real one = 1;
-  CHECK(cholesky_solve_blas(&one, 1, &one, 3000000000) == STATUS_ERROR, "more columns than an int counts");
+  CHECK(cholesky_solve(&one, 1, &one, 3000000000) == STATUS_ERROR, "more columns than an int counts");
 }
 
 /* The factor times its transpose is the matrix again; the same factor from other numbers of threads; a matrix that has
@@ -356,7 +356,7 @@ void test_gemm(void) {
     accuracy();
     not_finite();
     repeatable();
-    taken_in_pieces();
+    visited_in_blocks();
     gram();
     solved();
     solved_rows();

@@ -6,11 +6,12 @@
    of Research and Development 41(6), 1997. */
 #include <tgmath.h>
 
-#include "gemm.h"
+#include "../../base/integer.h"
+#include "linalg.h"
 
 enum { WHOLE_MOST = 64 /* rows that are not cut in two */ };
 
-/* Column by column, every column taken off the rest at once. */
+/* Column by column; every column is subtracted from the rest at once. */
 static bool factorise_whole(real *a, int64_t n, int64_t stride) {
   real column[WHOLE_MOST];
   for (int64_t k = 0; k < n; k++) {
@@ -30,7 +31,7 @@ static bool factorise_whole(real *a, int64_t n, int64_t stride) {
 
 static bool factorise(real *a, int64_t n, int64_t stride) {
   if (n <= WHOLE_MOST) return factorise_whole(a, n, stride);
-  int64_t half = n > 2 * WHOLE_MOST ? (n / 2 + WHOLE_MOST - 1) / WHOLE_MOST * WHOLE_MOST : (n / 2 + 15) / 16 * 16;
+  int64_t half = round_up(n / 2, n > 2 * WHOLE_MOST ? WHOLE_MOST : 16);
   real *below = a + half * stride, *rest = below + half;
   if (!factorise(a, half, stride)) return false;
   lower_solve_rows(a, half, stride, below, stride, n - half);

@@ -1,4 +1,4 @@
-/* Gemm kernel: tiles and panels for the vector unit. */
+/* Micro-kernels and packing for products by AVX-512 (gemm_kernel.h). */
 #include "gemm_kernel.h"
 
 #if VECTOR_BYTES == 64
@@ -7,9 +7,9 @@
 
 #include "../../base/parallel.h"
 
-/* ---- tiles ---- */
+/* ---- micro-kernels ---- */
 
-/* Steps of k at which an operand is fetched before it is packed: by a kernel, and by itself. */
+/* Steps of k by which an operand is prefetched before it is packed: by a micro-kernel, and by itself. */
 enum { AHEAD = 16, AHEAD_ROWS = 4 * VECTOR_LANES };
 
 /* sums += column of the left operand × line of the right one */
@@ -26,27 +26,27 @@ VECTOR_INLINE void kernel(int rows, int vectors, enum gemm_kind kind, const stru
   const real *left = tile->left, *right = tile->right;
   real *packed = tile->packed, *c = tile->c;
   int64_t depth = tile->depth, ldc = tile->ldc, k = 0;
-  int64_t left_step = tile->left_step, right_step = kind == GEMM_FRESH_RIGHT ? tile->fresh_step : GEMM_COLUMNS;
+  int64_t left_step = tile->left_step, right_step = kind == GEMM_UNPACKED_RIGHT ? tile->unpacked_step : GEMM_COLUMNS;
 #pragma GCC unroll 14
   for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
     for (int j = 0; j < vectors; j++) {
       sum[i][j] = (vector){0};
-      if (kind != GEMM_TO_WRITE) __builtin_prefetch(c + i * ldc + j * VECTOR_LANES, 1, 3);
+      if (kind != GEMM_PREFETCH_WRITE) __builtin_prefetch(c + i * ldc + j * VECTOR_LANES, 1, 3);
     }
   }
 #define LOAD_LINE()                                                   \
   _Pragma("GCC unroll 2") for (int j = 0; j < vectors; j++) line[j] = \
       *(const vector_unaligned *)(right + j * VECTOR_LANES)
-  if (kind == GEMM_TO_READ || kind == GEMM_TO_WRITE) { /* the fetches are spread over the tile */
-    const int write = kind == GEMM_TO_WRITE;
-    int count = tile->wanted_count;
-    int64_t wanted_rows = tile->wanted_rows, all = wanted_rows * count, each = all > 0 ? depth / all : 0;
-    for (int64_t i = 0; i < wanted_rows; i++) {
+  if (kind == GEMM_PREFETCH_READ || kind == GEMM_PREFETCH_WRITE) { /* the prefetches are spread over the depth */
+    const int write = kind == GEMM_PREFETCH_WRITE;
+    int count = tile->prefetch_count;
+    int64_t prefetch_rows = tile->prefetch_rows, all = prefetch_rows * count, each = all > 0 ? depth / all : 0;
+    for (int64_t i = 0; i < prefetch_rows; i++) {
       for (int t = 0; t < count; t++) {
-        const real *wanted = tile->wanted[t] + i * tile->wanted_stride;
-        __builtin_prefetch(wanted, write, 3);
-        __builtin_prefetch(wanted + VECTOR_LANES, write, 3);
+        const real *place = tile->prefetch[t] + i * tile->prefetch_stride;
+        __builtin_prefetch(place, write, 3);
+        __builtin_prefetch(place + VECTOR_LANES, write, 3);
         for (int64_t end = k + each; k < end; k++) {
           LOAD_LINE();
           multiply(rows, vectors, sum, left, line);
@@ -58,11 +58,12 @@ VECTOR_INLINE void kernel(int rows, int vectors, enum gemm_kind kind, const stru
   }
   for (; k < depth; k++) {
     LOAD_LINE();
-    if (kind == GEMM_FRESH_LEFT) {
-      __builtin_prefetch(left + AHEAD * left_step + rows - 1, 0, 3); /* the line that the panel before had no part of */
+    if (kind == GEMM_UNPACKED_LEFT) {
+      __builtin_prefetch(left + AHEAD * left_step + rows - 1, 0,
+                         3); /* the cache line that the panel before did not touch */
       memcpy(packed, left, (size_t)rows * sizeof(real));
       packed += rows;
-    } else if (kind == GEMM_FRESH_RIGHT) {
+    } else if (kind == GEMM_UNPACKED_RIGHT) {
       __builtin_prefetch(right + AHEAD * right_step, 0, 3);
       __builtin_prefetch(right + AHEAD * right_step + VECTOR_LANES, 0, 3);
       for (int j = 0; j < vectors; j++) *(vector *)(packed + j * VECTOR_LANES) = line[j];
@@ -99,26 +100,27 @@ VECTOR_INLINE void kernel(int rows, int vectors, enum gemm_kind kind, const stru
 #define EACH_ROWS(use) \
   use(1) use(2) use(3) use(4) use(5) use(6) use(7) use(8) use(9) use(10) use(11) use(12) use(13) use(14)
 
-#define KERNELS(rows)                                                                                       \
-  static void plain_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_PLAIN, tile); }             \
-  static void fresh_left_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_FRESH_LEFT, tile); }   \
-  static void fresh_right_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_FRESH_RIGHT, tile); } \
-  static void to_read_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_TO_READ, tile); }         \
-  static void to_write_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_TO_WRITE, tile); }       \
+#define KERNELS(rows)                                                                                             \
+  static void plain_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_PLAIN, tile); }                   \
+  static void unpacked_left_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_UNPACKED_LEFT, tile); }   \
+  static void unpacked_right_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_UNPACKED_RIGHT, tile); } \
+  static void prefetch_read_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_PREFETCH_READ, tile); }   \
+  static void prefetch_write_##rows(const struct gemm_tile *tile) { kernel(rows, 2, GEMM_PREFETCH_WRITE, tile); } \
   static void half_##rows(const struct gemm_tile *tile) { kernel(rows, 1, GEMM_PLAIN, tile); }
 EACH_ROWS(KERNELS)
 
 #define PLAIN(rows) plain_##rows,
-#define FRESH_LEFT(rows) fresh_left_##rows,
-#define FRESH_RIGHT(rows) fresh_right_##rows,
-#define TO_READ(rows) to_read_##rows,
-#define TO_WRITE(rows) to_write_##rows,
+#define UNPACKED_LEFT(rows) unpacked_left_##rows,
+#define UNPACKED_RIGHT(rows) unpacked_right_##rows,
+#define PREFETCH_READ(rows) prefetch_read_##rows,
+#define PREFETCH_WRITE(rows) prefetch_write_##rows,
 #define HALF(rows) half_##rows,
-gemm_kernel *const gemm_kernels[GEMM_KINDS][GEMM_ROWS + 1] = {[GEMM_PLAIN] = {NULL, EACH_ROWS(PLAIN)},
-                                                              [GEMM_FRESH_LEFT] = {NULL, EACH_ROWS(FRESH_LEFT)},
-                                                              [GEMM_FRESH_RIGHT] = {NULL, EACH_ROWS(FRESH_RIGHT)},
-                                                              [GEMM_TO_READ] = {NULL, EACH_ROWS(TO_READ)},
-                                                              [GEMM_TO_WRITE] = {NULL, EACH_ROWS(TO_WRITE)}};
+gemm_kernel *const gemm_kernels[GEMM_KINDS][GEMM_ROWS + 1] = {
+    [GEMM_PLAIN] = {NULL, EACH_ROWS(PLAIN)},
+    [GEMM_UNPACKED_LEFT] = {NULL, EACH_ROWS(UNPACKED_LEFT)},
+    [GEMM_UNPACKED_RIGHT] = {NULL, EACH_ROWS(UNPACKED_RIGHT)},
+    [GEMM_PREFETCH_READ] = {NULL, EACH_ROWS(PREFETCH_READ)},
+    [GEMM_PREFETCH_WRITE] = {NULL, EACH_ROWS(PREFETCH_WRITE)}};
 gemm_kernel *const gemm_half_kernels[GEMM_ROWS + 1] = {NULL, EACH_ROWS(HALF)};
 
 void gemm_edge(int64_t rows, int64_t columns, const struct gemm_tile *tile) {
@@ -166,7 +168,7 @@ VECTOR_INLINE void pack_left_rows(int rows, real *to, const real *from, int64_t 
     for (int i = 0; i < rows; i++) to[k * rows + i] = from[i * stride + k];
 }
 
-/* The same from columns: contiguous along the rows. */
+/* The same from an operand contiguous along its rows. */
 VECTOR_INLINE void pack_left_columns(int rows, real *to, const real *from, int64_t stride, int64_t depth) {
   for (int64_t k = 0; k < depth; k++) memcpy(to + k * rows, from + k * stride, (size_t)rows * sizeof(real));
 }
@@ -219,7 +221,7 @@ static void pack_right_rows(real *to, const struct gemm_operand *right, int64_t 
   }
 }
 
-/* Half a panel from an operand contiguous along k, of which it takes so many columns; zeros beside them. */
+/* Half a panel from an operand contiguous along k: so many columns, and zeros beside them. */
 VECTOR_INLINE void pack_right_half(real *to, const real *from, int64_t stride, const int64_t columns, int64_t depth) {
   int64_t whole = depth - depth % VECTOR_LANES;
   for (int64_t k = 0; k < whole; k += VECTOR_LANES) {

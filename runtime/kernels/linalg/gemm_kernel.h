@@ -1,7 +1,6 @@
-/* Gemm kernel: what the products of the vector unit (AVX-512) are built from: tiles of the result whose sums stay in
-   registers, and the packing of operands into panels. Only there where VECTOR_BYTES is 64.
-   A left panel is depth × rows (at most GEMM_ROWS), a right one depth × GEMM_COLUMNS, both in the order in which a
-   kernel reads them. */
+/* GEMM by AVX-512, inside: micro-kernels, which make one micro-tile of the result with its sums in registers, and the
+   packing of operands into the panels that they read. Compiled where VECTOR_BYTES is 64.
+   A left panel is depth × rows (at most GEMM_ROWS), a right one depth × GEMM_COLUMNS. */
 #ifndef GLS_KERNELS_GEMM_KERNEL_H
 #define GLS_KERNELS_GEMM_KERNEL_H
 
@@ -9,46 +8,45 @@
 #include "../../base/simd.h"
 
 enum {
-  GEMM_ROWS = 14,                  /* 28 sums and what feeds them fill 32 registers */
-  GEMM_COLUMNS = 2 * VECTOR_LANES, /* of a right panel */
-  GEMM_WANTED = 12                 /* places that a tile has fetched */
+  GEMM_ROWS = 14,                  /* of a micro-tile: 28 sums and what feeds them fill 32 registers */
+  GEMM_COLUMNS = 2 * VECTOR_LANES, /* the same */
+  GEMM_PREFETCHES = 12             /* places that a micro-kernel prefetches from */
 };
 
-/* One tile: c = alpha · (left · right) + beta · base, and what happens on the way. */
+/* One micro-tile: c = alpha · (left · right) + beta · base, and what happens on the way. */
 struct gemm_tile {
   int64_t depth;
   const real *left;
   int64_t left_step; /* from one k to the next */
-  const real *right; /* steps of GEMM_COLUMNS, unless it is fresh */
-  /* A fresh operand is read where it lies, fresh_step a k, and packed on the way. */
-  int64_t fresh_step;
+  const real *right; /* steps of GEMM_COLUMNS, unless it is unpacked */
+  /* An unpacked operand is read where it lies, unpacked_step from one k to the next, and packed on the way. */
+  int64_t unpacked_step;
   real *packed;
   real *c;
   int64_t ldc;
   real alpha, beta;
   const real *base; /* ldbase apart; not read when beta is 0 */
   int64_t ldbase;
-  /* What is wanted after this tile, fetched while it is made: GEMM_COLUMNS reals at each of these places, and at as
-     many rows below, a stride apart. */
-  const real *wanted[GEMM_WANTED];
-  int wanted_count;
-  int64_t wanted_rows, wanted_stride;
+  /* Prefetched meanwhile: GEMM_COLUMNS reals at each of these places, and in the rows below, prefetch_rows in all. */
+  const real *prefetch[GEMM_PREFETCHES];
+  int prefetch_count;
+  int64_t prefetch_rows, prefetch_stride;
 };
 
 enum gemm_kind {
   GEMM_PLAIN,
-  GEMM_TO_READ, /* what is wanted will be read */
-  GEMM_TO_WRITE,
-  GEMM_FRESH_LEFT,  /* its rows contiguous: packed rows apart */
-  GEMM_FRESH_RIGHT, /* its columns contiguous */
+  GEMM_PREFETCH_READ, /* what is prefetched will be read */
+  GEMM_PREFETCH_WRITE,
+  GEMM_UNPACKED_LEFT,  /* its rows contiguous: packed rows apart */
+  GEMM_UNPACKED_RIGHT, /* its columns contiguous */
   GEMM_KINDS
 };
 
 typedef void gemm_kernel(const struct gemm_tile *tile);
-/* By kind and rows: whole tiles of GEMM_COLUMNS; and of plain ones the first VECTOR_LANES columns. */
+/* By kind and rows: whole micro-tiles; and plain ones of VECTOR_LANES columns. */
 extern gemm_kernel *const gemm_kernels[GEMM_KINDS][GEMM_ROWS + 1];
 extern gemm_kernel *const gemm_half_kernels[GEMM_ROWS + 1];
-/* A plain tile of which only some columns lie within c. */
+/* A plain micro-tile of which only the first columns lie within c. */
 void gemm_edge(int64_t rows, int64_t columns, const struct gemm_tile *tile);
 
 /* outer: the rows of the left operand, the columns of the right one. One of the strides is 1. */

@@ -1,18 +1,22 @@
-/* Gemm tiles: see gemm.h for what is computed; here is how.
+/* GEMM by the matrix unit of x86 processors (AMX, bf16), to float32's accuracy. Every float is the exact sum of three
+   bf16 numbers, high + middle + low. Of the nine products of two such sums the six largest are formed and added up in
+   float32; the other three are below 2⁻²⁵ of the product, less than what rounding it to float32 costs. The result is as
+   near to the exact one as sgemm's, or nearer; infinities and NaN come out as sgemm has them; numbers below 2⁻¹¹⁰ lose
+   their low parts, those below 2⁻¹²⁶ count as zero. Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 artificial
+   intelligence datatype for higher-precision computations", ARITH 2019.
 
-   One operand, the one with fewer rows or columns, is packed for all threads (shared), a block of up to SHARED_BYTES;
-   the other is streamed: threads take strips of it in turn, pack a strip into their own cache and multiply it with
-   the whole shared block; while the matrix unit multiplies, the vector units pack the strip that comes next and put
-   away the results before. Sums over k are cut by k alone, so a result does not depend on the threads.
+   The operand with fewer rows or columns is packed for all threads, a shared block of up to SHARED_BYTES. The other is
+   streamed: threads take strips of it in turn, pack a strip into their L2 cache and multiply it with the shared block;
+   while the matrix unit multiplies, the vector units pack the next strip and store the results before. k is cut by
+   itself alone, so that a result does not depend on the threads.
 
    A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
-   high, middle and low, each 16 lines of 16 pairs of bf16; the pair at p joins k = p and k = p + 16, on both sides.
-   Left: a line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns. */
+   high, middle and low, each 16 lines of 16 pairs of bf16; pair p joins k = p and k = p + 16, on both sides. Left: a
+   line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns. */
 #include "gemm.h"
 
 #if defined(__x86_64__) && !defined(GLS_DOUBLE)
 
-#include <cblas.h>
 #include <cpuid.h>
 #include <immintrin.h>
 #include <stdlib.h>
@@ -33,16 +37,13 @@ enum {
   TILE_BYTES = 1024,
   STEP_BYTES = PARTS * TILE_BYTES,
   DEPTH_MOST = 512,       /* of k between two visits to c */
-  DEPTH_TAKE_MOST = 1024, /* the same where all of k must come in one visit */
   SHARED_BYTES = 3 << 19, /* shared block and strip leave room for each other in a 2 MB cache */
-  STRIP_BYTES = 3 << 17,
-  LENGTH_LEAST = 24, /* of m and n: narrower ones waste the tiles */
-  WORK_LEAST = 1 << 19
+  STRIP_BYTES = 3 << 17
 };
 
 /* ---- the processor ---- */
 
-static bool ask(void) {
+static bool processor_has_it(void) {
   unsigned a, b, c, d;
   const char *wanted = getenv("GLS_MATRIX_UNIT"); /* 0: a user's way to do without */
   if (wanted && strcmp(wanted, "0") == 0) return false;
@@ -56,11 +57,11 @@ static bool ask(void) {
   return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 }
 
-bool gemm_tiles_available(void) {
+bool gemm_matrix_unit_available(void) {
   static int answer = -1; /* two threads that ask at once get the same one */
   int known = __atomic_load_n(&answer, __ATOMIC_RELAXED);
   if (known < 0) {
-    known = ask();
+    known = processor_has_it();
     __atomic_store_n(&answer, known, __ATOMIC_RELAXED);
   }
   return known;
@@ -150,33 +151,33 @@ TARGET static void transpose(float out[16][16], const float *in, int64_t stride,
 
 static inline void prefetch(const float *address) { __builtin_prefetch(address, 0, 3); }
 
-/* The packing of one stretch of an operand, cut into small units, so that it can be done while tiles multiply. */
+/* The packing of one block of an operand, cut into small units, so that it can be done while tiles multiply. */
 struct packing {
   const struct operand *operand;
-  bool is_left, straight; /* straight: lines run along the operand's contiguous direction */
+  bool is_left, transposes; /* transposes: lines run across the operand's contiguous direction */
   char *out;
   int64_t outer, count, inner, depth; /* panels of 16 from outer on (count); k from inner on (depth) */
   int64_t steps, panels;
   int64_t step, panel, part; /* the next unit; step == steps: done */
-  float turned[2][SIDE][SIDE] __attribute__((aligned(64)));
+  float transposed[2][SIDE][SIDE] __attribute__((aligned(64)));
 };
 
 static void packing_begin(struct packing *packing, char *out, bool is_left, const struct operand *operand,
                           int64_t outer, int64_t count, int64_t inner, int64_t depth) {
   packing->operand = operand;
   packing->is_left = is_left;
-  packing->straight = is_left == (operand->inner_stride == 1);
+  packing->transposes = is_left != (operand->inner_stride == 1);
   packing->out = out;
   packing->outer = outer, packing->count = count, packing->inner = inner, packing->depth = depth;
-  packing->steps = (depth + STEP - 1) / STEP, packing->panels = (count + SIDE - 1) / SIDE;
+  packing->steps = ceil_div(depth, STEP), packing->panels = ceil_div(count, SIDE);
   packing->step = packing->panel = packing->part = 0;
 }
 
-/* Parts of a unit of work: a line, or of a step that is turned two halves to turn and eight pairs of lines. */
-enum { TURNED_PARTS = 10 };
+/* A step is packed line by line; where it is transposed, in two halves to transpose and eight pairs of lines. */
+enum { TRANSPOSED_PARTS = 10 };
 
 static int64_t packing_units(const struct packing *packing) {
-  return packing->steps * packing->panels * (packing->straight ? SIDE : TURNED_PARTS);
+  return packing->steps * packing->panels * (packing->transposes ? TRANSPOSED_PARTS : SIDE);
 }
 
 /* A line of a left operand: along its row. */
@@ -201,8 +202,9 @@ TARGET static void pack_column(char *line, const float *from, int64_t stride, in
   split(x0, x1, line);
 }
 
-/* Part of one step of one panel, the operand's contiguous direction lying across. */
-TARGET static void pack_turned(struct packing *packing, char *step, const float *from, int64_t rows, int64_t depth) {
+/* Part of one step of one panel that is transposed. */
+TARGET static void pack_transposed(struct packing *packing, char *step, const float *from, int64_t rows,
+                                   int64_t depth) {
   const struct operand *operand = packing->operand;
   int64_t half = packing->part;
   if (half < 2) {
@@ -210,26 +212,26 @@ TARGET static void pack_turned(struct packing *packing, char *step, const float 
     here = here < 0 ? 0 : min(here, SIDE);
     from += half * SIDE * operand->inner_stride;
     if (packing->is_left) {
-      transpose(packing->turned[half], from, operand->inner_stride, here, rows);
+      transpose(packing->transposed[half], from, operand->inner_stride, here, rows);
     } else {
       for (int64_t i = 0; i < rows; i++) prefetch(from + i * operand->outer_stride + 2 * STEP);
-      transpose(packing->turned[half], from, operand->outer_stride, rows, here);
+      transpose(packing->transposed[half], from, operand->outer_stride, rows, here);
     }
     return;
   }
   for (int64_t i = 2 * (half - 2); i < 2 * (half - 1); i++)
-    split(_mm512_load_ps(packing->turned[0][i]), _mm512_load_ps(packing->turned[1][i]), step + 64 * i);
+    split(_mm512_load_ps(packing->transposed[0][i]), _mm512_load_ps(packing->transposed[1][i]), step + 64 * i);
 }
 
 /* The next unit, if there is one. */
-TARGET static void packing_go_on(struct packing *packing) {
+TARGET static void packing_advance(struct packing *packing) {
   struct packing *w = packing;
   if (w->step == w->steps) return;
   int64_t depth = w->depth - w->step * STEP, rows = w->count - w->panel * SIDE;
   const float *from = w->operand->data + (w->outer + w->panel * SIDE) * w->operand->outer_stride +
                       (w->inner + w->step * STEP) * w->operand->inner_stride;
   char *step = w->out + (w->panel * w->steps + w->step) * STEP_BYTES;
-  if (w->straight && !w->is_left) { /* all panels line by line: long pieces of the operand's rows */
+  if (!w->transposes && !w->is_left) { /* all panels line by line: long runs of the operand's rows */
     pack_column(step + 64 * w->part, from + w->part * w->operand->inner_stride, w->operand->inner_stride, rows,
                 depth - w->part);
     if (++w->panel < w->panels) return;
@@ -239,11 +241,11 @@ TARGET static void packing_go_on(struct packing *packing) {
     w->step++;
     return;
   }
-  if (w->straight)
-    pack_row(step + 64 * w->part, from + w->part * w->operand->outer_stride, rows - w->part, depth);
+  if (w->transposes)
+    pack_transposed(w, step, from, min(rows, SIDE), depth);
   else
-    pack_turned(w, step, from, min(rows, SIDE), depth);
-  if (++w->part < (w->straight ? SIDE : TURNED_PARTS)) return;
+    pack_row(step + 64 * w->part, from + w->part * w->operand->outer_stride, rows - w->part, depth);
+  if (++w->part < (w->transposes ? TRANSPOSED_PARTS : SIDE)) return;
   w->part = 0;
   if (++w->panel < w->panels) return;
   w->panel = 0;
@@ -251,27 +253,27 @@ TARGET static void packing_go_on(struct packing *packing) {
 }
 
 static void packing_finish(struct packing *packing) {
-  while (packing->step < packing->steps) packing_go_on(packing);
+  while (packing->step < packing->steps) packing_advance(packing);
 }
 
 /* ---- results ---- */
 
 struct plan;
-static void recompute(float *rows_out, const struct plan *plan, int64_t row, int64_t column, int64_t rows,
-                      int64_t columns, int64_t inner, int64_t depth);
+static void recompute(float *out, const struct plan *plan, int64_t row, int64_t column, int64_t columns, int64_t inner,
+                      int64_t depth);
 
-/* A block of results on its way to where it belongs: c = alpha · block + beta · c. */
+/* A block of results to be stored: c = alpha · block + beta · c. */
 struct result {
   float block[BLOCK * BLOCK] __attribute__((aligned(64)));
   const struct plan *plan;
   float *to;
   int64_t stride, row, column, rows, columns, inner, depth;
   float alpha, beta;
-  int64_t next; /* row to put next; rows: done */
+  int64_t next; /* row to store next; rows: done */
 };
 
-/* The next count rows. */
-TARGET static void result_go_on(struct result *result, int64_t count) {
+/* Stores the next count rows. */
+TARGET static void result_advance(struct result *result, int64_t count) {
   struct result *r = result;
   enum { NAN_OR_INFINITY = 0x99 };
   __mmask16 first = lanes(r->columns), second = lanes(r->columns - SIDE);
@@ -282,8 +284,8 @@ TARGET static void result_go_on(struct result *result, int64_t count) {
     __mmask16 bad = _mm512_mask_fpclass_ps_mask(first, x, NAN_OR_INFINITY);
     bad |= _mm512_mask_fpclass_ps_mask(second, y, NAN_OR_INFINITY);
     if (__builtin_expect(bad, 0)) {
-      /* An infinity less itself is what the parts made of it: let sgemm say what is really there. */
-      recompute(block, r->plan, r->row + r->next, r->column, 1, r->columns, r->inner, r->depth);
+      /* The parts of an infinity cancel to NaN: BLAS knows what is really there. */
+      recompute(block, r->plan, r->row + r->next, r->column, r->columns, r->inner, r->depth);
       x = _mm512_load_ps(block), y = _mm512_load_ps(block + SIDE);
     }
     x = _mm512_mul_ps(scale, x), y = _mm512_mul_ps(scale, y);
@@ -298,24 +300,24 @@ TARGET static void result_go_on(struct result *result, int64_t count) {
 
 enum { PLACES = 6 };
 
-/* What the vector units do while tiles multiply: put the block before where it belongs, pack what comes next. */
-struct aside {
+/* What the vector units do while tiles multiply: store the block before, pack what comes next. */
+struct vector_work {
   struct result *result;   /* NULL when there is none */
   struct packing *packing; /* the same */
   int64_t rows, units;     /* of them at each of the places in a step of a kernel */
-  const float *coming;     /* the block of c that is being made, so that it is in cache when its turn comes */
-  int64_t stride, coming_rows;
+  const float *prefetch;   /* the block of c that is being made */
+  int64_t stride, prefetch_rows;
 };
 
-static inline void aside_go_on(struct aside *aside) {
-  for (int64_t i = 0; i < aside->rows && aside->coming_rows > 0; i++, aside->coming_rows--) {
-    __builtin_prefetch(aside->coming, 1, 3);
-    __builtin_prefetch(aside->coming + SIDE, 1, 3);
-    aside->coming += aside->stride;
+static inline void vector_work_advance(struct vector_work *work) {
+  for (int64_t i = 0; i < work->rows && work->prefetch_rows > 0; i++, work->prefetch_rows--) {
+    __builtin_prefetch(work->prefetch, 1, 3);
+    __builtin_prefetch(work->prefetch + SIDE, 1, 3);
+    work->prefetch += work->stride;
   }
-  if (aside->result) result_go_on(aside->result, aside->rows);
-  if (aside->packing) {
-    for (int64_t i = 0; i < aside->units; i++) packing_go_on(aside->packing);
+  if (work->result) result_advance(work->result, work->rows);
+  if (work->packing) {
+    for (int64_t i = 0; i < work->units; i++) packing_advance(work->packing);
   }
 }
 
@@ -338,23 +340,23 @@ static inline void aside_go_on(struct aside *aside) {
 enum { HIGH, MIDDLE, LOW };
 
 TARGET static void kernel_2x2(float *out, const char *left0, const char *left1, const char *right0, const char *right1,
-                              int64_t steps, struct aside *aside) {
+                              int64_t steps, struct vector_work *work) {
   LEFT(0, LOW), RIGHT(0, HIGH), RIGHT(1, HIGH), LEFT(1, LOW);
   for (int64_t s = 0; s < steps; s++) {
     ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
-    aside_go_on(aside);
+    vector_work_advance(work);
     ADD(0, 0), ADD(0, 1), LEFT(0, MIDDLE), ADD(1, 0), ADD(1, 1), LEFT(1, MIDDLE);
-    aside_go_on(aside);
+    vector_work_advance(work);
     ADD(0, 0), ADD(1, 0), RIGHT(0, MIDDLE), ADD(0, 1), ADD(1, 1), RIGHT(1, MIDDLE);
-    aside_go_on(aside);
+    vector_work_advance(work);
     ADD(0, 0), ADD(0, 1), LEFT(0, HIGH), ADD(1, 0), ADD(1, 1), LEFT(1, HIGH);
-    aside_go_on(aside);
+    vector_work_advance(work);
     ADD(0, 0), ADD(1, 0), RIGHT(0, LOW), ADD(0, 1), ADD(1, 1), RIGHT(1, LOW);
-    aside_go_on(aside);
+    vector_work_advance(work);
     int64_t next = s + 1 < steps ? STEP_BYTES : 0;
     left0 += next, left1 += next, right0 += next, right1 += next;
     ADD(0, 0), ADD(0, 1), LEFT(0, LOW), ADD(1, 0), RIGHT(0, HIGH), ADD(1, 1), LEFT(1, LOW), RIGHT(1, HIGH);
-    aside_go_on(aside);
+    vector_work_advance(work);
   }
   _tile_stored(SUM_00, out, BLOCK * sizeof(float));
   _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
@@ -395,10 +397,10 @@ TARGET static void kernel_1x1(float *out, const char *left0, const char *right0,
   _tile_stored(SUM_00, out, BLOCK * sizeof(float));
 }
 
-/* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right; what is done aside may
-   be left unfinished. */
+/* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right; the vector
+   units may not end their work. */
 TARGET static void multiply(float *out, const char *left, const char *right, int64_t steps, int64_t rows,
-                            int64_t columns, struct aside *aside) {
+                            int64_t columns, struct vector_work *work) {
   size_t panel = (size_t)steps * STEP_BYTES;
   _tile_zero(SUM_00);
   _tile_zero(SUM_01);
@@ -406,7 +408,7 @@ TARGET static void multiply(float *out, const char *left, const char *right, int
   _tile_zero(SUM_11);
   __asm__ volatile("" ::: "memory"); /* the panels are written before tiles are loaded from them */
   if (rows > SIDE && columns > SIDE)
-    kernel_2x2(out, left, left + panel, right, right + panel, steps, aside);
+    kernel_2x2(out, left, left + panel, right, right + panel, steps, work);
   else if (columns > SIDE)
     kernel_1x2(out, left, right, right + panel, steps);
   else if (rows > SIDE)
@@ -425,11 +427,11 @@ struct plan {
   int64_t shared; /* rows or columns of the shared operand at a time */
   int64_t strip;  /* of the streamed one */
   size_t shared_bytes, thread_bytes;
-  char *buffer; /* the shared block, then each thread's strip and rows to hand out */
+  char *buffer; /* the shared block, then each thread's strips and rows to be visited */
 };
 
 static size_t panel_bytes(int64_t outer, int64_t depth) {
-  return (size_t)(round_up(outer, SIDE) / SIDE * (round_up(depth, STEP) / STEP)) * STEP_BYTES;
+  return (size_t)(ceil_div(outer, SIDE) * ceil_div(depth, STEP)) * STEP_BYTES;
 }
 
 static bool plan_make(struct plan *plan, const struct gemm_product *product, int threads) {
@@ -439,66 +441,65 @@ static bool plan_make(struct plan *plan, const struct gemm_product *product, int
   plan->right = (struct operand){p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
   plan->left_is_shared = p->m <= p->n;
   int64_t shared_length = plan->left_is_shared ? p->m : p->n, streamed_length = plan->left_is_shared ? p->n : p->m;
-  if (p->taker) {
-    if (p->k > DEPTH_TAKE_MOST) return false;
+  if (p->visitor) {
     plan->depth = p->k;
   } else {
     int64_t room = SHARED_BYTES / (2 * PARTS) / max(min(shared_length, 1024), 1);
     int64_t most = min(max(room / STEP * STEP, 256), DEPTH_MOST);
-    plan->depth = round_up((p->k + (p->k + most - 1) / most - 1) / ((p->k + most - 1) / most), STEP);
+    plan->depth = round_up(ceil_div(p->k, ceil_div(p->k, most)), STEP);
   }
   int64_t line = (int64_t)panel_bytes(SIDE, plan->depth) / SIDE;
   plan->shared = min(round_up(shared_length, BLOCK), max(SHARED_BYTES / line / BLOCK * BLOCK, BLOCK));
   int64_t strip = max(STRIP_BYTES / line / BLOCK * BLOCK, BLOCK);
-  int64_t fair = round_up((streamed_length + 2 * threads - 1) / (2 * threads), BLOCK);
+  int64_t fair = round_up(ceil_div(streamed_length, 2 * threads), BLOCK);
   plan->strip = min(strip, fair);
   plan->shared_bytes = panel_bytes(plan->shared, plan->depth);
   plan->thread_bytes = 2 * panel_bytes(plan->strip, plan->depth);
-  if (p->taker) plan->thread_bytes += (size_t)BLOCK * (size_t)max(plan->shared, plan->strip) * sizeof(float);
+  if (p->visitor) plan->thread_bytes += (size_t)BLOCK * (size_t)max(plan->shared, plan->strip) * sizeof(float);
   plan->buffer = memory_acquire(plan->shared_bytes + (size_t)threads * plan->thread_bytes);
   return plan->buffer != NULL;
 }
 
-/* rows × columns results at (row, column) over k from inner on, as sgemm has them; a block's row is 32 long */
-static void recompute(float *rows_out, const struct plan *plan, int64_t row, int64_t column, int64_t rows,
-                      int64_t columns, int64_t inner, int64_t depth) {
+/* One row of results at (row, column) over k from inner on, as BLAS has it. */
+static void recompute(float *out, const struct plan *plan, int64_t row, int64_t column, int64_t columns, int64_t inner,
+                      int64_t depth) {
   const struct operand *a = &plan->left, *b = &plan->right;
-  const struct gemm_product *p = plan->product;
-  cblas_sgemm(CblasRowMajor, p->transpose_a ? CblasTrans : CblasNoTrans, p->transpose_b ? CblasTrans : CblasNoTrans,
-              (int)rows, (int)columns, (int)depth, 1, a->data + row * a->outer_stride + inner * a->inner_stride,
-              (int)p->lda, b->data + column * b->outer_stride + inner * b->inner_stride, (int)p->ldb, 0, rows_out,
-              BLOCK);
+  struct gemm_product p = *plan->product;
+  p.m = 1, p.n = columns, p.k = depth, p.alpha = 1, p.beta = 0, p.lower = false, p.visitor = NULL;
+  p.a = a->data + row * a->outer_stride + inner * a->inner_stride;
+  p.b = b->data + column * b->outer_stride + inner * b->inner_stride;
+  p.c = out, p.ldc = columns;
+  gemm_blas(&p);
 }
 
 /* One thread's share of a product. */
 struct share {
   const struct plan *plan;
   char *strip[2]; /* the one in use and the one being packed */
-  float *taken;   /* rows to hand out */
+  float *visited; /* rows to be visited */
   struct packing packing;
   struct result result[2];
 };
 
-/* A stretch of both operands: strip (streamed from … on) times shared block (shared from … on), k from inner on. */
-struct stretch {
+/* One step of a thread: strip (streamed from … on) times shared block (shared from … on), k from inner on. */
+struct strip {
   int64_t shared, shared_count, inner, depth, streamed, count;
 };
 
 /* The packed strip times the shared block; meanwhile share->packing goes on. */
-static void strip_times_shared(struct share *share, const char *strip, const struct stretch *at) {
+static void strip_times_shared(struct share *share, const char *strip, const struct strip *at) {
   const struct plan *plan = share->plan;
   const struct gemm_product *p = plan->product;
   bool left_is_shared = plan->left_is_shared;
-  /* Rows are the outer loop where whole pieces of them are handed out; else the strip is, to stay in the first
-     cache. */
-  bool shared_is_outer = p->taker && left_is_shared;
+  /* Rows are the outer loop where whole rows are visited; else the strip is, to stay in the L1 cache. */
+  bool shared_is_outer = p->visitor && left_is_shared;
   int64_t outer_count = shared_is_outer ? at->shared_count : at->count;
   int64_t inner_count = shared_is_outer ? at->count : at->shared_count;
-  int64_t steps = (at->depth + STEP - 1) / STEP;
+  int64_t steps = ceil_div(at->depth, STEP);
   int64_t places = max(outer_count / BLOCK * (inner_count / BLOCK) / (p->lower ? 2 : 1), 1) * steps * PLACES;
-  struct aside aside = {.packing = &share->packing,
-                        .rows = (BLOCK + steps * PLACES - 1) / (steps * PLACES),
-                        .units = (packing_units(&share->packing) + places - 1) / places};
+  struct vector_work work = {.packing = &share->packing,
+                             .rows = ceil_div(BLOCK, steps * PLACES),
+                             .units = ceil_div(packing_units(&share->packing), places)};
   int which = 0;
   for (int64_t i = 0; i < outer_count; i += BLOCK) {
     for (int64_t j = 0; j < inner_count; j += BLOCK) {
@@ -514,38 +515,38 @@ static void strip_times_shared(struct share *share, const char *strip, const str
       result->columns = left_is_shared ? strip_here : shared_here;
       if (p->lower && result->column > result->row + result->rows - 1) continue;
       result->plan = plan;
-      result->to = p->taker ? share->taken + j : p->c + result->row * p->ldc + result->column;
-      result->stride = p->taker ? inner_count : p->ldc;
+      result->to = p->visitor ? share->visited + j : p->c + result->row * p->ldc + result->column;
+      result->stride = p->visitor ? inner_count : p->ldc;
       result->inner = at->inner, result->depth = at->depth;
-      result->alpha = p->alpha, result->beta = p->taker ? 0 : at->inner == 0 ? p->beta : 1;
+      result->alpha = p->alpha, result->beta = p->visitor ? 0 : at->inner == 0 ? p->beta : 1;
       result->next = 0;
-      aside.coming = result->to, aside.stride = p->ldc, aside.coming_rows = p->taker ? 0 : result->rows;
+      work.prefetch = result->to, work.stride = p->ldc, work.prefetch_rows = p->visitor ? 0 : result->rows;
       multiply(result->block, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
-               steps, result->rows, result->columns, &aside);
-      if (aside.result) result_go_on(aside.result, BLOCK);
-      aside.result = result;
+               steps, result->rows, result->columns, &work);
+      if (work.result) result_advance(work.result, BLOCK);
+      work.result = result;
       which = 1 - which;
     }
-    if (p->taker) {
-      result_go_on(aside.result, BLOCK);
-      aside.result = NULL;
+    if (p->visitor) {
+      result_advance(work.result, BLOCK);
+      work.result = NULL;
       int64_t row = (left_is_shared ? at->shared : at->streamed) + i;
       int64_t column = left_is_shared ? at->streamed : at->shared;
       int64_t rows = min(BLOCK, outer_count - i);
-      p->taker->take(p->taker->context, &(struct gemm_block){.row = row,
-                                                             .rows = rows,
-                                                             .column = column,
-                                                             .columns = inner_count,
-                                                             .values = share->taken,
-                                                             .stride = inner_count});
+      p->visitor->visit(p->visitor->context, &(struct gemm_block){.row = row,
+                                                                  .rows = rows,
+                                                                  .column = column,
+                                                                  .columns = inner_count,
+                                                                  .values = share->visited,
+                                                                  .stride = inner_count});
     }
   }
-  if (aside.result) result_go_on(aside.result, BLOCK);
+  if (work.result) result_advance(work.result, BLOCK);
   packing_finish(&share->packing);
 }
 
-/* The stretch after this one among those of a thread, in the order of all threads; false after the last. */
-static bool stretch_next(struct stretch *at, const struct plan *plan, int64_t first, int64_t between) {
+/* The strip after this one among those of a thread, in the order of all threads; false after the last. */
+static bool strip_next(struct strip *at, const struct plan *plan, int64_t first, int64_t between) {
   int64_t streamed = (plan->left_is_shared ? &plan->right : &plan->left)->outer;
   int64_t shared = (plan->left_is_shared ? &plan->left : &plan->right)->outer;
   at->streamed += between;
@@ -564,21 +565,22 @@ static bool stretch_next(struct stretch *at, const struct plan *plan, int64_t fi
   return true;
 }
 
-/* What one thread of a team does; all go through the same shared blocks. Strips go round the threads. */
+/* What one thread of a team does; all go through the same shared blocks, and strips go round the threads. */
 static void plan_run(const struct plan *plan) {
   const struct operand *shared = plan->left_is_shared ? &plan->left : &plan->right;
   const struct operand *streamed = plan->left_is_shared ? &plan->right : &plan->left;
   int64_t k = plan->product->k;
   char *mine = plan->buffer + plan->shared_bytes + (size_t)omp_get_thread_num() * plan->thread_bytes;
   size_t strip_bytes = panel_bytes(plan->strip, plan->depth);
-  struct share share = {.plan = plan, .strip = {mine, mine + strip_bytes}, .taken = (float *)(mine + 2 * strip_bytes)};
+  struct share share = {
+      .plan = plan, .strip = {mine, mine + strip_bytes}, .visited = (float *)(mine + 2 * strip_bytes)};
   struct packing shared_packing;
   int64_t first = omp_get_thread_num() * plan->strip, between = omp_get_num_threads() * plan->strip;
   bool any = first < streamed->outer;
-  struct stretch next = {.streamed = first - between};
+  struct strip next = {.streamed = first - between};
   int which = 0;
   if (any) {
-    stretch_next(&next, plan, first, between);
+    strip_next(&next, plan, first, between);
     packing_begin(&share.packing, share.strip[0], !plan->left_is_shared, streamed, next.streamed, next.count,
                   next.inner, next.depth);
     packing_finish(&share.packing);
@@ -595,8 +597,8 @@ static void plan_run(const struct plan *plan) {
         packing_finish(&shared_packing);
       }
       while (any && next.shared == start && next.inner == inner) {
-        struct stretch now = next;
-        any = stretch_next(&next, plan, first, between);
+        struct strip now = next;
+        any = strip_next(&next, plan, first, between);
         if (any) {
           packing_begin(&share.packing, share.strip[1 - which], !plan->left_is_shared, streamed, next.streamed,
                         next.count, next.inner, next.depth);
@@ -610,11 +612,7 @@ static void plan_run(const struct plan *plan) {
   tiles_release();
 }
 
-bool gemm_tiles(const struct gemm_product *product) {
-  const struct gemm_product *p = product;
-  if (!gemm_allowed(GEMM_TILES) || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < SIDE || p->alpha == 0)
-    return false;
-  if ((double)p->m * (double)p->n * (double)p->k < WORK_LEAST || !gemm_tiles_available()) return false;
+bool gemm_matrix_unit(const struct gemm_product *product) {
   int threads = omp_in_parallel() ? 1 : parallel_threads();
   struct plan plan;
   if (!plan_make(&plan, product, threads)) return false;
@@ -626,11 +624,11 @@ bool gemm_tiles(const struct gemm_product *product) {
 
 #else
 
-bool gemm_tiles(const struct gemm_product *product) {
+bool gemm_matrix_unit(const struct gemm_product *product) {
   (void)product;
   return false;
 }
 
-bool gemm_tiles_available(void) { return false; }
+bool gemm_matrix_unit_available(void) { return false; }
 
 #endif

@@ -1,8 +1,6 @@
-/* Gemm thin: products on the vector unit whose result is at most GEMM_COLUMNS wide. An element of the left operand is
-   used once or twice, so it is read where it lies instead of being packed first; the right operand too where its lines
-   are whole vectors.
-   Where the result is small in both directions, the sum over k is what threads share: k is cut into pieces whose number
-   depends on the shape alone, every piece has a result of its own, and these are added up in order. */
+/* GEMM by AVX-512 for results at most GEMM_COLUMNS wide. An element of the left operand is used once or twice, so it is
+   read unpacked; the right operand too where its rows are whole vectors. Where the result is small in both directions k
+   is cut into parts, as many as the shape says, which threads share; the parts' sums are added up in order. */
 #include "gemm.h"
 #include "gemm_kernel.h"
 
@@ -14,11 +12,11 @@
 #include "../../base/parallel.h"
 
 enum {
-  DEPTH_MOST = 384, /* of k between two visits to c: the right operand's lines stay in the first cache */
-  AHEAD = 128,      /* reals that are asked of memory before they are needed, in a long row of the left operand */
-  PIECE_LEAST = 1024,
-  PIECES_MOST = 16,       /* of k */
-  PIECE_RESULT = 1 << 12, /* reals of a result up to which k is cut */
+  DEPTH_MOST = 384,  /* of k between two visits to c: the right operand's rows stay in the L1 cache */
+  AHEAD = 128,       /* reals by which a long row of the left operand is prefetched */
+  PART_LEAST = 1024, /* of k */
+  PARTS_MOST = 16,
+  PART_RESULT = 1 << 12, /* reals of a result up to which k is cut */
   WORK_PARALLEL = 1 << 16
 };
 
@@ -26,7 +24,7 @@ enum {
 struct thin_tile {
   const real *left;
   int64_t left_row, left_step; /* from row to row, from one k to the next; one of them is 1 */
-  int64_t ahead;               /* distance of what is fetched, where left_step is 1 */
+  int64_t ahead;               /* distance of what is prefetched, where left_step is 1 */
   const real *right;
   int64_t right_step;
   int64_t depth, columns;
@@ -51,16 +49,16 @@ static void thin_store(const struct thin_tile *tile, int64_t row, int64_t column
   for (int64_t j = 0; j < tile->columns - column; j++) c[j] = lanes[j] + (tile->beta != 0 ? tile->beta * base[j] : 0);
 }
 
-/* sums += a column of the left operand × a line of the right one. Four rows share an address. */
+/* sums += a column of the left operand × a row of the right one. Four rows share an address. */
 VECTOR_INLINE void thin_multiply(const int rows, const int vectors, vector (*sum)[2], const real *const *left,
                                  int64_t left_row, int64_t k, const real *right) {
-  vector line[2];
+  vector right_row[2];
 #pragma GCC unroll 2
-  for (int j = 0; j < vectors; j++) line[j] = *(const vector_unaligned *)(right + j * VECTOR_LANES);
+  for (int j = 0; j < vectors; j++) right_row[j] = *(const vector_unaligned *)(right + j * VECTOR_LANES);
 #pragma GCC unroll 16
   for (int i = 0; i < rows; i++) {
 #pragma GCC unroll 2
-    for (int j = 0; j < vectors; j++) sum[i][j] += left[i / 4][i % 4 * left_row + k] * line[j];
+    for (int j = 0; j < vectors; j++) sum[i][j] += left[i / 4][i % 4 * left_row + k] * right_row[j];
   }
 }
 
@@ -110,15 +108,15 @@ static const struct {
   thin_of_rows *kernel[2];
 } thin_kinds[] = {EACH_SIZE(ENTRY)};
 
-/* Rows first to last − 1 of c; packed: room for a stretch of the right operand. */
+/* Rows first to last − 1 of c; packed: room for DEPTH_MOST rows of the right operand. */
 static void thin_rows(const struct gemm_product *p, int64_t first, int64_t last, real *packed) {
   struct gemm_operand left = {p->a, p->m, p->transpose_a ? 1 : p->lda, p->transpose_a ? p->lda : 1};
   struct gemm_operand right = {p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
   int vectors = p->n > VECTOR_LANES ? 2 : 1;
   bool along = left.inner_stride == 1, in_place = right.outer_stride == 1 && p->n % VECTOR_LANES == 0;
-  int64_t stretches = (p->k + DEPTH_MOST - 1) / DEPTH_MOST;
-  for (int64_t s = 0; s < stretches; s++) {
-    int64_t inner = p->k * s / stretches, depth = p->k * (s + 1) / stretches - inner;
+  int64_t blocks = ceil_div(p->k, DEPTH_MOST);
+  for (int64_t block = 0; block < blocks; block++) {
+    int64_t inner = p->k * block / blocks, depth = p->k * (block + 1) / blocks - inner;
     struct thin_tile tile = {.left_row = left.outer_stride,
                              .left_step = left.inner_stride,
                              .right = in_place ? gemm_operand_at(&right, 0, inner) : packed,
@@ -127,7 +125,7 @@ static void thin_rows(const struct gemm_product *p, int64_t first, int64_t last,
                              .columns = p->n,
                              .ldc = p->ldc,
                              .alpha = p->alpha,
-                             .beta = s == 0 ? p->beta : 1,
+                             .beta = block == 0 ? p->beta : 1,
                              .ldbase = p->ldc};
     if (!in_place) gemm_pack_right(packed, &right, 0, p->n, inner, depth);
     for (int64_t row = first; row < last;) {
@@ -138,58 +136,52 @@ static void thin_rows(const struct gemm_product *p, int64_t first, int64_t last,
       tile.left = gemm_operand_at(&left, row, inner);
       tile.c = p->c + row * p->ldc;
       tile.base = tile.c;
-      if (s == 0 && p->bias) tile.base = p->bias, tile.ldbase = 0, tile.beta = 1;
+      if (block == 0 && p->bias) tile.base = p->bias, tile.ldbase = 0, tile.beta = 1;
       thin_kinds[kind].kernel[along](&tile);
       row += rows;
     }
   }
 }
 
-/* Pieces of k that have results of their own; 1 for none. */
-static int64_t thin_pieces(const struct gemm_product *p) {
-  if (p->m * p->n > PIECE_RESULT || p->bias) return 1;
-  int64_t pieces = min(p->k / PIECE_LEAST, PIECES_MOST);
-  return pieces < 2 ? 1 : pieces;
+int64_t gemm_thin_parts(const struct gemm_product *p) {
+  if (p->m * p->n > PART_RESULT) return 1;
+  return max(min(p->k / PART_LEAST, PARTS_MOST), 1);
 }
 
-static void thin_piece(const struct gemm_product *p, int64_t piece, int64_t pieces, real *result, real *packed) {
-  int64_t begin = p->k * piece / pieces, end = p->k * (piece + 1) / pieces;
-  struct gemm_product part = *p;
-  part.a += p->transpose_a ? begin * p->lda : begin;
-  part.b += p->transpose_b ? begin : begin * p->ldb;
-  part.k = end - begin;
-  part.beta = 0, part.c = result, part.ldc = p->n;
-  thin_rows(&part, 0, p->m, packed);
+static void multiply_part(const struct gemm_product *p, int64_t part, int64_t parts, real *sums, real *packed) {
+  int64_t begin = p->k * part / parts, end = p->k * (part + 1) / parts;
+  struct gemm_product product = *p;
+  product.a += p->transpose_a ? begin * p->lda : begin;
+  product.b += p->transpose_b ? begin : begin * p->ldb;
+  product.k = end - begin;
+  product.beta = 0, product.bias = NULL, product.c = sums, product.ldc = p->n;
+  thin_rows(&product, 0, p->m, packed);
 }
 
-static void thin_add(const struct gemm_product *p, const real *results, int64_t pieces) {
+static void add_parts(const struct gemm_product *p, const real *sums, int64_t parts) {
   int64_t size = p->m * p->n;
   for (int64_t i = 0; i < p->m; i++)
     for (int64_t j = 0; j < p->n; j++) {
-      real sum = p->beta == 0 ? 0 : p->beta * p->c[i * p->ldc + j];
-      for (int64_t piece = 0; piece < pieces; piece++) sum += results[piece * size + i * p->n + j];
+      real sum = p->bias ? p->bias[j] : p->beta == 0 ? 0 : p->beta * p->c[i * p->ldc + j];
+      for (int64_t part = 0; part < parts; part++) sum += sums[part * size + i * p->n + j];
       p->c[i * p->ldc + j] = sum;
     }
 }
 
 bool gemm_thin(const struct gemm_product *product) {
   const struct gemm_product *p = product;
-  if (p->n > GEMM_COLUMNS || p->taker || p->lower) return false;
-  int64_t pieces = thin_pieces(p);
-  /* Two vectors wide, rows that k goes along are better packed. */
-  if (p->n > VECTOR_LANES && pieces == 1 && !p->transpose_a) return false;
+  int64_t parts = gemm_thin_parts(p);
   double work = (double)p->m * (double)p->n * (double)p->k;
   int threads = omp_in_parallel() || work < WORK_PARALLEL ? 1 : parallel_threads();
-  int64_t room = pieces > 1 ? pieces * p->m * p->n : 0, each = DEPTH_MOST * GEMM_COLUMNS;
-  room = (room + VECTOR_LANES - 1) / VECTOR_LANES * VECTOR_LANES;
-  real *buffer = memory_acquire((size_t)(threads * each + room) * sizeof(real));
+  int64_t sums = parts > 1 ? round_up(parts * p->m * p->n, VECTOR_LANES) : 0, each = DEPTH_MOST * GEMM_COLUMNS;
+  real *buffer = memory_acquire((size_t)(threads * each + sums) * sizeof(real));
   if (!buffer) return false;
-  real *packed = buffer + room;
-  if (pieces > 1) {
+  real *packed = buffer + sums;
+  if (parts > 1) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t piece = 0; piece < pieces; piece++)
-      thin_piece(p, piece, pieces, buffer + piece * p->m * p->n, packed + omp_get_thread_num() * each);
-    thin_add(p, buffer, pieces);
+    for (int64_t part = 0; part < parts; part++)
+      multiply_part(p, part, parts, buffer + part * p->m * p->n, packed + omp_get_thread_num() * each);
+    add_parts(p, buffer, parts);
   } else {
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t i = 0; i < threads; i++)
@@ -197,6 +189,18 @@ bool gemm_thin(const struct gemm_product *product) {
   }
   memory_release(buffer);
   return true;
+}
+
+#else
+
+int64_t gemm_thin_parts(const struct gemm_product *product) {
+  (void)product;
+  return 1;
+}
+
+bool gemm_thin(const struct gemm_product *product) {
+  (void)product;
+  return false;
 }
 
 #endif

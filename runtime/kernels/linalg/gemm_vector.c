@@ -1,9 +1,9 @@
-/* Gemm vector: matrix products on the vector unit, every thread its own rectangle of the result.
-   A thread holds a block of the right operand (depth × up to BLOCK_BYTES, in panels), which stays in its second cache,
-   and streams the left operand past it, a panel of up to 14 rows at a time; a kernel (gemm_kernel.h) multiplies a panel
-   by a panel, its sums in registers. Operands that lie as panels do are packed by the first kernel that reads them.
-   Sums over k are cut by k alone, so a result does not depend on the threads. Source of the scheme: Goto and van de
-   Geijn, "Anatomy of high-performance matrix multiplication", ACM TOMS 34(3), 2008. */
+/* GEMM by AVX-512. Each thread makes one rectangle of the result. It holds a block of the right operand (depth × up to
+   BLOCK_BYTES, in panels), which stays in its L2 cache, and streams the left operand past it, a panel of up to
+   GEMM_ROWS rows at a time; a micro-kernel (gemm_kernel.h) multiplies panel by panel. An operand that is contiguous as
+   its panels are is packed by the first micro-kernel that reads it. k is cut by itself alone, so that a result does not
+   depend on the threads. Source of the scheme: Goto and van de Geijn, "Anatomy of high-performance matrix
+   multiplication", ACM TOMS 34(3), 2008. */
 #include "gemm.h"
 #include "gemm_kernel.h"
 
@@ -15,22 +15,20 @@
 #include "../../base/parallel.h"
 
 enum {
-  DEPTH_MOST = 384,           /* of k between two visits to c: a left panel fits the first cache */
-  BLOCK_BYTES = 1 << 19,      /* of the right operand: half of a second cache of 1 MB */
-  BLOCK_TAKE_BYTES = 3 << 18, /* the same where all of k is held */
-  WORK_LEAST = 1 << 12,       /* multiplications below which BLAS's call is cheaper */
+  DEPTH_MOST = 384,            /* of k between two visits to c: a left panel fits the L1 cache */
+  BLOCK_BYTES = 1 << 19,       /* of the right operand: half of an L2 cache of 1 MB */
+  BLOCK_VISIT_BYTES = 3 << 18, /* the same where all of k is held */
   WORK_PARALLEL = 1 << 16,
-  SHARED = 32,     /* two lines of a cache */
-  LENGTH_LEAST = 4 /* of m and n: narrower ones are matrix times vector */
+  SHARED = 32 /* reals: two cache lines */
 };
 
 struct plan {
   const struct gemm_product *product;
   struct gemm_operand left, right;
-  bool fresh_left, fresh_right; /* packed by kernels */
-  int64_t depth;                /* of k at a time */
-  int64_t block;                /* columns of the right operand at a time */
-  int64_t row_pieces, column_pieces;
+  bool unpacked_left, unpacked_right; /* packed by micro-kernels */
+  int64_t depth;                      /* of k at a time */
+  int64_t block;                      /* columns of the right operand at a time */
+  int64_t row_parts, column_parts;
   size_t right_reals, left_reals; /* of one thread */
 };
 
@@ -39,21 +37,21 @@ struct rectangle {
   int64_t row, rows, column, columns;
 };
 
-/* The rows from the top that hold a share of a triangle's tiles, which go beyond the diagonal by half a panel's rows and
-   half a vector. */
+/* The rows from the top that hold a share of a triangle's micro-tiles, which go beyond the diagonal by half a panel's
+   rows and half a vector. */
 static int64_t triangle_rows(int64_t rows, double share) {
   const double beyond = (GEMM_ROWS + VECTOR_LANES) / 2.0, m = (double)rows;
   return (int64_t)(sqrt(beyond * beyond + share * m * (m + 2 * beyond)) - beyond + 0.5);
 }
 
-static struct rectangle plan_piece(const struct plan *plan, int64_t piece) {
+static struct rectangle plan_part(const struct plan *plan, int64_t part) {
   const struct gemm_product *p = plan->product;
-  int64_t i = piece / plan->column_pieces, j = piece % plan->column_pieces;
-  int64_t width = round_up(ceil_div(p->n, plan->column_pieces), GEMM_COLUMNS);
-  int64_t row = p->m * i / plan->row_pieces, row_end = p->m * (i + 1) / plan->row_pieces;
+  int64_t i = part / plan->column_parts, j = part % plan->column_parts;
+  int64_t width = round_up(ceil_div(p->n, plan->column_parts), GEMM_COLUMNS);
+  int64_t row = p->m * i / plan->row_parts, row_end = p->m * (i + 1) / plan->row_parts;
   if (p->lower) {
-    row = triangle_rows(p->m, (double)i / (double)plan->row_pieces);
-    row_end = triangle_rows(p->m, (double)(i + 1) / (double)plan->row_pieces);
+    row = triangle_rows(p->m, (double)i / (double)plan->row_parts);
+    row_end = triangle_rows(p->m, (double)(i + 1) / (double)plan->row_parts);
   }
   struct rectangle r = {row, row_end - row, min(j * width, p->n), 0};
   int64_t end = p->lower ? min(row_end, p->n) : p->n;
@@ -61,12 +59,12 @@ static struct rectangle plan_piece(const struct plan *plan, int64_t piece) {
   return r;
 }
 
-/* Threads share the result so that the least is packed twice: rows cost k · n again, columns k · m; less where a kernel
-   packs. Where columns are cut the processor fetches ahead what the neighbour writes, SHARED reals a row, which tells
-   where k is short. */
+/* Threads share the result so that the least is packed twice: rows cost k · n again, columns k · m; less where a
+   micro-kernel packs. Where columns are cut the processor prefetches what the neighbour writes, SHARED reals a row,
+   which costs where k is short. */
 static void plan_threads(struct plan *plan, int threads) {
   const struct gemm_product *p = plan->product;
-  double least = INFINITY, left = plan->fresh_left ? 0.5 : 1, right = plan->fresh_right ? 0.5 : 1;
+  double least = INFINITY, left = plan->unpacked_left ? 0.5 : 1, right = plan->unpacked_right ? 0.5 : 1;
   for (int rows = 1; rows <= threads; rows++) {
     if (threads % rows) continue;
     int columns = threads / rows;
@@ -77,8 +75,8 @@ static void plan_threads(struct plan *plan, int threads) {
                   (double)p->m * (double)p->n * (uneven - 1) + (double)p->m * SHARED * (columns - 1) / (double)p->k;
     if (cost < least) {
       least = cost;
-      plan->row_pieces = rows;
-      plan->column_pieces = columns;
+      plan->row_parts = rows;
+      plan->column_parts = columns;
     }
   }
 }
@@ -87,14 +85,13 @@ static void plan_make(struct plan *plan, const struct gemm_product *p, int threa
   plan->product = p;
   plan->left = (struct gemm_operand){p->a, p->m, p->transpose_a ? 1 : p->lda, p->transpose_a ? p->lda : 1};
   plan->right = (struct gemm_operand){p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
-  plan->fresh_left = plan->left.inner_stride != 1;
-  plan->fresh_right = plan->right.outer_stride == 1 && !p->lower;
+  plan->unpacked_left = plan->left.inner_stride != 1;
+  plan->unpacked_right = plan->right.outer_stride == 1 && !p->lower;
   plan_threads(plan, threads);
-  plan->depth =
-      round_up(ceil_div(p->k, ceil_div(p->k, DEPTH_MOST)), VECTOR_LANES); /* whole lines of what lies along k */
-  int64_t held = p->taker ? p->k : plan->depth;
-  int64_t bytes = p->taker && p->k > plan->depth ? BLOCK_TAKE_BYTES : BLOCK_BYTES;
-  int64_t width = round_up(ceil_div(p->n, plan->column_pieces), GEMM_COLUMNS);
+  plan->depth = round_up(ceil_div(p->k, ceil_div(p->k, DEPTH_MOST)), VECTOR_LANES); /* whole cache lines along k */
+  int64_t held = p->visitor ? p->k : plan->depth;
+  int64_t bytes = p->visitor && p->k > plan->depth ? BLOCK_VISIT_BYTES : BLOCK_BYTES;
+  int64_t width = round_up(ceil_div(p->n, plan->column_parts), GEMM_COLUMNS);
   int64_t block = max(bytes / (int64_t)sizeof(real) / held / GEMM_COLUMNS, 1) * GEMM_COLUMNS;
   plan->block = round_up(ceil_div(width, ceil_div(width, block)), GEMM_COLUMNS);
   plan->right_reals = (size_t)(plan->block * held);
@@ -110,7 +107,7 @@ static int64_t panel_start(const struct panels *panels, int64_t i) {
   return panels->first + panels->rows * i / panels->count;
 }
 
-/* A left panel and a block of the right operand, for one stretch of k. */
+/* A left panel and a block of the right operand, over one block of k. */
 struct pair {
   const struct plan *plan;
   int64_t row, rows, column, columns, inner, depth;
@@ -118,39 +115,39 @@ struct pair {
   bool first; /* the first panel that meets the block */
 };
 
-/* Everything that no kernel packs on its way. */
+/* What no micro-kernel packs on its way. */
 static void pair_pack(const struct pair *pair) {
   const struct plan *plan = pair->plan;
   if (pair->first) {
-    int64_t whole = plan->fresh_right ? pair->columns - pair->columns % GEMM_COLUMNS : 0;
+    int64_t whole = plan->unpacked_right ? pair->columns - pair->columns % GEMM_COLUMNS : 0;
     gemm_pack_right(pair->right + whole * pair->depth, &plan->right, pair->column + whole, pair->columns - whole,
                     pair->inner, pair->depth);
   }
-  if (pair->first || !plan->fresh_left)
+  if (pair->first || !plan->unpacked_left)
     gemm_pack_left(pair->left, &plan->left, pair->row, pair->rows, pair->inner, pair->depth);
 }
 
-/* The tile at column j of the block into tile->c; tile brings c, alpha, beta and, with the kind for it, what is
-   wanted. */
+/* The micro-tile at column j of the block into tile->c; tile brings c, alpha, beta and, with the kind for it, what to
+   prefetch. */
 static void pair_tile(const struct pair *pair, int64_t j, enum gemm_kind kind, struct gemm_tile *tile) {
   const struct plan *plan = pair->plan;
   int64_t rest = pair->columns - j;
   tile->depth = pair->depth;
   tile->left = pair->left, tile->left_step = pair->rows;
   tile->right = pair->right + j * pair->depth;
-  if (pair->first && plan->fresh_right && rest >= GEMM_COLUMNS) {
-    kind = GEMM_FRESH_RIGHT;
+  if (pair->first && plan->unpacked_right && rest >= GEMM_COLUMNS) {
+    kind = GEMM_UNPACKED_RIGHT;
     tile->packed = pair->right + j * pair->depth;
     tile->right = gemm_operand_at(&plan->right, pair->column + j, pair->inner);
-    tile->fresh_step = plan->right.inner_stride;
-  } else if (!pair->first && plan->fresh_left && j == 0) {
-    kind = GEMM_FRESH_LEFT;
+    tile->unpacked_step = plan->right.inner_stride;
+  } else if (!pair->first && plan->unpacked_left && j == 0) {
+    kind = GEMM_UNPACKED_LEFT;
     tile->packed = pair->left;
     tile->left = gemm_operand_at(&plan->left, pair->row, pair->inner);
     tile->left_step = plan->left.inner_stride;
   }
   int64_t beyond = pair->column + j + VECTOR_LANES - pair->row - pair->rows; /* the diagonal */
-  bool half = plan->product->lower && beyond >= 0 && kind < GEMM_FRESH_LEFT;
+  bool half = plan->product->lower && beyond >= 0 && kind < GEMM_UNPACKED_LEFT;
   (half ? gemm_half_kernels : gemm_kernels[kind])[pair->rows](tile);
 }
 
@@ -166,22 +163,22 @@ static struct pair pair_next(const struct pair *pair, const struct rectangle *r)
   return next;
 }
 
-/* The panels after the first one have that block fetched as it lies, each tile a part of the columns below it. */
-static void want_next(const struct plan *plan, const struct pair *next, int64_t panel, int64_t panels, int64_t j,
-                      struct gemm_tile *tile) {
-  tile->wanted_count = 0;
+/* While a block is multiplied the next is prefetched, unpacked, one slice per micro-tile of the panels after the first. */
+static void prefetch_next(const struct plan *plan, const struct pair *next, int64_t panel, int64_t panels, int64_t j,
+                          struct gemm_tile *tile) {
+  tile->prefetch_count = 0;
   if (panel == 0 || j >= next->columns) return;
   const struct gemm_operand *right = &plan->right;
   bool along_columns = right->outer_stride == 1;
-  int64_t lines = along_columns ? next->depth : min(GEMM_COLUMNS, next->columns - j);
-  int64_t from = lines * (panel - 1) / (panels - 1), end = lines * panel / (panels - 1);
+  int64_t rows = along_columns ? next->depth : min(GEMM_COLUMNS, next->columns - j);
+  int64_t from = rows * (panel - 1) / (panels - 1), end = rows * panel / (panels - 1);
   if (from == end) return;
-  tile->wanted_rows = end - from;
-  tile->wanted_stride = along_columns ? right->inner_stride : right->outer_stride;
-  tile->wanted_count = along_columns ? 1 : (int)min(ceil_div(next->depth, GEMM_COLUMNS), GEMM_WANTED);
-  for (int t = 0; t < tile->wanted_count; t++)
-    tile->wanted[t] = along_columns ? gemm_operand_at(right, next->column + j, next->inner + from)
-                                    : gemm_operand_at(right, next->column + j + from, next->inner + t * GEMM_COLUMNS);
+  tile->prefetch_rows = end - from;
+  tile->prefetch_stride = along_columns ? right->inner_stride : right->outer_stride;
+  tile->prefetch_count = along_columns ? 1 : (int)min(ceil_div(next->depth, GEMM_COLUMNS), GEMM_PREFETCHES);
+  for (int t = 0; t < tile->prefetch_count; t++)
+    tile->prefetch[t] = along_columns ? gemm_operand_at(right, next->column + j, next->inner + from)
+                                      : gemm_operand_at(right, next->column + j + from, next->inner + t * GEMM_COLUMNS);
 }
 
 /* A rectangle into c. */
@@ -211,10 +208,10 @@ static void rectangle_store(const struct plan *plan, const struct rectangle *r, 
           if (p->lower && pair.column + j >= pair.row + pair.rows) break;
           tile.c = c + j, tile.base = base + j;
           if (pair.columns - j >= GEMM_COLUMNS) {
-            want_next(plan, &next, i, panels.count, j, &tile);
-            pair_tile(&pair, j, tile.wanted_count > 0 ? GEMM_TO_READ : GEMM_PLAIN, &tile);
+            prefetch_next(plan, &next, i, panels.count, j, &tile);
+            pair_tile(&pair, j, tile.prefetch_count > 0 ? GEMM_PREFETCH_READ : GEMM_PLAIN, &tile);
           } else {
-            if (!pair.first && plan->fresh_left && j == 0) /* a single, narrow tile: nobody packed for it */
+            if (!pair.first && plan->unpacked_left && j == 0) /* a single, narrow micro-tile: nobody packed for it */
               gemm_pack_left(left, &plan->left, pair.row, pair.rows, pair.inner, pair.depth);
             tile.depth = pair.depth, tile.left = left, tile.left_step = pair.rows;
             tile.right = right + j * pair.depth;
@@ -227,18 +224,17 @@ static void rectangle_store(const struct plan *plan, const struct rectangle *r, 
   }
 }
 
-/* A tile of the product, whole, to whom it is for. */
-static void tile_take(const struct pair *at, int64_t j, const struct gemm_visitor *taker, const real *values) {
-  taker->take(taker->context, &(struct gemm_block){.row = at->row,
-                                                   .rows = at->rows,
-                                                   .column = at->column + j,
-                                                   .columns = min(GEMM_COLUMNS, at->columns - j),
-                                                   .values = values,
-                                                   .stride = GEMM_COLUMNS});
+static void tile_visit(const struct pair *at, int64_t j, const struct gemm_visitor *visitor, const real *values) {
+  visitor->visit(visitor->context, &(struct gemm_block){.row = at->row,
+                                                        .rows = at->rows,
+                                                        .column = at->column + j,
+                                                        .columns = min(GEMM_COLUMNS, at->columns - j),
+                                                        .values = values,
+                                                        .stride = GEMM_COLUMNS});
 }
 
-/* A rectangle to be taken: all of k at once, so that what is handed out is whole. */
-static void rectangle_take(const struct plan *plan, const struct rectangle *r, real *right, real *left) {
+/* A rectangle to be visited: all of k at once, so that the micro-tiles handed out are whole. */
+static void rectangle_visit(const struct plan *plan, const struct rectangle *r, real *right, real *left) {
   const struct gemm_product *p = plan->product;
   _Alignas(VECTOR_BYTES) real values[GEMM_ROWS * GEMM_COLUMNS];
   struct panels panels = {r->row, ceil_div(r->rows, GEMM_ROWS), r->rows};
@@ -252,30 +248,25 @@ static void rectangle_take(const struct plan *plan, const struct rectangle *r, r
       pair.first = i == 0;
       for (int64_t j = 0; j < pair.columns; j += GEMM_COLUMNS) {
         struct gemm_tile tile = {.alpha = p->alpha, .c = values, .base = values, .ldc = GEMM_COLUMNS};
-        tile.ldbase = GEMM_COLUMNS, tile.wanted_rows = pair.rows, tile.wanted_stride = p->n;
+        tile.ldbase = GEMM_COLUMNS, tile.prefetch_rows = pair.rows, tile.prefetch_stride = p->n;
         for (pair.inner = 0; pair.inner < p->k; pair.inner += plan->depth) {
           pair.depth = min(plan->depth, p->k - pair.inner);
           pair.left = left + pair.rows * pair.inner, pair.right = right + pair.inner * width;
           if (j == 0) pair_pack(&pair);
           tile.beta = pair.inner == 0 ? 0 : 1;
-          for (int t = 0; t < GEMM_TOUCHED && pair.inner + pair.depth == p->k && p->taker->touched[t]; t++)
-            tile.wanted[tile.wanted_count++] = p->taker->touched[t] + pair.row * p->n + pair.column + j;
-          pair_tile(&pair, j, tile.wanted_count > 0 ? GEMM_TO_WRITE : GEMM_PLAIN, &tile);
+          for (int t = 0; t < GEMM_TOUCHED && pair.inner + pair.depth == p->k && p->visitor->touched[t]; t++)
+            tile.prefetch[tile.prefetch_count++] = p->visitor->touched[t] + pair.row * p->n + pair.column + j;
+          pair_tile(&pair, j, tile.prefetch_count > 0 ? GEMM_PREFETCH_WRITE : GEMM_PLAIN, &tile);
         }
-        tile_take(&pair, j, p->taker, values);
+        tile_visit(&pair, j, p->visitor, values);
       }
     }
   }
 }
 
-bool gemm_vector_available(void) { return true; }
-
 bool gemm_vector(const struct gemm_product *product) {
   const struct gemm_product *p = product;
   double work = (double)p->m * (double)p->n * (double)p->k;
-  if (!gemm_allowed(GEMM_VECTOR) || p->m < LENGTH_LEAST || p->n < LENGTH_LEAST || p->k < 1 || work < WORK_LEAST)
-    return false;
-  if (gemm_thin(product)) return true;
   int threads = omp_in_parallel() || work < WORK_PARALLEL ? 1 : parallel_threads();
   struct plan plan;
   plan_make(&plan, p, threads);
@@ -283,12 +274,12 @@ bool gemm_vector(const struct gemm_product *product) {
   real *buffer = memory_acquire((size_t)threads * each * sizeof(real));
   if (!buffer) return false;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-  for (int64_t piece = 0; piece < threads; piece++) {
-    struct rectangle r = plan_piece(&plan, piece);
-    real *right = buffer + (size_t)piece * each, *left = right + plan.right_reals;
+  for (int64_t part = 0; part < threads; part++) {
+    struct rectangle r = plan_part(&plan, part);
+    real *right = buffer + (size_t)part * each, *left = right + plan.right_reals;
     if (r.rows <= 0 || r.columns <= 0) continue;
-    if (p->taker)
-      rectangle_take(&plan, &r, right, left);
+    if (p->visitor)
+      rectangle_visit(&plan, &r, right, left);
     else
       rectangle_store(&plan, &r, right, left);
   }
@@ -297,8 +288,6 @@ bool gemm_vector(const struct gemm_product *product) {
 }
 
 #else
-
-bool gemm_vector_available(void) { return false; }
 
 bool gemm_vector(const struct gemm_product *product) {
   (void)product;

@@ -1,38 +1,32 @@
-/* Linear algebra on contiguous matrices, from LAPACK. LAPACK is column-major: a symmetric matrix reads the same
-   either way, and our lower triangle is its upper one. */
-#include <cblas.h>
-
+/* LAPACK's factorisations of contiguous matrices: eigenproblems, and the Q of a QR factorisation by Householder
+   reflections. LAPACK is column-major: it sees the transpose of what lies here by rows. It runs on the calling thread,
+   so that results do not depend on the number of threads. */
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
 #include "linalg.h"
 
 #ifdef GLS_DOUBLE
 #define SYEVD dsyevd_
-#define TRSM cblas_dtrsm
+#define GEQRF dgeqrf_
+#define GELQF dgelqf_
+#define ORGQR dorgqr_
+#define ORGLQ dorglq_
 #else
 #define SYEVD ssyevd_
-#define TRSM cblas_strsm
+#define GEQRF sgeqrf_
+#define GELQF sgelqf_
+#define ORGQR sorgqr_
+#define ORGLQ sorglq_
 #endif
 
 void SYEVD(const char *jobz, const char *uplo, const int *n, real *a, const int *lda, real *w, real *work,
            const int *lwork, int *iwork, const int *liwork, int *info);
-
-int cholesky_solve_blas(const real *factor, int64_t n, real *b, int64_t m) {
-  if (n == 0 || m == 0) return STATUS_OK;
-  if (n > INT32_MAX || m > INT32_MAX)
-    return status_error("cholesky_solve: a matrix of (%lld×%lld) is too large for BLAS's 32-bit indices", (long long)n,
-                        (long long)m);
-  enum { PIECE = 64 }; /* columns of b, which are independent; cut by the shape alone, as in gemm */
-#pragma omp parallel for schedule(static) if (!omp_in_parallel() && n * n * m > 65536)
-  for (int64_t start = 0; start < m; start += PIECE) {
-    int threads = parallel_alone(), columns = (int)min(PIECE, m - start), rows = (int)n, width = (int)m;
-    real *part = b + start;
-    TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasNoTrans, CblasNonUnit, rows, columns, 1, factor, rows, part, width);
-    TRSM(CblasRowMajor, CblasLeft, CblasLower, CblasTrans, CblasNonUnit, rows, columns, 1, factor, rows, part, width);
-    parallel_set_threads(threads);
-  }
-  return STATUS_OK;
-}
+typedef void factorise(const int *m, const int *n, real *a, const int *lda, real *tau, real *work, const int *lwork,
+                       int *info);
+typedef void generate(const int *m, const int *n, const int *k, real *a, const int *lda, real *tau, real *work,
+                      const int *lwork, int *info);
+factorise GEQRF, GELQF;
+generate ORGQR, ORGLQ;
 
 int symmetric_eigen(real *a, int64_t n, real *values) {
   if (n == 0) return STATUS_OK;
@@ -53,5 +47,32 @@ int symmetric_eigen(real *a, int64_t n, real *values) {
   parallel_set_threads(threads);
   memory_delete(work);
   memory_delete(integers);
+  return status;
+}
+
+int orthogonalise(real *a, int64_t m, int64_t n) {
+  if (m == 0 || n == 0) return STATUS_OK;
+  if (m > INT32_MAX / 64 || n > INT32_MAX / 64)
+    return status_error("orthogonal: a matrix of (%lld×%lld) is too large for LAPACK", (long long)m, (long long)n);
+  /* By columns, LAPACK sees aᵀ, n×m: a tall a is a wide aᵀ = L Qᵀ. */
+  bool wide = n <= m;
+  int rows = (int)n, columns = (int)m, k = wide ? rows : columns, info = 0;
+  int length = k * 64; /* its block size is at most 64 */
+  real *tau = memory_new((size_t)k, sizeof *tau), *work = memory_new((size_t)length, sizeof *work);
+  real *sign = memory_new((size_t)k, sizeof *sign);
+  int status = STATUS_ERROR;
+  int threads = parallel_alone();
+  if (tau && work && sign) {
+    (wide ? GELQF : GEQRF)(&rows, &columns, a, &rows, tau, work, &length, &info);
+    for (int i = 0; i < k; i++) sign[i] = a[(int64_t)i * rows + i] < 0 ? -1 : 1;
+    if (info == 0) (wide ? ORGLQ : ORGQR)(&rows, &columns, &k, a, &rows, tau, work, &length, &info);
+    for (int64_t j = 0; j < columns; j++)
+      for (int64_t i = 0; i < rows; i++) a[j * rows + i] *= sign[wide ? i : j];
+    status = info == 0 ? STATUS_OK : status_error("orthogonal: LAPACK refused argument %d", -info);
+  }
+  parallel_set_threads(threads);
+  memory_delete(tau);
+  memory_delete(work);
+  memory_delete(sign);
   return status;
 }

@@ -1,8 +1,13 @@
-/* Linear algebra on plain arrays, row-major, with leading dimensions: matrix products, Gram matrices, triangular solves,
-   factorisations. Nothing here knows a tensor or an op.
-   gemm.c       the product: the choice of a back end (gemm.h)      syrk.c  Gram matrices A Aᵀ, Aᵀ A
-   trsm.c       triangular solves                                    cholesky.c  the Cholesky factor
-   lapack.c     eigenproblems, and solves by BLAS                    orthogonal.c  Q of a QR factorisation */
+/* Linear algebra on plain arrays, row-major, with leading dimensions. Nothing here knows a tensor or an op. Results do
+   not depend on the number of threads.
+   gemm.c              products and Gram matrices: the table of back ends (gemm.h), which are
+     gemm_matrix_unit.c  AMX, to float32's accuracy
+     gemm_vector.c       AVX-512; gemm_thin.c the same for narrow results; gemm_kernel.c their micro-kernels and packing
+     gemm_blas.c         BLAS
+   trsm.c              triangular solves
+   cholesky.c          the Cholesky factor
+   lapack.c            eigenproblems, QR
+   newton_schulz.c     the nearest orthogonal matrix, by products alone */
 #ifndef GLS_KERNELS_LINALG_H
 #define GLS_KERNELS_LINALG_H
 
@@ -13,8 +18,7 @@
 #include "../../base/status.h"
 
 /* ---- gemm.c ---- */
-/* c (m×n) = alpha · op(a) op(b) + beta · c, row-major with leading dimensions; parallel, split by us: on the unit
-   of the processor that serves best (gemm.h), else each thread calls single-threaded BLAS. With beta = 0 c is not read. */
+/* c (m×n) = alpha · op(a) op(b) + beta · c. With beta = 0 c is not read. */
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a, int64_t lda,
           const real *b, int64_t ldb, real beta, real *c, int64_t ldc);
 
@@ -22,8 +26,8 @@ void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, r
 void gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
                const real *b, int64_t ldb, const real *bias, real *c);
 
-/* alpha · op(a) op(b) (m×n) that is never stored: pieces that together cover it, rows × columns from (row, column) on,
-   are handed to take from several threads while they are in cache. */
+/* alpha · op(a) op(b) (m×n) that is never stored: blocks that together cover it, rows × columns from (row, column) on,
+   are handed to visit, from several threads, while they are in cache. */
 struct gemm_block {
   int64_t row, rows, column, columns;
   const real *values; /* rows are stride apart */
@@ -31,17 +35,22 @@ struct gemm_block {
 };
 enum { GEMM_TOUCHED = 3 };
 struct gemm_visitor {
-  void (*take)(void *context, const struct gemm_block *piece);
+  void (*visit)(void *context, const struct gemm_block *block);
   void *context;
-  /* Arrays (m×n, contiguous) of which take reads or writes the elements of its piece, so that they can be fetched in
-     time; after the last NULL. */
+  /* Arrays (m×n, contiguous) of which visit reads or writes its block's elements, so that these are prefetched; after
+     the last NULL. */
   const real *touched[GEMM_TOUCHED];
 };
 int gemm_visit(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
-               int64_t lda, const real *b, int64_t ldb, const struct gemm_visitor *taker);
+               int64_t lda, const real *b, int64_t ldb, const struct gemm_visitor *visitor);
+
+/* Lower triangle of c (n×n) = alpha · A Aᵀ + beta · c, A n×k; with transpose alpha · Aᵀ A, A k×n. Blocks on the
+   diagonal are written above it too. */
+void syrk(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
+          int64_t ldc);
 
 /* ---- trsm.c ---- */
-/* b (n×m) := (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n), as cholesky_solve_blas. */
+/* b (n×m) := (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n). */
 int cholesky_solve(const real *factor, int64_t n, real *b, int64_t m);
 /* The same where every row of b is a right-hand side (rows × n, ldb apart): b := b (L Lᵀ)⁻¹. The first `zeros` entries
    of all of them are known to be zero. */
@@ -51,28 +60,19 @@ void lower_solve_rows(const real *factor, int64_t n, int64_t stride, real *b, in
 
 /* ---- cholesky.c ---- */
 /* The lower triangle of a (n×n) becomes its Cholesky factor; false when it has none. What lies above the diagonal is
-   spoilt. */
+   overwritten. */
 bool cholesky(real *a, int64_t n);
 
-/* ---- syrk.c ---- */
-/* Lower triangle of c (n×n) = alpha · A Aᵀ + beta · c, A n×k; with transpose alpha · Aᵀ A, A k×n. What lies above the
-   diagonal within a block of rows is written too. */
-void syrk(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
-          int64_t ldc);
-
-/* ---- lapack.c: what BLAS and LAPACK do, on contiguous matrices ---- */
-/* b (n×m, row-major) becomes (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n). */
-int cholesky_solve_blas(const real *factor, int64_t n, real *b, int64_t m);
+/* ---- lapack.c: contiguous matrices ---- */
 /* a (n×n symmetric) becomes its eigenvectors, one a row; values ascend. */
 int symmetric_eigen(real *a, int64_t n, real *values);
 
-/* ---- newton_schulz.c ---- */
-/* x (m×n) becomes U Vᵀ, nearly, for x = U S Vᵀ. Fails only when there is no memory; then x is spoilt. */
-int newton_schulz(real *x, int64_t m, int64_t n, int iterations);
-
-/* ---- orthogonal.c ---- */
 /* a (m×n, row-major) becomes the Q of its QR factorisation (m >= n: orthonormal columns; else of aᵀ's: orthonormal
    rows), signs such that R's diagonal is positive. */
 int orthogonalise(real *a, int64_t m, int64_t n);
+
+/* ---- newton_schulz.c ---- */
+/* x (m×n) becomes U Vᵀ, nearly, for x = U S Vᵀ. Fails only when there is no memory; then x is overwritten. */
+int newton_schulz(real *x, int64_t m, int64_t n, int iterations);
 
 #endif

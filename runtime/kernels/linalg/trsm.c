@@ -1,34 +1,44 @@
-/* Solve: many right-hand sides for one Cholesky factor. A large triangle is cut in two, again and again: what the first
-   half has solved is taken off the second by one product. A small one, on the vector unit, is gone through by threads
-   with a few panels of right-hand sides each (gemm_kernel.h), which stay in the second cache: of every panel of rows
-   what is solved already is taken off by the kernel of the products, and the rest is a triangle in registers. Elsewhere
-   LAPACK's way (cholesky_solve_blas) or plain loops. A side's solution depends on nothing but itself. */
+/* TRSM: many right-hand sides for one Cholesky factor. A large triangle is cut in two, again and again: what the first
+   half has solved is subtracted from the second by one product. A small one is solved by AVX-512 kernels: threads take a
+   few panels of right-hand sides each (gemm_kernel.h), which stay in the L2 cache; of every panel of rows what is solved
+   already is subtracted by the micro-kernel of the products, and the rest is a triangle in registers. Few right-hand
+   sides, tiny factors and other processors are BLAS's. A solution depends on its own right-hand side alone. */
+#include <cblas.h>
+
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
 #include "gemm.h"
 #include "gemm_kernel.h"
 
-/* The right-hand sides: entry i of side j is at b + i · inner + j · outer; one of the strides is 1. */
-struct sides {
+#ifdef GLS_DOUBLE
+#define TRSM cblas_dtrsm
+#else
+#define TRSM cblas_strsm
+#endif
+
+/* Rows of b, or its columns: entry i of right-hand side j is at b + i · inner + j · outer. */
+struct right_hand_sides {
+  bool rows;
   real *b;
   int64_t count, outer, inner;
 };
 
-static struct sides sides_from(const struct sides *s, int64_t first) {
-  return (struct sides){s->b + first * s->inner, s->count, s->outer, s->inner};
+static struct right_hand_sides entries_from(const struct right_hand_sides *s, int64_t first) {
+  return (struct right_hand_sides){s->rows, s->b + first * s->inner, s->count, s->outer, s->inner};
 }
 
 /* Which substitutions: x := L⁻¹ x, x := L⁻ᵀ x. */
 enum { FORWARD = 1, BACK = 2 };
 
-#if VECTOR_BYTES == 64
-
 enum {
   TRIANGLE_MOST = 512, /* rows that are not cut in two */
-  ROWS_LEAST = 32,
-  COLUMNS_LEAST = 16,  /* fewer: LAPACK */
-  HELD_BYTES = 1 << 18 /* of right-hand sides at a time */
+  ROWS_LEAST = 32,     /* fewer, and fewer columns: BLAS */
+  COLUMNS_LEAST = 16
 };
+
+#if VECTOR_BYTES == 64
+
+enum { HELD_BYTES = 1 << 18 /* of right-hand sides at a time */ };
 
 /* The factor L in panels of rows: what is left of the diagonal, for the way forward; what is below it, transposed, for
    the way back; the triangles between, whose diagonal is inverted. */
@@ -121,8 +131,8 @@ static void solve_rows(const struct factor_panels *f, int64_t i, bool back, real
   (back ? back_triangles : forward_triangles)[rows](here, f->triangle + i * GEMM_ROWS * GEMM_ROWS);
 }
 
-/* Back from panels (of which x is the first) to where sides lie apart and entries together. */
-static void unpack_rows(const struct sides *s, int64_t first, int64_t columns, int64_t n, const real *x) {
+/* From panels (of which x is the first) to right-hand sides whose entries are contiguous. */
+static void unpack_rows(const struct right_hand_sides *s, int64_t first, int64_t columns, int64_t n, const real *x) {
   int64_t whole = n - n % VECTOR_LANES;
   for (int64_t j = 0; j < columns; j += VECTOR_LANES) {
     const real *from = x + j / GEMM_COLUMNS * n * GEMM_COLUMNS + j % GEMM_COLUMNS;
@@ -139,16 +149,16 @@ static void unpack_rows(const struct sides *s, int64_t first, int64_t columns, i
   }
 }
 
-/* Sides first … of b, in panels, into x. */
-static void solve_columns(const struct factor_panels *f, int directions, const struct sides *s, int64_t first,
-                          int64_t columns, real *x) {
-  int64_t n = f->n, panel = n * GEMM_COLUMNS, panels = (columns + GEMM_COLUMNS - 1) / GEMM_COLUMNS;
+/* Right-hand sides first …, packed into panels at x. */
+static void solve_columns(const struct factor_panels *f, int directions, const struct right_hand_sides *s,
+                          int64_t first, int64_t columns, real *x) {
+  int64_t n = f->n, panel = n * GEMM_COLUMNS, panels = ceil_div(columns, GEMM_COLUMNS);
   gemm_pack_right(x, &(struct gemm_operand){s->b, s->count, s->outer, s->inner}, first, columns, 0, n);
   for (int64_t i = 0; i < f->count && directions & FORWARD; i++)
     for (int64_t p = 0; p < panels; p++) solve_rows(f, i, false, x + p * panel);
   for (int64_t i = f->count - 1; i >= 0 && directions & BACK; i--)
     for (int64_t p = 0; p < panels; p++) solve_rows(f, i, true, x + p * panel);
-  if (s->inner == 1) {
+  if (s->rows) {
     unpack_rows(s, first, columns, n, x);
     return;
   }
@@ -161,17 +171,16 @@ static void solve_columns(const struct factor_panels *f, int directions, const s
   }
 }
 
-static bool solve_vector(const real *factor, int64_t n, int64_t stride, int directions, const struct sides *s) {
-  if (!gemm_allowed(GEMM_VECTOR)) return false;
-  struct factor_panels f = {.factor = factor, .n = n, .stride = stride, .count = (n + GEMM_ROWS - 1) / GEMM_ROWS};
-  int64_t m = s->count, all = (m + GEMM_COLUMNS - 1) / GEMM_COLUMNS;
+static bool solve_vector(const real *factor, int64_t n, int64_t stride, int directions,
+                         const struct right_hand_sides *s) {
+  struct factor_panels f = {.factor = factor, .n = n, .stride = stride, .count = ceil_div(n, GEMM_ROWS)};
+  int64_t m = s->count, all = ceil_div(m, GEMM_COLUMNS);
   int threads = omp_in_parallel() ? 1 : parallel_threads();
   int64_t held = HELD_BYTES / (n * GEMM_COLUMNS * (int64_t)sizeof(real));
-  held = held < 1 ? 1 : held > 4 ? 4 : held;
-  held = min(held, (all + threads - 1) / threads);
-  size_t factor_reals = (panels_reals(f.count) + 15) / 16 * 16, columns_reals = (size_t)(held * n * GEMM_COLUMNS);
-  size_t triangle_reals = (size_t)(f.count * GEMM_ROWS * GEMM_ROWS);
-  triangle_reals = (triangle_reals + 15) / 16 * 16;
+  held = min(min(max(held, 1), 4), ceil_div(all, threads));
+  size_t factor_reals = (size_t)round_up((int64_t)panels_reals(f.count), 16),
+         columns_reals = (size_t)(held * n * GEMM_COLUMNS);
+  size_t triangle_reals = (size_t)round_up(f.count * GEMM_ROWS * GEMM_ROWS, 16);
   real *buffer = memory_acquire((2 * factor_reals + triangle_reals + (size_t)threads * columns_reals) * sizeof(real));
   if (!buffer) return false;
   f.left = buffer, f.below = buffer + factor_reals, f.triangle = buffer + 2 * factor_reals;
@@ -189,102 +198,93 @@ static bool solve_vector(const real *factor, int64_t n, int64_t stride, int dire
   return true;
 }
 
-static bool vector_serves(int64_t n, int64_t m) {
-  return gemm_allowed(GEMM_VECTOR) && n >= ROWS_LEAST && m >= COLUMNS_LEAST;
-}
-
 #else
 
-enum { TRIANGLE_MOST = 64 };
-
-static bool solve_vector(const real *factor, int64_t n, int64_t stride, int directions, const struct sides *s) {
+static bool solve_vector(const real *factor, int64_t n, int64_t stride, int directions,
+                         const struct right_hand_sides *s) {
   (void)factor, (void)n, (void)stride, (void)directions, (void)s;
-  return false;
-}
-
-static bool vector_serves(int64_t n, int64_t m) {
-  (void)n, (void)m;
   return false;
 }
 
 #endif
 
-/* The substitutions as they are written down, for one side. */
-static inline void substitute(const real *factor, int64_t n, int64_t stride, int directions, real *x, int64_t inner) {
-  for (int64_t i = 0; i < n && directions & FORWARD; i++) {
-    const real *row = factor + i * stride;
-    real sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t k = 0; k < i; k++) sum += row[k] * x[k * inner];
-    x[i * inner] = (x[i * inner] - sum) / row[i];
-  }
-  for (int64_t i = n - 1; i >= 0 && directions & BACK; i--) {
-    const real *row = factor + i * stride;
-    real value = x[i * inner] /= row[i];
-#pragma omp simd
-    for (int64_t k = 0; k < i; k++) x[k * inner] -= row[k] * value;
-  }
-}
-
-static void solve_naive(const real *factor, int64_t n, int64_t stride, int directions, const struct sides *s) {
+/* Blocks of right-hand sides, cut by their number alone, as products are (gemm_blas.c). */
+static void solve_blas(const real *factor, int64_t n, int64_t stride, int directions,
+                       const struct right_hand_sides *s) {
+  enum { BLOCK = 64 };
 #pragma omp parallel for schedule(static) if (!omp_in_parallel() && n * n * s->count > 65536)
-  for (int64_t j = 0; j < s->count; j++) {
-    if (s->inner == 1)
-      substitute(factor, n, stride, directions, s->b + j * s->outer, 1);
-    else
-      substitute(factor, n, stride, directions, s->b + j * s->outer, s->inner);
+  for (int64_t first = 0; first < s->count; first += BLOCK) {
+    int count = (int)min(BLOCK, s->count - first), size = (int)n, threads = parallel_alone();
+    for (int way = FORWARD; way <= BACK; way++) {
+      if (!(directions & way)) continue;
+      bool transpose = s->rows == (way == FORWARD); /* b := b L⁻ᵀ is x := L⁻¹ x for every row */
+      TRSM(CblasRowMajor, s->rows ? CblasRight : CblasLeft, CblasLower, transpose ? CblasTrans : CblasNoTrans,
+           CblasNonUnit, s->rows ? count : size, s->rows ? size : count, 1, factor, (int)stride,
+           s->b + first * s->outer, (int)(s->rows ? s->outer : s->inner));
+    }
+    parallel_set_threads(threads);
   }
 }
 
-/* Entries to … (count of them) −= those from …, times the block of L below the diagonal (or its transpose, on the way
-   back); block is where that block begins. */
-static void take_off(const struct sides *s, int64_t to, int64_t to_count, int64_t from, int64_t from_count,
+/* Entries to … (to_count of them) −= the block of L below the diagonal (or its transpose, on the way back) times the
+   entries from …. */
+static void subtract(const struct right_hand_sides *s, int64_t to, int64_t to_count, int64_t from, int64_t from_count,
                      const real *block, int64_t stride, bool back) {
   real *c = s->b + to * s->inner;
   const real *x = s->b + from * s->inner;
-  if (s->inner == 1)
+  if (s->rows)
     gemm(false, !back, s->count, to_count, from_count, -1, x, s->outer, block, stride, 1, c, s->outer);
   else
     gemm(back, false, to_count, s->count, from_count, -1, block, stride, x, s->inner, 1, c, s->inner);
 }
 
-static void solve(const real *factor, int64_t n, int64_t stride, int direction, const struct sides *s) {
+static void solve_halves(const real *factor, int64_t n, int64_t stride, int direction,
+                         const struct right_hand_sides *s) {
   if (n <= TRIANGLE_MOST) {
-    if (!solve_vector(factor, n, stride, direction, s)) solve_naive(factor, n, stride, direction, s);
+    if (!solve_vector(factor, n, stride, direction, s)) solve_blas(factor, n, stride, direction, s);
     return;
   }
-  int64_t half = (n / 2 + 31) / 32 * 32;
+  int64_t half = round_up(n / 2, 32);
   const real *below = factor + half * stride;
-  struct sides rest = sides_from(s, half);
+  struct right_hand_sides rest = entries_from(s, half);
   if (direction == FORWARD) {
-    solve(factor, half, stride, direction, s);
-    take_off(s, half, n - half, 0, half, below, stride, false);
-    solve(below + half, n - half, stride, direction, &rest);
+    solve_halves(factor, half, stride, direction, s);
+    subtract(s, half, n - half, 0, half, below, stride, false);
+    solve_halves(below + half, n - half, stride, direction, &rest);
   } else {
-    solve(below + half, n - half, stride, direction, &rest);
-    take_off(s, 0, half, half, n - half, below, stride, true);
-    solve(factor, half, stride, direction, s);
+    solve_halves(below + half, n - half, stride, direction, &rest);
+    subtract(s, 0, half, half, n - half, below, stride, true);
+    solve_halves(factor, half, stride, direction, s);
+  }
+}
+
+static void solve(const real *factor, int64_t n, int64_t stride, int directions, const struct right_hand_sides *s) {
+  if (n == 0 || s->count == 0) return;
+  bool few = !s->rows && (n < ROWS_LEAST || s->count < COLUMNS_LEAST);
+  if (few || !gemm_usable(GEMM_VECTOR_UNIT)) {
+    solve_blas(factor, n, stride, directions, s);
+  } else if (n <= TRIANGLE_MOST && solve_vector(factor, n, stride, directions, s)) {
+    return; /* both ways in one visit */
+  } else {
+    if (directions & FORWARD) solve_halves(factor, n, stride, FORWARD, s);
+    if (directions & BACK) solve_halves(factor, n, stride, BACK, s);
   }
 }
 
 int cholesky_solve(const real *factor, int64_t n, real *b, int64_t m) {
-  const struct sides s = {b, m, 1, m};
-  if (!vector_serves(n, m)) return cholesky_solve_blas(factor, n, b, m);
-  if (n <= TRIANGLE_MOST)
-    return solve_vector(factor, n, n, FORWARD | BACK, &s) ? STATUS_OK : cholesky_solve_blas(factor, n, b, m);
-  solve(factor, n, n, FORWARD, &s);
-  solve(factor, n, n, BACK, &s);
+  if (n > INT32_MAX || m > INT32_MAX)
+    return status_error("cholesky_solve: a matrix of (%lld×%lld) is too large for BLAS's 32-bit indices", (long long)n,
+                        (long long)m);
+  solve(factor, n, n, FORWARD | BACK, &(struct right_hand_sides){false, b, m, 1, m});
   return STATUS_OK;
 }
 
 void cholesky_solve_rows(const real *factor, int64_t n, real *b, int64_t ldb, int64_t rows, int64_t zeros) {
-  const struct sides s = {b, rows, ldb, 1}, rest = sides_from(&s, zeros);
-  if (rows == 0) return;
+  const struct right_hand_sides s = {true, b, rows, ldb, 1}, rest = entries_from(&s, zeros);
   solve(factor + zeros * n + zeros, n - zeros, n, FORWARD, &rest);
   solve(factor, n, n, BACK, &s);
 }
 
 void lower_solve_rows(const real *factor, int64_t n, int64_t stride, real *b, int64_t ldb, int64_t rows) {
-  const struct sides s = {b, rows, ldb, 1};
-  if (n > 0 && rows > 0) solve(factor, n, stride, FORWARD, &s);
+  solve(factor, n, stride, FORWARD, &(struct right_hand_sides){true, b, rows, ldb, 1});
 }
