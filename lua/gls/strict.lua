@@ -41,17 +41,30 @@ end
 --- f, refusing arguments that it does not take.
 -- @tparam string where its name in the message
 -- @tparam function f
+-- @tparam[opt=0] integer hidden how many of its parameters are not the caller's (1: `self`)
 -- @treturn function
-function strict.checked(where, f)
+function strict.checked(where, f, hidden)
   local known = debug.getinfo(f, "Su")
   if known.what == "C" or known.isvararg or inside[f] then return f end -- those in C refuse them by themselves
   local most = known.nparams
+  hidden = hidden or 0
   local function checked(...)
-    if select("#", ...) > most then strict.arguments(where, f, 0, ...) end
+    if select("#", ...) > most then strict.arguments(where, f, hidden, select(hidden + 1, ...)) end
     return f(...)
   end
   inside[checked] = f
   return checked
+end
+
+--- Makes the methods of a class refuse surplus arguments: those whose first parameter is `self`, but forward.
+-- @tparam string where what an object is called in messages
+-- @tparam table class the class, which is changed
+function strict.methods(where, class)
+  for name, f in pairs(class) do
+    if type(f) == "function" and not name:find "^__" and name ~= "forward" and debug.getlocal(f, 1) == "self" then
+      class[name] = strict.checked(where .. ":" .. name, f, 1)
+    end
+  end
 end
 
 --- Makes a table of public names strict: its functions refuse surplus arguments, names that it lacks are errors.

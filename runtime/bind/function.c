@@ -27,16 +27,31 @@ struct callback {
   struct tensor **result;
 };
 
+/* Raises what is wrong with what a function of the script's has returned, with the place where it begins. */
+static int wrong_result(lua_State *L, const struct callback *call, const char *message) {
+  lua_Debug place;
+  lua_rawgeti(L, LUA_REGISTRYINDEX, call->function->reference);
+  lua_rawgeti(L, -1, 1);
+  lua_getfield(L, -1, call->name);
+  lua_getinfo(L, ">S", &place);
+  lua_pushfstring(L, "%s:%d: fn: %s", place.short_src, place.linedefined, message);
+  return lua_error(L);
+}
+
 /* Result i of backward, at the top of the stack. */
 static struct tensor *checked_result(lua_State *L, const struct callback *call, int i) {
   const struct shape *shape = &call->function->shape[i];
   if (lua_isnil(L, -1)) return tensor_zeros(TYPE_REAL, shape);
   struct tensor *tensor = bind_test_tensor(L, -1);
   if (!tensor) {
-    bind_fail(L, "fn: result %d of backward must be a tensor or nil, got %s", i + 1, luaL_typename(L, -1));
+    wrong_result(
+        L, call,
+        lua_pushfstring(L, "result %d of backward must be a tensor or nil, got %s", i + 1, luaL_typename(L, -1)));
   } else if (!shape_equal(&tensor->shape, shape) || tensor->type != TYPE_REAL) {
-    bind_fail(L, "fn: result %d of backward has type %s and shape %s, its argument %s and %s", i + 1,
-              type_name(tensor->type), shape_text(&tensor->shape), type_name(TYPE_REAL), shape_text(shape));
+    wrong_result(
+        L, call,
+        lua_pushfstring(L, "result %d of backward has type %s and shape %s, its argument %s and %s", i + 1,
+                        type_name(tensor->type), shape_text(&tensor->shape), type_name(TYPE_REAL), shape_text(shape)));
   }
   return tensor_alias(tensor);
 }
@@ -59,7 +74,8 @@ static int protected_callback(lua_State *L) {
   if (strcmp(call->name, "jvp") == 0) {
     lua_call(L, call->input_count + 1, 1);
     struct tensor *tangent = bind_test_tensor(L, -1);
-    if (!tangent) return bind_fail(L, "fn: jvp must return a tensor, got %s", luaL_typename(L, -1));
+    if (!tangent)
+      return wrong_result(L, call, lua_pushfstring(L, "jvp must return a tensor, got %s", luaL_typename(L, -1)));
     call->result[0] = tensor_retain(tangent);
     return 0;
   }

@@ -77,7 +77,7 @@ static void add_frames(lua_State *L, luaL_Buffer *text) {
   for (int level = 1; lua_getstack(L, level, &frame); level++) {
     lua_getinfo(L, "Slnt", &frame);
     if (strcmp(frame.what, "C") == 0) continue;
-    library |= is_library(&frame);
+    library |= is_library(&frame) && !strstr(frame.source, "lua/gls/repl/");
     if (is_library(&frame)) continue;
     if (++shown > FRAMES) continue;
     if (shown == 1) luaL_addstring(text, "\nstack traceback:");

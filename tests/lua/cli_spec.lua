@@ -321,7 +321,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         "y = 5;", "41 + y;", "_ + _2",
       }, "\n"))
       assert.equal("> > 22\n> > 22\n> 22\n> > float32\n> > nil\n> 22\n> > > ",
-        output:match "name%? is help.-\n(.*)68\n")
+        output:match "name%? gives help.-\n(.*)68\n")
     end)
 
     it("names a variable that is not there, and the nearest that is; one set to nil is no mistake", function()

@@ -51,6 +51,9 @@ describe("arguments that a function does not take", function()
       { function() return nn.mse(x, x, {}, 1) end, "nn.mse: too many arguments; the call is nn.mse(" },
       { function() return nn.ReLU(0.1) end, "nn.ReLU: too many arguments; the call is nn.ReLU()" },
       { function() return nn.Sequential(nn.ReLU(), nn.ReLU()) end, "nn.Sequential: " },
+      { function() return nn.ReLU():parameters(1) end, "model:parameters: too many arguments; the call is model:" },
+      { function() return nn.ReLU():eval(true) end, "model:eval: too many arguments; the call is model:eval()" },
+      { function() return optim.SGD({ gls.ones(1):requires_grad(true) }):step(nil, 2) end, "optimizer:step: too many" },
       { function() return optim.Adam({ x }, {}, 1) end, "optim.Adam: too many arguments" },
       { function() return optim.clip_gradients({ x }, 1, 2) end, "optim.clip_gradients: too many arguments" },
     } do
@@ -164,6 +167,12 @@ describe("an error inside a model", function()
     }
     local message = message_of(function() f(gls.ones(2):requires_grad(true)):sum():backward() end)
     assert.matches("strict_spec%.lua:%d+: .*strict_spec%.lua:%d+: matmul", message)
+    local wrong = function() return gls.ones(5) end
+    f = gls.fn { forward = function(_, x) return x * 2 end, backward = wrong }
+    message = message_of(function() f(gls.ones(2):requires_grad(true)):sum():backward() end)
+    local begins = debug.getinfo(wrong, "S").linedefined
+    assert.truthy(message:find(("strict_spec.lua:%d: fn: result 1 of backward has type float32 and shape (5)"):format(
+      begins), 1, true), message)
   end)
 end)
 

@@ -425,6 +425,7 @@ function Module:__tostring()
   return table.concat(lines, "\n")
 end
 
+strict.methods("model", Module)
 Module.name = "Module"
 Module.is_module = is_module
 

@@ -189,7 +189,7 @@ end
 
 --- Steps all parameters by their gradients, forgets the gradients, releases the tape.
 -- The tape's intermediate tensors go back to the buffer cache; tensors that the script holds keep their values.
-function base:step()
+function base:step(_) -- a closure, for those that evaluate the loss themselves
   local _ <close> = core.no_grad()
   if self.clip then self.gradient_norm = core.clip_gradients(self:all_parameters(), self.clip) end
   for _, group in ipairs(self.groups) do
@@ -369,5 +369,7 @@ end
 function base.core_methods:load_state(group, i, slot, tensor) -- luacheck: ignore self
   group.core:set_state(slot, i, tensor)
 end
+
+require("gls.strict").methods("optimizer", base)
 
 return base

@@ -31,7 +31,7 @@ function repl.start(version)
   end
   print(("glsrun %s, %s, %d threads. gls, nn, optim and data are loaded."):format(version, _VERSION,
     core.threads()))
-  print "Tab completes, Ctrl-C stops, Ctrl-D leaves; name? is help, who() lists variables, ; at the end shows nothing."
+  print "Tab completes, Ctrl-C stops, Ctrl-D leaves; name? gives help, who() lists variables."
 end
 
 return repl
