@@ -195,6 +195,7 @@ bool op_later_dimension(const struct op_call *call);
 
 /* Families; each array is ended by a row without a name. */
 extern const struct op elementwise_ops[], function_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[],
-    arrange_ops[], index_ops[], conv_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[], random_ops[];
+    arrange_ops[], index_ops[], conv_ops[], image_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[],
+    random_ops[];
 
 #endif

@@ -1,5 +1,5 @@
-/* Pooling over the two last dimensions of images (N, C, H, W): the largest value, or the mean, of each
-   window. Maxima save where they were found, so that vjp and jvp are a scatter and a gather; means are
+/* Pooling over the last dimensions of images (N, C, H, W) and sequences (N, C, L), which are images of height 1: the
+   largest value, or the mean, of each window. Maxima save where they were found, so that vjp and jvp are a scatter and a gather; means are
    linear, their windows the product of a list over rows and a list over columns. */
 #include "../base/memory.h"
 #include "../base/parallel.h"
@@ -9,40 +9,66 @@
 
 enum { POOL_KERNEL, POOL_STRIDE, POOL_PADDING, POOL_COUNT_PADDING }; /* places in call->value */
 
+/* What a row pools over: 1 or 2 dimensions. */
+static int pool_dimensions(const struct op_call *call) { return *(const int *)call->op->family; }
+
 static int pool_check_images(const struct op_call *call) {
-  if (call->input[0]->shape.rank != 4)
-    return status_error("images have four dimensions (N, C, H, W), not %s", shape_text(&call->input[0]->shape));
-  return STATUS_OK;
+  const struct shape *shape = &call->input[0]->shape;
+  bool images = pool_dimensions(call) == 2;
+  if (shape->rank == (images ? 4 : 3)) return STATUS_OK;
+  return status_error(
+      images ? "images have four dimensions (N, C, H, W), not %s" : "sequences have three dimensions (N, C, L), not %s",
+      shape_text(shape));
 }
 
-static int64_t pool_stride(const struct op_call *call, int axis) {
-  int64_t stride = call->value[POOL_STRIDE].list[axis];
-  return stride ? stride : call->value[POOL_KERNEL].list[axis];
+/* A shape as that of images. */
+static struct shape pool_images(const struct shape *shape) {
+  if (shape->rank == 4) return *shape;
+  return shape_of(4, shape->size[0], shape->size[1], (int64_t)1, shape->size[2]);
+}
+
+struct pool_axis {
+  int64_t kernel, stride, padding;
+};
+
+/* axis: 0 vertical, 1 horizontal. */
+static struct pool_axis pool_axis_of(const struct op_call *call, int axis) {
+  int at = axis + pool_dimensions(call) - 2;
+  if (at < 0) return (struct pool_axis){1, 1, 0};
+  int64_t kernel = call->value[POOL_KERNEL].list[at], stride = call->value[POOL_STRIDE].list[at];
+  return (struct pool_axis){kernel, stride ? stride : kernel, call->value[POOL_PADDING].list[at]};
+}
+
+/* Windows of 2×2 side by side, the usual case. */
+static bool pool_in_pairs(const struct pool_axis *y, const struct pool_axis *x) {
+  return y->kernel == 2 && x->kernel == 2 && y->stride == 2 && x->stride == 2 && y->padding == 0 && x->padding == 0;
 }
 
 static int pool_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   (void)type;
   STATUS_TRY(pool_check_images(call));
   *shape = call->input[0]->shape;
-  for (int axis = 0; axis < 2; axis++) {
-    int64_t kernel = call->value[POOL_KERNEL].list[axis], stride = pool_stride(call, axis),
-            padding = call->value[POOL_PADDING].list[axis], size = shape->size[2 + axis];
-    if (kernel < 1) return status_error("kernel is %lld, it is at least 1", (long long)kernel);
-    if (stride < 1) return status_error("stride is %lld, it is at least 1 (or 0: as the kernel)", (long long)stride);
-    if (padding < 0 || padding > kernel / 2)
-      return status_error("padding is %lld, it lies between 0 and half the kernel (%lld)", (long long)padding,
-                          (long long)(kernel / 2));
-    if (size < 1 || kernel - 2 * padding > size)
-      return status_error("a window of %lld does not fit in images %s with padding %lld", (long long)kernel,
-                          shape_text(&call->input[0]->shape), (long long)padding);
-    shape->size[2 + axis] = (size - (kernel - 2 * padding)) / stride + 1;
+  int dimensions = pool_dimensions(call);
+  for (int i = 0; i < dimensions; i++) {
+    struct pool_axis a = pool_axis_of(call, i + 2 - dimensions);
+    int64_t size = shape->size[2 + i];
+    if (a.kernel < 1) return status_error("kernel is %lld, it is at least 1", (long long)a.kernel);
+    if (a.stride < 1)
+      return status_error("stride is %lld, it is at least 1 (or 0: as the kernel)", (long long)a.stride);
+    if (a.padding < 0 || a.padding > a.kernel / 2)
+      return status_error("padding is %lld, it lies between 0 and half the kernel (%lld)", (long long)a.padding,
+                          (long long)(a.kernel / 2));
+    if (size < 1 || a.kernel - 2 * a.padding > size)
+      return status_error("a window of %lld does not fit in images %s with padding %lld", (long long)a.kernel,
+                          shape_text(&call->input[0]->shape), (long long)a.padding);
+    shape->size[2 + i] = (size - (a.kernel - 2 * a.padding)) / a.stride + 1;
   }
   return STATUS_OK;
 }
 
-/* ---- max_pool2d ---- */
+/* ---- maxima ---- */
 
-/* Windows of 2×2 side by side, the usual case: output row of width columns from input rows top and top + width_in. */
+/* Windows of 2×2 side by side: an output row of width columns from input rows top and top + width_in. */
 static void pool_maximum_pairs(real *restrict out, int32_t *restrict index, const real *restrict top, int32_t first,
                                int64_t width_in, int64_t width) {
   const real *below = top + width_in;
@@ -74,25 +100,59 @@ static void pool_largest_of_pairs(real *restrict out, const real *restrict top, 
   }
 }
 
-static int max_pool_forward(struct op_call *call) {
-  const struct shape *in = &call->input[0]->shape, *out = &call->output->shape;
-  int64_t height = in->size[2], width = in->size[3], rows = out->size[2], columns = out->size[3];
-  int64_t planes = in->size[0] * in->size[1];
-  if (height * width > INT32_MAX) return status_error("planes of %s are too large", shape_text(in));
-  int64_t kernel_y = call->value[POOL_KERNEL].list[0], kernel_x = call->value[POOL_KERNEL].list[1];
-  int64_t padding_y = call->value[POOL_PADDING].list[0], padding_x = call->value[POOL_PADDING].list[1];
-  int64_t stride_y = pool_stride(call, 0), stride_x = pool_stride(call, 1);
-  bool pairs = kernel_y == 2 && kernel_x == 2 && stride_y == 2 && stride_x == 2 && padding_y == 0 && padding_x == 0;
+/* best, index (columns) = the larger of them and of one input of each window, that of window 0 at `offset` from the row's
+   first, which is at `start` in the plane; windows beyond the row stay. The first of equals stays; a NaN wins, as it must
+   show. */
+static inline void pool_take(real *restrict best, int32_t *restrict index, const real *restrict plane, int64_t start,
+                             int64_t offset, int64_t width, int64_t columns, const int64_t stride) {
+  int64_t first = offset < 0 ? min(ceil_div(-offset, stride), columns) : 0;
+  int64_t end = offset < width ? min(ceil_div(width - offset, stride), columns) : 0;
+  const real *from = plane + start + offset;
+#pragma omp simd
+  for (int64_t j = first; j < end; j++) {
+    int32_t place = (int32_t)(start + offset + j * stride);
+    real value = stride == 1 ? from[j] : plane[place];
+    bool take = value > best[j] || value != value;
+    best[j] = take ? value : best[j], index[j] = take ? place : index[j];
+  }
+}
 
-  struct tensor *x = tensor_contiguous(call->input[0]);
-  if (!x) return STATUS_ERROR;
-  if (call->differentiable && !(call->saved[0] = tensor_new(TYPE_INT32, out))) {
-    tensor_release(x);
+/* A row of windows over rows top to bottom − 1 of a plane, input by input of the window, its usual strides as constants. */
+static void pool_maximum_row(real *best, int32_t *index, const real *plane, int64_t top, int64_t bottom, int64_t width,
+                             const struct pool_axis *x, int64_t columns) {
+  for (int64_t j = 0; j < columns; j++) {
+    index[j] = (int32_t)(top * width + max(j * x->stride - x->padding, 0));
+    best[j] = plane[index[j]];
+  }
+  for (int64_t y = top; y < bottom; y++)
+    for (int64_t k = 0; k < x->kernel; k++) {
+      if (x->stride == 1)
+        pool_take(best, index, plane, y * width, k - x->padding, width, columns, 1);
+      else if (x->stride == 2)
+        pool_take(best, index, plane, y * width, k - x->padding, width, columns, 2);
+      else
+        pool_take(best, index, plane, y * width, k - x->padding, width, columns, x->stride);
+    }
+}
+
+static int max_pool_forward(struct op_call *call) {
+  const struct shape in = pool_images(&call->input[0]->shape), out = pool_images(&call->output->shape);
+  int64_t height = in.size[2], width = in.size[3], rows = out.size[2], columns = out.size[3];
+  int64_t planes = in.size[0] * in.size[1];
+  if (height * width > INT32_MAX) return status_error("planes of %s are too large", shape_text(&call->input[0]->shape));
+  const struct pool_axis vertical = pool_axis_of(call, 0), horizontal = pool_axis_of(call, 1);
+  bool pairs = pool_in_pairs(&vertical, &horizontal);
+
+  if (call->differentiable && !(call->saved[0] = tensor_new(TYPE_INT32, &call->output->shape))) return STATUS_ERROR;
+  int32_t *place = call->saved[0] ? tensor_int32(call->saved[0]) : NULL;
+  int32_t *unasked = place || pairs ? NULL : memory_acquire((size_t)(parallel_threads() * columns) * sizeof *unasked);
+  struct tensor *x = place || pairs || unasked ? tensor_contiguous(call->input[0]) : NULL;
+  if (!x) {
+    memory_release(unasked);
     return STATUS_ERROR;
   }
   const real *from = tensor_real(x);
   real *to = tensor_real(call->output);
-  int32_t *place = call->saved[0] ? tensor_int32(call->saved[0]) : NULL;
 #pragma omp parallel for if (planes * height * width > PARALLEL_THRESHOLD)
   for (int64_t plane = 0; plane < planes; plane++) {
     const real *source = from + plane * height * width;
@@ -100,31 +160,17 @@ static int max_pool_forward(struct op_call *call) {
       int64_t first = (plane * rows + i) * columns;
       if (pairs && !place) {
         pool_largest_of_pairs(to + first, source + 2 * i * width, width, columns);
-        continue;
-      }
-      if (pairs) {
+      } else if (pairs) {
         pool_maximum_pairs(to + first, place + first, source + 2 * i * width, (int32_t)(2 * i * width), width, columns);
-        continue;
-      }
-      int64_t top = i * stride_y - padding_y, bottom = min(top + kernel_y, height);
-      top = top < 0 ? 0 : top;
-      for (int64_t j = 0; j < columns; j++) {
-        int64_t left = j * stride_x - padding_x, right = min(left + kernel_x, width);
-        left = left < 0 ? 0 : left;
-        int64_t at = top * width + left;
-        real best = source[at];
-        for (int64_t y = top; y < bottom; y++)
-          for (int64_t k = left; k < right; k++) {
-            real value = source[y * width + k];
-            /* the first of equals; a NaN wins, as it must show */
-            if (value > best || value != value) best = value, at = y * width + k;
-          }
-        to[first + j] = best;
-        if (place) place[first + j] = (int32_t)at;
+      } else {
+        int64_t top = i * vertical.stride - vertical.padding, bottom = min(top + vertical.kernel, height);
+        int32_t *index = place ? place + first : unasked + omp_get_thread_num() * columns;
+        pool_maximum_row(to + first, index, source, max(top, 0), bottom, width, &horizontal, columns);
       }
     }
   }
   tensor_release(x);
+  memory_release(unasked);
   return STATUS_OK;
 }
 
@@ -146,24 +192,22 @@ static void pool_scatter_pairs(real *restrict top, const real *restrict gradient
 static int max_pool_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                         struct tensor **result) {
   if (!needed[0]) return STATUS_OK;
-  const struct shape *in = &call->input[0]->shape, *out = &gradient->shape;
-  int64_t area = in->size[2] * in->size[3], count = out->size[2] * out->size[3], planes = in->size[0] * in->size[1];
-  bool pairs = call->value[POOL_KERNEL].list[0] == 2 && call->value[POOL_KERNEL].list[1] == 2 &&
-               pool_stride(call, 0) == 2 && pool_stride(call, 1) == 2 && call->value[POOL_PADDING].list[0] == 0 &&
-               call->value[POOL_PADDING].list[1] == 0 && in->size[2] % 2 == 0 && in->size[3] % 2 == 0 &&
-               in->size[3] > 2;
+  const struct shape in = pool_images(&call->input[0]->shape), out = pool_images(&gradient->shape);
+  int64_t area = in.size[2] * in.size[3], count = out.size[2] * out.size[3], planes = in.size[0] * in.size[1];
+  const struct pool_axis y = pool_axis_of(call, 0), x = pool_axis_of(call, 1);
+  bool pairs = pool_in_pairs(&y, &x) && in.size[2] % 2 == 0 && in.size[3] % 2 == 0 && in.size[3] > 2;
   struct tensor *g = tensor_contiguous(gradient), *index = tensor_contiguous(call->saved[0]);
-  struct tensor *dx = g && index ? tensor_new(TYPE_REAL, in) : NULL;
+  struct tensor *dx = g && index ? tensor_new(TYPE_REAL, &call->input[0]->shape) : NULL;
   if (dx) {
     const real *from = tensor_real(g);
     const int32_t *place = tensor_int32(index);
     real *to = tensor_real(dx);
-    int64_t width = in->size[3], columns = out->size[3];
+    int64_t width = in.size[3], columns = out.size[3];
 #pragma omp parallel for if (planes * area > PARALLEL_THRESHOLD)
     for (int64_t plane = 0; plane < planes; plane++) {
       real *target = to + plane * area;
       if (pairs) {
-        for (int64_t i = 0; i < out->size[2]; i++)
+        for (int64_t i = 0; i < out.size[2]; i++)
           pool_scatter_pairs(target + 2 * i * width, from + plane * count + i * columns,
                              place + plane * count + i * columns, (int32_t)(2 * i * width), width, columns);
         continue;
@@ -179,11 +223,11 @@ static int max_pool_vjp(const struct op_call *call, struct tensor *gradient, con
 }
 
 static int max_pool_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  const struct shape *in = &tangent[0]->shape, *out = &call->saved[0]->shape;
-  int64_t area = in->size[2] * in->size[3], count = out->size[2] * out->size[3], channels = in->size[1];
-  int64_t planes = in->size[0] * channels;
+  const struct shape in = pool_images(&tangent[0]->shape), out = pool_images(&call->saved[0]->shape);
+  int64_t area = in.size[2] * in.size[3], count = out.size[2] * out.size[3], channels = in.size[1];
+  int64_t planes = in.size[0] * channels;
   struct tensor *dx = tensor_contiguous(tangent[0]), *index = tensor_contiguous(call->saved[0]);
-  *result = dx && index ? tensor_new(TYPE_REAL, out) : NULL;
+  *result = dx && index ? tensor_new(TYPE_REAL, &call->saved[0]->shape) : NULL;
   if (*result) {
     const real *from = tensor_real(dx);
     const int32_t *place = tensor_int32(index);
@@ -199,7 +243,7 @@ static int max_pool_jvp(const struct op_call *call, struct tensor *const *tangen
   return *result ? STATUS_OK : STATUS_ERROR;
 }
 
-/* ---- means: avg_pool2d and adaptive_avg_pool2d ---- */
+/* ---- means ---- */
 
 /* One output coordinate: the mean over inputs first to last - 1, divided by divisor. */
 struct pool_window {
@@ -207,11 +251,11 @@ struct pool_window {
   real divisor;
 };
 
-static void pool_windows(struct pool_window *window, int64_t count, int64_t size, int64_t kernel, int64_t stride,
-                         int64_t padding, bool count_padding) {
+static void pool_windows(struct pool_window *window, int64_t count, int64_t size, struct pool_axis axis,
+                         bool count_padding) {
   for (int64_t i = 0; i < count; i++) {
-    int64_t start = i * stride - padding, end = min(start + kernel, size + padding);
-    window[i].first = start < 0 ? 0 : start;
+    int64_t start = i * axis.stride - axis.padding, end = min(start + axis.kernel, size + axis.padding);
+    window[i].first = max(start, 0);
     window[i].last = min(end, size);
     window[i].divisor = (real)(count_padding ? end - start : window[i].last - window[i].first);
   }
@@ -221,24 +265,23 @@ static void pool_windows(struct pool_window *window, int64_t count, int64_t size
 static void pool_adaptive_windows(struct pool_window *window, int64_t count, int64_t size) {
   for (int64_t i = 0; i < count; i++) {
     window[i].first = i * size / count;
-    window[i].last = ((i + 1) * size + count - 1) / count;
+    window[i].last = ceil_div((i + 1) * size, count);
     window[i].divisor = (real)(window[i].last - window[i].first);
   }
 }
 
 /* The windows of a call, rows then columns, in one block that the caller deletes; NULL with message. */
 static struct pool_window *pool_mean_windows(const struct op_call *call, const struct shape *out, bool adaptive) {
-  const struct shape *in = &call->input[0]->shape;
+  const struct shape in = pool_images(&call->input[0]->shape);
   struct pool_window *window = memory_new((size_t)(out->size[2] + out->size[3]), sizeof *window);
   if (!window) return NULL;
   for (int axis = 0; axis < 2; axis++) {
     struct pool_window *part = window + (axis ? out->size[2] : 0);
+    int64_t count = out->size[2 + axis], size = in.size[2 + axis];
     if (adaptive)
-      pool_adaptive_windows(part, out->size[2 + axis], in->size[2 + axis]);
+      pool_adaptive_windows(part, count, size);
     else
-      pool_windows(part, out->size[2 + axis], in->size[2 + axis], call->value[POOL_KERNEL].list[axis],
-                   pool_stride(call, axis), call->value[POOL_PADDING].list[axis],
-                   call->value[POOL_COUNT_PADDING].list[0] != 0);
+      pool_windows(part, count, size, pool_axis_of(call, axis), call->value[POOL_COUNT_PADDING].list[0] != 0);
   }
   return window;
 }
@@ -280,10 +323,10 @@ static void pool_sum_columns(real *restrict to, const real *restrict line, const
 }
 
 static int pool_mean(const struct op_call *call, struct tensor *source, struct tensor *destination, bool adaptive) {
-  const struct shape *in = &source->shape, *out = &destination->shape;
-  int64_t rows = out->size[2], columns = out->size[3], width = in->size[3], area = in->size[2] * width;
-  int64_t planes = in->size[0] * in->size[1];
-  struct pool_window *window = pool_mean_windows(call, out, adaptive);
+  const struct shape in = pool_images(&source->shape), out = pool_images(&destination->shape);
+  int64_t rows = out.size[2], columns = out.size[3], width = in.size[3], area = in.size[2] * width;
+  int64_t planes = in.size[0] * in.size[1];
+  struct pool_window *window = pool_mean_windows(call, &out, adaptive);
   real *lines = window ? pool_lines(width) : NULL;
   struct tensor *x = lines ? tensor_contiguous(source) : NULL;
   if (x) {
@@ -319,13 +362,13 @@ static void pool_share(real *restrict line, const real *restrict gradient, const
 }
 
 static int pool_mean_vjp(const struct op_call *call, struct tensor *gradient, struct tensor **result, bool adaptive) {
-  const struct shape *in = &call->input[0]->shape, *out = &gradient->shape;
-  int64_t rows = out->size[2], columns = out->size[3], width = in->size[3], area = in->size[2] * width;
-  int64_t planes = in->size[0] * in->size[1];
-  struct pool_window *window = pool_mean_windows(call, out, adaptive);
+  const struct shape in = pool_images(&call->input[0]->shape), out = pool_images(&gradient->shape);
+  int64_t rows = out.size[2], columns = out.size[3], width = in.size[3], area = in.size[2] * width;
+  int64_t planes = in.size[0] * in.size[1];
+  struct pool_window *window = pool_mean_windows(call, &out, adaptive);
   real *lines = window ? pool_lines(width) : NULL;
   struct tensor *g = lines ? tensor_contiguous(gradient) : NULL;
-  struct tensor *dx = g ? tensor_new(TYPE_REAL, in) : NULL;
+  struct tensor *dx = g ? tensor_new(TYPE_REAL, &call->input[0]->shape) : NULL;
   if (dx) {
     const struct pool_window *column = window + rows;
     const real *from = tensor_real(g);
@@ -393,6 +436,11 @@ static int adaptive_pool_jvp(const struct op_call *call, struct tensor *const *t
   return pool_mean_jvp(call, tangent[0], result, true);
 }
 
+#define POOL_PARAMETERS(kind) \
+  TENSOR("x"), GIVEN("kernel", kind), DEFAULT("stride", kind, 0), DEFAULT("padding", kind, 0)
+#define POOL_DIMENSIONS(count) \
+  .batch_inputs = 1, .family = &(const int) { count }
+
 const struct op pool_ops[] = {
     OP("max_pool2d",
        "largest value of each window of images (N, C, H, W); stride 0 (the default): as the kernel. Of equal "
@@ -400,18 +448,27 @@ const struct op pool_ops[] = {
        SAMPLES("distinct:2x3x4x6 kernel=2", "distinct:2x2x5x7 kernel=3,2 stride=2,1",
                "distinct:1x2x6x5 kernel=3 stride=2 padding=1", "distinct:2x1x5x5 kernel=2", "distinct:1x1x1x1 kernel=1",
                "0x2x4x4 kernel=2", "distinct:2x2x4x2 kernel=2"),
-       PARAMETERS(TENSOR("x"), GIVEN("kernel", OP_PAIR), DEFAULT("stride", OP_PAIR, 0), DEFAULT("padding", OP_PAIR, 0)),
-       OP_ROWWISE | OP_LISTED_ROWS, pool_shape, max_pool_forward, max_pool_vjp, max_pool_jvp, .batch_inputs = 1),
+       PARAMETERS(POOL_PARAMETERS(OP_PAIR)), OP_ROWWISE | OP_LISTED_ROWS, pool_shape, max_pool_forward, max_pool_vjp,
+       max_pool_jvp, POOL_DIMENSIONS(2)),
+    OP("max_pool1d", "largest value of each window of sequences (N, C, L), as max_pool2d",
+       SAMPLES("distinct:2x3x6 kernel=2", "distinct:2x2x7 kernel=3 stride=2 padding=1", "distinct:1x1x1 kernel=1",
+               "0x2x4 kernel=2"),
+       PARAMETERS(POOL_PARAMETERS(OP_INTEGER)), OP_ROWWISE | OP_LISTED_ROWS, pool_shape, max_pool_forward, max_pool_vjp,
+       max_pool_jvp, POOL_DIMENSIONS(1)),
     OP("avg_pool2d",
        "mean of each window of images (N, C, H, W); stride 0 (the default): as the kernel; count_padding: the "
        "zeros around count as values",
        SAMPLES("2x3x4x6 kernel=2", "2x2x5x7 kernel=3,2 stride=2,1", "1x2x6x5 kernel=3 stride=2 padding=1",
                "2x2x5x4 kernel=3 stride=2 padding=1 count_padding=0", "1x1x1x1 kernel=1", "0x2x4x4 kernel=2"),
-       PARAMETERS(TENSOR("x"), GIVEN("kernel", OP_PAIR), DEFAULT("stride", OP_PAIR, 0), DEFAULT("padding", OP_PAIR, 0),
-                  DEFAULT("count_padding", OP_FLAG, 1)),
-       OP_ROWWISE, pool_shape, average_pool_forward, average_pool_vjp, average_pool_jvp, .batch_inputs = 1),
+       PARAMETERS(POOL_PARAMETERS(OP_PAIR), DEFAULT("count_padding", OP_FLAG, 1)), OP_ROWWISE, pool_shape,
+       average_pool_forward, average_pool_vjp, average_pool_jvp, POOL_DIMENSIONS(2)),
+    OP("avg_pool1d", "mean of each window of sequences (N, C, L), as avg_pool2d",
+       SAMPLES("2x3x6 kernel=2", "2x2x7 kernel=3 stride=2 padding=1", "2x2x7 kernel=3 padding=1 count_padding=0",
+               "1x1x1 kernel=1", "0x2x4 kernel=2"),
+       PARAMETERS(POOL_PARAMETERS(OP_INTEGER), DEFAULT("count_padding", OP_FLAG, 1)), OP_ROWWISE, pool_shape,
+       average_pool_forward, average_pool_vjp, average_pool_jvp, POOL_DIMENSIONS(1)),
     OP("adaptive_avg_pool2d", "images (N, C, H, W) averaged to the given height and width; 1 is the mean of each plane",
        SAMPLES("2x3x4x6 sizes=2,3", "2x2x7x5 sizes=3,2", "1x2x3x3 sizes=1", "1x1x2x2 sizes=3", "0x2x4x4 sizes=1"),
        PARAMETERS(TENSOR("x"), GIVEN("sizes", OP_PAIR)), OP_ROWWISE, adaptive_pool_shape, adaptive_pool_forward,
-       adaptive_pool_vjp, adaptive_pool_jvp, .batch_inputs = 1),
+       adaptive_pool_vjp, adaptive_pool_jvp, POOL_DIMENSIONS(2)),
     {.name = NULL}};

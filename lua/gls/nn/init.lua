@@ -10,11 +10,10 @@ local nn = {
   is_module = Module.is_module,
   init = init,
   Linear = require "gls.nn.linear",
-  Conv2d = require "gls.nn.conv",
   Embedding = require "gls.nn.embedding",
 }
 
-for _, name in ipairs { "activation", "container", "loss", "norm", "pool" } do
+for _, name in ipairs { "activation", "container", "conv", "loss", "norm", "pool", "resize" } do
   for key, value in pairs(require("gls.nn." .. name)) do nn[key] = value end
 end
 
@@ -28,7 +27,7 @@ function nn.initialize(model, how, settings)
   local set = options.check("nn.initialize", settings, { gain = options.none, last_gain = 1 })
   local layers = {}
   for _, module in model:modules() do
-    if module.affine then layers[#layers + 1] = module end
+    if module.initialize then layers[#layers + 1] = module end
   end
   for _, layer in ipairs(layers) do layer:initialize(how, set.gain) end
   if set.last_gain ~= 1 and #layers > 0 then

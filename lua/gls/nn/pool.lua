@@ -1,4 +1,4 @@
---- Pooling of images (N, C, H, W).
+--- Pooling of images (N, C, H, W) and of sequences (N, C, L).
 -- @module gls.nn.pool
 local gls = require "gls"
 local options = require "gls.options"
@@ -6,41 +6,40 @@ local Module = require "gls.nn.module"
 
 local pool = {}
 
-local function describe_window(self)
+local function describe_sizes(self)
   local kernel = self.kernel
-  return ("kernel %s"):format(type(kernel) == "table" and table.concat(kernel, "×") or ("%d×%d"):format(kernel, kernel))
+  if type(kernel) == "table" then return "kernel " .. table.concat(kernel, "×") end
+  return "kernel " .. (self.dimensions == 2 and ("%d×%d"):format(kernel, kernel) or kernel)
 end
 
-local MaxPool2d = Module.class("MaxPool2d")
-pool.MaxPool2d = MaxPool2d
+-- op: of x, kernel and settings; known: the settings besides stride and padding.
+local function new_class(name, op, dimensions, known)
+  local Pool = Module.class(name)
+  Pool.describe, Pool.dimensions = describe_sizes, dimensions
+
+  function Pool:init(kernel, settings)
+    if kernel == nil then error(("nn.%s: a kernel size expected"):format(name), 2) end
+    local all = { stride = options.any(0), padding = options.any(0) }
+    for key, default in pairs(known) do all[key] = default end
+    self.kernel, self.settings = kernel, options.check("nn." .. name, settings, all)
+  end
+
+  function Pool:forward(x) return op(x, self.kernel, self.settings) end
+
+  return Pool
+end
 
 --- `nn.MaxPool2d(2, { stride = kernel, padding = 0 })`: the largest value of each window.
-function MaxPool2d:init(kernel, settings)
-  if kernel == nil then error("nn.MaxPool2d: a kernel size expected", 2) end
-  local set = options.check("nn.MaxPool2d", settings, { stride = options.any(0), padding = options.any(0) })
-  self.kernel, self.stride, self.padding = kernel, set.stride, set.padding
-end
+pool.MaxPool2d = new_class("MaxPool2d", gls.max_pool2d, 2, {})
 
-function MaxPool2d:forward(x) return gls.max_pool2d(x, self.kernel, self.stride, self.padding) end
-
-MaxPool2d.describe = describe_window
-
-local AvgPool2d = Module.class("AvgPool2d")
-pool.AvgPool2d = AvgPool2d
+--- `nn.MaxPool1d(2, { stride = kernel, padding = 0 })`: the same of sequences (N, C, L).
+pool.MaxPool1d = new_class("MaxPool1d", gls.max_pool1d, 1, {})
 
 --- `nn.AvgPool2d(2, { stride = kernel, padding = 0, count_padding = true })`: the mean of each window.
-function AvgPool2d:init(kernel, settings)
-  if kernel == nil then error("nn.AvgPool2d: a kernel size expected", 2) end
-  local set = options.check("nn.AvgPool2d", settings,
-    { stride = options.any(0), padding = options.any(0), count_padding = true })
-  self.kernel, self.stride, self.padding, self.count_padding = kernel, set.stride, set.padding, set.count_padding
-end
+pool.AvgPool2d = new_class("AvgPool2d", gls.avg_pool2d, 2, { count_padding = true })
 
-function AvgPool2d:forward(x)
-  return gls.avg_pool2d(x, self.kernel, self.stride, self.padding, self.count_padding)
-end
-
-AvgPool2d.describe = describe_window
+--- `nn.AvgPool1d(2, { stride = kernel, padding = 0, count_padding = true })`: the same of sequences (N, C, L).
+pool.AvgPool1d = new_class("AvgPool1d", gls.avg_pool1d, 1, { count_padding = true })
 
 local AdaptiveAvgPool2d = Module.class("AdaptiveAvgPool2d")
 pool.AdaptiveAvgPool2d = AdaptiveAvgPool2d

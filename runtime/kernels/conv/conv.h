@@ -5,6 +5,7 @@
    depthwise.c  gradient of the weight where every channel is a group of its own
    winograd.h   all three for kernels of 3×3 and 5×5 (its files are listed there)
    patches.c    the inputs under the kernel as rows of a matrix
+   fold.c       the same as columns, of whole batches, and the adjoint
    back_end.h   what back ends share: padded planes (padding.c), prefetching */
 #ifndef GLS_KERNELS_CONV_H
 #define GLS_KERNELS_CONV_H
@@ -42,5 +43,9 @@ int conv_weight_gradient(real *dweight, const real *gradient, const real *x, con
 /* patches (places × (channels · kernel)): the inputs under the kernel at places first to first + count − 1 of one
    image of one group, x its channels. */
 void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count);
+/* columns (images × (channels · kernel) × places) = the inputs under the kernel, 0 beyond the images; and x = its adjoint,
+   the sum over all that the columns hold of an input. */
+void conv_unfold(real *columns, const real *x, const struct conv_geometry *geometry);
+void conv_fold(real *x, const real *columns, const struct conv_geometry *geometry);
 
 #endif
