@@ -1,33 +1,42 @@
-/* Memory: small objects, and a cache of large buffers so that steps reuse each other's pages. */
+/* Memory: small objects, and a cache of large buffers so that steps reuse each other's pages. What is kept and what is
+   in use are together at most one and a half times what ever was in use: beyond that a larger buffer serves, or those
+   that have waited longest go back to the system. */
 #include "memory.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "integer.h"
 #include "status.h"
 
 /* A buffer is preceded by its header, one alignment unit long. Buffers are kept in bins by size class: eight
    classes to each power of two, so at most an eighth is lost to rounding. */
-enum { ALIGNMENT = 64, CLASS_COUNT = 8 * 48, SMALLEST_CLASS_BYTES = 64 };
+enum { ALIGNMENT = 64, CLASSES_PER_POWER = 8, CLASS_COUNT = 48 * CLASSES_PER_POWER, SMALLEST_CLASS_BYTES = 64 };
 static const size_t HUGE_PAGE = (size_t)2 << 20;
 
+/* Bytes, in use and kept, below which nothing is given back. */
+enum { KEPT_LEAST = 16 << 20 };
+
 /* Arrays that are read side by side (weights and their moments) would all begin on a page, and their elements then fall
-   on the same few places of the first cache: so large blocks begin at distances from it that go round, three lines of a
-   cache apart. Source: Bonwick, "The slab allocator", USENIX Summer 1994, section 4 (slab colouring). */
+   on the same few sets of the L1 cache: so large blocks begin at distances from it that go round, three cache lines
+   apart. Source: Bonwick, "The slab allocator", USENIX Summer 1994, section 4 (slab colouring). */
 enum { COLOURED_BYTES = 1 << 16, COLOUR_STEP = 3 * ALIGNMENT, COLOURS = 4096 / COLOUR_STEP };
 
 struct header {
   size_t bytes; /* of the size class, without the header */
   int size_class;
-  struct header *next; /* in the cache */
-  void *block;         /* that it lies in */
+  void *block; /* that it lies in */
+  /* In the cache: its class's buffers, the last released first, and all buffers by the time of their release. */
+  struct header *next, *previous, *older, *newer;
 };
 
 _Static_assert(sizeof(struct header) <= ALIGNMENT, "the header fits one alignment unit");
 
 static struct header *cache[CLASS_COUNT];
+static struct header *oldest, *newest;
 static size_t live, peak, cached;
+static size_t most; /* ever in use */
 static long fail_countdown;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -77,6 +86,51 @@ static struct header *fresh_block(size_t bytes) {
   return header;
 }
 
+/* ---- the cache, holding the lock ---- */
+
+static void cache_add(struct header *header) {
+  struct header **class = &cache[header->size_class];
+  header->previous = NULL, header->next = *class;
+  if (*class) (*class)->previous = header;
+  *class = header;
+  header->newer = NULL, header->older = newest;
+  if (newest) newest->newer = header;
+  newest = header;
+  if (!oldest) oldest = header;
+  cached += header->bytes;
+}
+
+static void cache_remove(struct header *header) {
+  if (header->previous)
+    header->previous->next = header->next;
+  else
+    cache[header->size_class] = header->next;
+  if (header->next) header->next->previous = header->previous;
+  *(header->older ? &header->older->newer : &oldest) = header->newer;
+  *(header->newer ? &header->newer->older : &newest) = header->older;
+  cached -= header->bytes;
+}
+
+/* A buffer of the class; where a new one would be too much, one of up to twice its size; else NULL, after giving back as
+   many as make room. */
+static struct header *cache_take(int class, size_t class_bytes) {
+  size_t in_use = live + class_bytes, wanted = in_use > most ? in_use : most, limit = wanted + wanted / 2;
+  if (limit < KEPT_LEAST) limit = KEPT_LEAST;
+  int last = in_use + cached > limit ? (int)min(class + CLASSES_PER_POWER, CLASS_COUNT - 1) : class;
+  for (int i = class; i <= last; i++) {
+    if (!cache[i]) continue;
+    struct header *header = cache[i];
+    cache_remove(header);
+    return header;
+  }
+  while (oldest && in_use + cached > limit) {
+    struct header *header = oldest;
+    cache_remove(header);
+    free(header->block);
+  }
+  return NULL;
+}
+
 void *memory_acquire(size_t bytes) {
   size_t class_bytes;
   int class = bytes > (size_t)1 << 46 ? -1 : size_class(bytes, &class_bytes);
@@ -90,11 +144,7 @@ void *memory_acquire(size_t bytes) {
     out_of_memory(bytes);
     return NULL;
   }
-  struct header *header = cache[class];
-  if (header) {
-    cache[class] = header->next;
-    cached -= class_bytes;
-  }
+  struct header *header = cache_take(class, class_bytes);
   pthread_mutex_unlock(&lock);
   if (!header) {
     header = fresh_block(class_bytes);
@@ -110,8 +160,9 @@ void *memory_acquire(size_t bytes) {
     header->size_class = class;
   }
   pthread_mutex_lock(&lock);
-  live += class_bytes;
+  live += header->bytes;
   if (live > peak) peak = live;
+  if (live > most) most = live;
   pthread_mutex_unlock(&lock);
   return (char *)header + ALIGNMENT;
 }
@@ -121,9 +172,7 @@ void memory_release(void *buffer) {
   struct header *header = (struct header *)((char *)buffer - ALIGNMENT);
   pthread_mutex_lock(&lock);
   live -= header->bytes;
-  cached += header->bytes;
-  header->next = cache[header->size_class];
-  cache[header->size_class] = header;
+  cache_add(header);
   pthread_mutex_unlock(&lock);
 }
 
@@ -146,14 +195,11 @@ void memory_reset_peak(void) {
 
 void memory_trim(void) {
   pthread_mutex_lock(&lock);
-  for (int i = 0; i < CLASS_COUNT; i++) {
-    while (cache[i]) {
-      struct header *header = cache[i];
-      cache[i] = header->next;
-      free(header->block);
-    }
+  while (oldest) {
+    struct header *header = oldest;
+    cache_remove(header);
+    free(header->block);
   }
-  cached = 0;
   pthread_mutex_unlock(&lock);
 }
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "../base/parallel.h"
+#include "../kernels/linalg/linalg.h"
 
 #ifdef __SSE__
 #include <xmmintrin.h>
@@ -26,15 +27,18 @@ static void flush_denormals(void) {
 #endif
 }
 
-enum { THREADS_MAXIMUM = 1024 };
+static void set_threads(lua_State *L, int threads) {
+  bind_check(L, linalg_start(threads));
+  parallel_set_threads(threads);
+  flush_denormals();
+}
 
 static int threads(lua_State *L) {
   if (!lua_isnoneornil(L, 1)) {
     lua_Integer threads = bind_whole(L, 1);
-    bind_check_argument(L, threads >= 1 && threads <= THREADS_MAXIMUM, 1,
-                        "a number of threads from 1 to 1024 expected");
-    parallel_set_threads((int)threads);
-    flush_denormals();
+    bind_check_argument(L, threads >= 1 && threads <= parallel_most(), 1,
+                        lua_pushfstring(L, "a number of threads from 1 to %d expected", parallel_most()));
+    set_threads(L, (int)threads);
   }
   lua_pushinteger(L, parallel_threads());
   return 1;
@@ -44,20 +48,23 @@ static const struct bind_function functions[] = {
     {"threads", threads, 1,
      "threads([n]) -> number\n"
      "The number of threads that tensor functions use; with an argument, sets it. At the start it is the\n"
-     "environment's GLS_THREADS, else OMP_NUM_THREADS, else the number of cores. In all of these threads\n"
-     "denormal numbers (below 1.2e-38) count as zero."},
+     "environment's GLS_THREADS, else OMP_NUM_THREADS, else the number of cores; at most 64, or the number of\n"
+     "cores. In all of these threads denormal numbers (below 1.2e-38) count as zero."},
     {NULL, NULL, 0, NULL}};
 
 void bind_open_threads(lua_State *L) {
+  parallel_start();
   const char *threads = getenv("GLS_THREADS");
+  int wanted = parallel_threads();
   if (threads && *threads) {
     char *end;
     errno = 0;
     long count = strtol(threads, &end, 10);
-    if (errno || *end || count < 1 || count > THREADS_MAXIMUM)
-      bind_fail(L, "environment variable GLS_THREADS is \"%s\": a number from 1 to 1024 expected", threads);
-    parallel_set_threads((int)count);
+    if (errno || *end || count < 1 || count > parallel_most())
+      bind_fail(L, "environment variable GLS_THREADS is \"%s\": a number from 1 to %d expected", threads,
+                parallel_most());
+    wanted = (int)count;
   }
-  flush_denormals();
+  set_threads(L, wanted);
   bind_functions(L, functions);
 }

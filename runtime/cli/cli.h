@@ -1,6 +1,7 @@
 /* Cli: the program glsrun.
    main.c     the command line: options, a script, or the prompt
    start.c    the process before Lua is: open descriptors, idle threads that give the processor away
+   openblas.c room for OpenBLAS's buffers, before it is loaded
    place.c    where `require` looks
    call.c     calls with a traceback on errors, signals as an error that a script may catch
    repl.c     the prompt: chunks read, run, their results printed

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "../base/memory.h"
+#include "../base/parallel.h"
 #include "../base/random.h"
 #include "io.h"
 
@@ -202,6 +203,7 @@ static void make_next(struct loader_epoch *epoch) {
 
 static void *work(void *argument) {
   struct loader_epoch *epoch = argument;
+  parallel_start();
   pthread_mutex_lock(&epoch->lock);
   while (!epoch->stop && epoch->next < epoch->loader->batches) {
     if (may_begin(epoch)) {

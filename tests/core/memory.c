@@ -104,6 +104,31 @@ static void check_colours(void) {
   memory_trim();
 }
 
+/* One buffer in use at a time, of ever larger sizes: no more is kept than half again of what was in use. Three sizes in
+   turn, each used alone as a step does: from the second round on no block is new, so none is fetched from the system. */
+static void check_kept(void) {
+  memory_trim();
+  size_t largest = 0;
+  for (int i = 0; i < 40; i++) {
+    size_t size = (size_t)((32 << 20) * (1 + i / 8.0));
+    memory_release(memory_acquire(size));
+    if (size > largest) largest = size;
+    CHECK(memory_cached() <= largest / 8 * 13, "%zu bytes are kept after %zu in use", memory_cached(), largest);
+  }
+  memory_trim();
+  enum { BUFFERS = 6 };
+  size_t kept = 0;
+  for (int round = 0; round < 20; round++) {
+    void *buffer[BUFFERS];
+    for (int i = 0; i < BUFFERS; i++) buffer[i] = memory_acquire((size_t)(1 + (i + round) % 3) << 21);
+    for (int i = 0; i < BUFFERS; i++) memory_release(buffer[i]);
+    CHECK(round == 0 || memory_cached() == kept, "%zu bytes kept in round %d, %zu before", memory_cached(), round,
+          kept);
+    kept = memory_cached();
+  }
+  memory_trim();
+}
+
 static void check_cache(void) {
   memory_trim();
   size_t live = memory_live();
@@ -126,6 +151,7 @@ static void check_cache(void) {
 }
 
 void test_memory(void) {
+  check_kept();
   check_cache();
   check_colours();
   for (int k = 0; k < op_count(); k++)

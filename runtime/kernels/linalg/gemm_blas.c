@@ -2,6 +2,7 @@
    at a time; products are cut here, by their shape alone, because the kernel that BLAS chooses for an element depends
    on where its block ends. */
 #include <cblas.h>
+#include <sys/mman.h>
 
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
@@ -118,4 +119,33 @@ bool gemm_blas(const struct gemm_product *product) {
   if (product->visitor) return multiply_visited(product);
   (product->lower ? multiply_lower : multiply)(product);
   return true;
+}
+
+/* ---- OpenBLAS's buffers ---- */
+
+/* Its own functions; what is freed it keeps for its next call. */
+void *blas_memory_alloc(int unused);
+void blas_memory_free(void *buffer);
+
+static bool address_space_is_left(size_t bytes) {
+  void *space = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return space != MAP_FAILED && munmap(space, bytes) == 0;
+}
+
+int linalg_start(int threads) {
+  enum { BUFFER = 128 << 20, MOST = 640 /* buffers that it can have */ };
+  static int reserved;
+  void *buffer[MOST];
+  int count = 0, wanted = (int)min(threads, MOST);
+  for (; count < wanted; count++) {
+    if (count >= reserved && !address_space_is_left(BUFFER + (1 << 20))) break;
+    buffer[count] = blas_memory_alloc(0);
+  }
+  for (int i = 0; i < count; i++) blas_memory_free(buffer[i]);
+  reserved = (int)max(reserved, count);
+  if (count == wanted) return STATUS_OK;
+  return status_error(
+      "out of memory: OpenBLAS wants 128 MB of address space for each of %d threads, and there are %d: "
+      "fewer threads (OMP_NUM_THREADS) or a higher limit (ulimit -v) help",
+      wanted, count);
 }

@@ -17,6 +17,11 @@
 #include "../../base/real.h"
 #include "../../base/status.h"
 
+/* ---- gemm_blas.c ---- */
+/* Before anything else, and before there are more threads: OpenBLAS gets its buffers, for so many callers at a time.
+   Where there is no memory for one it would ask again for ever. */
+int linalg_start(int threads);
+
 /* ---- gemm.c ---- */
 /* c (m×n) = alpha · op(a) op(b) + beta · c. With beta = 0 c is not read. */
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a, int64_t lda,
