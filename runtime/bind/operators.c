@@ -1,4 +1,5 @@
-/* Operators: + - * / // % ^ and the unary minus of tensors. A number beside a tensor goes to the rows made for numbers. */
+/* Operators: + - * / // % ^ and the unary minus of tensors. A number beside a tensor goes to the rows made for
+   numbers. */
 #include "bind.h"
 
 #include "../grad/tape.h"

@@ -60,7 +60,10 @@ struct tensor *bind_test_tensor(lua_State *L, int i) {
 
 struct tensor *bind_tensor(lua_State *L, int i) {
   struct tensor **slot = test_slot(L, i);
-  if (!slot) bind_wrong_argument(L, i, "a tensor");
+  if (!slot) {
+    bind_wrong_argument(L, i, "a tensor");
+    return NULL;
+  }
   bind_check_argument(L, *slot, i, "this tensor has been released");
   return *slot;
 }

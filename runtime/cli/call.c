@@ -11,8 +11,8 @@
 const char *cli_program = "glsrun";
 
 /* ---- coroutines ----
-   A hook belongs to one coroutine, and Lua tells nobody which one runs. So every resume passes through here: the dynamic
-   linker gives Lua's library the program's lua_resume before its own. */
+   A hook belongs to one coroutine, and Lua tells nobody which one runs. So every resume passes through here: the
+   dynamic linker gives Lua's library the program's lua_resume before its own. */
 
 struct running {
   lua_State *L;
@@ -68,8 +68,8 @@ static bool is_library(const lua_Debug *frame) {
   return frame->source[0] == '@' && strstr(frame->source, "lua/gls/") != NULL;
 }
 
-/* Adds the frames of scripts, where there are any; those of the library and of C, which the user did not write, are left
-   out. */
+/* Adds the frames of scripts, where there are any; those of the library and of C, which the user did not write, are
+   left out. */
 static void add_frames(lua_State *L, luaL_Buffer *text) {
   lua_Debug frame;
   bool library = false;

@@ -424,7 +424,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
       for _, damage in ipairs { "a letter\n", "_HiStOrY_V2_\nx\0y\n" } do
         write(path, damage)
         type_keys {
-          { after = "left alone", keys = "1 + 1\n" },
+          { after = "left alone" },
+          { after = "> ", keys = "1 + 1\n" },
           { after = "\n2\n", keys = "\4" },
           { after = 'COMMAND_EXIT_CODE="0"' },
         }
@@ -434,7 +435,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
       end
       os.remove(path)
       assert(os.execute("mkfifo " .. quote(path)))
-      type_keys { { after = "left alone", keys = "\4" }, { after = 'COMMAND_EXIT_CODE="0"' } }
+      type_keys { { after = "left alone" }, { after = "> ", keys = "\4" }, { after = 'COMMAND_EXIT_CODE="0"' } }
       os.remove(path)
     end)
 
