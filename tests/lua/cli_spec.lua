@@ -157,6 +157,28 @@ describe("glsrun", function()
       file:close()
     end)
 
+    it("writes numbers with a point where the environment asks for a comma", function()
+      local locales = folder .. "/locales"
+      os.execute("mkdir -p " .. quote(locales))
+      if not os.execute("localedef -i de_DE -f UTF-8 " .. quote(locales .. "/de_DE.UTF-8") .. " 2>/dev/null") then
+        pending "no locale with a comma can be made here (localedef, Debian's package locales)"
+        return
+      end
+      local figure = folder .. "/figure.svg"
+      local path = script([[local gls, plot = require "gls", require "gls.plot"
+        plot.lines { file = arg[1], title = "t", x = "x", y = "y",
+          series = { { name = "s", x = { 0, 0.25, 0.5 }, y = { 0.5, 1.25, 2.5 } } } }
+        print(1.5, gls.tensor { 0.5 }, require("gls.number").text(0.25))]])
+      local output = shell(home .. "LC_ALL=de_DE.UTF-8 LOCPATH=" .. quote(locales) .. " " .. quote(glsrun) .. " " ..
+        path .. " " .. quote(figure) .. " 2>&1")
+      assert.equal("1.5\ttensor (1) float32\n  0.5000\t0.250\n", output)
+      local file = assert(io.open(figure))
+      local text = file:read "a"
+      file:close()
+      assert.matches(">%s*0%.5<", text)
+      assert.not_matches(">%s*%d+,%d", text)
+    end)
+
     it("finds gls and the models from any working directory", function()
       local path = script [[print(require("gls").zeros(2, 3):numel(), type(require "models.mlp"))]]
       local from = glsrun:sub(1, 1) == "/" and glsrun or io.popen("pwd"):read "l" .. "/" .. glsrun
