@@ -330,6 +330,6 @@ const struct op norm_ops[] = {
              group_norm_shape, &group_rule, GIVEN("bias", OP_OPTIONAL_TENSOR), GIVEN("groups", OP_INTEGER), EPSILON),
     ROW_NORM("rms_norm",
              "x (…, d) over the root of its mean square along the last dimension, times weight (d) (Zhang and Sennrich "
-             "2019)",
+             "2019); of width 1 the derivative is what rounding leaves of 1 - 1",
              SAMPLES("3x5 5", "2x3x4 4", "2x4 -", "6 6", "2x1 1", "0x4 4"), row_norm_shape, &rms_rule, EPSILON),
     {.name = NULL}};

@@ -22,7 +22,7 @@ static struct batch_layout batch_layout_of(const struct shape *shape) {
   int64_t image = layout.channels * layout.area;
   layout.images_per_block = image ? 65536 / image : 1;
   if (layout.images_per_block < 1) layout.images_per_block = 1;
-  layout.blocks = (layout.images + layout.images_per_block - 1) / layout.images_per_block;
+  layout.blocks = ceil_div(layout.images, layout.images_per_block);
   return layout;
 }
 
@@ -78,33 +78,31 @@ static void batch_sums(double *first, double *second, const real *x, const real 
   }
 }
 
-/* total += Σ x, or with squares Σ (x − shift)², of one channel of one image. What is left at the end goes to the first
-   lane. */
-static inline __attribute__((always_inline)) void add_places(fold_lanes *total, const real *x, int64_t count,
-                                                             bool squares, real shift) {
+/* total += what fold_lanes_at adds, of one channel of one image. What is left at the end goes to the first lane. */
+static inline __attribute__((always_inline)) void add_places(enum fold_kind kind, fold_lanes *total, const real *x,
+                                                             int64_t count, real shift) {
   fold_lanes sum[4] = {*total, {0}, {0}, {0}};
   int64_t i = 0;
   for (; i + 4 * FOLD_LANES <= count; i += 4 * FOLD_LANES)
 #pragma GCC unroll 4
-    for (int l = 0; l < 4; l++)
-      sum[l] += fold_lanes_at(squares ? FOLD_SQUARES : FOLD_SUM, x + i + l * FOLD_LANES, shift);
-  for (; i + FOLD_LANES <= count; i += FOLD_LANES)
-    sum[0] += fold_lanes_at(squares ? FOLD_SQUARES : FOLD_SUM, x + i, shift);
-  for (; i < count; i++) sum[0][0] += squares ? (x[i] - shift) * (x[i] - shift) : x[i];
+    for (int l = 0; l < 4; l++) sum[l] += fold_lanes_at(kind, x + i + l * FOLD_LANES, shift);
+  for (; i + FOLD_LANES <= count; i += FOLD_LANES) sum[0] += fold_lanes_at(kind, x + i, shift);
+  for (; i < count; i++) sum[0][0] += (x[i] - shift) * (kind == FOLD_SQUARES ? x[i] - shift : 1);
   *total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* result[c] = the sum (or with shift Σ (x − shift[c])²) of images start to end − 1. Lanes are kept apart until the end,
-   for a channel's places are few. */
-static void batch_totals(double *result, fold_lanes *total, const real *x, const real *shift,
+/* result[c] = Σ (x − shift[c]), or (x − shift[c])², of images start to end − 1. Lanes are kept apart until the end, for a
+   channel's places are few. */
+static void batch_totals(enum fold_kind kind, double *result, fold_lanes *total, const real *x, const real *shift,
                          const struct batch_layout *layout, int64_t start, int64_t end) {
   int64_t channels = layout->channels, area = layout->area;
   memset(result, 0, (size_t)channels * sizeof *result);
   if (area == 1) {
     for (int64_t n = start; n < end; n++) {
       const real *a = x + n * channels;
-      for (int64_t c = 0; !shift && c < channels; c++) result[c] += (double)a[c];
-      for (int64_t c = 0; shift && c < channels; c++) result[c] += (double)((a[c] - shift[c]) * (a[c] - shift[c]));
+      for (int64_t c = 0; kind == FOLD_DISTANCES && c < channels; c++) result[c] += (double)(a[c] - shift[c]);
+      for (int64_t c = 0; kind == FOLD_SQUARES && c < channels; c++)
+        result[c] += (double)((a[c] - shift[c]) * (a[c] - shift[c]));
     }
     return;
   }
@@ -112,26 +110,30 @@ static void batch_totals(double *result, fold_lanes *total, const real *x, const
   for (int64_t n = start; n < end; n++)
     for (int64_t c = 0; c < channels; c++) {
       const real *a = x + (n * channels + c) * area;
-      if (shift)
-        add_places(&total[c], a, area, true, shift[c]);
+      if (kind == FOLD_SQUARES)
+        add_places(FOLD_SQUARES, &total[c], a, area, shift[c]);
       else
-        add_places(&total[c], a, area, false, 0);
+        add_places(FOLD_DISTANCES, &total[c], a, area, shift[c]);
     }
   for (int64_t c = 0; c < channels; c++)
     for (int l = 0; l < FOLD_LANES; l++) result[c] += (double)total[c][l];
 }
 
-/* mean[c] and square[c] = Σ (x − mean)² of images start to end − 1: two passes while they are in cache. */
+/* mean[c] and square[c] = Σ (x − mean)² of images start to end − 1: two passes while they are in cache, the first over
+   distances to one of the elements, which far from zero lose nothing. */
 static void batch_moments(double *mean, double *square, real *center, fold_lanes *total, const real *x,
                           const struct batch_layout *layout, int64_t start, int64_t end) {
   int64_t channels = layout->channels;
   double count = (double)((end - start) * layout->area);
-  batch_totals(mean, total, x, NULL, layout, start, end);
-  for (int64_t c = 0; c < channels; c++) center[c] = (real)(mean[c] / count);
-  batch_totals(square, total, x, center, layout, start, end);
+  for (int64_t c = 0; c < channels; c++) center[c] = count > 0 ? x[(start * channels + c) * layout->area] : 0;
+  batch_totals(FOLD_DISTANCES, mean, total, x, center, layout, start, end);
   for (int64_t c = 0; c < channels; c++) {
-    double rounding = mean[c] / count - (double)center[c]; /* the mean was rounded to center */
-    mean[c] /= count;
+    mean[c] = (double)center[c] + mean[c] / count;
+    center[c] = (real)mean[c];
+  }
+  batch_totals(FOLD_SQUARES, square, total, x, center, layout, start, end);
+  for (int64_t c = 0; c < channels; c++) {
+    double rounding = mean[c] - (double)center[c]; /* the mean was rounded to center */
     square[c] -= count * rounding * rounding;
   }
 }
@@ -168,32 +170,43 @@ static int batch_statistics(double *mean, double *variance, const real *x, const
   return STATUS_OK;
 }
 
-/* y = scale[c] · x + slope[c] · other + offset[c]; other may be NULL. */
-static void batch_affine(real *y, const real *x, const real *scale, const real *other, const real *slope,
-                         const real *offset, const struct batch_layout *layout) {
+/* What makes every derivative of a channel affine in d and x: y = scale · d + slope · (x − center) + offset. */
+struct batch_coefficients {
+  real *scale, *slope, *offset;
+  const real *center;
+};
+
+/* y over the places of one channel of one image; d or x is NULL where it has no part. */
+static void affine_places(real *y, const real *d, real scale, const real *x, real slope, real center, real offset,
+                          int64_t count) {
+  if (d && x) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) y[i] = scale * d[i] + (slope * (x[i] - center) + offset);
+  } else if (x) {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) y[i] = slope * (x[i] - center) + offset;
+  } else {
+#pragma omp simd
+    for (int64_t i = 0; i < count; i++) y[i] = scale * d[i] + offset;
+  }
+}
+
+static void batch_affine(real *y, const real *d, const real *x, const struct batch_coefficients *k,
+                         const struct batch_layout *layout) {
   int64_t channels = layout->channels, area = layout->area;
 #pragma omp parallel for if (batch_is_large(layout))
   for (int64_t b = 0; b < layout->blocks; b++) {
     int64_t start = b * layout->images_per_block, end = min(start + layout->images_per_block, layout->images);
     for (int64_t n = start; n < end; n++) {
       if (area == 1) {
-        const real *a = x + n * channels, *o = other ? other + n * channels : NULL;
-        real *to = y + n * channels;
-        for (int64_t c = 0; c < channels; c++) to[c] = scale[c] * a[c] + offset[c] + (o ? slope[c] * o[c] : 0);
+        for (int64_t c = 0, at = n * channels; c < channels; c++, at++)
+          y[at] = (d ? k->scale[c] * d[at] : 0) + ((x ? k->slope[c] * (x[at] - k->center[c]) : 0) + k->offset[c]);
         continue;
       }
       for (int64_t c = 0; c < channels; c++) {
         int64_t at = (n * channels + c) * area;
-        const real *a = x + at, *o = other ? other + at : NULL;
-        real *to = y + at, factor = scale[c], shift = offset[c];
-        if (o) {
-          real inclination = slope[c];
-#pragma omp simd
-          for (int64_t i = 0; i < area; i++) to[i] = factor * a[i] + (inclination * o[i] + shift);
-        } else {
-#pragma omp simd
-          for (int64_t i = 0; i < area; i++) to[i] = factor * a[i] + shift;
-        }
+        affine_places(y + at, d ? d + at : NULL, d ? k->scale[c] : 0, x ? x + at : NULL, x ? k->slope[c] : 0,
+                      k->center[c], k->offset[c], area);
       }
     }
   }
@@ -221,13 +234,12 @@ int batch_norm_forward(struct op_call *call) {
   for (int i = 0; i < BATCH_INPUTS; i++) input[i] = norm_open(call->input[i], &holder[i], &failed);
   /* (1, C), so that they are never taken for rows of a batch */
   struct shape shape = shape_of(2, (int64_t)1, channels);
-  call->saved[0] = tensor_new(TYPE_REAL, &shape);
-  call->saved[1] = tensor_new(TYPE_REAL, &shape);
+  for (int i = 0; i < 3; i++) failed = !(call->saved[i] = tensor_new(TYPE_REAL, &shape)) || failed;
   double *mean = memory_acquire((size_t)channels * 2 * (sizeof(double) + sizeof(real)));
-  failed = failed || !call->saved[0] || !call->saved[1] || !mean;
+  failed = failed || !mean;
   if (!failed) {
     double *variance = mean + channels;
-    real *scale = (real *)(variance + channels), *offset = scale + channels;
+    real *slope = (real *)(variance + channels), *offset = slope + channels;
     if (training) {
       failed = batch_statistics(mean, variance, input[BATCH_X], &layout) != STATUS_OK;
     } else {
@@ -238,15 +250,19 @@ int batch_norm_forward(struct op_call *call) {
     }
     if (!failed) {
       real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
+      real *rest = tensor_real(call->saved[2]);
       for (int64_t c = 0; c < channels; c++) {
-        center[c] = (real)mean[c];
-        inverse[c] = (real)(1 / sqrt(variance[c] + call->value[BATCH_EPSILON].number));
-        scale[c] = inverse[c] * norm_value(input[BATCH_WEIGHT], c, 1);
-        offset[c] = norm_value(input[BATCH_BIAS], c, 0) - center[c] * scale[c];
+        real weight = norm_value(input[BATCH_WEIGHT], c, 1);
+        double factor = 1 / sqrt(variance[c] + call->value[BATCH_EPSILON].number);
+        center[c] = (real)mean[c], inverse[c] = (real)factor;
+        rest[c] = (real)((mean[c] - (double)center[c]) * factor);
+        slope[c] = inverse[c] * weight;
+        offset[c] = norm_value(input[BATCH_BIAS], c, 0) - rest[c] * weight;
       }
       double count = (double)(layout.images * layout.area);
       if (training && input[BATCH_RUNNING_MEAN] && count > 0) batch_update_running(call, mean, variance, count);
-      batch_affine(tensor_real(call->output), input[BATCH_X], scale, NULL, NULL, offset, &layout);
+      batch_affine(tensor_real(call->output), NULL, input[BATCH_X],
+                   &(struct batch_coefficients){NULL, slope, offset, center}, &layout);
     }
   }
   memory_release(mean);
@@ -255,8 +271,10 @@ int batch_norm_forward(struct op_call *call) {
 }
 
 /* sums[c] = Σ d, products[c] = Σ d x̂: the two sums that every derivative of batch_norm needs. */
-static int batch_derivative_sums(double *sums, double *products, const real *d, const real *x, const real *center,
-                                 const real *inverse, const struct batch_layout *layout) {
+static int batch_derivative_sums(double *sums, double *products, const real *d, const real *x,
+                                 const struct op_call *call, const struct batch_layout *layout) {
+  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
+  const real *rest = tensor_real(call->saved[2]);
   int64_t channels = layout->channels, blocks = layout->blocks;
   double *partial = memory_acquire((size_t)(blocks * channels) * 2 * sizeof(double));
   if (!partial) return STATUS_ERROR;
@@ -273,32 +291,34 @@ static int batch_derivative_sums(double *sums, double *products, const real *d, 
       sums[c] += partial[b * channels + c];
       products[c] += partial_product[b * channels + c];
     }
-    products[c] *= (double)inverse[c];
+    products[c] = products[c] * (double)inverse[c] - sums[c] * (double)rest[c];
   }
   memory_release(partial);
   return STATUS_OK;
 }
 
 /* out = weight · dx̂ for the change (or gradient) d; sums and products as above, or NULL where the statistics are
-   constants; extra[c] is added, and x̂ · tilt[c] (either may be NULL). scratch: 3 C reals. */
+   constants; extra[c] is added, and x̂ · tilt[c] (either may be NULL). d NULL: no change. scratch: 3 C reals. */
 static void batch_derivative(real *out, const real *d, const real *x, const double *sums, const double *products,
-                             const real *center, const real *inverse, const real *weight, const real *tilt,
-                             const real *extra, const struct batch_layout *layout, real *scratch) {
+                             const struct op_call *call, const real *weight, const real *tilt, const real *extra,
+                             const struct batch_layout *layout, real *scratch) {
+  const real *inverse = tensor_real(call->saved[1]), *rest = tensor_real(call->saved[2]);
   int64_t channels = layout->channels;
-  real *scale = scratch, *slope = scratch + channels, *offset = slope + channels;
+  struct batch_coefficients k = {scratch, scratch + channels, scratch + 2 * channels, tensor_real(call->saved[0])};
   double count = (double)(layout->images * layout->area);
   for (int64_t c = 0; c < channels; c++) {
-    scale[c] = inverse[c] * norm_value(weight, c, 1);
-    slope[c] = norm_value(tilt, c, 0) * inverse[c];
-    offset[c] = 0;
+    real along = norm_value(tilt, c, 0); /* of x̂ */
+    k.scale[c] = d ? inverse[c] * norm_value(weight, c, 1) : 0;
+    k.offset[c] = 0;
     if (sums) {
-      slope[c] -= scale[c] * inverse[c] * (real)(products[c] / count);
-      offset[c] = -scale[c] * (real)(sums[c] / count);
+      along -= k.scale[c] * (real)(products[c] / count);
+      k.offset[c] = -k.scale[c] * (real)(sums[c] / count);
     }
-    offset[c] += norm_value(extra, c, 0) - slope[c] * center[c];
+    k.slope[c] = along * inverse[c];
+    k.offset[c] += norm_value(extra, c, 0) - along * rest[c];
   }
   bool flat = !sums && !tilt; /* then x is not read */
-  batch_affine(out, d, scale, flat ? NULL : x, slope, offset, layout);
+  batch_affine(out, d, flat && d ? NULL : x, &k, layout);
 }
 
 int batch_norm_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
@@ -310,13 +330,12 @@ int batch_norm_vjp(const struct op_call *call, struct tensor *gradient, const bo
   const real *g = norm_open(gradient, &holder[0], &failed);
   const real *x = norm_open(call->input[BATCH_X], &holder[1], &failed);
   const real *weight = norm_open(call->input[BATCH_WEIGHT], &holder[2], &failed);
-  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
   double *sums = memory_acquire((size_t)channels * (2 * sizeof(double) + 3 * sizeof(real)));
   failed = failed || !sums;
   if (!failed) {
     double *products = sums + channels;
     real *scratch = (real *)(products + channels);
-    failed = batch_derivative_sums(sums, products, g, x, center, inverse, &layout) != STATUS_OK;
+    failed = batch_derivative_sums(sums, products, g, x, call, &layout) != STATUS_OK;
     struct shape per_channel = shape_of(1, channels);
     for (int i = BATCH_WEIGHT; !failed && i <= BATCH_BIAS; i++) {
       if (!needed[i]) continue;
@@ -329,8 +348,8 @@ int batch_norm_vjp(const struct op_call *call, struct tensor *gradient, const bo
       result[BATCH_X] = tensor_new(TYPE_REAL, shape);
       failed = !result[BATCH_X];
       if (!failed)
-        batch_derivative(tensor_real(result[BATCH_X]), g, x, training ? sums : NULL, products, center, inverse, weight,
-                         NULL, NULL, &layout, scratch);
+        batch_derivative(tensor_real(result[BATCH_X]), g, x, training ? sums : NULL, products, call, weight, NULL, NULL,
+                         &layout, scratch);
     }
   }
   memory_release(sums);
@@ -349,24 +368,15 @@ int batch_norm_jvp(const struct op_call *call, struct tensor *const *tangent, st
   const real *dx = norm_open(tangent[BATCH_X], &holder[2], &failed);
   const real *tilt = norm_open(tangent[BATCH_WEIGHT], &holder[3], &failed);
   const real *extra = norm_open(tangent[BATCH_BIAS], &holder[4], &failed);
-  const real *center = tensor_real(call->saved[0]), *inverse = tensor_real(call->saved[1]);
   double *sums = memory_acquire((size_t)channels * (2 * sizeof(double) + 3 * sizeof(real)));
   *result = tensor_new(TYPE_REAL, shape);
   failed = failed || !sums || !*result;
   if (!failed) {
     double *products = sums + channels;
     real *scratch = (real *)(products + channels), *out = tensor_real(*result);
-    if (dx && training) failed = batch_derivative_sums(sums, products, dx, x, center, inverse, &layout) != STATUS_OK;
-    if (!failed && dx) {
-      batch_derivative(out, dx, x, training ? sums : NULL, products, center, inverse, weight, tilt, extra, &layout,
-                       scratch);
-    } else if (!failed) { /* x̂ · tilt + extra */
-      for (int64_t c = 0; c < channels; c++) {
-        scratch[c] = norm_value(tilt, c, 0) * inverse[c];
-        scratch[channels + c] = norm_value(extra, c, 0) - scratch[c] * center[c];
-      }
-      batch_affine(out, x, scratch, NULL, NULL, scratch + channels, &layout);
-    }
+    if (dx && training) failed = batch_derivative_sums(sums, products, dx, x, call, &layout) != STATUS_OK;
+    if (!failed)
+      batch_derivative(out, dx, x, dx && training ? sums : NULL, products, call, weight, tilt, extra, &layout, scratch);
   }
   memory_release(sums);
   for (int i = 0; i < 5; i++) tensor_release(holder[i]);

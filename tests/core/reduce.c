@@ -264,6 +264,15 @@ static void check_edges(void) {
     CHECK(fabs((double)tensor_real(normal)[i] - (i - 1.5) / sqrt(1.25)) < 1e-4, "layer_norm far from zero: %g",
           (double)tensor_real(normal)[i]);
   tensor_release(normal);
+  struct shape column = shape_of(2, (int64_t)4, (int64_t)1);
+  struct tensor *images = tensor_view_shape(x, &column), *input[5] = {images};
+  struct op_value batch[OP_MAX_PARAMETERS] = {{.list = {1}}, {.number = 0.1}, {.number = 1e-5}};
+  normal = op_run(op_find("batch_norm"), 5, input, batch);
+  for (int i = 0; CHECK(normal, "%s", status_message()) && i < 4; i++)
+    CHECK(fabs((double)tensor_real(normal)[i] - (i - 1.5) / sqrt(1.25)) < 1e-4, "batch_norm far from zero: %g",
+          (double)tensor_real(normal)[i]);
+  tensor_release(normal);
+  tensor_release(images);
   tensor_release(x);
 }
 
