@@ -2,7 +2,7 @@
 local nn = require "gls.nn"
 local options = require "gls.options"
 
-local ways = {
+local methods = {
   default = function(model) return model end, -- uniform ±1/√fan_in, as the layers begin by themselves
   he = function(model) return nn.initialize(model, "he_normal") end,
   xavier = function(model) return nn.initialize(model, "xavier_normal") end,
@@ -17,9 +17,9 @@ local ways = {
 -- with the last layer × 0.1)
 -- @treturn table the model
 return function(model, name)
-  local way = ways[name]
-  if not way then
-    error(('unknown initialisation "%s"%s'):format(tostring(name), options.suggestion(tostring(name), ways)), 3)
+  local method = methods[name]
+  if not method then
+    error(('unknown initialisation "%s"%s'):format(tostring(name), options.suggestion(tostring(name), methods)), 3)
   end
-  return way(model)
+  return method(model)
 end

@@ -20,25 +20,6 @@ local any_type = {}
 -- @param default what absent means
 function options.any(default) return setmetatable({ default = default }, any_type) end
 
--- Edit distance with adjacent letters swapped counted as one (optimal string alignment).
-local function distance(a, b)
-  local before, previous = nil, {}
-  for j = 0, #b do previous[j] = j end
-  for i = 1, #a do
-    local current = { [0] = i }
-    for j = 1, #b do
-      local cost = a:byte(i) == b:byte(j) and 0 or 1
-      local best = math.min(previous[j] + 1, current[j - 1] + 1, previous[j - 1] + cost)
-      if i > 1 and j > 1 and a:byte(i) == b:byte(j - 1) and a:byte(i - 1) == b:byte(j) then
-        best = math.min(best, before[j - 2] + 1)
-      end
-      current[j] = best
-    end
-    before, previous = previous, current
-  end
-  return previous[#b]
-end
-
 --- The known name nearest to a given one.
 -- @tparam string given what the user wrote
 -- @tparam table names either a list of names or a table whose keys are the names
@@ -52,19 +33,7 @@ function options.nearest(given, names)
       if type(name) == "string" then candidates[#candidates + 1] = name end
     end
   end
-  table.sort(candidates)
-  given = tostring(given):lower()
-  local best, best_distance
-  for _, name in ipairs(candidates) do
-    local lower = name:lower()
-    local d = distance(given, lower)
-    -- "lr_rate" is far from everything; a name begun or abbreviated is near.
-    if #given >= 3 and (lower:sub(1, #given) == given or given:sub(1, #lower) == lower) then d = math.min(d, 1) end
-    if d <= math.max(1, math.min(#given, #name) // 2) and (not best or d < best_distance) then
-      best, best_distance = name, d
-    end
-  end
-  return best
+  return core.nearest(tostring(given), candidates)
 end
 
 --- The end of a message about an unknown name: `; did you mean "batch"?`, or the list of names.

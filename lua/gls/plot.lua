@@ -158,7 +158,7 @@ local SERIES = {
 local function prepare(settings)
   local result, taken = {}, {}
   local logarithmic = settings.log and settings.log:find "y" ~= nil
-  for i, given in ipairs(options.list("plot.lines: series", settings.series, 4)) do
+  for i, given in ipairs(options.list("plot.lines: series", settings.series)) do
     local where = "plot.lines: series " .. i
     local series = options.check(where, given, SERIES)
     if type(series.x) ~= "table" or type(series.y) ~= "table" then

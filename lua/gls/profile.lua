@@ -1,4 +1,4 @@
---- gls.profile: where the time of a piece of a script goes, op by op. Each moment counts once: for the op, the part of
+--- gls.profile: where the time of a part of a script goes, op by op. Each moment counts once: for the op, the part of
 -- the optimizer or the collection under way, else for Lua and the rest; so the rows add up to the whole.
 -- @module gls.profile
 local core = require "gls.core"

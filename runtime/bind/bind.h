@@ -196,6 +196,7 @@ void bind_open_io(lua_State *L);
 void bind_open_linalg(lua_State *L);
 void bind_open_loader(lua_State *L);  /* to the module's table io */
 void bind_open_journal(lua_State *L); /* the same */
+void bind_open_names(lua_State *L);
 void bind_open_no_grad(lua_State *L);
 void bind_open_operators(lua_State *L);
 void bind_open_ops(lua_State *L);

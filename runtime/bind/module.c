@@ -29,6 +29,7 @@ __attribute__((visibility("default"))) int luaopen_gls_core(lua_State *L) {
   bind_open_create(L);
   bind_open_ops(L);
   bind_open_operators(L);
+  bind_open_names(L);
   bind_open_no_grad(L);
   bind_open_grad(L);
   bind_open_function(L);

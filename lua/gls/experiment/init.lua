@@ -56,7 +56,7 @@ local function checked(given)
       error(("experiment.run: trials: unknown optimizer %q%s"):format(name,
         check.suggestion(name, optimizers.known)), 3)
     end
-    if type(trials) ~= "table" or #check.list("experiment.run: trials." .. name, trials, 4) == 0 then
+    if type(trials) ~= "table" or #check.list("experiment.run: trials." .. name, trials) == 0 then
       error(("experiment.run: trials.%s: expected a list of settings, at least one"):format(name), 3)
     end
   end
@@ -333,4 +333,4 @@ function experiment.run(given, arguments)
   return path
 end
 
-return experiment
+return require("gls.strict").module("experiment", experiment)

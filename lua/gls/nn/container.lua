@@ -74,9 +74,7 @@ function Residual:init(module, shortcut)
 end
 
 function Residual:forward(x)
-  local straight = x
-  if self.shortcut then straight = self.shortcut(x) end
-  return straight + self.module(x)
+  return (self.shortcut and self.shortcut(x) or x) + self.module(x)
 end
 
 return container

@@ -340,7 +340,7 @@ function base.check_core(self)
   for setting in pairs(BOUNDS) do check_bounds(self, setting) end
   for _, group in ipairs(self.groups) do
     if group.settings.nesterov and group.settings.momentum == 0 then
-      error(("optim.%s: nesterov is a way of using momentum, which is 0"):format(self.name), 0)
+      error(("optim.%s: nesterov changes momentum, which is 0"):format(self.name), 0)
     end
   end
 end
