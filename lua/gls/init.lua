@@ -11,7 +11,7 @@ local gls = {}
 
 for name, value in pairs(core) do gls[name] = value end
 gls.core = core
-gls.save, gls.load, gls.profile = checkpoint.save, checkpoint.load, profile.profile
+gls.save, gls.load, gls.save_npz, gls.profile = checkpoint.save, checkpoint.load, checkpoint.save_npz, profile.profile
 gls.documentation, gls.help = help.text, help.print
 
 local submodules = {

@@ -15,7 +15,9 @@
 struct holder {
   struct tensor *tensor[2];
   struct folder folder;
-  struct checkpoint checkpoint;
+  struct bundle bundle;
+  struct file_reader reader;
+  char *header;
   char **name;
   int name_count;
 };
@@ -33,14 +35,16 @@ static int holder_release(lua_State *L) {
   struct holder *holder = luaL_checkudata(L, 1, HOLDER);
   for (int i = 0; i < 2; i++) tensor_release(holder->tensor[i]);
   folder_clear(&holder->folder);
-  checkpoint_clear(&holder->checkpoint);
+  bundle_clear(&holder->bundle);
+  file_close(&holder->reader);
+  memory_release(holder->header);
   folder_delete_names(holder->name, holder->name_count);
   memset(holder, 0, sizeof *holder);
   return 0;
 }
 
 static struct holder *push_holder(lua_State *L) {
-  struct holder *holder = lua_newuserdatauv(L, sizeof *holder, 0);
+  struct holder *holder = lua_newuserdatauv(L, sizeof *holder, 1);
   memset(holder, 0, sizeof *holder);
   luaL_setmetatable(L, HOLDER);
   return holder;
@@ -83,6 +87,19 @@ static int save_npy(lua_State *L) {
   return 0;
 }
 
+static int load_npz(lua_State *L) {
+  const char *path = bind_path(L, 1);
+  struct holder *holder = push_holder(L);
+  bind_check(L, npz_read(&holder->bundle, path));
+  struct bundle *bundle = &holder->bundle;
+  lua_createtable(L, 0, bundle->count);
+  for (int i = 0; i < bundle->count; i++) {
+    bind_push_taken(L, &bundle->tensor[i]);
+    lua_setfield(L, -2, bundle->name[i]);
+  }
+  return 1;
+}
+
 static int load_image(lua_State *L) {
   bind_push_tensor(L, image_read(bind_path(L, 1)));
   return 1;
@@ -110,11 +127,14 @@ static int save_image(lua_State *L) {
 static const struct bind_function file_functions[] = {
     {"load_npy", load_npy, 1,
      "load_npy(path) -> tensor\n"
-     "Reads NumPy's .npy: f4 and f8 as reals, i4 and i8 (values that fit) as int32, u1 and b1 as uint8. An\n"
-     "error names the file and what is wrong with it."},
+     "Reads NumPy's .npy: f2, f4 and f8 as reals, u1 and b1 as uint8, i1 to i8 and u2 to u8 (values that fit) as\n"
+     "int32. An error names the file and what is wrong with it."},
     {"save_npy", save_npy, 2,
      "save_npy(path, x)\n"
      "Writes x as .npy (f4, i4 or u1). The file is replaced in one moment, when it is complete."},
+    {"load_npz", load_npz, 1,
+     "load_npz(path) -> table\n"
+     "Reads NumPy's .npz: its arrays by name, stored or deflated, as load_npy reads one."},
     {"load_image", load_image, 1,
      "load_image(path) -> uint8 (C, H, W)\n"
      "Reads a PNG or JPEG; C is 1 for grey, 3 for colour."},
@@ -300,38 +320,86 @@ static int find_outside(lua_State *L) {
   return 2;
 }
 
-/* ---- checkpoints ---- */
+/* ---- files of several tensors ---- */
 
-static int write_checkpoint(lua_State *L) {
+/* Tensors of the list at argument i as an array that lives as long as the userdata it pushes; the list keeps them. */
+static struct tensor **check_tensors(lua_State *L, int i, int count) {
+  bind_check_type(L, i, LUA_TTABLE);
+  struct tensor **tensor = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof(struct tensor *), 0);
+  for (int k = 0; k < count; k++) {
+    lua_rawgeti(L, i, k + 1);
+    tensor[k] = bind_tensor(L, -1);
+    lua_pop(L, 1);
+  }
+  return tensor;
+}
+
+/* write_npz(path, names, tensors, deflated) */
+static int write_npz(lua_State *L) {
   const char *path = bind_path(L, 1);
   int count;
   const char **name = check_strings(L, 2, &count);
-  bind_check_type(L, 3, LUA_TTABLE);
-  struct tensor **tensor = lua_newuserdatauv(L, (size_t)(count + 1) * sizeof(struct tensor *), 0);
-  for (int i = 0; i < count; i++) {
-    lua_rawgeti(L, 3, i + 1);
-    tensor[i] = bind_tensor(L, -1); /* the list keeps it alive */
-    lua_pop(L, 1);
-  }
-  size_t bytes;
-  const char *structure = bind_text(L, 4, &bytes);
-  bind_check(L, checkpoint_write(path, count, name, tensor, structure, bytes));
+  struct tensor **tensor = check_tensors(L, 3, count);
+  bind_check(L, npz_write(path, count, name, tensor, lua_toboolean(L, 4)));
   return 0;
 }
 
-static int read_checkpoint(lua_State *L) {
+/* write_safetensors(path, header, tensors) */
+static int write_safetensors(lua_State *L) {
+  size_t bytes;
+  const char *path = bind_path(L, 1), *header = bind_text(L, 2, &bytes);
+  bind_check_type(L, 3, LUA_TTABLE);
+  int count = (int)lua_rawlen(L, 3);
+  bind_check(L, safetensors_write(path, header, bytes, count, check_tensors(L, 3, count)));
+  return 0;
+}
+
+/* open_safetensors(path) -> reader, header, bytes of elements */
+static int open_safetensors(lua_State *L) {
   const char *path = bind_path(L, 1);
+  size_t bytes;
   struct holder *holder = push_holder(L);
-  bind_check(L, checkpoint_read(&holder->checkpoint, path));
-  struct checkpoint *checkpoint = &holder->checkpoint;
-  push_names(L, checkpoint->name, checkpoint->count);
-  lua_createtable(L, checkpoint->count, 0);
-  for (int i = 0; i < checkpoint->count; i++) {
-    bind_push_taken(L, &checkpoint->tensor[i]);
-    lua_rawseti(L, -2, i + 1);
-  }
-  lua_pushlstring(L, checkpoint->structure, checkpoint->structure_bytes);
+  lua_pushvalue(L, 1);
+  lua_setiuservalue(L, -2, 1); /* the reader borrows the path */
+  bind_check(L, safetensors_open(&holder->reader, &holder->header, &bytes, path));
+  lua_pushlstring(L, holder->header, bytes);
+  lua_pushinteger(L, (lua_Integer)holder->reader.remaining);
   return 3;
+}
+
+/* next_tensor(reader, what errors name, type, sizes, bytes) -> tensor */
+static int next_tensor(lua_State *L) {
+  struct holder *holder = luaL_checkudata(L, 1, HOLDER);
+  const char *where = bind_text(L, 2, NULL), *type = bind_text(L, 3, NULL), *path = holder->reader.path;
+  lua_Unsigned rank = lua_rawlen(L, 4);
+  bind_check_argument(L, holder->reader.stream != NULL, 1, "a reader that is open");
+  if (rank > TENSOR_MAX_RANK)
+    return luaL_error(L, "%s: %d dimensions, expected at most %d", where, (int)rank, TENSOR_MAX_RANK);
+  struct shape shape = {.rank = (int)rank};
+  for (int i = 0; i < shape.rank; i++) {
+    lua_rawgeti(L, 4, i + 1);
+    shape.size[i] = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+  }
+  holder->reader.path = where;
+  struct tensor *tensor = safetensors_read(&holder->reader, type, &shape, (uint64_t)bind_whole(L, 5));
+  holder->reader.path = path;
+  bind_push_tensor(L, tensor);
+  return 1;
+}
+
+/* data_checksum(reader) -> crc32 of the elements that were read */
+static int data_checksum(lua_State *L) {
+  struct holder *holder = luaL_checkudata(L, 1, HOLDER);
+  lua_pushinteger(L, holder->reader.checksum);
+  return 1;
+}
+
+static int text_checksum(lua_State *L) {
+  size_t bytes;
+  const char *text = bind_text(L, 1, &bytes);
+  lua_pushinteger(L, file_checksum(0, text, bytes));
+  return 1;
 }
 
 static const struct bind_function io_functions[] = {{"outlive_readers", outlive_readers, BIND_ANY, NULL},
@@ -351,8 +419,12 @@ static const struct bind_function io_functions[] = {{"outlive_readers", outlive_
                                                     {"checksum", checksum_of, BIND_ANY, NULL},
                                                     {"find_nonfinite", find_nonfinite, BIND_ANY, NULL},
                                                     {"find_outside", find_outside, BIND_ANY, NULL},
-                                                    {"write_checkpoint", write_checkpoint, BIND_ANY, NULL},
-                                                    {"read_checkpoint", read_checkpoint, BIND_ANY, NULL},
+                                                    {"write_npz", write_npz, BIND_ANY, NULL},
+                                                    {"write_safetensors", write_safetensors, BIND_ANY, NULL},
+                                                    {"open_safetensors", open_safetensors, BIND_ANY, NULL},
+                                                    {"next_tensor", next_tensor, BIND_ANY, NULL},
+                                                    {"data_checksum", data_checksum, BIND_ANY, NULL},
+                                                    {"crc32", text_checksum, BIND_ANY, NULL},
                                                     {NULL, NULL, 0, NULL}};
 
 static const struct bind_function holder_methods[] = {

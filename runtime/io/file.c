@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -60,6 +59,13 @@ int file_open(struct file_reader *reader, const char *path) {
   return STATUS_OK;
 }
 
+int file_open_memory(struct file_reader *reader, const char *path, void *data, size_t bytes) {
+  *reader = (struct file_reader){.path = path, .size = bytes, .remaining = bytes};
+  if (bytes == 0) return status_error("%s: the file is empty", path);
+  reader->stream = fmemopen(data, bytes, "rb");
+  return reader->stream ? STATUS_OK : status_error("%s: %s", path, strerror(errno));
+}
+
 int file_read(struct file_reader *reader, void *data, size_t bytes) {
   if (bytes > reader->remaining)
     return status_error("%s: truncated: %zu bytes expected at offset %" PRIu64 ", but the file ends %" PRIu64
@@ -77,12 +83,6 @@ int file_read(struct file_reader *reader, void *data, size_t bytes) {
 void file_close(struct file_reader *reader) {
   if (reader->stream) fclose(reader->stream);
   reader->stream = NULL;
-}
-
-int file_real(const char *path, double value, int64_t index, real *result) {
-  *result = (real)value;
-  if (isfinite((double)*result) || !isfinite(value)) return STATUS_OK;
-  return status_error("%s: element %" PRId64 " is %g, which float32 does not hold", path, index + 1, value);
 }
 
 int file_read_all(void **data, size_t *bytes, const char *path, size_t limit) {

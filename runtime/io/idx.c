@@ -14,36 +14,6 @@
 /* deflate makes no more than 1032 bytes of one. */
 enum { MAX_EXPANSION = 1032, READ_PIECE = 1 << 24, GZIP_WINDOW = 1 << 17 };
 
-struct element {
-  enum element_type type;
-  size_t bytes;
-};
-
-static bool element_of(unsigned char code, struct element *element) {
-  switch (code) {
-    case 0x08:
-      *element = (struct element){TYPE_UINT8, 1};
-      return true;
-    case 0x09:
-      *element = (struct element){TYPE_INT32, 1};
-      return true;
-    case 0x0B:
-      *element = (struct element){TYPE_INT32, 2};
-      return true;
-    case 0x0C:
-      *element = (struct element){TYPE_INT32, 4};
-      return true;
-    case 0x0D:
-      *element = (struct element){TYPE_REAL, 4};
-      return true;
-    case 0x0E:
-      *element = (struct element){TYPE_REAL, 8};
-      return true;
-    default:
-      return false;
-  }
-}
-
 static uint32_t big32(const unsigned char *at) {
   return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
@@ -73,45 +43,20 @@ static int idx_read_exactly(gzFile file, const char *path, void *data, size_t by
   return STATUS_OK;
 }
 
-/* Elements from big-endian file order, in place where the sizes agree. */
-static int idx_decode(struct tensor *tensor, const unsigned char *raw, unsigned char code, int64_t count,
-                      const char *path) {
-  int32_t *integer = tensor_int32(tensor);
-  real *number = tensor_real(tensor);
-  for (int64_t i = 0; i < count; i++) {
-    switch (code) {
-      case 0x09:
-        integer[i] = (int8_t)raw[i];
-        break;
-      case 0x0B:
-        integer[i] = (int16_t)((uint16_t)raw[2 * i] << 8 | raw[2 * i + 1]);
-        break;
-      case 0x0C:
-        integer[i] = (int32_t)big32(raw + 4 * i);
-        break;
-      case 0x0D: {
-        uint32_t bits = big32(raw + 4 * i);
-        float value;
-        memcpy(&value, &bits, sizeof value);
-        number[i] = value;
-        break;
-      }
-      default: {
-        uint64_t bits = (uint64_t)big32(raw + 8 * i) << 32 | big32(raw + 8 * i + 4);
-        double value;
-        memcpy(&value, &bits, sizeof value);
-        STATUS_TRY(file_real(path, value, i, &number[i]));
-      }
+static bool idx_find_kind(enum number_kind *kind, unsigned char code) {
+  for (int k = 0; k < NUMBER_KINDS; k++)
+    if (numbers[k].idx != 0 && numbers[k].idx == code) {
+      *kind = (enum number_kind)k;
+      return true;
     }
-  }
-  return STATUS_OK;
+  return false;
 }
 
 static int idx_read_body(gzFile file, const char *path, uint64_t file_bytes, struct tensor **result) {
   unsigned char head[4], sizes[4 * TENSOR_MAX_RANK];
   STATUS_TRY(idx_read_exactly(file, path, head, sizeof head, "header"));
-  struct element element;
-  if (head[0] != 0 || head[1] != 0 || !element_of(head[2], &element))
+  enum number_kind kind;
+  if (head[0] != 0 || head[1] != 0 || !idx_find_kind(&kind, head[2]))
     return status_error("%s: not an IDX file: it begins with %02x %02x %02x %02x", path, head[0], head[1], head[2],
                         head[3]);
   if (head[3] < 1 || head[3] > TENSOR_MAX_RANK)
@@ -119,10 +64,8 @@ static int idx_read_body(gzFile file, const char *path, uint64_t file_bytes, str
   struct shape shape = {.rank = head[3]};
   STATUS_TRY(idx_read_exactly(file, path, sizes, 4 * (size_t)shape.rank, "header"));
   for (int i = 0; i < shape.rank; i++) shape.size[i] = big32(sizes + 4 * i);
-  size_t bytes = element.bytes;
-  for (int i = 0; i < shape.rank; i++)
-    if (!memory_multiply(bytes, (size_t)shape.size[i], &bytes))
-      return status_error("%s: the header's sizes %s do not fit in memory", path, shape_text(&shape));
+  size_t bytes;
+  STATUS_TRY(number_bytes(&bytes, path, kind, &shape));
 
   /* The size of the file bounds what may be asked for, before memory is. */
   size_t header = 4 + 4 * (size_t)shape.rank;
@@ -137,17 +80,13 @@ static int idx_read_body(gzFile file, const char *path, uint64_t file_bytes, str
     return status_error("%s: the header's sizes %s are more than the file can hold", path, shape_text(&shape));
   }
 
-  struct tensor *tensor = tensor_new(element.type, &shape);
+  struct tensor *tensor = tensor_new(numbers[kind].type, &shape);
   if (!tensor) return status_prefix("%s", path);
-  int status;
-  if (head[2] == 0x08) {
-    status = idx_read_exactly(file, path, tensor_uint8(tensor), bytes, "elements");
-  } else {
-    unsigned char *raw = memory_acquire(bytes);
-    status = raw ? idx_read_exactly(file, path, raw, bytes, "elements") : status_prefix("%s", path);
-    if (status == STATUS_OK) status = idx_decode(tensor, raw, head[2], tensor_count(tensor), path);
-    if (raw) memory_release(raw);
-  }
+  bool held = number_is_held(kind);
+  unsigned char *raw = held ? tensor->storage->data : memory_acquire(bytes);
+  int status = raw ? idx_read_exactly(file, path, raw, bytes, "elements") : status_prefix("%s", path);
+  if (status == STATUS_OK) status = number_convert(tensor, raw, kind, true, path);
+  if (raw && !held) memory_release(raw);
   /* Reading on meets the gzip trailer, whose checksum and length zlib compares. */
   unsigned char extra;
   size_t got = 0;

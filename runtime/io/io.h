@@ -1,11 +1,11 @@
 /* Io: bytes on disk to and from tensors, and the assembly of batches.
-   file.c        reading with checks; files that replace others in one moment
-   idx.c         IDX (MNIST's format), gzipped or not         cifar.c     CIFAR-10's binary batches
-   image.c       one PNG or JPEG in, grids of images out      folder.c    trees of class folders, and their cache
-   jpeg.c png.c  what must hold before stb_image decodes      npy.c       NumPy's arrays
-   checkpoint.c  several named tensors in one file            dataset.c   rows, means and checksums of a set
-   text.c        windows of tokens                            loader.c    batches, shuffled and prefetched
-   journal.c     files that grow by lines, folders of one's own, locks
+   file.c         reading with checks; files that replace others in one moment
+   number.c       elements of files in all widths              safetensors.c  checkpoints
+   npy.c npz.c    NumPy's arrays, and archives of them         idx.c          IDX (MNIST's format), gzipped or not
+   image.c        one PNG or JPEG in, grids of images out      cifar.c        CIFAR-10's binary batches
+   jpeg.c png.c   what must hold before stb_image decodes      folder.c       trees of class folders, and their cache
+   text.c         windows of tokens                            dataset.c      rows, means and checksums of a set
+   loader.c       batches, shuffled and prefetched             journal.c      files that grow by lines; locks of folders
    Messages begin with the path of the file they are about. Labels and tokens in tensors start at 1. */
 #ifndef GLS_IO_IO_H
 #define GLS_IO_IO_H
@@ -30,8 +30,8 @@ int file_open(struct file_reader *reader, const char *path);
 /* Exactly bytes, or an error that says where the file ends. */
 int file_read(struct file_reader *reader, void *data, size_t bytes);
 void file_close(struct file_reader *reader);
-/* Element `index` (from 0) of a tensor in the file as a real; an error where it is finite and real does not hold it. */
-int file_real(const char *path, double value, int64_t index, real *result);
+/* Reads from memory instead, which must outlive the reader; path is what errors name. */
+int file_open_memory(struct file_reader *reader, const char *path, void *data, size_t bytes);
 /* The whole of a regular file of at most limit bytes: *data from memory_acquire. */
 int file_read_all(void **data, size_t *bytes, const char *path, size_t limit);
 
@@ -64,6 +64,42 @@ int journal_append(struct journal *journal, const void *data, size_t bytes);
 /* The lock of a folder, held until it is closed or the process ends; *free is false while another process has it. */
 int journal_lock_folder(struct journal *lock, bool *free, const char *path);
 void journal_close(struct journal *journal); /* more than once is fine */
+
+/* ---- number.c ---- */
+/* Elements as files have them. A tensor holds them as uint8, int32 or real: 64-bit integers where int32 holds their
+   values, float64 where its size is in float32's range. */
+enum number_kind {
+  NUMBER_UINT8,
+  NUMBER_BOOL,
+  NUMBER_INT8,
+  NUMBER_INT16,
+  NUMBER_UINT16,
+  NUMBER_INT32,
+  NUMBER_UINT32,
+  NUMBER_INT64,
+  NUMBER_UINT64,
+  NUMBER_FLOAT16,
+  NUMBER_BFLOAT16,
+  NUMBER_FLOAT32,
+  NUMBER_FLOAT64,
+  NUMBER_KINDS
+};
+extern const struct number {
+  const char *npy, *safetensors; /* the formats' names; npy: after the byte order; IDX's code; none: "" and 0 */
+  unsigned char idx;
+  enum element_type type;
+  size_t bytes;
+} numbers[NUMBER_KINDS];
+enum number_kind number_of(enum element_type type); /* what a tensor's elements are in memory */
+/* Whether a tensor has the elements in the same form: they are read where they stay, raw being its data. */
+bool number_is_held(enum number_kind kind);
+int number_bytes(size_t *bytes, const char *path, enum number_kind kind, const struct shape *shape);
+/* raw: as many elements as the tensor has; swapped: big-endian, and turned in place. */
+int number_convert(struct tensor *tensor, unsigned char *raw, enum number_kind kind, bool swapped, const char *path);
+/* The next elements of a file. */
+struct tensor *number_read(struct file_reader *reader, enum number_kind kind, bool swapped, const struct shape *shape);
+/* The tensor, or its copy, in row order, and its bytes; to be released. */
+struct tensor *number_contiguous(const struct tensor *tensor, const void **data, size_t *bytes);
 
 /* ---- idx.c ---- */
 /* uint8 stays, int8, int16 and int32 become int32, float32 and float64 become real. */
@@ -117,22 +153,34 @@ int folder_list(char ***name, int *count, const char *root);
 void folder_delete_names(char **name, int count);
 
 /* ---- npy.c ---- */
-/* float32, float64 → real; int32, int64 (that fits) → int32; uint8, bool → uint8; either byte and index order. */
+/* Numbers of all kinds above but bfloat16, in either byte and index order. */
 struct tensor *npy_read(const char *path);
 int npy_write(const char *path, const struct tensor *tensor);
+/* What npz.c has of them: the rest of an open file, and the bytes before the elements. */
+enum { NPY_HEADER = 512 };
+struct tensor *npy_read_from(struct file_reader *reader);
+size_t npy_header(char text[NPY_HEADER], const struct tensor *tensor);
 
-/* ---- checkpoint.c ---- */
-struct checkpoint {
+/* ---- npz.c ---- */
+struct bundle {
   int count;
   char **name;
   struct tensor **tensor;
-  char *structure; /* bytes of the writer's own, e.g. how the tensors were nested */
-  size_t structure_bytes;
 };
-int checkpoint_write(const char *path, int count, const char *const *name, struct tensor *const *tensor,
-                     const char *structure, size_t structure_bytes);
-int checkpoint_read(struct checkpoint *checkpoint, const char *path);
-void checkpoint_clear(struct checkpoint *checkpoint);
+/* Arrays that are stored or deflated. */
+int npz_read(struct bundle *bundle, const char *path);
+int npz_write(const char *path, int count, const char *const *name, struct tensor *const *tensor, bool deflated);
+void bundle_clear(struct bundle *bundle);
+
+/* ---- safetensors.c ---- */
+/* Opens a file and reads its header, JSON that ends in a zero byte: *header from memory_acquire. What remains is the
+   elements, in order. */
+int safetensors_open(struct file_reader *reader, char **header, size_t *bytes, const char *path);
+/* The next elements, of a type by its name in the header; bytes: what the header says that they take. */
+struct tensor *safetensors_read(struct file_reader *reader, const char *type, const struct shape *shape,
+                                uint64_t bytes);
+/* header: the JSON that describes the tensors in this order. */
+int safetensors_write(const char *path, const char *header, size_t bytes, int count, struct tensor *const *tensor);
 
 /* ---- dataset.c ---- */
 /* Rows (first dimension) of a tensor of any type, by index from 0: contiguous copy. */

@@ -6,7 +6,6 @@
    then the elements, row-major, or column-major when fortran_order is True. */
 #include <ctype.h>
 #include <inttypes.h>
-#include <math.h>
 #include <string.h>
 
 #include "../base/memory.h"
@@ -111,76 +110,23 @@ static int npy_parse(struct npy_header *header, const char *path, const char *te
 
 /* ---- elements ---- */
 
-enum npy_kind { NPY_UINT8, NPY_INT32, NPY_INT64, NPY_FLOAT32, NPY_FLOAT64 };
-
-static const struct npy_type {
-  const char *descr; /* after the byte order */
-  enum npy_kind kind;
-  enum element_type type;
-  size_t bytes;
-} npy_types[] = {
-    {"u1", NPY_UINT8, TYPE_UINT8, 1}, {"b1", NPY_UINT8, TYPE_UINT8, 1},  {"i4", NPY_INT32, TYPE_INT32, 4},
-    {"i8", NPY_INT64, TYPE_INT32, 8}, {"f4", NPY_FLOAT32, TYPE_REAL, 4}, {"f8", NPY_FLOAT64, TYPE_REAL, 8},
-    {NULL, NPY_UINT8, TYPE_UINT8, 0},
-};
-
-static int npy_find_type(const struct npy_type **type, bool *swapped, const char *path, const char *descr) {
+static int npy_find_kind(enum number_kind *kind, bool *swapped, const char *path, const char *descr) {
   *swapped = descr[0] == '>';
-  if (strchr("<>|=", descr[0]) && descr[0] != '\0')
-    for (const struct npy_type *row = npy_types; row->descr; row++)
-      if (strcmp(descr + 1, row->descr) == 0) {
-        *type = row;
+  if (strchr("<>|=", descr[0]) && descr[0] != '\0' && descr[1] != '\0')
+    for (int k = 0; k < NUMBER_KINDS; k++)
+      if (strcmp(descr + 1, numbers[k].npy) == 0) {
+        *kind = (enum number_kind)k;
         return STATUS_OK;
       }
-  return status_error("%s: elements of type '%s'; expected f4, f8, i4, i8, u1 or b1", path, descr);
-}
-
-static void swap_bytes(unsigned char *data, size_t count, size_t bytes) {
-  for (size_t i = 0; i < count; i++, data += bytes)
-    for (size_t low = 0, high = bytes - 1; low < high; low++, high--) {
-      unsigned char byte = data[low];
-      data[low] = data[high];
-      data[high] = byte;
-    }
-}
-
-/* raw (count elements as in the file) into the contiguous tensor. */
-static int npy_convert(struct tensor *tensor, const unsigned char *raw, enum npy_kind kind,
-                       const struct file_reader *reader) {
-  int64_t count = tensor_count(tensor);
-  switch (kind) {
-    case NPY_UINT8:
-      memcpy(tensor_uint8(tensor), raw, (size_t)count);
-      break;
-    case NPY_INT32:
-      memcpy(tensor_int32(tensor), raw, (size_t)count * sizeof(int32_t));
-      break;
-    case NPY_INT64:
-      for (int64_t i = 0; i < count; i++) {
-        int64_t value;
-        memcpy(&value, raw + i * 8, sizeof value);
-        if (value < INT32_MIN || value > INT32_MAX)
-          return status_error("%s: element %" PRId64 " is %" PRId64 ", which int32 does not hold", reader->path, i + 1,
-                              value);
-        tensor_int32(tensor)[i] = (int32_t)value;
-      }
-      break;
-    case NPY_FLOAT32:
-      for (int64_t i = 0; i < count; i++) {
-        float value;
-        memcpy(&value, raw + i * 4, sizeof value);
-        tensor_real(tensor)[i] = value;
-      }
-      break;
-    case NPY_FLOAT64:
-      for (int64_t i = 0; i < count; i++) {
-        double value;
-        memcpy(&value, raw + i * 8, sizeof value);
-        STATUS_TRY(file_real(reader->path, value, i, &tensor_real(tensor)[i]));
-      }
-      break;
-  }
-  return STATUS_OK;
+  const char *what = strchr("<>|=", descr[0]) && descr[0] ? descr + 1 : descr;
+  const char *name = *what == 'c'                   ? "complex numbers"
+                     : *what == 'S' || *what == 'U' ? "texts"
+                     : *what == 'O'                 ? "Python objects"
+                     : *what == 'M' || *what == 'm' ? "times"
+                     : *what == 'V'                 ? "records"
+                                                    : "elements";
+  return status_error("%s: %s of type '%s'; expected f2, f4, f8, i1, i2, i4, i8, u1, u2, u4, u8 or b1", path, name,
+                      descr);
 }
 
 /* Column-major elements are row-major ones of the reversed shape. */
@@ -213,78 +159,68 @@ static int npy_read_header(struct file_reader *reader, struct npy_header *header
   return status;
 }
 
-static int npy_read_body(struct file_reader *reader, struct tensor **result) {
+struct tensor *npy_read_from(struct file_reader *reader) {
   struct npy_header header = {0};
-  STATUS_TRY(npy_read_header(reader, &header));
-  const struct npy_type *type = NULL;
+  enum number_kind kind = NUMBER_UINT8;
   bool swapped = false;
-  STATUS_TRY(npy_find_type(&type, &swapped, reader->path, header.descr));
-  size_t bytes = type->bytes;
-  for (int i = 0; i < header.shape.rank; i++)
-    if (!memory_multiply(bytes, (size_t)header.shape.size[i], &bytes))
-      return status_error("%s: the shape %s does not fit in memory", reader->path, shape_text(&header.shape));
-  if (bytes != reader->remaining)
-    return status_error("%s: %s of '%s' takes %zu bytes, but %" PRIu64 " follow the header", reader->path,
-                        shape_text(&header.shape), header.descr, bytes, reader->remaining);
+  size_t bytes;
+  if (npy_read_header(reader, &header) != STATUS_OK ||
+      npy_find_kind(&kind, &swapped, reader->path, header.descr) != STATUS_OK ||
+      number_bytes(&bytes, reader->path, kind, &header.shape) != STATUS_OK)
+    return NULL;
+  if (bytes != reader->remaining) {
+    status_error("%s: %s of '%s' takes %zu bytes, but %" PRIu64 " follow the header", reader->path,
+                 shape_text(&header.shape), header.descr, bytes, reader->remaining);
+    return NULL;
+  }
   struct shape shape = header.shape;
   if (header.fortran)
     for (int i = 0; i < shape.rank; i++) shape.size[i] = header.shape.size[shape.rank - 1 - i];
-  struct tensor *tensor = tensor_new(type->type, &shape);
-  unsigned char *raw = tensor ? memory_acquire(bytes) : NULL;
-  int status = raw ? file_read(reader, raw, bytes) : status_prefix("%s", reader->path);
-  if (status == STATUS_OK && swapped) swap_bytes(raw, bytes / type->bytes, type->bytes);
-  if (status == STATUS_OK) status = npy_convert(tensor, raw, type->kind, reader);
-  if (raw) memory_release(raw);
-  if (status != STATUS_OK) {
-    tensor_release(tensor);
-    return STATUS_ERROR;
-  }
-  *result = header.fortran ? reverse_dimensions(tensor) : tensor;
-  return *result ? STATUS_OK : STATUS_ERROR;
+  struct tensor *tensor = number_read(reader, kind, swapped, &shape);
+  return tensor && header.fortran ? reverse_dimensions(tensor) : tensor;
 }
 
 struct tensor *npy_read(const char *path) {
   struct file_reader reader;
   if (file_open(&reader, path) != STATUS_OK) return NULL;
-  struct tensor *tensor = NULL;
-  npy_read_body(&reader, &tensor);
+  struct tensor *tensor = npy_read_from(&reader);
   file_close(&reader);
   return tensor;
 }
 
-int npy_write(const char *path, const struct tensor *tensor) {
-  const char *descr = tensor->type == TYPE_UINT8   ? "|u1"
-                      : tensor->type == TYPE_INT32 ? "<i4"
-                      : sizeof(real) == 8          ? "<f8"
-                                                   : "<f4";
-  char header[512];
-  int length = snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': (", descr);
+size_t npy_header(char text[NPY_HEADER], const struct tensor *tensor) {
+  size_t length = 10;
+  const char *name = numbers[number_of(tensor->type)].npy;
+  length += (size_t)snprintf(text + length, NPY_HEADER - length, "{'descr': '%c%s', 'fortran_order': False, 'shape': (",
+                             tensor->type == TYPE_UINT8 ? '|' : '<', name);
   for (int i = 0; i < tensor->shape.rank; i++)
-    length += snprintf(header + length, sizeof header - (size_t)length, "%" PRId64 "%s", tensor->shape.size[i],
-                       i + 1 < tensor->shape.rank ? ", "
-                       : tensor->shape.rank == 1  ? ","
-                                                  : "");
-  length += snprintf(header + length, sizeof header - (size_t)length, "), }");
+    length += (size_t)snprintf(text + length, NPY_HEADER - length, "%" PRId64 "%s", tensor->shape.size[i],
+                               i + 1 < tensor->shape.rank ? ", "
+                               : tensor->shape.rank == 1  ? ","
+                                                          : "");
+  length += (size_t)snprintf(text + length, NPY_HEADER - length, "), }");
   /* The elements start at a multiple of 64; the header ends in a line's end. */
-  while ((10 + length + 1) % HEADER_ALIGNMENT != 0) header[length++] = ' ';
-  header[length++] = '\n';
-  unsigned char start[10];
-  memcpy(start, npy_magic, sizeof npy_magic);
-  start[6] = 1;
-  start[7] = 0;
-  start[8] = (unsigned char)(length & 255);
-  start[9] = (unsigned char)(length >> 8);
+  while ((length + 1) % HEADER_ALIGNMENT != 0) text[length++] = ' ';
+  text[length++] = '\n';
+  memcpy(text, npy_magic, sizeof npy_magic);
+  text[6] = 1;
+  text[7] = 0;
+  text[8] = (char)((length - 10) & 255);
+  text[9] = (char)((length - 10) >> 8);
+  return length;
+}
 
-  struct tensor *contiguous = tensor_is_contiguous(tensor) ? tensor_alias(tensor) : tensor_copy(tensor);
+int npy_write(const char *path, const struct tensor *tensor) {
+  char header[NPY_HEADER];
+  const void *data;
+  size_t bytes, length = npy_header(header, tensor);
+  struct tensor *contiguous = number_contiguous(tensor, &data, &bytes);
   if (!contiguous) return STATUS_ERROR;
   struct file_writer writer;
   int status = file_create(&writer, path);
   if (status == STATUS_OK) {
-    size_t element = type_size(contiguous->type);
-    const char *data = (const char *)contiguous->storage->data + (size_t)contiguous->offset * element;
-    status = file_write(&writer, start, sizeof start);
-    if (status == STATUS_OK) status = file_write(&writer, header, (size_t)length);
-    if (status == STATUS_OK) status = file_write(&writer, data, (size_t)tensor_count(contiguous) * element);
+    status = file_write(&writer, header, length);
+    if (status == STATUS_OK) status = file_write(&writer, data, bytes);
     if (status == STATUS_OK)
       status = file_commit(&writer);
     else

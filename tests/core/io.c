@@ -1,6 +1,7 @@
 /* Io: no failing allocation of a reader, a writer or a loader crashes, leaks, or leaves a file behind; the worker of a
-   loader can be stopped at any moment; floats of either size come back in either build. */
+   loader can be stopped at any moment; numbers of every width are read. */
 #include <dirent.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,7 +58,7 @@ static struct tensor *counting(enum element_type type, int64_t rows, int64_t cha
 
 /* ---- calls, each from start to end ---- */
 
-static struct tensor *images, *numbers;
+static struct tensor *images, *reals;
 
 static int keep_tensor(struct tensor *tensor) {
   tensor_release(tensor);
@@ -68,7 +69,7 @@ static int call_idx(void) { return keep_tensor(idx_read(in_folder("a.idx"))); }
 static int call_labels(void) { return keep_tensor(idx_read_labels(in_folder("labels.idx"), 10)); }
 static int call_npy_read(void) { return keep_tensor(npy_read(in_folder("fortran.npy"))); }
 static int call_npy_write(void) {
-  struct tensor *turned = tensor_transpose(numbers, 0, 3);
+  struct tensor *turned = tensor_transpose(reals, 0, 3);
   int status = turned ? npy_write(in_folder("written.npy"), turned) : STATUS_ERROR;
   tensor_release(turned);
   return status;
@@ -101,20 +102,42 @@ static int call_folder_uncached(void) {
   return status;
 }
 
-static int call_checkpoint_write(void) {
-  struct tensor *turned = tensor_transpose(numbers, 1, 2);
+static int write_npz(bool deflated) {
+  struct tensor *turned = tensor_transpose(reals, 1, 2);
   struct tensor *list[] = {images, turned};
   const char *const names[] = {"images", "numbers"};
-  int status = turned ? checkpoint_write(in_folder("written.ckpt"), 2, names, list, "abc", 3) : STATUS_ERROR;
+  int status = turned ? npz_write(in_folder("written.npz"), 2, names, list, deflated) : STATUS_ERROR;
+  tensor_release(turned);
+  return status;
+}
+static int call_npz_write(void) { return write_npz(false); }
+static int call_npz_deflated(void) { return write_npz(true); }
+
+static int call_npz_read(void) {
+  struct bundle bundle;
+  int status = npz_read(&bundle, in_folder("kept.npz"));
+  bundle_clear(&bundle);
+  return status;
+}
+
+static int call_safetensors_write(void) {
+  struct tensor *turned = tensor_transpose(reals, 1, 2);
+  struct tensor *list[] = {turned};
+  int status = turned ? safetensors_write(in_folder("written.st"), "{}", 2, 1, list) : STATUS_ERROR;
   tensor_release(turned);
   return status;
 }
 
-static int call_checkpoint_read(void) {
-  struct checkpoint checkpoint;
-  int status = checkpoint_read(&checkpoint, in_folder("kept.ckpt"));
-  checkpoint_clear(&checkpoint);
-  return status;
+static int call_safetensors_read(void) {
+  struct file_reader reader;
+  char *header;
+  size_t bytes;
+  STATUS_TRY(safetensors_open(&reader, &header, &bytes, in_folder("kept.st")));
+  struct shape shape = shape_of(1, (int64_t)reader.remaining);
+  struct tensor *read = safetensors_read(&reader, "U8", &shape, reader.remaining);
+  memory_release(header);
+  file_close(&reader);
+  return keep_tensor(read);
 }
 
 static int iterate(bool prefetch) {
@@ -186,38 +209,58 @@ static void check_stops(void) {
   CHECK(memory_live() == before, "%zu bytes leak", memory_live() - before);
 }
 
-/* A checkpoint of the other build: its tensor "w" is {1.5, -2} in float64 and in float32. In the third file the first
-   element is a float64 that is none in float32. */
-static void check_float_sizes(void) {
-  for (int file = 1; file <= 3; file++) {
-    uint32_t type = file == 1 ? 1 : 2;
-    unsigned char bytes[128] = "GLSCKPT\x01";
-    size_t at = 8, element = type == 1 ? 4 : 8;
-    uint64_t total = 24 + 12 + 8 + 1 + 2 * element + 4;
-    uint32_t head[2] = {1, 0}, entry[3] = {1, type, 1}, checksum;
-    int64_t size = 2;
-    double wide[2] = {file == 3 ? 1e300 : 1.5, -2};
-    float single[2] = {1.5f, -2};
-    memcpy(bytes + at, &total, 8), at += 8;
-    memcpy(bytes + at, head, 8), at += 8;
-    memcpy(bytes + at, entry, 12), at += 12;
-    memcpy(bytes + at, &size, 8), at += 8;
-    bytes[at++] = 'w';
-    memcpy(bytes + at, type == 1 ? (void *)single : (void *)wide, 2 * element), at += 2 * element;
-    checksum = file_checksum(0, bytes, at);
-    memcpy(bytes + at, &checksum, 4), at += 4;
-    write_bytes("other.ckpt", bytes, at);
-    struct checkpoint checkpoint;
-    int status = checkpoint_read(&checkpoint, in_folder("other.ckpt"));
-    if (file == 3 && sizeof(real) == 4) {
-      CHECK(status != STATUS_OK && strstr(status_message(), "element 1 is 1e+300"), "%s", status_message());
-      continue;
-    }
-    if (!CHECK(status == STATUS_OK, "%s", status_message())) continue;
-    const real *value = tensor_real(checkpoint.tensor[0]);
-    CHECK(strcmp(checkpoint.name[0], "w") == 0 && value[0] == (real)wide[0] && value[1] == -2,
-          "float%zu came back as %g, %g", 8 * element, (double)value[0], (double)value[1]);
-    checkpoint_clear(&checkpoint);
+/* One number in every width, little-endian; bits as NumPy and PyTorch give them. */
+static void check_widths(void) {
+  static const struct {
+    const char *type;
+    uint64_t bits;
+    double value;
+    const char *refused;
+  } cases[] = {
+      {"U8", 200, 200, NULL},
+      {"BOOL", 1, 1, NULL},
+      {"I8", 0xfd, -3, NULL},
+      {"I16", 0x8000, -32768, NULL},
+      {"U16", 0x8000, 32768, NULL},
+      {"I32", 0xfffffff9, -7, NULL},
+      {"U32", 0x7fffffff, 2147483647, NULL},
+      {"U32", 0x80000000, 0, "element 1 is 2147483648"},
+      {"I64", 0xffffffff80000000, -2147483648.0, NULL},
+      {"I64", 0x80000000, 0, "element 1 is 2147483648"},
+      {"U64", 7, 7, NULL},
+      {"U64", 0xffffffffffffffff, 0, "element 1 is 18446744073709551615"},
+      {"F16", 0x3555, 0.333251953125, NULL},
+      {"F16", 0xfbff, -65504, NULL},
+      {"F16", 0x0001, 5.9604644775390625e-08, NULL},
+      {"F16", 0x7c00, INFINITY, NULL},
+      {"BF16", 0x4049, 3.140625, NULL},
+      {"F32", 0xc0000000, -2, NULL},
+      {"F64", 0x3ff8000000000000, 1.5, NULL},
+      {"F64", 0x7e37e43c8800759c, 1e300, sizeof(real) == 4 ? "element 1 is 1e+300" : NULL},
+      {"F8_E4M3", 0, 0, "elements of type F8_E4M3; expected F16"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    size_t bytes = 8;
+    for (int k = 0; k < NUMBER_KINDS; k++)
+      if (strcmp(numbers[k].safetensors, cases[i].type) == 0) bytes = numbers[k].bytes;
+    unsigned char file[18] = {2, 0, 0, 0, 0, 0, 0, 0, '{', '}'};
+    memcpy(file + 10, &cases[i].bits, 8);
+    write_bytes("width.st", file, 10 + bytes);
+    struct file_reader reader;
+    char *header;
+    size_t length;
+    if (!CHECK(safetensors_open(&reader, &header, &length, in_folder("width.st")) == STATUS_OK, "%s", status_message()))
+      return;
+    struct shape shape = shape_of(0);
+    struct tensor *read = safetensors_read(&reader, cases[i].type, &shape, bytes);
+    if (cases[i].refused)
+      CHECK(!read && check_message_has(cases[i].refused), "%s: %s", cases[i].type, status_message());
+    else if (CHECK(read != NULL, "%s: %s", cases[i].type, status_message()))
+      CHECK(tensor_get(read, NULL) == cases[i].value, "%s: %g, expected %g", cases[i].type, tensor_get(read, NULL),
+            cases[i].value);
+    tensor_release(read);
+    memory_release(header);
+    file_close(&reader);
   }
 }
 
@@ -251,8 +294,9 @@ static void write_files(void) {
   bool good = grey && file_make_folders(in_folder("tree/a")) == STATUS_OK &&
               file_make_folders(in_folder("tree/b")) == STATUS_OK &&
               image_write(in_folder("tree/a/1.png"), grey, 0, 0) == STATUS_OK &&
-              image_write(in_folder("tree/b/1.png"), one, 0, 0) == STATUS_OK && call_checkpoint_write() == STATUS_OK &&
-              rename(in_folder("written.ckpt"), in_folder("kept.ckpt")) == 0;
+              image_write(in_folder("tree/b/1.png"), one, 0, 0) == STATUS_OK && call_npz_deflated() == STATUS_OK &&
+              rename(in_folder("written.npz"), in_folder("kept.npz")) == 0 && call_safetensors_write() == STATUS_OK &&
+              rename(in_folder("written.st"), in_folder("kept.st")) == 0;
   CHECK(good, "%s", status_message());
   tensor_release(grey);
   tensor_release(one);
@@ -262,8 +306,8 @@ void test_io(void) {
   snprintf(folder, sizeof folder, "/tmp/gls-io-XXXXXX");
   if (!CHECK(mkdtemp(folder) != NULL, "no folder can be made in /tmp")) return;
   images = counting(TYPE_UINT8, 96, 3, 32, 32);
-  numbers = counting(TYPE_REAL, 2, 3, 4, 5);
-  if (!CHECK(images && numbers, "%s", status_message())) return;
+  reals = counting(TYPE_REAL, 2, 3, 4, 5);
+  if (!CHECK(images && reals, "%s", status_message())) return;
   write_files();
   fails_cleanly("idx_read", call_idx);
   fails_cleanly("idx_read_labels", call_labels);
@@ -274,15 +318,18 @@ void test_io(void) {
   fails_cleanly("cifar_read", call_cifar);
   fails_cleanly("folder_read", call_folder_uncached);
   fails_cleanly("folder_read, cached", call_folder);
-  fails_cleanly("checkpoint_write", call_checkpoint_write);
-  fails_cleanly("checkpoint_read", call_checkpoint_read);
+  fails_cleanly("npz_write", call_npz_write);
+  fails_cleanly("npz_write, deflated", call_npz_deflated);
+  fails_cleanly("npz_read", call_npz_read);
+  fails_cleanly("safetensors_write", call_safetensors_write);
+  fails_cleanly("safetensors_read", call_safetensors_read);
   fails_cleanly("loader", call_loader);
   fails_cleanly("loader, ahead", call_loader_ahead);
   check_stops();
-  check_float_sizes();
+  check_widths();
   check_checksum();
   tensor_release(images);
-  tensor_release(numbers);
+  tensor_release(reals);
   char command[128];
   snprintf(command, sizeof command, "rm -rf '%s'", folder);
   CHECK(system(command) == 0, "%s cannot be removed", folder);

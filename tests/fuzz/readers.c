@@ -53,15 +53,15 @@ static uint32_t fuzz_cifar(void) {
   return sum(images) + sum(labels);
 }
 
-static uint32_t fuzz_checkpoint(void) {
-  struct checkpoint checkpoint;
+static uint32_t fuzz_npz(void) {
+  struct bundle bundle;
   uint32_t result = 0;
-  if (checkpoint_read(&checkpoint, file) != STATUS_OK) return 0;
-  for (int i = 0; i < checkpoint.count; i++) {
-    result += sum(checkpoint.tensor[i]);
-    checkpoint.tensor[i] = NULL;
+  if (npz_read(&bundle, file) != STATUS_OK) return 0;
+  for (int i = 0; i < bundle.count; i++) {
+    result += sum(bundle.tensor[i]);
+    bundle.tensor[i] = NULL;
   }
-  checkpoint_clear(&checkpoint);
+  bundle_clear(&bundle);
   return result;
 }
 
@@ -94,13 +94,23 @@ static void mend_image(uint8_t *data, size_t bytes) {
   }
 }
 
-/* Of a checkpoint: its own size, and the checksum at its end. */
-static void mend_checkpoint(uint8_t *data, size_t bytes) {
-  uint64_t size = bytes;
-  if (bytes < 28) return;
-  memcpy(data + 8, &size, sizeof size);
-  uint32_t checksum = file_checksum(0, data, bytes - 4);
-  memcpy(data + bytes - 4, &checksum, 4);
+/* Of an archive's stored members: "PK\1\2" begins an entry of the directory. */
+static void mend_npz(uint8_t *data, size_t bytes) {
+  for (size_t at = 0; at + 46 <= bytes; at++) {
+    uint32_t packed, offset;
+    uint16_t method, name, extra;
+    if (memcmp(data + at, "PK\1\2", 4) != 0) continue;
+    memcpy(&method, data + at + 10, 2);
+    memcpy(&packed, data + at + 20, 4);
+    memcpy(&offset, data + at + 42, 4);
+    if (method != 0 || offset > bytes || bytes - offset < 30) continue;
+    memcpy(&name, data + offset + 26, 2);
+    memcpy(&extra, data + offset + 28, 2);
+    size_t before = (size_t)offset + 30 + name + extra;
+    if (before > bytes || packed > bytes - before) continue;
+    uint32_t checksum = file_checksum(0, data + before, packed);
+    memcpy(data + at + 16, &checksum, 4);
+  }
 }
 
 /* Of a cache: what it is a cache of, and the checksum of the images. */
@@ -120,13 +130,10 @@ static const struct reader {
   void (*mend)(uint8_t *data, size_t bytes);
   bool gzipped; /* the input is packed, so that gzip's own checks hold */
 } readers[] = {
-    {"npy", fuzz_npy, NULL, false},
-    {"idx", fuzz_idx, NULL, false},
-    {"gzip", fuzz_idx, NULL, true},
-    {"cifar", fuzz_cifar, NULL, false},
-    {"image", fuzz_image, mend_image, false},
-    {"folder", fuzz_folder, mend_folder, false},
-    {"checkpoint", fuzz_checkpoint, mend_checkpoint, false},
+    {"npy", fuzz_npy, NULL, false},           {"idx", fuzz_idx, NULL, false},
+    {"gzip", fuzz_idx, NULL, true},           {"cifar", fuzz_cifar, NULL, false},
+    {"image", fuzz_image, mend_image, false}, {"folder", fuzz_folder, mend_folder, false},
+    {"npz", fuzz_npz, mend_npz, false},
 };
 static const struct reader *reader;
 

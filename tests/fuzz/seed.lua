@@ -35,11 +35,9 @@ gls.save_image(path("image", "grey.png"), gls.rand(1, 5, 7))
 gls.save_image(path("image", "colour.png"), gls.rand(3, 6, 4))
 gls.save_image(path("image", "grid.png"), gls.rand(3, 1, 4, 4))
 
-gls.save(path("checkpoint", "nested"), {
-  weight = gls.rand(2, 3), labels = gls.tensor({ 1, 2 }, { type = "int32" }), empty = gls.zeros(0, 2), step = 3,
-  list = { 1.5, "x", { true } },
-})
-gls.save(path("checkpoint", "number"), 1)
+local arrays = { a = gls.rand(2, 3), b = gls.tensor({ 1, 2 }, { type = "int32" }), empty = gls.zeros(0, 2) }
+gls.save_npz(path("npz", "stored"), arrays)
+gls.save_npz(path("npz", "deflated"), arrays, { deflated = true })
 
 -- A cache of the tree that readers.c makes: 2 grey images of 2×3 pixels. What comes before is put right there.
 write("folder", "cache", ("\0"):rep(16) .. string.pack("<i8i8i8i8i8", 2, 1, 2, 3, 0) .. ("\100"):rep(12))

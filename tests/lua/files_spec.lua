@@ -1,53 +1,13 @@
--- Files: arrays, images and checkpoints, well formed, cut short at every length, and lying about their size.
+-- Files: arrays and images, well formed, cut short at every length, and lying about their size.
 local gls = require "gls"
+local scratch = require "tests.lua.scratch"
 local files = gls.core.io
+local path, write, read, base64, failure =
+  scratch.path, scratch.write, scratch.read, scratch.base64, scratch.failure
+local refuses_prefixes, names, python_with, run_python =
+  scratch.refuses_prefixes, scratch.names, scratch.python_with, scratch.run_python
 
-local folder
-
-local function path(name) return folder .. "/" .. name end
-
-local function write(name, text)
-  local file = assert(io.open(path(name), "wb"))
-  file:write(text)
-  file:close()
-  return path(name)
-end
-
-local function read(name)
-  local file = assert(io.open(path(name), "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
--- The message of a failing call; it names the file, and no C source.
-local function failure(f, file, ...)
-  local good, message = pcall(f, file, ...)
-  assert.is_false(good, "accepted: " .. file)
-  assert.is_string(message)
-  assert.truthy(message:find(file, 1, true), message)
-  assert.falsy(message:find("%.c:%d"), message)
-  return message
-end
-
--- Every proper prefix of a good file is refused.
-local function refuses_prefixes(f, text, name)
-  for length = 0, #text - 1 do failure(f, write(name, text:sub(1, length))) end
-end
-
-local function names_in(directory)
-  local pipe = assert(io.popen("ls -A '" .. directory .. "'"))
-  local text = pipe:read "a"
-  pipe:close()
-  return text
-end
-
-before_each(function()
-  folder = os.tmpname()
-  os.remove(folder)
-  assert(os.execute("mkdir '" .. folder .. "'"))
-end)
-after_each(function() os.execute("rm -rf '" .. folder .. "'") end)
+scratch.each(before_each, after_each)
 
 describe("paths", function()
   it("that are links stay links: what they lead to is replaced", function()
@@ -72,7 +32,7 @@ describe("paths", function()
     write("a.part", "other")
     write("ab.123.0.part", "of another file")
     gls.save_npy(path "a", gls.zeros(1))
-    assert.equal("a\na.part\nab.123.0.part\n", names_in(folder))
+    assert.equal("a\na.part\nab.123.0.part\n", names())
   end)
 
   it("with a zero byte are refused", function()
@@ -125,7 +85,7 @@ describe("gls.load_npy", function()
     assert.truthy(failure(gls.load_npy, write("png.npy", "\x89PNG\r\n\x1a\n" .. ("x"):rep(100))):find "not an npy file")
     assert.truthy(failure(gls.load_npy, write("v9.npy", "\x93NUMPY\9\0" .. FLOATS:sub(9))):find "version 9")
     failure(gls.load_npy, path "absent.npy")
-    assert.truthy(failure(gls.load_npy, folder):find "is a folder")
+    assert.truthy(failure(gls.load_npy, scratch.folder()):find "is a folder")
   end)
 
   it("refuses sizes that are too large, negative or too many, before asking for memory", function()
@@ -135,9 +95,34 @@ describe("gls.load_npy", function()
     end
   end)
 
+  it("reads every width of integers and reals", function()
+    for descr, case in pairs {
+      ["<f2"] = { "\x55\x35\xff\xfb", 0.333251953125, -65504 },
+      [">f2"] = { "\x35\x55\xfb\xff", 0.333251953125, -65504 },
+      ["|i1"] = { "\x80\x7f", -128, 127 }, ["<i2"] = { "\0\x80\xff\x7f", -32768, 32767 },
+      ["<u2"] = { "\xff\xff\1\0", 65535, 1 }, [">u4"] = { "\x7f\xff\xff\xff\0\0\0\1", 2147483647, 1 },
+      ["<u8"] = { "\2\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0", 2, 1 },
+    } do
+      local x = gls.load_npy(write("a.npy", numpy(descr, "False", "(2,)", case[1])))
+      assert.equal(descr:find "f" and "float32" or "int32", x.type)
+      assert.same({ case[2], case[3] }, x:tolist())
+    end
+    local message = failure(gls.load_npy, write("b.npy", numpy("<u4", "False", "(1,)", "\0\0\0\x80")))
+    assert.truthy(message:find("element 1 is 2147483648", 1, true), message)
+  end)
+
   it("names element types it does not know, and integers that do not fit", function()
-    assert.truthy(failure(gls.load_npy, write("a.npy", numpy("<c8", "False", "(1,)", ("\0"):rep(8)))):find "'<c8'")
-    failure(gls.load_npy, write("r.npy", numpy("'), ('x", "False", "(1,)", ("\0"):rep(8))))
+    for descr, name in pairs {
+      ["<c8"] = "complex numbers", ["<U3"] = "texts", ["|S2"] = "texts", ["|O"] = "Python objects",
+      ["<M8[s]"] = "times",
+    } do
+      local message = failure(gls.load_npy, write("a.npy", numpy(descr, "False", "(1,)", ("\0"):rep(8))))
+      assert.truthy(message:find(("%s of type '%s'; expected f2,"):format(name, descr), 1, true), message)
+    end
+    local records = "\x93NUMPY\1\0\x76\0"
+      .. "{'descr': [('a', '<f4'), ('b', '<i4')], 'fortran_order': False, 'shape': (1,), }"
+    assert.truthy(failure(gls.load_npy, write("s.npy", records .. (" "):rep(128 - #records) .. ("\0"):rep(8)))
+      :find("an array of records", 1, true))
     local message = failure(gls.load_npy,
       write("b.npy", numpy("<i8", "False", "(2,)", string.pack("<i8i8", 1, 1 << 40))))
     assert.truthy(message:find("element 2 is 1099511627776", 1, true))
@@ -165,10 +150,74 @@ describe("gls.save_npy", function()
   it("leaves the old file, and nothing else, when it fails", function()
     gls.save_npy(path "a.npy", gls.zeros(2))
     failure(gls.save_npy, path "no/such/folder.npy", gls.zeros(2))
-    failure(gls.save_npy, folder, gls.zeros(2))
+    failure(gls.save_npy, scratch.folder(), gls.zeros(2))
     failure(gls.save_npy, "/dev/null", gls.zeros(2))
-    assert.equal("a.npy\n", names_in(folder))
+    assert.equal("a.npy\n", names())
     assert.equal("other", files.kind "/dev/null")
+  end)
+end)
+
+-- ---- npz ----
+
+-- numpy.savez_compressed of NumPy 2.4: x = arange(4, int16), y = [[1, 2], [3, 4.5]] in column order.
+local NPZ = [[
+UEsDBC0AAAAIAAAAIQDSEDZm//////////8FABQAeC5ucHkBABAAiAAAAAAAAABMAAAAAAAAAJvsF+obEMnIUMZQrZ6SWpxcpG6loG6TaaSuo6Cell9U
+UpSYF59flJIKEndLzClOBYoXZyQWpAL5GiY6mjoKtQoUAC4GBkYGJgZmBgBQSwMELQAAAAgAAAAhABlyrDz//////////wUAFAB5Lm5weQEAEACgAAAA
+AAAAAFQAAAAAAAAAm+wX6hsQychQxlCtnpJanFykbqWgbpNmoa6joJ6WX1RSlJgXn1+UkgoSDykqTQUKF2ckFqQCuRpGOgpGmjoKtQrkAy4GMPhgD6E5
+HCA0A5QWcgAAUEsBAi0DLQAAAAgAAAAhANIQNmZMAAAAiAAAAAUAAAAAAAAAAAAAAIABAAAAAHgubnB5UEsBAi0DLQAAAAgAAAAhABlyrDxUAAAAoAAA
+AAUAAAAAAAAAAAAAAIABgwAAAHkubnB5UEsFBgAAAAACAAIAZgAAAA4BAAAAAA==
+]]
+
+describe("gls.load_npz and gls.save_npz", function()
+  it("read what NumPy writes", function()
+    local arrays = gls.load_npz(base64("a.npz", NPZ))
+    assert.equal("int32", arrays.x.type)
+    assert.same({ 0, 1, 2, 3 }, arrays.x:tolist())
+    assert.same({ { 1, 2 }, { 3, 4.5 } }, arrays.y:tolist())
+  end)
+
+  it("bring back arrays by name, stored and deflated", function()
+    local large = gls.arange(30000):view(100, 300)
+    for _, deflated in ipairs { false, true } do
+      gls.save_npz(path "a.npz", {
+        large = large, turned = large:t(), ["é/x"] = gls.tensor({ 1 }, { type = "int32" }), empty = gls.zeros(0, 2),
+      }, { deflated = deflated })
+      local back = gls.load_npz(path "a.npz")
+      assert.same(large:tolist(), back.large:tolist())
+      assert.same(large:t():tolist(), back.turned:tolist())
+      assert.same({ 1 }, back["é/x"]:tolist())
+      assert.same({ 0, 2 }, back.empty.shape)
+      assert.equal(deflated, #read "a.npz" < 200000)
+    end
+    gls.save_npz(path "none.npz", {})
+    assert.same({}, gls.load_npz(path "none.npz"))
+  end)
+
+  it("refuse what is cut short, changed, or no archive of arrays", function()
+    gls.save_npz(path "a.npz", { a = gls.ones(3), b = gls.zeros(2) })
+    local text = read "a.npz"
+    refuses_prefixes(gls.load_npz, text, "cut.npz")
+    local at = text:find("NUMPY", 1, true) + 130
+    local changed = text:sub(1, at - 1) .. string.char(text:byte(at) ~ 1) .. text:sub(at + 1)
+    assert.truthy(failure(gls.load_npz, write("changed.npz", changed)):find("a.npy: damaged: its checksum", 1, true))
+    local twice, other = text:gsub("b%.npy", "a.npy"), text:gsub("b%.npy", "b.txt")
+    assert.truthy(failure(gls.load_npz, write("twice.npz", twice)):find("there twice", 1, true))
+    assert.truthy(failure(gls.load_npz, write("other.npz", other)):find("no array", 1, true))
+    failure(gls.load_npz, write("foreign.npz", ("PK"):rep(50)))
+    assert.has_error(function() gls.save_npz(path "b.npz", { 1 }) end)
+    assert.has_error(function() gls.save_npz(path "b.npz", { a = gls.ones(1) }, { compressed = true }) end)
+  end)
+
+  it("are read by NumPy", function()
+    local python = python_with "numpy"
+    if not python then pending "skipped: Python has no numpy (PYTHON names another)" return end
+    gls.save_npz(path "a.npz", { w = gls.tensor { { 1.5, 2 } }, n = gls.tensor({ 3 }, { type = "uint8" }) })
+    gls.save_npz(path "d.npz", { w = gls.tensor { { 1.5, 2 } } }, { deflated = true })
+    assert.equal("[[1.5, 2.0]] float32 [3] uint8 [[1.5, 2.0]]\n", run_python(python, [[
+import numpy
+a, d = numpy.load("a.npz"), numpy.load("d.npz")
+print(a["w"].tolist(), a["w"].dtype, a["n"].tolist(), a["n"].dtype, d["w"].tolist())
+]]))
   end)
 end)
 
@@ -285,7 +334,7 @@ describe("gls.save_image and gls.load_image", function()
     failure(gls.save_image, path "x.png", gls.zeros(0, 1, 4, 4))
     failure(gls.save_image, path "x.png", gls.tensor({ { 1 } }, { type = "int32" }))
     assert.has_error(function() gls.save_image(path "x.png", gls.zeros(2, 2), { cols = 1 }) end)
-    assert.equal("", names_in(folder))
+    assert.equal("", names())
   end)
 
   it("refuse images cut short, foreign, or of a size that cannot be meant", function()
@@ -432,111 +481,5 @@ describe("PNG files", function()
     local header = big(8000) .. big(8000) .. "\8\0\0\0\0"
     local message = failure(gls.load_image, write("large.png", png(header, stored "\0\0")))
     assert.truthy(message:find("cannot hold as many pixels", 1, true), message)
-  end)
-end)
-
--- ---- checkpoints ----
-
-describe("gls.save and gls.load", function()
-  it("refuse objects, and say what to save of them", function()
-    local nn, optim = require "gls.nn", require "gls.optim"
-    local model = nn.Sequential { nn.Linear(2, 2) }
-    for _, value in ipairs { model, { model = model }, { optimizer = optim.SGD(model:parameters()) } } do
-      assert.error_matches(function() gls.save(path "object", value) end, "object.*save its state_dict%(%)")
-    end
-    assert.error_matches(function() gls.save(path "object", { setmetatable({}, { __name = "mine" }) }) end,
-      "1 is an object %(mine%), which a file cannot hold$")
-  end)
-
-  local value = {
-    epoch = 3, rate = 1e-3, name = "a\0b", done = false, list = { 1, 2.5, "three" }, [1] = "one", [2.5] = "x",
-    big = math.maxinteger, infinite = math.huge, exact = 0.1, empty = {},
-  }
-
-  it("bring back nested tables, with tensors, to the last bit", function()
-    local weight = gls.randn(3, 4)
-    gls.save(path "c", {
-      value = value, again = weight,
-      model = {
-        weight = weight, turned = weight:t(), labels = gls.tensor({ 1, 2 }, { type = "int32" }),
-        bytes = gls.tensor({ 7 }, { type = "uint8" }),
-      },
-    })
-    local back = gls.load(path "c")
-    assert.same(value, back.value)
-    assert.equal("integer", math.type(back.value.epoch))
-    assert.same(weight:tolist(), back.model.weight:tolist())
-    assert.same(weight:t():tolist(), back.model.turned:tolist())
-    assert.equal("int32", back.model.labels.type)
-    assert.equal("uint8", back.model.bytes.type)
-    assert.equal(back.model.weight, back.again)
-  end)
-
-  it("bring back a single value of any kind", function()
-    for _, single in ipairs { 1, "x", true } do
-      gls.save(path "c", single)
-      assert.equal(single, gls.load(path "c"))
-    end
-    gls.save(path "c", nil)
-    assert.is_nil(gls.load(path "c"))
-    gls.save(path "c", gls.full(2, 5))
-    assert.same({ 5, 5 }, gls.load(path "c"):tolist())
-  end)
-
-  it("write the same bytes for the same value", function()
-    gls.save(path "a", { value, x = gls.ones(2) })
-    gls.save(path "b", { value, x = gls.ones(2) })
-    assert.equal(read "a", read "b")
-  end)
-
-  it("refuse what a file cannot hold, by its path in the table, and keep the old file", function()
-    gls.save(path "c", "old")
-    local good, message = pcall(gls.save, path "c", { model = { f = print } })
-    assert.is_false(good)
-    assert.truthy(message:find("model.f is a function", 1, true), message)
-    local loop = {}
-    loop.self = loop
-    assert.has_error(function() gls.save(path "c", loop) end)
-    assert.has_error(function() gls.save(path "c", { [print] = 1 }) end)
-    local released = gls.ones(2)
-    released:release()
-    assert.has_error(function() gls.save(path "c", { released }) end)
-    failure(gls.save, path "absent/c", 1)
-    assert.equal("old", gls.load(path "c"))
-    assert.equal("c\n", names_in(folder))
-  end)
-
-  it("notice a file cut short anywhere, and a change of any byte", function()
-    gls.save(path "c", { a = gls.ones(2), n = 5 })
-    local text = read "c"
-    refuses_prefixes(gls.load, text, "cut")
-    for i = 1, #text do
-      for _, mask in ipairs { 1, 0x80, 0xff } do
-        failure(gls.load, write("changed", text:sub(1, i - 1) .. string.char(text:byte(i) ~ mask) .. text:sub(i + 1)))
-      end
-    end
-    failure(gls.load, write("long", text .. "x"))
-    assert.truthy(failure(gls.load, write("foreign", ("x"):rep(100))):find "not a checkpoint of glsrun")
-    assert.truthy(failure(gls.load, write("cut", text:sub(1, -2))):find "truncated")
-    failure(gls.load, path "absent")
-    failure(gls.load, folder)
-  end)
-
-  it("say that the disk is full, and keep the old file", function()
-    -- A limit on the size of files stands for a full disk: what was written before stays.
-    gls.save(path "c", "old")
-    local script = write("fill.lua", ([[
-      local gls = require "gls"
-      local good, message = pcall(gls.save, %q, { x = gls.zeros(1000000) })
-      io.stdout:write(tostring(good), " ", tostring(message))
-    ]]):format(path "c"))
-    -- plain Lua cannot load a module that has the sanitizers in it
-    local lua = (os.getenv "SANITIZE" or "") ~= "" and os.getenv "GLSRUN" or "lua5.4"
-    local pipe = assert(io.popen("trap '' XFSZ; ulimit -f 100; '" .. lua .. "' '" .. script .. "' 2>&1"))
-    local output = pipe:read "a"
-    pipe:close()
-    assert.truthy(output:find("^false .*" .. path("c"):gsub("%p", "%%%0") .. ": cannot be written"), output)
-    assert.equal("old", gls.load(path "c"))
-    assert.equal("c\nfill.lua\n", names_in(folder))
   end)
 end)

@@ -45,7 +45,7 @@ local OPTIMIZERS = {
   { "GLS", { statistics = "moving", refresh = 1, learning_rate = 0.1 } },
   { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 1e-3 } }, { "GLS", { graft = "sgd", learning_rate = 0.1 } },
   { "GLS", { adaptive = true, momentum = 0.9, refresh = 1, learning_rate = 1e-3 } },
-  { "Muon", {} }, { "SOAP", {} }, { "Shampoo", {} },
+  { "Muon", {} }, { "SOAP", {} }, { "Shampoo", {} }, { "KFAC", {} }, { "RMSprop", {} },
 }
 for _, entry in ipairs(OPTIMIZERS) do
   local name, settings = entry[1], entry[2]
@@ -58,13 +58,21 @@ for _, entry in ipairs(OPTIMIZERS) do
     steps(function(parameters) return optim[name](parameters, settings) end))
 end
 
+add("optim.LBFGS", function()
+  gls.seed(1)
+  local model = nn.Linear(3, 2)
+  local parameters = model:parameters()
+  optim.LBFGS(parameters):step(function() return nn.cross_entropy(model(x), y) end)
+  return total(parameters)
+end)
+
 add("convolution and norms", function()
   gls.seed(1)
   local model = nn.Sequential {
     nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8, 2),
   }
   local parameters = model:parameters()
-  local optimizer = optim.GLS(parameters, { norms = true })
+  local optimizer = optim.GLS(parameters)
   nn.cross_entropy(model(gls.arange(144):view(4, 1, 6, 6):sin()), y):backward()
   optimizer:step()
   return total(parameters)
