@@ -8,6 +8,7 @@
 -- Files are looked for in the data directory: the option `dir`, else the environment's `GLS_DATA`, else
 -- `~/.cache/glsrun`.
 -- @module gls.data
+local csv = require "gls.data.csv"
 local loader = require "gls.data.loader"
 local options = require "gls.options"
 local set = require "gls.data.set"
@@ -44,6 +45,14 @@ local SOURCE_OPTIONS = { split = "train", dir = options.none, samples = options.
 -- @treturn table set
 function data.cifar10(given)
   return attempt("data.cifar10", sources.cifar10, options.check("data.cifar10", given, SOURCE_OPTIONS))
+end
+
+--- MNIST (LeCun, Cortes, Burges 1998): 60 000 training and 10 000 test images of 1×28×28, the digits 0 to 9 as classes
+-- 1 to 10. From `mnist/` in the data directory: its four IDX files, gzipped or not.
+-- @tparam table given as for data.cifar10
+-- @treturn table set
+function data.mnist(given)
+  return attempt("data.mnist", sources.mnist, options.check("data.mnist", given, SOURCE_OPTIONS))
 end
 
 --- Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): 60 000 training and 10 000 test images of 1×28×28 in 10 classes. From
@@ -83,9 +92,22 @@ function data.text(given)
   return attempt("data.text", sources.text, options.check("data.text", given, sources.text_options))
 end
 
+--- A table of numbers from a CSV file (RFC 4180): `x` has a row for each record and a column for each of `columns`.
+-- `columns` of the set are their names.
+-- @tparam table given `path`; `target`: the column to predict, by name or number (default: none): its numbers are y
+-- (N × 1), its texts become labels (int32, N, from 1) of `classes`, sorted; `classes`: true makes labels of numbers
+-- too, a list or a number says that they are labels from 1 already; `columns`: names or numbers (default: all but the
+-- target); `header`: whether the first line has names (default: when none of its fields is a number); `separator`
+-- (","); `missing`: the number that stands for an empty field (default: an error); `name`
+-- @treturn table set
+-- @raise naming file, line and column of what is no number
+function data.csv(given)
+  return attempt("data.csv", csv.read, options.check("data.csv", given, csv.options))
+end
+
 --- A set by its name, as `--data` takes it.
--- @tparam string name "cifar10", "fashion-mnist", "folder:PATH", "text" or "text:FILE" (data.text), or "auto": CIFAR-10
--- where it is found, else Fashion-MNIST; the set's note says which it is and how to get the other
+-- @tparam string name "cifar10", "mnist", "fashion-mnist", "folder:PATH", "text" or "text:FILE" (data.text), or "auto":
+-- CIFAR-10 where it is found, else Fashion-MNIST; the set's note says which it is and how to get the other
 -- @tparam table given `split` (default "train"), `dir`, `samples`, `seed`
 -- @treturn table set
 function data.open(name, given)

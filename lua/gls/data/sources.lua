@@ -13,6 +13,7 @@ local FASHION_MNIST_CLASSES = {
   "T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot",
 }
 local GET_CIFAR10 = "unpack cifar-10-binary.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html) in %s"
+local GET_MNIST = "put its four IDX files (train-images-idx3-ubyte and so on, gzipped or not) in %s/mnist"
 local GET_FASHION_MNIST = "install Debian's package dataset-fashion-mnist, or put its IDX files in %s/fashion-mnist"
 
 local function is_file(path) return files.kind(path) == "file" end
@@ -138,7 +139,16 @@ function sources.cifar10(given)
   }
 end
 
--- ---- Fashion-MNIST ----
+-- ---- MNIST and Fashion-MNIST: the same four IDX files ----
+
+local DIGITS = { "0", "1", "2", "3", "4", "5", "6", "7", "8", "9" }
+local IDX_SETS = {
+  mnist = { name = "MNIST", classes = DIGITS, folders = { "%s/mnist", "%s/MNIST/raw" }, get = GET_MNIST },
+  fashion_mnist = {
+    name = "Fashion-MNIST", classes = FASHION_MNIST_CLASSES, get = GET_FASHION_MNIST,
+    folders = { "%s/fashion-mnist", "%s/FashionMNIST/raw", DEBIAN_FASHION_MNIST },
+  },
+}
 
 local function idx_path(folder, name)
   for _, path in ipairs { folder .. "/" .. name .. ".gz", folder .. "/" .. name } do
@@ -146,43 +156,47 @@ local function idx_path(folder, name)
   end
 end
 
-local function find_fashion_mnist(dir, split)
+local function find_idx(known, dir, split)
   local prefix = split == "test" and "t10k" or "train"
-  local folders = { dir .. "/fashion-mnist", dir .. "/FashionMNIST/raw", DEBIAN_FASHION_MNIST }
-  for _, folder in ipairs(folders) do
-    local images = idx_path(folder, prefix .. "-images-idx3-ubyte")
-    local labels = idx_path(folder, prefix .. "-labels-idx1-ubyte")
-    if images and labels then return folder, images, labels end
+  local folders = {}
+  for i, folder in ipairs(known.folders) do
+    folders[i] = folder:gsub("%%s", (dir:gsub("%%", "%%%%")))
+    local images = idx_path(folders[i], prefix .. "-images-idx3-ubyte")
+    local labels = idx_path(folders[i], prefix .. "-labels-idx1-ubyte")
+    if images and labels then return folders[i], images, labels end
     if images or labels then
-      error(("%s has %s-images-idx3-ubyte or %s-labels-idx1-ubyte, but not both"):format(folder, prefix, prefix), 0)
+      error(("%s has %s-images-idx3-ubyte or %s-labels-idx1-ubyte, but not both"):format(folders[i], prefix, prefix), 0)
     end
   end
   return nil, table.concat(folders, ", ")
 end
 
-function sources.fashion_mnist(given)
+local function read_idx_set(known, given, load)
   check_split(given.split)
   local dir = sources.directory(given.dir)
-  local folder, images_path, labels_path = find_fashion_mnist(dir, given.split)
-  if not folder then
-    error(("no Fashion-MNIST in %s; " .. GET_FASHION_MNIST):format(images_path, dir), 0)
-  end
+  local folder, images_path, labels_path = find_idx(known, dir, given.split)
+  if not folder then error(("no %s in %s; " .. known.get):format(known.name, images_path, dir), 0) end
   local images = files.read_idx(images_path)
   if images:dim() ~= 3 or images.type ~= "uint8" then
     error(("%s: %d-dimensional %s, expected images: uint8 (N, H, W)"):format(images_path, images:dim(), images.type), 0)
   end
-  local labels = files.read_labels(labels_path, #FASHION_MNIST_CLASSES)
+  local labels = files.read_labels(labels_path, #known.classes)
   if labels:size(1) ~= images:size(1) then
     error(("%s has %d labels, %s has %d images"):format(labels_path, labels:size(1), images_path, images:size(1)), 0)
   end
   if images:numel() == 0 then error(("%s: the set is empty"):format(images_path), 0) end
   images = images:view(images:size(1), 1, images:size(2), images:size(3))
-  local name = "Fashion-MNIST"
-  images, labels = choose(images, labels, given, name, false)
+  images, labels = choose(images, labels, given, known.name, false)
   return set.new {
-    images = images, labels = labels, classes = FASHION_MNIST_CLASSES, name = name, split = given.split,
-    note = note_of(name, folder, images, given), mean_of = training_mean(given, sources.fashion_mnist),
+    images = images, labels = labels, classes = known.classes, name = known.name, split = given.split,
+    note = note_of(known.name, folder, images, given), mean_of = training_mean(given, load),
   }
+end
+
+function sources.mnist(given) return read_idx_set(IDX_SETS.mnist, given, sources.mnist) end
+
+function sources.fashion_mnist(given)
+  return read_idx_set(IDX_SETS.fashion_mnist, given, sources.fashion_mnist)
 end
 
 -- ---- folders of one's own ----
@@ -250,7 +264,7 @@ function sources.text(given) return text.read(given, sources.directory(given.dir
 
 -- ---- by name ----
 
-local NAMES = { "auto", "cifar10", "fashion-mnist", "folder:PATH", "text", "text:FILE" }
+local NAMES = { "auto", "cifar10", "mnist", "fashion-mnist", "folder:PATH", "text", "text:FILE" }
 
 local function automatic(given)
   local dir = sources.directory(given.dir)
@@ -259,7 +273,7 @@ local function automatic(given)
     chosen.note = chosen.note .. "; for Fashion-MNIST choose fashion-mnist"
     return chosen
   end
-  if find_fashion_mnist(dir, given.split) then
+  if find_idx(IDX_SETS.fashion_mnist, dir, given.split) then
     local chosen = sources.fashion_mnist(given)
     chosen.note = chosen.note .. ("; for CIFAR-10 " .. GET_CIFAR10):format(dir)
     return chosen
@@ -278,6 +292,7 @@ function sources.open(name, given)
   check_split(given.split)
   if name == "auto" then return automatic(given) end
   if name == "cifar10" then return sources.cifar10(given) end
+  if name == "mnist" then return sources.mnist(given) end
   if name == "fashion-mnist" then return sources.fashion_mnist(given) end
   local path = name:match "^folder:(.+)$"
   if path then
