@@ -1,6 +1,6 @@
 /* Pooling over the last dimensions of images (N, C, H, W) and sequences (N, C, L), which are images of height 1: the
-   largest value, or the mean, of each window. Maxima save where they were found, so that vjp and jvp are a scatter and a gather; means are
-   linear, their windows the product of a list over rows and a list over columns. */
+   largest value, or the mean, of each window. Maxima save where they were found, so that vjp and jvp are a scatter and
+   a gather; means are linear, their windows the product of a list over rows and a list over columns. */
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "op.h"
