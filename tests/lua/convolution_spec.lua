@@ -95,6 +95,19 @@ describe("values and gradients as PyTorch's:", function()
   end
 end)
 
+-- F.max_pool1d(torch.tensor([[[1., 1, 0, nan, 2, -inf, -inf, -inf, 3]]]), 3, 2, 1), and where its gradient goes
+it("of equal maxima the first has the gradient, NaN shows, and minus infinity is a value", function()
+  local nan, infinite = 0 / 0, math.huge
+  local x = gls.tensor { { { 1, 1, 0, nan, 2, -infinite, -infinite, -infinite, 3 } } }:requires_grad(true)
+  local y = gls.max_pool1d(x, 3, 2, 1)
+  local values = y:detach():view(-1):tolist()
+  assert.same({ 1, -infinite, 3 }, { values[1], values[4], values[5] })
+  assert.is_true(values[2] ~= values[2] and values[3] ~= values[3])
+  y:backward(gls.tensor { { { 1, 0, 0, 0, 1 } } })
+  assert.same({ 1, 0, 0, 0, 0, 0, 0, 0, 1 }, x.grad:view(-1):tolist())
+  gls.tape_release()
+end)
+
 describe("layers", function()
   it("make the shapes that they describe", function()
     gls.seed(3)
