@@ -1,6 +1,6 @@
 /* Npz: NumPy's archives, zip files whose members are "<name>.npy", stored or deflated (PKWARE, APPNOTE 6.3.10: 4.3.7
-   local headers, 4.3.12 central directory, 4.3.16 its end; RFC 1951 deflate). Archives of more than 4 GB (zip64) are not
-   read, nor written. */
+   local headers, 4.3.12 central directory, 4.3.16 its end; RFC 1951). Archives of more than 4 GB (zip64) are not read,
+   nor written. */
 #include <inttypes.h>
 #include <string.h>
 #include <zlib.h>
