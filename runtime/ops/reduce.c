@@ -2,6 +2,7 @@
    The work is done by fold.c. */
 #include <math.h>
 
+#include "../base/memory.h"
 #include "../base/parallel.h"
 #include "elementwise.h"
 #include "fold.h"
@@ -305,6 +306,29 @@ static int variance_forward(struct op_call *call) {
   return STATUS_OK;
 }
 
+/* The root is taken of a double where a real does not hold the variance. */
+static int std_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  STATUS_TRY(variance_forward(call));
+  real *out = tensor_real(call->output);
+  struct tensor *rows = NULL;
+  for (int64_t i = 0; i < tensor_count(call->output); i++) {
+    double variance = (double)out[i];
+    if (isinf(variance)) {
+      if (!rows) rows = rows_of(call->input[0], &plan, TYPE_REAL);
+      if (!rows) return STATUS_ERROR;
+      double mean = (double)tensor_real(call->saved[0])[i] + (double)tensor_real(call->saved[1])[i], squares = 0;
+      for (int64_t k = i * plan.count; k < (i + 1) * plan.count; k++)
+        squares += ((double)tensor_real(rows)[k] - mean) * ((double)tensor_real(rows)[k] - mean);
+      variance = squares * variance_factor(call, &plan);
+    }
+    out[i] = (real)sqrt(variance);
+  }
+  tensor_release(rows);
+  return STATUS_OK;
+}
+
 /* Where squares are infinite, or too small to be exact, they are added in a type that holds them. */
 static int norm_forward(struct op_call *call) {
   struct fold_plan plan;
@@ -328,14 +352,16 @@ static int norm_forward(struct op_call *call) {
 }
 
 /* max, min: shift is the extreme, scale one over the number of ties.
-   variance: d/dx = 2 (x − mean) / divisor (the mean's own change cancels).  norm: d/dx = x / norm, 0 at 0. */
+   variance: d/dx = 2 (x − mean) / divisor (the mean's own change cancels); its root std: (x − mean) / (divisor · std), 0 at
+   0.  norm: d/dx = x / norm, 0 at 0. */
 static int slope_parts(const struct op_call *call, const struct fold_plan *plan, struct tensor *gradient,
                        struct tensor **shift, struct tensor **scale) {
   bool ties = call->op->shape == extreme_shape, variance = call->op->forward == variance_forward;
+  bool deviation = call->op->forward == std_forward;
   *scale = tensor_new(TYPE_REAL, &plan->kept);
-  *shift = ties       ? as_kept(call->output, plan)
-           : variance ? tensor_contiguous(call->saved[0])
-                      : tensor_zeros(TYPE_REAL, &plan->kept);
+  *shift = ties                    ? as_kept(call->output, plan)
+           : variance || deviation ? tensor_contiguous(call->saved[0])
+                                   : tensor_zeros(TYPE_REAL, &plan->kept);
   struct tensor *output = as_kept(call->output, plan), *kept = gradient ? as_kept(gradient, plan) : NULL;
   int status = *scale && *shift && output && (kept || !gradient) ? STATUS_OK : STATUS_ERROR;
   if (status == STATUS_OK && ties)
@@ -347,12 +373,90 @@ static int slope_parts(const struct op_call *call, const struct fold_plan *plan,
     else if (variance)
       *at = (real)(2 * variance_factor(call, plan));
     else
-      *at = value == 0 ? 0 : isinf(value) ? NAN : 1 / value;
+      *at = value == 0 ? 0 : isinf(value) ? NAN : (real)(deviation ? variance_factor(call, plan) : 1) / value;
     if (kept) *at = unless_zero(tensor_real(kept)[i], *at * tensor_real(kept)[i]);
   }
   tensor_release(output);
   tensor_release(kept);
   return status;
+}
+
+/* ---- prod ---- */
+
+/* What rows_of cut x into, put back: a tensor of x's shape, a view of rows. */
+static struct tensor *from_rows(struct tensor *rows, const struct tensor *x, const struct fold_plan *plan) {
+  int back[TENSOR_MAX_RANK] = {0}, rank = 0;
+  for (int reduced = 0; reduced < 2; reduced++)
+    for (int i = 0; i < x->shape.rank; i++)
+      if (plan->reduced[i] == (reduced == 1)) back[i] = rank++;
+  return tensor_permute(rows, back);
+}
+
+static int prod_forward(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *rows = rows_of(call->input[0], &plan, TYPE_REAL);
+  for (int64_t i = 0; rows && i < tensor_count(call->output); i++) {
+    double product = 1;
+    for (int64_t k = 0; k < plan.count; k++) product *= (double)tensor_real(rows)[i * plan.count + k];
+    tensor_real(call->output)[i] = (real)product;
+  }
+  tensor_release(rows);
+  return rows ? STATUS_OK : STATUS_ERROR;
+}
+
+/* In place: of every row, each element becomes the product of the others, so that zeros need no division. */
+static struct tensor *products_of_others(const struct op_call *call, const struct fold_plan *plan) {
+  struct tensor *cut = rows_of(call->input[0], plan, TYPE_REAL), *rows = cut ? tensor_copy(cut) : NULL;
+  double *after = rows ? memory_new((size_t)plan->count + 1, sizeof *after) : NULL;
+  for (int64_t start = 0; after && plan->count > 0 && start < tensor_count(rows); start += plan->count) {
+    real *x = tensor_real(rows) + start;
+    double before = 1;
+    after[plan->count] = 1;
+    for (int64_t k = plan->count - 1; k > 0; k--) after[k] = after[k + 1] * (double)x[k];
+    for (int64_t k = 0; k < plan->count; k++) {
+      double element = (double)x[k];
+      x[k] = (real)(before * after[k + 1]);
+      before *= element;
+    }
+  }
+  tensor_release(cut);
+  if (after) {
+    memory_delete(after);
+    return rows;
+  }
+  tensor_release(rows);
+  return NULL;
+}
+
+static int prod_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *others = products_of_others(call, &plan), *g = others ? tensor_contiguous(gradient) : NULL;
+  for (int64_t i = 0; g && i < tensor_count(g); i++)
+    for (int64_t k = i * plan.count; k < (i + 1) * plan.count; k++)
+      tensor_real(others)[k] = unless_zero(tensor_real(g)[i], tensor_real(g)[i] * tensor_real(others)[k]);
+  int status = op_give(g ? from_rows(others, call->input[0], &plan) : NULL, result);
+  tensor_release(others);
+  tensor_release(g);
+  return status;
+}
+
+static int prod_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *others = products_of_others(call, &plan), *out = NULL;
+  struct tensor *rows = others ? rows_of(tangent[0], &plan, TYPE_REAL) : NULL;
+  struct shape shape;
+  enum element_type type = TYPE_REAL;
+  if (rows && reduce_shape(call, &shape, &type) == STATUS_OK) out = tensor_zeros(TYPE_REAL, &shape);
+  for (int64_t i = 0; out && i < tensor_count(out); i++)
+    for (int64_t k = i * plan.count; k < (i + 1) * plan.count; k++)
+      tensor_real(out)[i] += unless_zero(tensor_real(rows)[k], tensor_real(rows)[k] * tensor_real(others)[k]);
+  tensor_release(others);
+  tensor_release(rows);
+  return op_give(out, result);
 }
 
 /* ---- argmax, argmin ---- */
@@ -509,6 +613,14 @@ static const char *const variance_samples[] = {"4x5",
                                                "1x5 dims=1",
                                                "0x3 dims=2",
                                                NULL};
+static const char *const std_samples[] = {"4x5",
+                                          "4x5 dims=1 unbiased=1",
+                                          "4x5 dims=2 keep=1",
+                                          "2x3x4 dims=2",
+                                          "2x3x4 dims=1,3 unbiased=1",
+                                          "without size 1: not differentiable at 0",
+                                          "0x3 dims=2",
+                                          NULL};
 static const char *const cumsum_samples[] = {"5 dimension=1",
                                              "4x5 dimension=1",
                                              "4x5 dimension=2",
@@ -546,6 +658,11 @@ const struct op reduce_ops[] = {
         DEFAULT("unbiased", OP_FLAG, 0)),
     REDUCTION("norm", "square root of the sum of squares over dims (all when none are given); its gradient at 0 is 0",
               sum_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, norm_forward, slope_vjp, slope_jvp, NULL),
+    REDUCTION("std", "square root of the variance over dims (all when none are given); its gradient at 0 is 0",
+              std_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, std_forward, slope_vjp, slope_jvp, NULL,
+              DEFAULT("unbiased", OP_FLAG, 0)),
+    REDUCTION("prod", "product over dims (all when none are given); 1 over no elements", sum_samples, OP_SAVES_INPUTS,
+              reduce_shape, prod_forward, prod_vjp, prod_jvp, NULL),
     REDUCTION("argmax",
               "int32 position (from 1) of the largest along one dimension, or of all in row-major order; the first of "
               "ties, NaN wins",

@@ -40,6 +40,7 @@ ROWS = [
     ("sum", "12x3 dims=2", lambda x: x.sum(1)), ("mean", "12x3 dims=2", lambda x: x.mean(1)),
     ("max", "12x3 dims=2", lambda x: x.amax(1)), ("min", "12x3 dims=2", lambda x: x.amin(1)),
     ("variance", "12x3 dims=2", lambda x: x.var(1, unbiased=False)), ("norm", "12x3 dims=2", lambda x: x.norm(dim=1)),
+    ("std", "12x3 dims=2", lambda x: x.std(1, unbiased=False)), ("prod", "12x3 dims=2", lambda x: x.prod(1)),
     ("cumsum", "12x3 dimension=2", lambda x: x.cumsum(1)), ("softmax", "12x3", lambda x: x.softmax(1)),
     ("log_softmax", "12x3", lambda x: x.log_softmax(1)), ("logsumexp", "12x3", lambda x: x.logsumexp(1)),
     ("layer_norm", "12x3 - -", lambda x: F.layer_norm(x, (3,))),
