@@ -112,6 +112,8 @@ struct tensor *bind_test_tensor(lua_State *L, int i);
 void bind_check_writable(lua_State *L, const struct tensor *tensor, const char *what);
 /* The path at argument i: C's functions would take a zero byte for its end. */
 const char *bind_path(lua_State *L, int i);
+/* Values that are written in place, or made a leaf of, must not carry a gradient, which would be lost. */
+void bind_check_constant(lua_State *L, const struct tensor *source, const char *what);
 /* Element type by its name at argument i. */
 enum element_type bind_type(lua_State *L, int i);
 /* Sizes from arguments first..top (2, 3) or one list ({2, 3}). */

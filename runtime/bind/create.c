@@ -143,6 +143,7 @@ static int create_tensor(lua_State *L) {
   if (lua_gettop(L) == 0) lua_newtable(L); /* there were only options */
   if (lua_gettop(L) > 1) return bind_fail(L, "tensor: one value expected: a number, a list or a tensor");
   if (source) {
+    if (!source->requires_gradient) bind_check_constant(L, source, "tensor"); /* of a leaf it is a copy of the values */
     bind_push_tensor(L, tensor_convert(source, options.type));
     bind_tensor(L, -1)->requires_gradient = options.requires_gradient;
     return 1;

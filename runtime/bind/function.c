@@ -168,7 +168,11 @@ static int call_function(lua_State *L) {
   lua_getfield(L, lua_upvalueindex(1), "forward");
   lua_pushvalue(L, context);
   for (int i = 1; i <= top; i++) lua_pushvalue(L, i);
-  lua_call(L, top + 1, 1);
+  lua_call(L, top + 1, LUA_MULTRET);
+  if (lua_gettop(L) > guard + 1)
+    return luaL_error(L, "fn: forward must return one tensor, got %d values; return them stacked or joined by cat",
+                      lua_gettop(L) - guard);
+  lua_settop(L, guard + 1);
   lua_closeslot(L, guard);
   int again = 0;
   for (int i = 1; i <= top; i++) {

@@ -99,7 +99,8 @@ static int grad_is_leaf(lua_State *L) {
 }
 
 static int grad_tape_release(lua_State *L) {
-  tape_release();
+  luaL_argexpected(L, lua_isnoneornil(L, 1) || lua_isboolean(L, 1), 1, "boolean");
+  tape_release(!lua_toboolean(L, 1));
   bind_step_ended();
   bind_collect(L);
   return 0;
@@ -118,9 +119,10 @@ static const struct bind_function functions[] = {
      "jvp(output, leaves, tangents) -> tensor\n"
      "The change of output, a tensor on the tape, when each of the leaves changes by its tangent: forward-mode\n"
      "differentiation over the steps that made output."},
-    {"tape_release", grad_tape_release, 0,
-     "tape_release()\n"
-     "Ends a training step: drops everything the tape has saved. Optimizers do it in step()."},
+    {"tape_release", grad_tape_release, 1,
+     "tape_release([reached])\n"
+     "Ends a training step: drops everything the tape has saved. With true what backward has reached and what was\n"
+     "computed from that alone, as optimizers do in step()."},
     {"tape_size", grad_tape_size, 0,
      "tape_size() -> number\n"
      "Recorded steps that the tape holds."},

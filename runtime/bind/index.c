@@ -144,6 +144,7 @@ void bind_index_write(lua_State *L) {
   struct range range[TENSOR_MAX_RANK];
   int count = 0;
   bind_check_writable(L, x, "x[…] = value");
+  if (source) bind_check_constant(L, source, "x[…] = value");
   parse_key(L, x, range, &count);
   if (!source && lua_type(L, 3) != LUA_TNUMBER)
     bind_fail(L, "an element or a part of a tensor can be set to a number or a tensor, got %s", luaL_typename(L, 3));

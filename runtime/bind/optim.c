@@ -30,6 +30,7 @@ struct optimizer {
 static int optimizer_release(lua_State *L) {
   struct optimizer *o = luaL_checkudata(L, 1, BIND_OPTIMIZER);
   for (int i = 0; i < o->count; i++) {
+    o->parameter[i]->factor_readers -= o->kind == KIND_GLS;
     tensor_release(o->parameter[i]);
     for (int k = 0; k < SLOT_COUNT; k++)
       if (o->state[k]) tensor_release(o->state[k][i]);
@@ -71,6 +72,7 @@ static int optimizer_new(lua_State *L) {
     for (int k = 0; k < i; k++)
       if (o->parameter[k] == t) return bind_fail(L, "parameters %d and %d are the same tensor", k + 1, i + 1);
     o->parameter[i] = tensor_retain(t);
+    t->factor_readers += kind == KIND_GLS;
     o->count = i + 1;
     lua_pop(L, 1);
   }
@@ -169,7 +171,7 @@ static int optimizer_unhandled(lua_State *L) {
 static int optimizer_finish(lua_State *L) {
   struct optimizer *o = check_optimizer(L);
   for (int i = 0; i < o->count; i++) gradient_clear(o->parameter[i]);
-  tape_release();
+  tape_release(false);
   bind_step_ended();
   bind_collect(L);
   return 0;

@@ -72,6 +72,14 @@ struct tensor *bind_optional_tensor(lua_State *L, int i) {
   return lua_isnoneornil(L, i) ? NULL : bind_tensor(L, i);
 }
 
+void bind_check_constant(lua_State *L, const struct tensor *source, const char *what) {
+  if (tape_enabled() && tape_tracks(source))
+    luaL_error(L,
+               "%s: the values require a gradient, which would be lost; make the whole by cat, stack, where or "
+               "arithmetic, or give x:detach()",
+               what);
+}
+
 void bind_check_writable(lua_State *L, const struct tensor *tensor, const char *what) {
   if (tensor->node && bind_recording())
     bind_fail(L,
@@ -329,6 +337,7 @@ static int method_fill(lua_State *L) {
 static int method_copy(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1), *source = bind_tensor(L, 2);
   bind_check_writable(L, tensor, "copy");
+  bind_check_constant(L, source, "copy");
   if (tensor_assign(tensor, source) == STATUS_OK) return self(L);
   return bind_fail(L, "copy: %s", status_message());
 }
@@ -337,6 +346,7 @@ static int method_accumulate(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1), *source = bind_tensor(L, 2);
   double factor = (lua_isnoneornil(L, 3) ? 1 : bind_number(L, 3));
   bind_check_writable(L, tensor, "accumulate");
+  bind_check_constant(L, source, "accumulate");
   if (tensor->type != TYPE_REAL || source->type != TYPE_REAL)
     return bind_fail(L, "accumulate: tensors of type %s expected, got %s and %s", type_name(TYPE_REAL),
                      type_name(tensor->type), type_name(source->type));

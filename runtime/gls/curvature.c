@@ -107,11 +107,6 @@ static int curvatures(struct pass *pass, struct row_block block, bool with_momen
   STATUS_TRY(tangents(pass, false, block, fits, &u, &count));
   if (!*fits) return STATUS_OK;
   int status = STATUS_OK, same = count;
-  if (count == 0)
-    status = status_error(
-        "gls: learning_rate = \"auto\" needs a loss whose curvature is known (mse, cross_entropy, "
-        "binary_cross_entropy, "
-        "huber); give learning_rate a number for another loss");
   if (status == STATUS_OK) status = tape_curvature(u, u, count, block, &value[0]);
   if (status == STATUS_OK && with_momentum) status = tangents(pass, true, block, fits, &p, &same);
   if (status == STATUS_OK && with_momentum && *fits) status = tape_curvature(u, p, count, block, &value[1]);
@@ -119,6 +114,14 @@ static int curvatures(struct pass *pass, struct row_block block, bool with_momen
   loss_tangents_release(u, count);
   loss_tangents_release(p, same);
   return status;
+}
+
+/* Whether a weight is used several times over the same samples, as in a recurrent net. The changes add up along the uses,
+   in some samples far more than in others, so that a part of the rows says little of all. */
+static bool is_recurrent(const struct pass *pass, int64_t samples) {
+  for (int i = 0; i < pass->count; i++)
+    if (pass->system[i].batch_rows > samples && factors_uses(&pass->system[i]) > 1) return true;
+  return false;
 }
 
 /* ⟨g, U⟩ and, while every layer has a last step P, ⟨g, P⟩. */
@@ -137,13 +140,15 @@ static int gradient_products(struct pass *pass, bool *with_momentum, double *gu,
 
 /* The minimum of the Gauss-Newton model along U, or in the plane of U and the last step P:
    −η ⟨g,U⟩ + μ ⟨g,P⟩ + (1 + δ)/2 · ‖−η u + μ p‖²_H */
-static int minimise(struct pass *pass, const struct gls_options *options, int64_t batch, double *eta, double *mu) {
+static int minimise(struct pass *pass, const struct gls_options *options, int64_t batch, int64_t samples, double *eta,
+                    double *mu) {
   double gu, gp, value[3] = {0};
   bool with_momentum = options->automatic_momentum, fits = true;
   STATUS_TRY(gradient_products(pass, &with_momentum, &gu, &gp));
   STATUS_TRY(form_shared_directions(pass));
   struct drawn_rows drawn;
-  int status = drawn_rows_new(&drawn, batch, options->rows);
+  bool all = options->rows < 0 && is_recurrent(pass, samples);
+  int status = drawn_rows_new(&drawn, batch, all ? 1 : options->rows);
   if (status == STATUS_OK) status = curvatures(pass, drawn.block, with_momentum, &fits, value);
   drawn_rows_release(&drawn);
   STATUS_TRY(status);
@@ -161,11 +166,11 @@ static int minimise(struct pass *pass, const struct gls_options *options, int64_
   return STATUS_OK;
 }
 
-int curvature_step(struct gls_system *system, int count, const struct gls_options *options, int64_t batch, double *eta,
-                   double *mu) {
+int curvature_step(struct gls_system *system, int count, const struct gls_options *options, int64_t batch,
+                   int64_t samples, double *eta, double *mu) {
   struct pass pass = {.system = system, .count = count};
   pass.tangent = memory_new(2 * (size_t)count, sizeof *pass.tangent);
-  int status = pass.tangent ? minimise(&pass, options, batch, eta, mu) : STATUS_ERROR;
+  int status = pass.tangent ? minimise(&pass, options, batch, samples, eta, mu) : STATUS_ERROR;
   memory_delete(pass.tangent);
   return status;
 }

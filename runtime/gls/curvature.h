@@ -4,9 +4,9 @@
 
 #include "system.h"
 
-/* η (and μ under automatic momentum) for the directions of count layers. batch: as tape_loss_rows gives it. */
-int curvature_step(struct gls_system *system, int count, const struct gls_options *options, int64_t batch, double *eta,
-                   double *mu);
+/* η (and μ under automatic momentum) for the directions of count layers. batch, samples: as tape_loss_rows gives them. */
+int curvature_step(struct gls_system *system, int count, const struct gls_options *options, int64_t batch,
+                   int64_t samples, double *eta, double *mu);
 
 /* ---- curvature_rows.c ---- */
 struct drawn_rows {

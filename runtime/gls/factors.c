@@ -24,17 +24,16 @@ int factors_open(struct gls_system *system, struct tensor *weight, struct tensor
   *is_layer = false;
   system->weight = weight;
   if (!weight->gradient) return STATUS_OK;
-  if (weight->gradient->written)
-    return status_error(
-        "gls: an input of the weight of shape %s was modified in place between backward and step; clone "
-        "it before modifying it",
-        shape_text(&weight->shape));
+  if (weight->gradient->lost)
+    return status_error("gls: the factors of the weight of shape %s are gone: %s", shape_text(&weight->shape),
+                        weight->gradient->lost);
   int i = 0, uses = 0, bias_uses = 0;
   const struct factor *use;
   struct tensor *bias = NULL;
   bool one_bias = true;
   while ((use = next_use(system, &i))) {
     const struct op_call *call = &use->node->call;
+    STATUS_TRY(gradient_check_factor(use));
     if (call->op->affine->serves && !call->op->affine->serves(call)) return STATUS_OK;
     for (int k = 0; k < count; k++) /* A is a parameter, and would move under the other's feet */
       if (parameter[k] == call->input[0]) return STATUS_OK;
@@ -129,7 +128,6 @@ int factors_gather(struct gls_system *system, const struct gls_options *options,
   while ((use = next_use(system, &i))) {
     struct factors f = {0};
     double this_scale;
-    STATUS_TRY(gradient_check_factor(use));
     STATUS_TRY(factors_of_use(use, options->statistics_rows, &f, &this_scale));
     int64_t rows = f.rows;
     system->inputs = f.inputs;

@@ -23,7 +23,7 @@ static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
 /* The moving S and, when it is due, its eigenbasis. */
 static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
-  if (system->extended > options->widest) return STATUS_OK;
+  if (system->extended > options->widest || !system_inputs_are_finite(system)) return STATUS_OK;
   STATUS_TRY(primal_statistics(system, options, scale));
   bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;
@@ -66,15 +66,15 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   /* the momentum of moving statistics is on the gradient */
   system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system, options);
   if (system->dual && !system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
+  bool due = layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   STATUS_TRY(system->dual || system->woodbury ? dual_matrix(system) : primal_statistics(system, options, scale));
   int64_t rows = options->statistics == STATISTICS_WINDOW ? system->rows : system->batch_rows;
   if (system->parts > 1) rows = system->matrix->shape.size[1];
   int64_t least = !moving && rows < system->extended ? rows : system->extended;
-  system->stale = !moving || !layer->cholesky || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
+  system->stale = !moving || !layer->cholesky || due;
   system->lambda = damping * system_trace(system) / (double)(least > 0 ? least : 1);
   const int64_t *size = system->matrix->shape.size;
   system->factor = system->stale ? system_matrix(size[0], size[1]) : tensor_retain(layer->cholesky);
-  if (moving) layer->updates++;
   return system->factor ? STATUS_OK : STATUS_ERROR;
 }
 

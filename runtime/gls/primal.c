@@ -22,7 +22,7 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   if (averaged && layer->covariance && layer->covariance->shape.size[0] != system->extended)
     return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
                         (long long)layer->covariance->shape.size[0], (long long)system->extended);
-  if (averaged && !isfinite(system_dot(system->a, system->a))) {
+  if (averaged && !system_inputs_are_finite(system)) {
     if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
     averaged = false;
   }
@@ -34,6 +34,7 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   double t = (double)layer->updates, keep = first ? 0 : fmin(t / (t + 1), options->decay);
   add_statistics(system->matrix, keep, 1 - keep, system, scale);
   if (averaged && first) layer->covariance = tensor_retain(system->matrix);
+  if (averaged && !options->adaptive) layer->updates++; /* adaptive counts its moments */
   return STATUS_OK;
 }
 

@@ -54,8 +54,7 @@ struct step {
 
 /* ---- momentum ---- */
 
-/* velocity := keep · velocity + scale · U */
-static int blend(struct gls_system *system, double keep, double scale) {
+static int open_velocity(struct gls_system *system) {
   struct tensor **velocity = &system->layer->velocity;
   if (!*velocity)
     *velocity = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {system->extended, system->outputs}});
@@ -63,21 +62,28 @@ static int blend(struct gls_system *system, double keep, double scale) {
   if ((*velocity)->shape.size[0] != system->extended || (*velocity)->shape.size[1] != system->outputs)
     return status_error("gls: the saved momentum has shape %s for a layer of %lld × %lld",
                         shape_text(&(*velocity)->shape), (long long)system->extended, (long long)system->outputs);
-  real *v = tensor_real(*velocity);
+  return STATUS_OK;
+}
+
+/* velocity := keep · velocity + scale · U */
+static void blend(const struct gls_system *system, struct tensor *velocity, double keep, double scale) {
+  real *v = tensor_real(velocity);
   int64_t d = system->inputs, m = system->outputs;
   if (system->u)
     vector_combine(v, (real)keep, tensor_real(system->u), (real)scale, system->extended * m);
   else
     direction_add(system, scale, keep, v, system->bias ? v + d * m : NULL);
-  return STATUS_OK;
 }
 
-/* The direction becomes V := β V + (1 − β) U. */
+/* The direction becomes V := β V + (1 − β) U. Under the automatic rate, which may still fail, V is a new tensor that
+   apply puts in its place. */
 static int take_momentum(struct gls_system *system, const struct gls_options *options) {
-  if (!isfinite(system->u_square)) return STATUS_OK; /* the step will be skipped, V stays as it is */
-  STATUS_TRY(blend(system, options->momentum, 1 - options->momentum));
+  struct tensor *old = system->layer->velocity;
+  struct tensor *velocity = options->automatic ? tensor_copy(old) : tensor_retain(old);
+  if (!velocity) return STATUS_ERROR;
+  blend(system, velocity, options->momentum, 1 - options->momentum);
   tensor_release(system->u);
-  system->u = tensor_retain(system->layer->velocity);
+  system->u = velocity;
   system->u_square = system_dot(system->u, system->u);
   if (!options->automatic) return STATUS_OK;
   STATUS_TRY(system_form_gradient(system));
@@ -99,6 +105,12 @@ static int orthogonalise_direction(struct gls_system *system) {
   return STATUS_OK;
 }
 
+static void keep_velocity(struct gls_system *system) {
+  struct tensor **slot = &system->layer->velocity, *old = *slot;
+  *slot = tensor_retain(system->u);
+  tensor_release(old);
+}
+
 /* ---- the step ---- */
 
 static double length_of_step(const struct gls_system *system, double eta, enum gls_graft graft) {
@@ -109,10 +121,11 @@ static double length_of_step(const struct gls_system *system, double eta, enum g
   return norm > 0 ? eta * wanted / norm : 0;
 }
 
-static int choose_steps(struct gls *gls, struct step *step, const struct gls_options *options, int64_t batch) {
+static int choose_steps(struct gls *gls, struct step *step, const struct gls_options *options, int64_t batch,
+                        int64_t samples) {
   double eta = options->learning_rate, mu = 0;
   if (options->automatic && options->graft == GRAFT_NONE) {
-    STATUS_TRY(curvature_step(step->system, step->count, options, batch, &eta, &mu));
+    STATUS_TRY(curvature_step(step->system, step->count, options, batch, samples, &eta, &mu));
     eta *= options->learning_rate;
   }
   for (int i = 0; i < step->count; i++) {
@@ -129,16 +142,22 @@ static int choose_steps(struct gls *gls, struct step *step, const struct gls_opt
   return STATUS_OK;
 }
 
+static bool momentum_on_direction(const struct gls_options *options) {
+  return options->momentum > 0 && options->statistics != STATISTICS_MOVING && !options->adaptive;
+}
+
 static int apply(struct gls *gls, struct step *step, const struct gls_options *options) {
   double keep = 1 - options->learning_rate * options->weight_decay;
+  for (int i = 0; i < step->count && options->automatic_momentum; i++) STATUS_TRY(open_velocity(&step->system[i]));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     if (options->automatic_momentum) { /* P := μ P − η U, then W := W + P */
-      STATUS_TRY(blend(system, gls->report.momentum, -system->step));
+      blend(system, system->layer->velocity, gls->report.momentum, -system->step);
       tensor_release(system->u);
       system->u = tensor_retain(system->layer->velocity);
       direction_apply(system, -1, keep);
     } else {
+      if (options->automatic && momentum_on_direction(options)) keep_velocity(system);
       direction_apply(system, system->step, keep);
     }
   }
@@ -164,8 +183,16 @@ static void factorise_all(struct step *step) {
   }
 }
 
-static int solve_all(struct gls *gls, struct step *step, struct tensor *const *parameter,
-                     const struct gls_options *options, double samples, bool *finite) {
+static bool moves(void *context, const struct tensor *leaf) {
+  const struct step *step = context;
+  for (int i = 0; i < step->count; i++)
+    if (step->system[i].weight == leaf || step->system[i].bias == leaf) return true;
+  return false;
+}
+
+/* Finds the layers, and whatever forbids the step, before any state has changed. */
+static int open_all(struct gls *gls, struct step *step, struct tensor *const *parameter,
+                    const struct gls_options *options) {
   for (int i = 0; i < gls->count; i++) {
     struct gls_system *system = &step->system[step->count];
     bool is_layer;
@@ -173,24 +200,38 @@ static int solve_all(struct gls *gls, struct step *step, struct tensor *const *p
     if (!is_layer) continue;
     step->count++; /* from here on closed by the caller */
     system->layer = &gls->layer[i];
+    for (int k = 0; k < gls->count; k++)
+      if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
+  }
+  return options->automatic && options->graft == GRAFT_NONE ? tape_curvature_known(moves, step) : STATUS_OK;
+}
+
+static int solve_all(struct gls *gls, struct step *step, const struct gls_options *options, double samples,
+                     bool *finite) {
+  for (int i = 0; i < step->count; i++) {
     profile_begin("optimizer", "statistics");
-    STATUS_TRY(profile_ended(layer_prepare(system, options, options->damping, samples)));
+    STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, options->damping, samples)));
   }
   profile_begin("optimizer", "factorisations");
   factorise_all(step);
   profile_end();
-  bool on_direction = options->momentum > 0 && options->statistics != STATISTICS_MOVING && !options->adaptive;
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     profile_begin("optimizer", "directions");
     STATUS_TRY(profile_ended(layer_solve(system, options, &gls->report)));
-    profile_begin("optimizer", "momentum");
-    STATUS_TRY(profile_ended(on_direction ? take_momentum(system, options) : STATUS_OK));
-    profile_begin("optimizer", "orthogonal");
-    STATUS_TRY(profile_ended(options->orthogonal ? orthogonalise_direction(system) : STATUS_OK));
-    for (int k = 0; k < gls->count; k++)
-      if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;
+  }
+  for (int i = 0; i < step->count && options->automatic_momentum; i++)
+    if (step->system[i].layer->velocity) STATUS_TRY(open_velocity(&step->system[i]));
+  if (!*finite) return STATUS_OK;
+  bool momentum = momentum_on_direction(options);
+  for (int i = 0; i < step->count && momentum; i++) STATUS_TRY(open_velocity(&step->system[i]));
+  for (int i = 0; i < step->count; i++) {
+    profile_begin("optimizer", "momentum");
+    STATUS_TRY(profile_ended(momentum ? take_momentum(&step->system[i], options) : STATUS_OK));
+    profile_begin("optimizer", "orthogonal");
+    STATUS_TRY(profile_ended(options->orthogonal ? orthogonalise_direction(&step->system[i]) : STATUS_OK));
+    if (!isfinite(step->system[i].u_square)) *finite = false;
   }
   return STATUS_OK;
 }
@@ -201,10 +242,10 @@ int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_
   int64_t batch, terms;
   bool finite = true;
   tape_loss_rows(&batch, &terms);
-  int status = step.system ? STATUS_OK : STATUS_ERROR;
-  if (status == STATUS_OK) status = solve_all(gls, &step, parameter, options, (double)terms, &finite);
+  int status = step.system ? open_all(gls, &step, parameter, options) : STATUS_ERROR;
+  if (status == STATUS_OK) status = solve_all(gls, &step, options, (double)terms, &finite);
   profile_begin("optimizer", "step size");
-  if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, batch);
+  if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, batch, terms);
   profile_end();
   profile_begin("optimizer", "weights");
   if (status == STATUS_OK && finite) status = apply(gls, &step, options);

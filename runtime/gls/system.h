@@ -2,6 +2,8 @@
 #ifndef GLS_GLS_SYSTEM_H
 #define GLS_GLS_SYSTEM_H
 
+#include <math.h>
+
 #include "../base/vector.h"
 #include "../kernels/linalg/linalg.h"
 #include "gls.h"
@@ -71,6 +73,11 @@ static inline struct tensor *system_matrix(int64_t rows, int64_t columns) {
 
 static inline double system_dot(const struct tensor *a, const struct tensor *b) {
   return vector_dot(tensor_real(a), tensor_real(b), tensor_count(a));
+}
+
+/* Whether products of the inputs are finite: what is not goes into no average. */
+static inline bool system_inputs_are_finite(const struct gls_system *system) {
+  return isfinite((real)system_dot(system->a, system->a));
 }
 
 /* ---- factors.c ---- */

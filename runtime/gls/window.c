@@ -14,7 +14,7 @@
 #include "solvers.h"
 
 static bool all_finite(const struct tensor *t) {
-  return isfinite(vector_dot(tensor_real(t), tensor_real(t), tensor_count(t)));
+  return isfinite((real)vector_dot(tensor_real(t), tensor_real(t), tensor_count(t)));
 }
 
 /* to = count of the rows, evenly spread. */

@@ -34,7 +34,7 @@ static int step_back(struct node *node, struct node *root) {
   struct tensor *few_result[FEW] = {0};
   bool *needed = few_needed;
   struct tensor **result = few_result;
-  int count = call->input_count, status = node_check_versions(node);
+  int count = call->input_count, status = node_check_versions(node); /* a script's backward may have written */
   if (status != STATUS_OK) return status;
   if (count > FEW) {
     needed = memory_new((size_t)count, sizeof *needed);
@@ -48,7 +48,7 @@ static int step_back(struct node *node, struct node *root) {
     bool leaf = input->requires_gradient;
     if (leaf && call->op->affine && i > 0) {
       status = leave_factor(input, node, root, i);
-    } else if (leaf || (node->input_node[i] && !node->input_node[i]->released)) {
+    } else if (leaf || node->input_node[i]) {
       needed[i] = any = true;
     }
   }
@@ -79,10 +79,38 @@ static int step_back(struct node *node, struct node *root) {
 /* The value of a gradient of rank 0. */
 static real only_value(const struct tensor *t) { return tensor_count(t) == 1 ? *tensor_real(t) : 0; }
 
+/* Marks what leads to root, and refuses what would end in a wrong gradient before any has been added: values that were
+   written on, and tensors of a step that has ended. */
+static int check_graph(struct node *root) {
+  int status = STATUS_OK;
+  root->link = root;
+  for (struct node *node = root; node; node = node->previous) {
+    if (!node->link) continue;
+    node->link = NULL;
+    if (status == STATUS_OK) status = node_check_versions(node);
+    for (int i = 0; i < node->call.input_count && status == STATUS_OK; i++) {
+      struct node *input = node->input_node[i];
+      if (input && input->released)
+        status = status_error(
+            "backward: argument %d of %s, shape %s, was computed in a training step that has ended, and its gradient "
+            "would be lost; detach() what one step hands to the next, or call backward before optimizer:step()",
+            i + 1, node->call.op->name, shape_text(&node->call.input[i]->shape));
+      else if (input)
+        input->link = root;
+    }
+  }
+  return status;
+}
+
 /* From the node root, whose output has this gradient (taken over), to the oldest. */
 static int walk_back(struct node *root, struct tensor *gradient) {
-  int status = STATUS_OK;
+  int status = check_graph(root);
+  if (status != STATUS_OK) {
+    tensor_release(gradient);
+    return status;
+  }
   root->gradient = gradient;
+  root->root = true;
   tape_walk_begin();
   /* A function of a script's may let go of tensors, and so of nodes: this one stays, and knows its neighbours. */
   for (struct node *node = node_retain(root), *before; node; node = before) {
@@ -93,6 +121,7 @@ static int walk_back(struct node *root, struct tensor *gradient) {
       status = step_back(node, root);
       profile_end();
       if (node->call.op->loss) node->loss_weight += only_value(node->gradient);
+      node->reached = true;
     }
     tensor_release(node->gradient);
     node->gradient = NULL;

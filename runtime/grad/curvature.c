@@ -1,6 +1,7 @@
 /* Curvature: the Hessians of the losses that backward reached, and the batch that they are taken over. */
 #include "curvature.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "../base/vector.h"
@@ -79,15 +80,90 @@ int tape_curvature_shares(int64_t batch, double *share, bool *fits) {
   return STATUS_OK;
 }
 
+/* ---- how many samples ---- */
+
+/* Which nodes share samples: link leads to a representative of those that are joined by what they were computed from. */
+static struct node *representative(struct node *node) {
+  while (node->link != node) node = node->link = node->link->link;
+  return node;
+}
+
+/* Joins a node below the losses with its inputs' nodes. What was computed from a loss, or from something above one, stays
+   apart (link NULL): a sum of losses joins nothing. */
+static void join(struct node *node) {
+  node->link = node;
+  for (int i = 0; i < node->call.input_count; i++) {
+    struct node *input = node->input_node[i];
+    if (!input || input->released || !input->reached) continue;
+    if (input->call.op->loss || !input->link) {
+      node->link = NULL;
+      return;
+    }
+  }
+  for (int i = 0; i < node->call.input_count; i++) {
+    struct node *input = node->input_node[i];
+    if (input && !input->released && input->reached) representative(input)->link = representative(node);
+  }
+}
+
+static int64_t terms_of(const struct op_call *loss) {
+  const struct shape *shape = &loss->input[0]->shape;
+  if (shape->rank == 0) return 0;
+  int64_t last = shape->size[shape->rank - 1];
+  return loss_has_classes(loss) && last > 0 ? shape_count(shape) / last : shape->size[0];
+}
+
 void tape_loss_rows(int64_t *batch, int64_t *terms) {
   *batch = *terms = 0;
+  for (struct node *node = node_first(); node; node = node->next)
+    if (node->reached) join(node);
   for (struct node *node = node_first(); node; node = node->next) {
-    if (!node->call.op->loss || node->loss_weight == 0) continue;
-    const struct shape *shape = &node->call.input[0]->shape;
-    if (shape->rank == 0) continue;
-    *batch = loss_batch(&node->call);
-    int64_t last = shape->size[shape->rank - 1];
-    *terms = loss_has_classes(&node->call) && last > 0 ? shape_count(shape) / last : shape->size[0];
-    return;
+    if (!node->link || !node->call.op->loss || node->loss_weight == 0) continue;
+    struct node *samples = representative(node);
+    if (samples->counted) continue; /* another loss over the same samples */
+    samples->counted = true;
+    if (*batch == 0) *batch = loss_batch(&node->call);
+    *terms += terms_of(&node->call);
   }
+  for (struct node *node = node_first(); node; node = node->next) node->link = NULL, node->counted = false;
+}
+
+/* ---- whether the curvature is known ---- */
+
+/* Appends a name to a list; what does not fit is cut off. */
+static void append(char *text, size_t size, const char *name) {
+  size_t length = strlen(text);
+  snprintf(text + length, size - length, "%s%s", length ? ", " : "", name);
+}
+
+static int unknown(const struct node *node, const struct tensor *leaf) {
+  char path[128] = "", known[128] = "";
+  for (const struct node *at = node; at; at = at->link == at ? NULL : at->link)
+    append(path, sizeof path, at->call.op->name);
+  for (int i = 0; i < op_count(); i++)
+    if (op_at(i)->loss) append(known, sizeof known, op_at(i)->name);
+  return status_error(
+      "gls: learning_rate = \"auto\" needs a loss whose curvature is known in every part (%s, by the first argument), "
+      "but the parameter of shape %s is reached by way of %s; give learning_rate a number, or say a penalty on weights "
+      "by weight_decay",
+      known, shape_text(&leaf->shape), path);
+}
+
+int tape_curvature_known(bool (*moves)(void *context, const struct tensor *leaf), void *context) {
+  int status = STATUS_OK;
+  for (struct node *node = node_last(); node && status == STATUS_OK; node = node->previous) {
+    if (node->root) node->link = node;
+    if (!node->link) continue;
+    bool loss = node->call.op->loss && node->loss_weight != 0;
+    for (int i = loss ? 1 : 0; i < node->call.input_count && status == STATUS_OK; i++) {
+      const struct tensor *input = node->call.input[i];
+      struct node *below = node->input_node[i];
+      if (input && input->requires_gradient && moves(context, input))
+        status = unknown(node, input);
+      else if (below && !below->released && !below->link)
+        below->link = node;
+    }
+  }
+  for (struct node *node = node_first(); node; node = node->next) node->link = NULL;
+  return status;
 }

@@ -56,10 +56,16 @@ int gradient_sum(struct tensor **slot, struct tensor *g) {
   return status;
 }
 
+static const char WRITTEN[] =
+    "an input of it was modified in place between backward and step; clone it before modifying it";
+static const char SUMMED[] =
+    "backward was called several times before the optimizer was made; make it before the first, or call zero_grad()";
+static const char EDITED[] = "its .grad was written on; scale the loss, or give the optimizer clip";
+
 static struct gradient *gradient_of(struct tensor *leaf) {
   if (!leaf->gradient) leaf->gradient = memory_new(1, sizeof *leaf->gradient);
   const struct tensor *total = leaf->gradient ? leaf->gradient->total : NULL;
-  if (total && total->storage->version != leaf->gradient->total_version && gradient_settle(leaf) != STATUS_OK)
+  if (total && total->storage->version != leaf->gradient->total_version && gradient_settle(leaf, EDITED) != STATUS_OK)
     return NULL;
   if (leaf->gradient) {
     tensor_release(leaf->gradient->total);
@@ -77,6 +83,18 @@ int gradient_add(struct tensor *leaf, struct tensor *g) {
   return gradient_sum(&gradient->dense, g);
 }
 
+/* *joined: g was added to the factor of the same use, from an earlier backward pass. */
+static int join_factor(struct gradient *gradient, const struct node *node, int input, struct tensor *g, bool *joined) {
+  *joined = false;
+  for (int i = gradient->factor_count - 1; i >= 0 && node->reached; i--) {
+    struct factor *factor = &gradient->factor[i];
+    if (factor->node != node || factor->input != input) continue;
+    *joined = true;
+    return gradient_sum(&factor->gradient, g);
+  }
+  return STATUS_OK;
+}
+
 /* Room for one factor more. */
 static int grow(struct gradient *gradient) {
   if (gradient->factor_count < gradient->factor_capacity) return STATUS_OK;
@@ -92,7 +110,20 @@ static int grow(struct gradient *gradient) {
 
 int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input) {
   struct gradient *gradient = gradient_of(leaf);
-  if (!gradient || grow(gradient) != STATUS_OK) {
+  int status = gradient ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK && leaf->factor_readers == 0 && gradient->factor_count > 0 &&
+      gradient->factor[0].root != root) {
+    status = gradient_settle(leaf, SUMMED);
+    gradient = gradient_of(leaf);
+    if (!gradient) status = STATUS_ERROR;
+  }
+  if (status == STATUS_OK) {
+    bool joined;
+    STATUS_TRY(join_factor(gradient, node, input, g, &joined));
+    if (joined) return STATUS_OK;
+    status = grow(gradient);
+  }
+  if (status != STATUS_OK) {
     tensor_release(g);
     return STATUS_ERROR;
   }
@@ -164,7 +195,7 @@ int gradient_dense(struct tensor *leaf, struct tensor **result) {
   return STATUS_OK;
 }
 
-int gradient_settle(struct tensor *leaf) {
+int gradient_settle(struct tensor *leaf, const char *reason) {
   struct gradient *gradient = leaf->gradient;
   struct tensor *total;
   if (!gradient || gradient->factor_count == 0) return STATUS_OK;
@@ -172,6 +203,7 @@ int gradient_settle(struct tensor *leaf) {
   tensor_release(gradient->dense);
   gradient->dense = tensor_retain(total);
   forget_factors(gradient);
+  gradient->lost = reason;
   return STATUS_OK;
 }
 
@@ -184,10 +216,7 @@ int gradient_before_write(const struct tensor *x) {
     if (!call->op->affine || !call->input[0] || call->input[0]->storage != x->storage) continue;
     node_retain(node);
     for (int i = 1; i < call->input_count; i++)
-      if (call->input[i] && call->input[i]->gradient && call->input[i]->gradient->factor_count > 0) {
-        STATUS_TRY(gradient_settle(call->input[i]));
-        call->input[i]->gradient->written = true;
-      }
+      if (call->input[i]) STATUS_TRY(gradient_settle(call->input[i], WRITTEN));
     next = node->next;
     node_release(node);
   }

@@ -18,19 +18,21 @@ struct gradient {
   uint32_t total_version; /* when it was made: a script may write on it, and is then meant */
   struct factor *factor;
   int factor_count, factor_capacity;
-  bool written; /* an input of its factors was, so that they had to be formed */
+  const char *lost; /* why factors are gone that were here, and what to do about it; NULL while none are */
 };
 
 /* *slot += g, taking over g. A sum goes into the old buffer only when nobody else sees it. */
 int gradient_sum(struct tensor **slot, struct tensor *g);
 /* Adds to a leaf's gradient; takes over g in every case. */
 int gradient_add(struct tensor *leaf, struct tensor *g);
+/* A second factor of one use is added to the first. Those of another root are settled before, so that accumulating takes
+   neither memory nor time that grow, unless an optimizer reads them (factor_readers). */
 int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input);
 /* The dense gradient of a leaf: dense and the sum over its factors, contiguous; *result (borrowed) is NULL when
    there is none. Kept until the gradient is cleared or grows; the factors stay for GLS. */
 int gradient_dense(struct tensor *leaf, struct tensor **result);
-/* The gradient is dense from here on: its factors are formed and forgotten. */
-int gradient_settle(struct tensor *leaf);
+/* The gradient is dense from here on: its factors are formed and forgotten, for this reason (text that stays). */
+int gradient_settle(struct tensor *leaf, const char *reason);
 /* Before x is written on, by a script or as a parameter: gradients whose factors it is part of are settled. */
 int gradient_before_write(const struct tensor *x);
 /* An error when the input that a factor stands for has been written on since it was saved. */

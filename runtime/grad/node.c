@@ -107,8 +107,7 @@ struct node *node_new(int input_count, struct tensor *const *input, bool values)
       return NULL;
     }
     node->input_version[i] = input[i]->storage->version;
-    if (!input[i]->requires_gradient && input[i]->node && !input[i]->node->released)
-      node->input_node[i] = node_retain(input[i]->node);
+    if (!input[i]->requires_gradient && input[i]->node) node->input_node[i] = node_retain(input[i]->node);
   }
   return node;
 }

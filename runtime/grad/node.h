@@ -16,16 +16,21 @@ struct tape_function {
 
 struct node {
   int references;
-  bool released;            /* what it saved is gone */
-  struct op_call call;      /* inputs: leaves themselves; of other tensors an alias, or only their shape */
-  struct node **input_node; /* owned; NULL where the input is a leaf or a constant */
-  uint32_t *input_version;  /* of the storage, when it was saved */
+  bool released;       /* what it saved is gone */
+  bool reached;        /* by a backward pass */
+  bool root;           /* a backward pass began here */
+  struct op_call call; /* inputs: leaves themselves; of other tensors an alias, or only their shape */
+  struct node *
+      *input_node;         /* owned; NULL where the input is a leaf or a constant; of a step that has ended: released */
+  uint32_t *input_version; /* of the storage, when it was saved */
   uint32_t output_version;
   struct tensor *gradient; /* ∂L/∂output, while a backward pass is under way */
   real loss_weight;        /* of a loss node (hessian_product): sum of ∂L/∂output over backward passes */
   const struct tape_function *function; /* of a node that a script wrote, with its context */
   void *context;
   struct tensor *tangent;       /* scratch of forward mode */
+  struct node *link;            /* scratch of walks over the graph, NULL between them */
+  bool counted;                 /* the same */
   struct node *previous, *next; /* list of live nodes, oldest first */
 };
 

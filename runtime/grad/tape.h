@@ -29,10 +29,11 @@ bool tape_tracks(const struct tensor *tensor);
 int tape_backward(struct tensor *loss, struct tensor *seed);
 
 /* ---- release.c ---- */
-/* The end of a training step: takes from all live nodes what they saved. Tensors that a script still
-   holds keep their values and count as constants from now on; gradients that were left as factors are formed. While
-   the tape is walked, by a function of a script's that the walk calls: once it has ended. */
-void tape_release(void);
+/* The end of a training step: takes what they saved from all nodes that backward has reached and from those that were
+   computed from them, or from all. Other graphs stay: another optimizer may want them. Tensors that a script still holds
+   keep their values, but no gradient passes them any more; gradients that were left as factors are formed. While the
+   tape is walked, by a function of a script's that the walk calls: once it has ended. */
+void tape_release(bool all);
 void tape_walk_begin(void);
 void tape_walk_end(void);
 

@@ -41,6 +41,7 @@ struct tensor {
   int64_t offset;                  /* in elements, from the storage's start */
   struct storage *storage;         /* NULL for a tensor that keeps its shape alone */
   bool requires_gradient;          /* a leaf to differentiate by */
+  uint16_t factor_readers;         /* optimizers that want the leaf's factors of all backward passes of a step */
   struct node *node;               /* owned reference; NULL for a leaf or an unrecorded tensor */
   struct gradient *gradient;       /* owned; NULL until backward reaches this leaf */
 };

@@ -267,9 +267,9 @@ static void check_life(void) {
     tensor_release(ones);
     gradient_clear(x);
     gradient_clear(y);
-    if (n % 2) tape_release(); /* before or after the last holder of its output */
+    if (n % 2) tape_release(true); /* before or after the last holder of its output */
     tensor_release(z);
-    tape_release();
+    tape_release(true);
     CHECK(fuse->references == 1, "%d references at the end", fuse->references);
     CHECK(memory_live() == before, "allocation %ld fails: %zu bytes are not released", n, memory_live() - before);
   }

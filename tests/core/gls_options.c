@@ -359,7 +359,7 @@ static void test_few_patches(void) {
     double error = relative_error(step[k], step[0], 72);
     CHECK(error < TOLERANCE && norm_of(step[k], 72) > 0, "from %lld rows: off by %g", (long long)rows[k], error);
     gls_delete(gls);
-    tape_release();
+    tape_release(true);
     struct tensor *all[] = {x, w, b, z, y, loss};
     for (int i = 0; i < 6; i++) tensor_release(all[i]);
   }
@@ -562,7 +562,7 @@ static void net_run(struct net *net) {
 }
 
 static void net_delete(struct net *net) {
-  tape_release();
+  tape_release(true);
   for (int i = 0; i < NET_PARAMETERS; i++) tensor_release(net->parameter[i]);
   tensor_release(net->index);
   tensor_release(net->labels);
@@ -582,7 +582,7 @@ static void check_failures(const char *name, const struct gls_options *options) 
     CHECK(gls_step(gls, net.parameter, options) == STATUS_OK, "%s: %s", name, status_message());
     for (int i = 0; i < NET_PARAMETERS; i++)
       CHECK(gls->handled[i] == net_is_affine[i], "%s: parameter %d is stepped or not", name, i);
-    tape_release();
+    tape_release(true);
     net_run(&net);
     status_error("nothing was said");
     memory_fail_at(n);

@@ -39,7 +39,7 @@ struct problem problem_new(int64_t n, int64_t d, int64_t m, bool has_bias) {
 int parameter_count(const struct problem *p) { return p->has_bias ? 2 : 1; }
 
 void problem_delete(struct problem *p) {
-  tape_release();
+  tape_release(true);
   tensor_release(p->x);
   tensor_release(p->y);
   tensor_release(p->parameter[0]);
@@ -49,7 +49,7 @@ void problem_delete(struct problem *p) {
 
 void problem_again(struct problem *p) {
   for (int i = 0; i < parameter_count(p); i++) gradient_clear(p->parameter[i]);
-  tape_release();
+  tape_release(true);
   tensor_release(p->loss);
   problem_run(p);
 }

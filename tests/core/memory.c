@@ -37,7 +37,7 @@ static int run_tape(const struct sample *sample, struct tensor *seed) {
     gradient_clear(input);
   }
   tensor_release(output);
-  tape_release();
+  tape_release(true);
   return status;
 }
 

@@ -187,10 +187,16 @@ function base:update(group, settings)
   end
 end
 
---- Steps all parameters by their gradients, forgets the gradients, releases the tape.
--- The tape's intermediate tensors go back to the buffer cache; tensors that the script holds keep their values.
+local at_end = { __close = function(step) step.optimizer:finish() end }
+
+--- Steps all parameters by their gradients, forgets the gradients and releases what backward reached of the tape, also
+-- when the step fails or is interrupted. The tape's intermediate tensors go back to the buffer cache; tensors that the
+-- script holds keep their values, but no gradient passes them any more: `detach()` what one step hands to the next.
+-- Several `backward` calls before one step add up. Their graphs are let go one by one, the gradients being sums; for GLS,
+-- which needs the inputs and gradients of every call, memory grows with the calls until the step.
 function base:step(_) -- a closure, for those that evaluate the loss themselves
   local _ <close> = core.no_grad()
+  local _ <close> = setmetatable({ optimizer = self }, at_end)
   if self.clip then self.gradient_norm = core.clip_gradients(self:all_parameters(), self.clip) end
   for _, group in ipairs(self.groups) do
     self:update(group, self:current(group))
@@ -201,13 +207,12 @@ function base:step(_) -- a closure, for those that evaluate the loss themselves
     end
   end
   rawset(self, "steps", self.steps + 1)
-  self:finish()
 end
 
 --- The end of a training step.
 function base:finish()
   for _, parameter in ipairs(self:all_parameters()) do parameter:zero_grad() end
-  core.tape_release()
+  core.tape_release(true)
   core.collect()
 end
 

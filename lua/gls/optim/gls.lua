@@ -24,7 +24,8 @@ local options = require "gls.options"
 -- @field delta = 0.3 caution of the automatic step: curvature × (1 + delta)
 -- @field rows = "auto" fraction of the batch's rows that the curvature is measured on; "auto": a quarter, at least 16.
 --   Where the loss is not quadratic they are drawn by their share in its curvature (late in the training of a
---   classifier few samples carry nearly all of it); where samples interact (batch normalisation) all rows are taken
+--   classifier few samples carry nearly all of it); where samples interact (batch normalisation) and
+--   where a weight is used several times over the same samples (recurrent nets) all rows are taken
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
 -- @field graft nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
 --   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
@@ -124,13 +125,15 @@ end
 
 local said = {}
 
--- Parameters whose module is not affine go to the fallback; the user hears of it once.
-local function announce(group)
-  local owners, others = group.parameters.owners, {}
-  if not owners then return end
+-- Parameters without factors go to the fallback; the user hears of it once: when the optimizer is made of those whose
+-- module is not affine, at the first step of others (a weight that is used outside affine ops).
+local function announce(group, without)
+  local others = {}
+  group.announced = group.announced or {}
   for i, name in ipairs(group.names) do
-    local owner = owners[i]
-    if owner and not owner.affine then others[#others + 1] = name end
+    if without(i) and not group.announced[i] then
+      others[#others + 1], group.announced[i] = name, true
+    end
   end
   if #others == 0 then return end
   local message = ("GLS: no factors for %s: left to Adam, learning rate %g\n"):format(table.concat(others, ", "),
@@ -150,7 +153,8 @@ end
 
 function GLS.prepare(self)
   for _, group in ipairs(self.groups) do
-    announce(group)
+    local owners = group.parameters.owners or {}
+    announce(group, function(i) return owners[i] and not owners[i].affine end)
     group.core = core.optimizer("gls", group.parameters)
     group.fallback = core.optimizer("adam", group.parameters)
   end
@@ -161,6 +165,7 @@ local function step_fallback(self, group, settings)
   local left = {}
   for _, i in ipairs(group.core:unhandled()) do left[i] = true end
   if next(left) == nil then return end
+  announce(group, function(i) return left[i] and group.parameters[i].grad end)
   for i, parameter in ipairs(group.parameters) do
     if not left[i] then parameter:zero_grad() end
   end
