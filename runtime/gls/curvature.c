@@ -1,6 +1,6 @@
-/* Curvature: the automatic learning rate, the exact minimiser of the Gauss-Newton model of the loss along the direction:
-   η = ⟨g, U⟩ / ((1 + δ) uᵀH u), where u = J U is the change of the network's outputs, from one forward-mode pass over
-   the recorded tape, and H the Hessian of the loss in the outputs. */
+/* Curvature: the automatic learning rate, the exact minimiser of the Gauss-Newton model of the loss along the
+   direction: η = ⟨g, U⟩ / ((1 + δ) uᵀH u), where u = J U is the change of the network's outputs, from one
+   forward-mode pass over the recorded tape, and H the Hessian of the loss in the outputs. */
 #include "curvature.h"
 
 #include <math.h>
@@ -116,8 +116,8 @@ static int curvatures(struct pass *pass, struct row_block block, bool with_momen
   return status;
 }
 
-/* Whether a weight is used several times over the same samples, as in a recurrent net. The changes add up along the uses,
-   in some samples far more than in others, so that a part of the rows says little of all. */
+/* Whether a weight is used several times over the same samples, as in a recurrent net. The changes add up along the
+   uses, in some samples far more than in others, so that a part of the rows says little of all. */
 static bool is_recurrent(const struct pass *pass, int64_t samples) {
   for (int i = 0; i < pass->count; i++)
     if (pass->system[i].batch_rows > samples && factors_uses(&pass->system[i]) > 1) return true;

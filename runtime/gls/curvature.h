@@ -4,7 +4,8 @@
 
 #include "system.h"
 
-/* η (and μ under automatic momentum) for the directions of count layers. batch, samples: as tape_loss_rows gives them. */
+/* η (and μ under automatic momentum) for the directions of count layers. batch, samples: as tape_loss_rows gives
+   them. */
 int curvature_step(struct gls_system *system, int count, const struct gls_options *options, int64_t batch,
                    int64_t samples, double *eta, double *mu);
 

@@ -20,8 +20,8 @@ struct gls_options {
   bool automatic;       /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
   double learning_rate; /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
   double delta;         /* caution of the automatic step: curvature × (1 + delta) */
-  /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter, in recurrent nets all. Where the loss is
-     not quadratic they are drawn by their share in its curvature. */
+  /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter, in recurrent nets all. Where the
+     loss is not quadratic they are drawn by their share in its curvature. */
   double rows;
   double momentum;         /* β */
   bool automatic_momentum; /* η and μ together */

@@ -1,6 +1,6 @@
-/* Layer: the dual and the primal system of one affine layer, and the solvers that lead from it to the direction. With n rows in
-   the batch, r in A (those of the batch or of a window), d inputs and m outputs; flops beyond the weights' gradient's
-   own 2ndm, which the last product of each stands for, or costs:
+/* Layer: the dual and the primal system of one affine layer, and the solvers that lead from it to the direction. With
+   n rows in the batch, r in A (those of the batch or of a window), d inputs and m outputs; flops beyond the weights'
+   gradient's own 2ndm, which the last product of each stands for, or costs:
 
    dual      K = AAᵀ/n, α = (K + λI)⁻¹ G, U = Aᵀα:            r²d for K, r³/3, 2r²m,              2rdm
      U = Yᵀ G,  Y = (K + λI)⁻¹ A, where A U is of no use:     r²d for K, r³/3, 2r²d,              2rdm
@@ -9,7 +9,8 @@
      from K of a window (window.c):                           2nrd for K, r³/3, r²n, 2nrd, 2n²m,  2ndm
 
    Dual and by rows U stays a product of factors, which is formed in the weights. A batch may be solved in parts: U is
-   then the mean of what its parts, each a batch of its own, would give; r is the rows of one, α and Y go part by part. */
+   then the mean of what its parts, each a batch of its own, would give; r is the rows of one, α and Y go part by
+   part. */
 #include "layer.h"
 
 #include <math.h>

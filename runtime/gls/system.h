@@ -46,13 +46,15 @@ struct part {
 };
 struct part system_part(const struct gls_system *system, int64_t p);
 /* Whether there are enough of them for every thread to have its own, which costs less than to share them. (Where not,
-   no parallel region may be around the loop: inside one of a single thread OpenMP makes new threads for every product.) */
+   no parallel region may be around the loop: inside one of a single thread OpenMP makes new threads for every
+   product.) */
 bool system_parts_in_parallel(const struct gls_system *system);
 /* The trace of the matrix, averaged over the parts. */
 double system_trace(const struct gls_system *system);
 
 /* ---- factor and right-hand sides ---- */
-/* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. Safe to call for several systems at once. */
+/* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. Safe to call for several systems at
+   once. */
 void system_factorise(struct gls_system *system);
 /* b (rows × columns) := (K + λI)⁻¹ b, part by part. */
 int system_solve_parts(const struct gls_system *system, real *b, int64_t columns);

@@ -4,7 +4,7 @@
 #include "../base/profile.h"
 #include "tape.h"
 
-/* The storage of the gradient that backward started from, which is the caller's to change once backward has returned. */
+/* The storage of the gradient that backward started from, the caller's to change once backward has returned. */
 static const struct storage *lent;
 
 /* g itself, or a copy of what is lent, taking over g: what stays after backward. */

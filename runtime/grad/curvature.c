@@ -82,14 +82,14 @@ int tape_curvature_shares(int64_t batch, double *share, bool *fits) {
 
 /* ---- how many samples ---- */
 
-/* Which nodes share samples: link leads to a representative of those that are joined by what they were computed from. */
+/* Which nodes share samples: link leads to a representative of those joined by what they were computed from. */
 static struct node *representative(struct node *node) {
   while (node->link != node) node = node->link = node->link->link;
   return node;
 }
 
-/* Joins a node below the losses with its inputs' nodes. What was computed from a loss, or from something above one, stays
-   apart (link NULL): a sum of losses joins nothing. */
+/* Joins a node below the losses with its inputs' nodes. What was computed from a loss, or from something above one,
+   stays apart (link NULL): a sum of losses joins nothing. */
 static void join(struct node *node) {
   node->link = node;
   for (int i = 0; i < node->call.input_count; i++) {

@@ -10,9 +10,9 @@ int tape_curvature(const struct loss_tangent *a, const struct loss_tangent *b, i
 /* share[i]: trace of the losses' Hessian in the outputs of row i of the batch, batch values. *fits is false where a
    loss's rows are not the batch's. */
 int tape_curvature_shares(int64_t batch, double *share, bool *fits);
-/* The batch (first size of the prediction) and the number of terms that the losses average over; 0 when no loss node was
-   reached. Losses over the same samples count once, those of several batches add up, whether one backward pass began at
-   their sum or several at each. */
+/* The batch (first size of the prediction) and the number of terms that the losses average over; 0 when no loss node
+   was reached. Losses over the same samples count once, those of several batches add up, whether one backward pass
+   began at their sum or several at each. */
 void tape_loss_rows(int64_t *batch, int64_t *terms);
 /* An error that names the ops when backward reached a leaf that moves by another way than the first argument of a loss
    whose Hessian is known. */

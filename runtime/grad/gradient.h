@@ -25,8 +25,8 @@ struct gradient {
 int gradient_sum(struct tensor **slot, struct tensor *g);
 /* Adds to a leaf's gradient; takes over g in every case. */
 int gradient_add(struct tensor *leaf, struct tensor *g);
-/* A second factor of one use is added to the first. Those of another root are settled before, so that accumulating takes
-   neither memory nor time that grow, unless an optimizer reads them (factor_readers). */
+/* A second factor of one use is added to the first. Those of another root are settled before, so that accumulating
+   takes neither memory nor time that grow, unless an optimizer reads them (factor_readers). */
 int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *root, struct tensor *g, int input);
 /* The dense gradient of a leaf: dense and the sum over its factors, contiguous; *result (borrowed) is NULL when
    there is none. Kept until the gradient is cleared or grows; the factors stay for GLS. */

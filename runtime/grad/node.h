@@ -1,6 +1,6 @@
-/* Nodes of the tape: one recorded call each. Tensors own the node that made them, nodes own the nodes of their inputs, so
-   an unused graph goes when its last tensor goes; and every live node is on one list, oldest first, so that the end of a
-   training step releases all of them at once without waiting for any collector. */
+/* Nodes of the tape: one recorded call each. Tensors own the node that made them, nodes own the nodes of their
+   inputs, so an unused graph goes when its last tensor goes; and every live node is on one list, oldest first, so
+   that the end of a training step releases all of them at once without waiting for any collector. */
 #ifndef GLS_GRAD_NODE_H
 #define GLS_GRAD_NODE_H
 

@@ -30,9 +30,9 @@ int tape_backward(struct tensor *loss, struct tensor *seed);
 
 /* ---- release.c ---- */
 /* The end of a training step: takes what they saved from all nodes that backward has reached and from those that were
-   computed from them, or from all. Other graphs stay: another optimizer may want them. Tensors that a script still holds
-   keep their values, but no gradient passes them any more; gradients that were left as factors are formed. While the
-   tape is walked, by a function of a script's that the walk calls: once it has ended. */
+   computed from them, or from all. Other graphs stay: another optimizer may want them. Tensors that a script still
+   holds keep their values, but no gradient passes them any more; gradients that were left as factors are formed.
+   While the tape is walked, by a function of a script's that the walk calls: once it has ended. */
 void tape_release(bool all);
 void tape_walk_begin(void);
 void tape_walk_end(void);

@@ -92,7 +92,7 @@ bool tensor_is_contiguous(const struct tensor *tensor);
 struct tensor *tensor_contiguous(struct tensor *source);
 struct tensor *tensor_copy(const struct tensor *source);                            /* contiguous, new storage */
 struct tensor *tensor_convert(const struct tensor *source, enum element_type type); /* contiguous, new storage */
-/* destination = source, any strides, any types, source broadcast to destination; they may overlap. Bumps the version. */
+/* destination = source, any strides, any types, source broadcast to it; they may overlap. Bumps the version. */
 int tensor_assign(struct tensor *destination, const struct tensor *source);
 int tensor_fill(struct tensor *destination, double value);
 void tensor_modified(struct tensor *tensor); /* bumps the version: call after every in-place write */

@@ -331,8 +331,8 @@ static void test_lengths(void) {
     }
 }
 
-/* Where all patches are equal a few of them stand for all: the step is the same from 4 rows (fewer than d), 20 (more) and
-   all 27. */
+/* Where all patches are equal a few of them stand for all: the step is the same from 4 rows (fewer than d), 20 (more)
+   and all 27. */
 static void test_few_patches(void) {
   struct shape image = shape_of(4, (int64_t)3, (int64_t)2, (int64_t)5, (int64_t)5);
   struct shape filter = shape_of(4, (int64_t)4, (int64_t)2, (int64_t)3, (int64_t)3);
@@ -502,8 +502,8 @@ static void test_adaptive(void) {
     for (int wide = 0; wide < 2; wide++) check_adaptive(bias, wide);
 }
 
-/* A network of an embedding, a convolution, a norm and a linear layer, recorded and taken backward; the affine layers are
-   GLS's. */
+/* A network of an embedding, a convolution, a norm and a linear layer, recorded and taken backward; the affine layers
+   are GLS's. */
 enum { NET_PARAMETERS = 7 };
 static const bool net_is_affine[NET_PARAMETERS] = {false, true, true, false, false, true, true};
 

@@ -1,6 +1,7 @@
 --- Loops that are not the plain one: several backward calls before a step, several optimizers, what one step hands to
--- the next, steps that fail, losses and networks at the edge of what GLS assumes. The right values are those of the same
--- mathematics written another way: one backward of the sum, a gradient worked out by hand, a function without a break.
+-- the next, steps that fail, losses and networks at the edge of what GLS assumes. The right values are those of the
+-- same mathematics written another way: one backward of the sum, a gradient worked out by hand, a function without a
+-- break.
 local gls = require "gls"
 local nn = require "gls.nn"
 local optim = require "gls.optim"
@@ -96,7 +97,8 @@ describe("several backward calls before a step", function()
 
   for name, settings in pairs {
     ["a given rate"] = { learning_rate = 0.1 }, ["SGD's length"] = { learning_rate = 1, graft = "sgd" },
-    ["the automatic rate"] = { rows = 1 }, ["the matched form"] = { graft = "rms", momentum = 0.9, learning_rate = 0.01 },
+    ["the automatic rate"] = { rows = 1 },
+    ["the matched form"] = { graft = "rms", momentum = 0.9, learning_rate = 0.01 },
     ["automatic momentum"] = { momentum = "auto", rows = 1 },
   } do
     it("make the step of one, by GLS with " .. name, function()
@@ -250,7 +252,8 @@ describe("GLS where its assumptions end", function()
   it("does not take inputs into its averages whose squares are not finite", function()
     for _, settings in ipairs {
       { adaptive = true, momentum = 0.9, refresh = 1, learning_rate = 0.01 },
-      { statistics = "moving", refresh = 1, learning_rate = 0.1 }, { statistics = { window = 100 }, learning_rate = 0.1 },
+      { statistics = "moving", refresh = 1, learning_rate = 0.1 },
+      { statistics = { window = 100 }, learning_rate = 0.1 },
     } do
       local function weight(bad)
         gls.seed(2)
@@ -271,8 +274,8 @@ describe("GLS where its assumptions end", function()
     end
   end)
 
-  -- A gated unit over the rows of images (Cho et al., 2014): on a quarter of the batch the curvature was off by a factor
-  -- of four now and then, and a step of that length sent the loss from 1 to 6.
+  -- A gated unit over the rows of images (Cho et al., 2014): on a quarter of the batch the curvature was off by a
+  -- factor of four now and then, and a step of that length sent the loss from 1 to 6.
   it("measures the curvature of recurrent nets on all rows", function()
     local function rates(rows)
       gls.seed(5)

@@ -192,8 +192,8 @@ local at_end = { __close = function(step) step.optimizer:finish() end }
 --- Steps all parameters by their gradients, forgets the gradients and releases what backward reached of the tape, also
 -- when the step fails or is interrupted. The tape's intermediate tensors go back to the buffer cache; tensors that the
 -- script holds keep their values, but no gradient passes them any more: `detach()` what one step hands to the next.
--- Several `backward` calls before one step add up. Their graphs are let go one by one, the gradients being sums; for GLS,
--- which needs the inputs and gradients of every call, memory grows with the calls until the step.
+-- Several `backward` calls before one step add up. Their graphs are let go one by one, the gradients being sums; for
+-- GLS, which needs the inputs and gradients of every call, memory grows with the calls until the step.
 function base:step(_) -- a closure, for those that evaluate the loss themselves
   local _ <close> = core.no_grad()
   local _ <close> = setmetatable({ optimizer = self }, at_end)
