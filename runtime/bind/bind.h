@@ -125,6 +125,7 @@ void bind_sizes(lua_State *L, int first, struct shape *shape);
    back to the buffer cache before the next step starts. While nothing is recorded, bind_before_op (before an
    op's result and a loader's batch) does the same for results that nobody holds any more. */
 void bind_collect(lua_State *L);
+void bind_after_backward(lua_State *L);
 void bind_before_op(lua_State *L);
 /* Tells the collector of a tensor just put into a userdata: its bytes count towards the next collection. */
 void bind_made(lua_State *L, const struct tensor *tensor);

@@ -17,6 +17,7 @@ enum {
 
 static size_t bytes_made;      /* by tensors since the last cycle */
 static size_t live_after_full; /* bytes in use that the last full cycle left */
+static int backwards;          /* passes since the last step */
 static bool after_step;        /* the last cycle was at the end of an optimizer's step, or in tape_release */
 
 static void collect(lua_State *L) {
@@ -33,7 +34,13 @@ static void collect(lua_State *L) {
   live_after_full = memory_live();
 }
 
+/* A pass whose gradients are accumulated: graphs of the passes before are dead, and no step collects them. */
+void bind_after_backward(lua_State *L) {
+  if (backwards++ > 0 && bytes_made > COLLECT_MINIMUM) collect(L);
+}
+
 void bind_collect(lua_State *L) {
+  backwards = 0;
   if (bytes_made < COLLECT_MINIMUM) return;
   profile_begin("memory", "collector");
   collect(L);

@@ -22,6 +22,7 @@ static int grad_backward(lua_State *L) {
   bind_running = before;
   bind_check(L, status);
   passes++;
+  bind_after_backward(L);
   return 0;
 }
 

@@ -1,9 +1,16 @@
 /* Adam and AdamW. */
+#include <float.h>
 #include <string.h>
 #include <tgmath.h>
 
 #include "../base/simd.h"
 #include "optim.h"
+
+#ifdef GLS_DOUBLE
+static const real LARGEST = DBL_MAX, LARGEST_GRADIENT = 1e153;
+#else
+static const real LARGEST = FLT_MAX, LARGEST_GRADIENT = 1e19f; /* its square fits */
+#endif
 
 struct adam_context {
   real *w, *m, *v;
@@ -19,8 +26,16 @@ struct adam_lanes {
   vector beta1, rest1, beta2, rest2, rate, epsilon, keep, penalty;
 };
 
+/* Finite gradients whose square would overflow count as the largest whose square does not. */
+VECTOR_INLINE vector limited(vector gradient) {
+  const vector zero = {0}, bound = zero + LARGEST_GRADIENT, largest = zero + LARGEST;
+  vector_order high = (gradient > bound) & (gradient <= largest), low = (gradient < -bound) & (gradient >= -largest);
+  return (vector)(((vector_order)bound & high) | ((vector_order)(-bound) & low) |
+                  ((vector_order)gradient & ~(high | low)));
+}
+
 VECTOR_INLINE void adam_vector(const struct adam_lanes *c, vector gradient, vector *w, vector *m, vector *v) {
-  gradient += c->penalty * *w;
+  gradient = limited(gradient + c->penalty * *w);
   *m = c->beta1 * *m + c->rest1 * gradient;
   *v = c->beta2 * *v + c->rest2 * gradient * gradient;
   *w = c->keep * *w - c->rate * *m / (vector_sqrt(*v) + c->epsilon);

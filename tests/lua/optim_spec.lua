@@ -299,6 +299,28 @@ describe("optimizers", function()
   end)
 end)
 
+describe("Adam", function()
+  -- The first step is learning_rate · g / |g|, whatever the size of g (Kingma and Ba, 2015, section 2.1).
+  it("makes a first step of its learning rate, also where a gradient's square overflows; NaN and infinity show", function()
+    for _, size in ipairs { 1e-3, 1, 1e18, 1e20, 1e21, 1e30, 3e38 } do
+      for _, sign in ipairs { 1, -1 } do
+        local p = gls.ones(20):requires_grad(true)
+        local opt = optim.Adam({ p }, { learning_rate = 0.1 });
+        (p * (sign * size)):sum():backward()
+        opt:step()
+        assert.is_true((p:detach() - 1 + 0.1 * sign):abs():max():item() < 0.011, ("gradient %g"):format(sign * size))
+      end
+    end
+    for _, size in ipairs { 1 / 0, -1 / 0, 0 / 0 } do
+      local p = gls.ones(20):requires_grad(true)
+      local opt = optim.Adam({ p }, { learning_rate = 0.1 });
+      (p * size):sum():backward()
+      opt:step()
+      assert.is_false(p:detach():abs():max():item() < math.huge)
+    end
+  end)
+end)
+
 describe("GLS", function()
   it("leaves parameters without factors to its fallback, and says so", function()
     local x, y = regression()
@@ -399,6 +421,18 @@ describe("GLS", function()
 end)
 
 describe("memory of training", function()
+  it("does not grow with the passes whose gradients are accumulated", function()
+    local model = nn.Sequential { nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256) }
+    local x = gls.randn(200, 256)
+    local function live_after(passes)
+      for _ = 1, passes do nn.mse(model(x), x):backward() end
+      return gls.memory().live
+    end
+    local few = live_after(5)
+    assert.is_true(live_after(60) < 2 * few)
+    gls.tape_release()
+  end)
+
   local sanitized = (os.getenv "SANITIZE" or "") ~= "" -- the sanitizer keeps what is freed for a while
   local threads = gls.threads()
   setup(function() gls.threads(1) end) -- the models are too small for more
