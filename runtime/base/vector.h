@@ -8,7 +8,7 @@
 
 #include "real.h"
 
-/* Σ a_i b_i, summed in double. */
+/* Σ a_i b_i, summed in double: of floats no product overflows, so that norms of the largest gradients are right. */
 double vector_dot(const real *a, const real *b, int64_t count);
 /* y = scale_y · y + scale_x · x; y is not read when scale_y is 0. */
 void vector_combine(real *y, real scale_y, const real *x, real scale_x, int64_t count);

@@ -58,33 +58,46 @@ static int stack_shape(const struct op_call *call, struct shape *shape, enum ele
   return STATUS_OK;
 }
 
-/* The place of input k in whole, which has the output's shape. */
-static struct tensor *join_place(const struct op_call *call, const struct tensor *whole, int k) {
+/* The place of input k in whole, which has the output's shape; start, where it begins, becomes where the next does. */
+static struct tensor *join_place(const struct op_call *call, const struct tensor *whole, int k, int64_t *start) {
   int dimension;
   if (join_dimension(call, &dimension) != STATUS_OK) return NULL;
   if (is_stack(call)) return tensor_select(whole, dimension, k);
-  int64_t start = 0;
-  for (int i = 0; i < k; i++) start += call->input[i]->shape.size[dimension];
-  return tensor_narrow(whole, dimension, start, call->input[k]->shape.size[dimension], 1);
+  int64_t count = call->input[k]->shape.size[dimension], first = *start;
+  *start += count;
+  return tensor_narrow(whole, dimension, first, count, 1);
 }
 
 static int join_forward(struct op_call *call) {
+  int64_t start = 0;
   for (int k = 0; k < call->input_count; k++)
-    STATUS_TRY(assign_view(join_place(call, call->output, k), call->input[k]));
+    STATUS_TRY(assign_view(join_place(call, call->output, k, &start), call->input[k]));
   return STATUS_OK;
 }
 
 static int join_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  for (int k = 0; k < call->input_count; k++)
-    if (needed[k]) STATUS_TRY(op_give(join_place(call, gradient, k), &result[k]));
+  int64_t start = 0;
+  for (int k = 0; k < call->input_count; k++) {
+    struct tensor *place = join_place(call, gradient, k, &start);
+    if (needed[k])
+      STATUS_TRY(op_give(place, &result[k]));
+    else
+      tensor_release(place);
+  }
   return STATUS_OK;
 }
 
 static int join_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   struct tensor *whole = tensor_zeros(TYPE_REAL, &call->output->shape);
   int status = whole ? STATUS_OK : STATUS_ERROR;
-  for (int k = 0; k < call->input_count && status == STATUS_OK; k++)
-    if (tangent[k]) status = assign_view(join_place(call, whole, k), tangent[k]);
+  int64_t start = 0;
+  for (int k = 0; k < call->input_count && status == STATUS_OK; k++) {
+    struct tensor *place = join_place(call, whole, k, &start);
+    if (tangent[k])
+      status = assign_view(place, tangent[k]);
+    else
+      tensor_release(place);
+  }
   return op_give_if(status, whole, result);
 }
 

@@ -35,10 +35,10 @@ static bool serves_vector(const struct gemm_product *p) {
   return gemm_usable(GEMM_VECTOR_UNIT) && min(p->m, p->n) >= 4 && p->k >= 1 && multiplications(p) >= 1 << 12;
 }
 
-/* One vector wide; two where the left operand need not be packed, or k is summed in parts. */
+/* One vector wide; two where k is summed in parts. */
 static bool serves_thin(const struct gemm_product *p) {
   return serves_vector(p) && p->n <= GEMM_COLUMNS && !p->visitor && !p->lower &&
-         (p->n <= VECTOR_LANES || p->transpose_a || gemm_thin_parts(p) > 1);
+         (p->n <= VECTOR_LANES || gemm_thin_parts(p) > 1);
 }
 
 static bool serves_all(const struct gemm_product *p) {

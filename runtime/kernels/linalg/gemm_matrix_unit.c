@@ -12,7 +12,11 @@
 
    A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
    high, middle and low, each 16 lines of 16 pairs of bf16; pair p joins k = p and k = p + 16, on both sides. Left: a
-   line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns. */
+   line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns.
+
+   Kept by the bench's row "linear 250×3072 → 1024": 1.4 to 1.7 times as fast as AVX-512 (Intel Xeon with AMX, one
+   thread). On a shared machine, where the core's other hyperthread has the unit too, 0.9 to 1.0; with 50 rows or 128
+   columns 0.7 to 0.95. */
 #include "gemm.h"
 
 #if defined(__x86_64__) && !defined(GLS_DOUBLE)

@@ -1,6 +1,8 @@
 /* GEMM by AVX-512 for results at most GEMM_COLUMNS wide. An element of the left operand is used once or twice, so it is
    read unpacked; the right operand too where its rows are whole vectors. Where the result is small in both directions k
-   is cut into parts, as many as the shape says, which threads share; the parts' sums are added up in order. */
+   is cut into parts, as many as the shape says, which threads share; the parts' sums are added up in order.
+   Kept by the bench's rows "matmul 16×20000 · 20000×16" and "matmul 20000×64 · 64×16": 3.5 and 1.5 times as fast as
+   gemm_vector (Intel Xeon, one thread, shared machine). */
 #include "gemm.h"
 #include "gemm_kernel.h"
 

@@ -3,7 +3,12 @@
    GEMM_ROWS rows at a time; a micro-kernel (gemm_kernel.h) multiplies panel by panel. An operand that is contiguous as
    its panels are is packed by the first micro-kernel that reads it. k is cut by itself alone, so that a result does not
    depend on the threads. Source of the scheme: Goto and van de Geijn, "Anatomy of high-performance matrix
-   multiplication", ACM TOMS 34(3), 2008. */
+   multiplication", ACM TOMS 34(3), 2008.
+
+   Kept by the bench's row "linear 50×512 → 256": 1.3 times as fast as OpenBLAS 0.3.21 with its AVX-512 kernels, 1.05 to
+   1.2 in larger products; 6 times where OpenBLAS does not know the processor and takes those for SSE3. It also hands
+   blocks to visitors, leaves out what lies above a diagonal (1.6 times as fast for the Gram matrix of 250×3072, row
+   "MLP step, GLS, batch 250") and adds biases. (Intel Xeon, one thread, shared machine.) */
 #include "gemm.h"
 #include "gemm_kernel.h"
 
