@@ -36,7 +36,7 @@ _Static_assert(sizeof(struct header) <= ALIGNMENT, "the header fits one alignmen
 static struct header *cache[CLASS_COUNT];
 static struct header *oldest, *newest;
 static size_t live, peak, cached;
-static size_t most; /* ever in use */
+static size_t most; /* in use since the start, or since memory_trim */
 static long fail_countdown;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -200,6 +200,7 @@ void memory_trim(void) {
     cache_remove(header);
     free(header->block);
   }
+  most = live;
   pthread_mutex_unlock(&lock);
 }
 

@@ -24,7 +24,7 @@ size_t memory_live(void);
 size_t memory_peak(void);
 size_t memory_cached(void);
 void memory_reset_peak(void);
-/* Gives the cached blocks back to the system. */
+/* Gives the cached blocks back to the system; how many may be kept is counted anew from what is in use. */
 void memory_trim(void);
 
 /* Tests: the nth next allocation (1 = the next) of either kind fails; 0 turns it off. Returns what was left of the

@@ -1,5 +1,6 @@
-/* Edges: every elementwise op, reduction, norm and loss at 0, the smallest subnormals, 1, ±1e20, ±max, ±∞ and NaN, values
-   and derivatives against PyTorch's (edges/table.h, which edges/make.py writes). Where we differ, `values` and `slopes` say why. */
+/* Edges: every elementwise op, reduction, norm and loss at 0, the smallest subnormals, 1, ±1e20, ±max, ±∞ and NaN,
+   values and derivatives against PyTorch's (edges/table.h, which edges/make.py writes). Where we differ, `values` and
+   `slopes` say why. */
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -96,7 +97,8 @@ static void compare(const struct edge *row, int i, bool slope, double got) {
         expected);
 }
 
-/* The op's value over the sample, and, when slope is not NULL, the derivative of the first of every row of the output. */
+/* The op's value over the sample, and, when slope is not NULL, the derivative of the first of every row of the
+   output. */
 static bool run(struct sample *sample, double weight, struct tensor **value, struct tensor **slope) {
   struct op_call call = {.op = sample->op, .input_count = sample->input_count, .input = sample->input};
   memcpy(call.value, sample->value, sizeof call.value);

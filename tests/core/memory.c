@@ -104,8 +104,9 @@ static void check_colours(void) {
   memory_trim();
 }
 
-/* One buffer in use at a time, of ever larger sizes: no more is kept than half again of what was in use. Three sizes in
-   turn, each used alone as a step does: from the second round on no block is new, so none is fetched from the system. */
+/* One buffer in use at a time, of ever larger sizes: no more is kept than half again of what was in use. Three sizes
+   in turn, each used alone as a step does: from the second round on no block is new, so none is fetched from the
+   system. */
 static void check_kept(void) {
   memory_trim();
   size_t largest = 0;
