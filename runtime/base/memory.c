@@ -111,8 +111,8 @@ static void cache_remove(struct header *header) {
   cached -= header->bytes;
 }
 
-/* A buffer of the class; where a new one would be too much, one of up to twice its size; else NULL, after giving back as
-   many as make room. */
+/* A buffer of the class; where a new one would be too much, one of up to twice its size; else NULL, after giving back
+   as many as make room. */
 static struct header *cache_take(int class, size_t class_bytes) {
   size_t in_use = live + class_bytes, wanted = in_use > most ? in_use : most, limit = wanted + wanted / 2;
   if (limit < KEPT_LEAST) limit = KEPT_LEAST;

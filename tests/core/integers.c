@@ -1,5 +1,5 @@
-/* Integers: ops over int32 and uint8 are exact and keep their types, as in NumPy (2.x: the same expressions over arrays of
-   int32), save that what a type does not hold is an error, and that sums and positions are int32. */
+/* Integers: ops over int32 and uint8 are exact and keep their types, as in NumPy (2.x: the same expressions over arrays
+   of int32), save that what a type does not hold is an error, and that sums and positions are int32. */
 #include <math.h>
 #include <string.h>
 
