@@ -307,15 +307,14 @@ static int bind_factors(lua_State *L) {
   for (int i = 0; leaf->gradient && i < leaf->gradient->factor_count; i++) {
     const struct factor *factor = &leaf->gradient->factor[i];
     if (factor->input != 1 || factor->node->released) continue;
+    lua_createtable(L, 0, 3);
+    struct tensor **a = bind_new_tensor(L), **g = bind_new_tensor(L);
     struct factors f = {0};
     bind_check(L, factor->node->call.op->affine->factors(&factor->node->call, factor->gradient, &f));
-    lua_createtable(L, 0, 3);
-    struct tensor **a = bind_new_tensor(L);
     *a = f.a;
-    lua_setfield(L, -2, "a");
-    struct tensor **g = bind_new_tensor(L);
     *g = f.g;
-    lua_setfield(L, -2, "g");
+    lua_setfield(L, -3, "g");
+    lua_setfield(L, -2, "a");
     lua_pushinteger(L, factor->node->call.input[0]->shape.size[0]);
     lua_setfield(L, -2, "batch");
     lua_rawseti(L, -2, ++n);

@@ -62,7 +62,7 @@ add("optim.LBFGS", function()
   gls.seed(1)
   local model = nn.Linear(3, 2)
   local parameters = model:parameters()
-  optim.LBFGS(parameters):step(function() return nn.cross_entropy(model(x), y) end)
+  optim.LBFGS(parameters, { iterations = 2, evaluations = 3 }):step(function() return nn.cross_entropy(model(x), y) end)
   return total(parameters)
 end)
 
