@@ -1,8 +1,8 @@
 /* Memory: every byte that the core allocates comes from here.
    Small objects: memory_new / memory_delete, over the C library.
    Tensor buffers: memory_acquire / memory_release, a cache of 64-byte aligned blocks kept by size, so
-   that a training step reuses the pages of the step before it; with what is in use at most one and a half times the most
-   that ever was. Thread-safe. */
+   that a training step reuses the pages of the step before it; with what is in use at most one and a half times the
+   most that ever was. Thread-safe. */
 #ifndef GLS_BASE_MEMORY_H
 #define GLS_BASE_MEMORY_H
 

@@ -9,8 +9,8 @@ static int minimum(int a, int b) { return a < b ? a : b; }
 
 enum { LONGEST = 48 };
 
-/* Edit distance of short names, where letters are equal whatever their case and two neighbours that are swapped count as
-   one (optimal string alignment). */
+/* Edit distance of short names, where letters are equal whatever their case and two neighbours that are swapped count
+   as one (optimal string alignment). */
 static int name_distance(const char *a, const char *b) {
   int rows[3][LONGEST + 1], length = (int)strlen(b);
   int *row = rows[0], *before = rows[1], *before_that = rows[2];

@@ -1,8 +1,8 @@
 /* Convolutions of images and of sequences: conv2d, conv1d, their transposes, and the gradients of their weights.
 
    All three are one bilinear form of data, weight and output, and each other's derivatives: given two of them (the
-   output standing for its gradient) each makes the third. A row says which; shape, forward, vjp and jvp are the same for
-   all. A sequence is an image of height 1. */
+   output standing for its gradient) each makes the third. A row says which; shape, forward, vjp and jvp are the same
+   for all. A sequence is an image of height 1. */
 #include "../kernels/conv/conv.h"
 
 #include "../base/memory.h"

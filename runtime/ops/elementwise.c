@@ -1,5 +1,5 @@
-/* Elementwise ops: arithmetic, comparisons, activations (elementary functions: function.c). A row is at most three kernels: the
-   values, and for each input the product of a gradient (or tangent) with the derivative by it. */
+/* Elementwise ops: arithmetic, comparisons, activations (elementary functions: function.c). A row is at most three
+   kernels: the values, and for each input the product of a gradient (or tangent) with the derivative by it. */
 #include "../base/integer.h"
 #include "../base/vector_math.h"
 #include "elementwise_pair.h"

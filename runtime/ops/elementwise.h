@@ -41,9 +41,9 @@ struct elementwise_rule {
 
 elementwise_kernel elementwise_same; /* result = gradient */
 
-/* What a derivative gives: the product of a gradient (or tangent) and a slope, but 0 where the gradient is 0, even if the
-   slope is infinite or NaN: what has no part in the loss (the branch that `where` did not choose) has no part in its
-   gradient. PyTorch gives NaN there. */
+/* What a derivative gives: the product of a gradient (or tangent) and a slope, but 0 where the gradient is 0, even if
+   the slope is infinite or NaN: what has no part in the loss (the branch that `where` did not choose) has no part in
+   its gradient. PyTorch gives NaN there. */
 static inline real unless_zero(real gradient, real product) { return gradient == 0 ? 0 : product; }
 
 /* ---- elementwise_walk.c ---- */
@@ -66,8 +66,8 @@ void elementwise_release_operands(int operands, struct tensor **opened);
    elements. */
 int elementwise_walk_plan(struct elementwise_walk *walk, const struct shape *shape, int operands,
                           struct tensor *const *operand, int64_t block);
-/* The block from start on: sets from[k] to the contiguous elements of operand k, then calls visit for them, once or, for
-   long rows, row by row. packed: room for operands × block reals, NULL when all are whole. */
+/* The block from start on: sets from[k] to the contiguous elements of operand k, then calls visit for them, once or,
+   for long rows, row by row. packed: room for operands × block reals, NULL when all are whole. */
 typedef void elementwise_visitor(void *context, int64_t start, int64_t count);
 void elementwise_walk_block(const struct elementwise_walk *walk, int64_t start, real *packed, const real **from,
                             elementwise_visitor *visit, void *context);

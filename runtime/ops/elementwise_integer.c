@@ -1,6 +1,6 @@
-/* Elementwise ops where no operand is of reals: computed in 64 bits and exact, as NumPy has them, except that a result which
-   the output's type does not hold, and a division by 0, are errors. Operands are made int32 and contiguous first: work on
-   labels and indices is small beside a training step. */
+/* Elementwise ops where no operand is of reals: computed in 64 bits and exact, as NumPy has them, except that a result
+   which the output's type does not hold, and a division by 0, are errors. Operands are made int32 and contiguous first:
+   work on labels and indices is small beside a training step. */
 #include "../base/parallel.h"
 #include "elementwise.h"
 

@@ -1,5 +1,5 @@
-/* Elementwise ops, the shared part: one kernel over operands of any strides, and the forward, vjp and jvp functions that
-   all rows of elementwise.c use. */
+/* Elementwise ops, the shared part: one kernel over operands of any strides, and the forward, vjp and jvp functions
+   that all rows of elementwise.c use. */
 #include "elementwise.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* Fold: the engine of reductions. It splits the dimensions of x into kept and reduced ones, merges neighbours that lie in
-   one stride, and works
+/* Fold: the engine of reductions. It splits the dimensions of x into kept and reduced ones, merges neighbours that lie
+   in one stride, and works
      by rows     when the closest elements in memory fold into one result: spans of x, each one number,
      by columns  when they belong to different results: rows of x added to a row of accumulators.
    Spans and runs of rows are short sums of reals; these are added up in double, so that the error does not grow

@@ -1,5 +1,5 @@
-/* Rearranging and resizing images (N, C, H, W): unfold, pixel_shuffle, interpolate. All are linear, and stand in pairs of
-   an op and its adjoint, so that the derivative of the one is the other. */
+/* Rearranging and resizing images (N, C, H, W): unfold, pixel_shuffle, interpolate. All are linear, and stand in pairs
+   of an op and its adjoint, so that the derivative of the one is the other. */
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../kernels/conv/conv.h"
@@ -149,8 +149,8 @@ static int pixel_unshuffle_shape(const struct op_call *call, struct shape *shape
   return shuffle_shape(call, shape, false);
 }
 
-/* Shuffled images (planes, height, factor, width, factor) seen in the order of the channels that they come from: (planes,
-   factor, factor, height, width). */
+/* Shuffled images (planes, height, factor, width, factor) seen in the order of the channels that they come from:
+   (planes, factor, factor, height, width). */
 static struct tensor *shuffled_view(struct tensor *images, int64_t factor) {
   const struct shape *from = &images->shape;
   struct shape split =

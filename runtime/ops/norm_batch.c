@@ -91,8 +91,8 @@ static inline __attribute__((always_inline)) void add_places(enum fold_kind kind
   *total = (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
 
-/* result[c] = Σ (x − shift[c]), or (x − shift[c])², of images start to end − 1. Lanes are kept apart until the end, for a
-   channel's places are few. */
+/* result[c] = Σ (x − shift[c]), or (x − shift[c])², of images start to end − 1. Lanes are kept apart until the end, for
+   a channel's places are few. */
 static void batch_totals(enum fold_kind kind, double *result, fold_lanes *total, const real *x, const real *shift,
                          const struct batch_layout *layout, int64_t start, int64_t end) {
   int64_t channels = layout->channels, area = layout->area;

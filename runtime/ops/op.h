@@ -109,8 +109,8 @@ struct op {
   /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in order, then
      name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1". "scalar" is rank 0, "-" an
      absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), above (1.2 to 2.2),
-     distinct (far apart, away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices start
-     at 1 for the user they do so here. */
+     distinct (far apart, away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices
+     start at 1 for the user they do so here. */
   const char *const *samples;
   struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
   unsigned flags;

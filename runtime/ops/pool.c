@@ -100,9 +100,9 @@ static void pool_largest_of_pairs(real *restrict out, const real *restrict top, 
   }
 }
 
-/* best, index (columns) = the larger of them and of one input of each window, that of window 0 at `offset` from the row's
-   first, which is at `start` in the plane; windows beyond the row stay. The first of equals stays; a NaN wins, as it must
-   show. */
+/* best, index (columns) = the larger of them and of one input of each window, that of window 0 at `offset` from the
+   row's first, which is at `start` in the plane; windows beyond the row stay. The first of equals stays; a NaN wins, as
+   it must show. */
 static inline void pool_take(real *restrict best, int32_t *restrict index, const real *restrict plane, int64_t start,
                              int64_t offset, int64_t width, int64_t columns, const int64_t stride) {
   int64_t first = offset < 0 ? min(ceil_div(-offset, stride), columns) : 0;
@@ -117,7 +117,8 @@ static inline void pool_take(real *restrict best, int32_t *restrict index, const
   }
 }
 
-/* A row of windows over rows top to bottom − 1 of a plane, input by input of the window, its usual strides as constants. */
+/* A row of windows over rows top to bottom − 1 of a plane, input by input of the window, its usual strides as
+   constants. */
 static void pool_maximum_row(real *best, int32_t *index, const real *plane, int64_t top, int64_t bottom, int64_t width,
                              const struct pool_axis *x, int64_t columns) {
   for (int64_t j = 0; j < columns; j++) {

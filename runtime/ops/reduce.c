@@ -282,8 +282,9 @@ static struct tensor *first_of(const struct tensor *x, const struct fold_plan *p
   return first;
 }
 
-/* Two passes: the mean, and the squared distances to it. Far from zero a real does not hold the mean, nor a sum what the
-   elements differ in: the first pass adds distances to one of the elements, and the mean is saved as a real and a rest. */
+/* Two passes: the mean, and the squared distances to it. Far from zero a real does not hold the mean, nor a sum what
+   the elements differ in: the first pass adds distances to one of the elements, and the mean is saved as a real and a
+   rest. */
 static int variance_forward(struct op_call *call) {
   struct fold_plan plan;
   STATUS_TRY(make_plan(call, &plan));
@@ -352,8 +353,8 @@ static int norm_forward(struct op_call *call) {
 }
 
 /* max, min: shift is the extreme, scale one over the number of ties.
-   variance: d/dx = 2 (x − mean) / divisor (the mean's own change cancels); its root std: (x − mean) / (divisor · std), 0 at
-   0.  norm: d/dx = x / norm, 0 at 0. */
+   variance: d/dx = 2 (x − mean) / divisor (the mean's own change cancels); its root std: (x − mean) / (divisor · std),
+   0 at 0.  norm: d/dx = x / norm, 0 at 0. */
 static int slope_parts(const struct op_call *call, const struct fold_plan *plan, struct tensor *gradient,
                        struct tensor **shift, struct tensor **scale) {
   bool ties = call->op->shape == extreme_shape, variance = call->op->forward == variance_forward;

@@ -126,7 +126,8 @@ static void logsumexp_row(real *restrict y, const real *restrict x, const real *
   y[0] = (real)log(row_sum_exponentials(x, shift, n)) + shift;
 }
 
-/* vjp: out = g[0] exp(x − y[0]), 0 where g[0] is 0. An infinite y is of an infinite x, beside which others are nothing. */
+/* vjp: out = g[0] exp(x − y[0]), 0 where g[0] is 0. An infinite y is of an infinite x, beside which others are
+   nothing. */
 static void logsumexp_vjp_row(real *restrict out, const real *restrict x, const real *restrict y,
                               const real *restrict g, int64_t n) {
   real shift = y[0] < 0 ? finite_shift(y[0]) : y[0], factor = g[0];

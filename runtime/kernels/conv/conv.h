@@ -43,8 +43,8 @@ int conv_weight_gradient(real *dweight, const real *gradient, const real *x, con
 /* patches (places × (channels · kernel)): the inputs under the kernel at places first to first + count − 1 of one
    image of one group, x its channels. */
 void conv_patches(real *patches, const real *x, const struct conv_geometry *geometry, int64_t first, int64_t count);
-/* columns (images × (channels · kernel) × places) = the inputs under the kernel, 0 beyond the images; and x = its adjoint,
-   the sum over all that the columns hold of an input. */
+/* columns (images × (channels · kernel) × places) = the inputs under the kernel, 0 beyond the images; and x = its
+   adjoint, the sum over all that the columns hold of an input. */
 void conv_unfold(real *columns, const real *x, const struct conv_geometry *geometry);
 void conv_fold(real *x, const real *columns, const struct conv_geometry *geometry);
 

@@ -1,5 +1,5 @@
-/* Convolution: unfolding images into columns (im2col), one row of places for each channel and position of the kernel, and
-   its adjoint, folding (col2im). */
+/* Convolution: unfolding images into columns (im2col), one row of places for each channel and position of the kernel,
+   and its adjoint, folding (col2im). */
 #include <stdbool.h>
 
 #include "../../base/parallel.h"

@@ -168,7 +168,8 @@ static struct pair pair_next(const struct pair *pair, const struct rectangle *r)
   return next;
 }
 
-/* While a block is multiplied the next is prefetched, unpacked, one slice per micro-tile of the panels after the first. */
+/* While a block is multiplied the next is prefetched, unpacked, one slice per micro-tile of the panels after the
+   first. */
 static void prefetch_next(const struct plan *plan, const struct pair *next, int64_t panel, int64_t panels, int64_t j,
                           struct gemm_tile *tile) {
   tile->prefetch_count = 0;

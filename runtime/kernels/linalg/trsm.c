@@ -1,8 +1,8 @@
 /* TRSM: many right-hand sides for one Cholesky factor. A large triangle is cut in two, again and again: what the first
-   half has solved is subtracted from the second by one product. A small one is solved by AVX-512 kernels: threads take a
-   few panels of right-hand sides each (gemm_kernel.h), which stay in the L2 cache; of every panel of rows what is solved
-   already is subtracted by the micro-kernel of the products, and the rest is a triangle in registers. Few right-hand
-   sides, tiny factors and other processors are BLAS's. A solution depends on its own right-hand side alone.
+   half has solved is subtracted from the second by one product. A small one is solved by AVX-512 kernels: threads take
+   a few panels of right-hand sides each (gemm_kernel.h), which stay in the L2 cache; of every panel of rows what is
+   solved already is subtracted by the micro-kernel of the products, and the rest is a triangle in registers. Few
+   right-hand sides, tiny factors and other processors are BLAS's. A solution depends on its own right-hand side alone.
    Kept by the bench's row "MLP step, GLS, batch 250": 2.6 times as fast as strsm of OpenBLAS 0.3.21 with its AVX-512
    kernels for 512 right-hand sides of 250 rows, 1.4 for 1024 of 1000 (Intel Xeon, one thread, shared machine). */
 #include <cblas.h>
