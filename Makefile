@@ -125,6 +125,7 @@ bench:
 	@tests/setup test
 	@$(MAKE) --no-print-directory all
 	@BUILD=$(BUILD) PYTHON=$(PYTHON) tests/bench/run
+	$(BUILD)/glsrun tests/bench/long.lua
 
 # The readers are compiled by clang, for its fuzzer, and passed over are OpenMP's pragmas and gcc's attributes; what lies
 # below them is gcc's.
