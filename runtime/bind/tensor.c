@@ -132,6 +132,15 @@ static int tensor_release_slot(lua_State *L) {
   return 0;
 }
 
+/* Called in protected mode: the text is not Lua's. */
+static int push_text(lua_State *L) {
+  const char *text = lua_touserdata(L, 1);
+  size_t length = strlen(text);
+  if (length > 0 && text[length - 1] == '\n') length--;
+  lua_pushlstring(L, text, length);
+  return 1;
+}
+
 static int tensor_tostring(lua_State *L) {
   struct tensor *tensor = bind_test_tensor(L, 1);
   if (!tensor) {
@@ -140,13 +149,11 @@ static int tensor_tostring(lua_State *L) {
   }
   char *text = tensor_format(tensor);
   if (!text) return bind_error(L);
-  size_t length = strlen(text);
-  if (length > 0 && text[length - 1] == '\n') length--;
-  void *copy = lua_newuserdatauv(L, length + 1, 0); /* so that nothing is lost when lua_pushlstring fails */
-  memcpy(copy, text, length);
+  lua_pushcfunction(L, push_text);
+  lua_pushlightuserdata(L, text);
+  int status = lua_pcall(L, 1, 1, 0);
   memory_delete(text);
-  lua_pushlstring(L, copy, length);
-  return 1;
+  return status == LUA_OK ? 1 : lua_error(L);
 }
 
 static int tensor_length(lua_State *L) {
