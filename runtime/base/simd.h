@@ -60,6 +60,17 @@ VECTOR_INLINE vector vector_sqrt(vector x) {
 #endif
 }
 
+/* Between −bound and bound; NaN stays. */
+VECTOR_INLINE vector vector_clamp(vector x, real bound) {
+#if VECTOR_BYTES == 64 && !defined(GLS_DOUBLE)
+  x = (vector)_mm512_max_ps(_mm512_set1_ps(-bound), (__m512)x);
+  return (vector)_mm512_min_ps(_mm512_set1_ps(bound), (__m512)x);
+#else
+  for (int i = 0; i < VECTOR_LANES; i++) x[i] = x[i] > bound ? bound : x[i] < -bound ? -bound : x[i];
+  return x;
+#endif
+}
+
 /* Lanes of a pair (x, y) whose blocks of `bit` lanes are exchanged: x keeps its even blocks and takes y's, y the
    odd. */
 #define VECTOR_LOW(lane, bit) ((lane) & (bit) ? VECTOR_LANES + (lane) - (bit) : (lane))

@@ -1,5 +1,4 @@
 /* Adam and AdamW. */
-#include <float.h>
 #include <string.h>
 #include <tgmath.h>
 
@@ -7,9 +6,9 @@
 #include "optim.h"
 
 #ifdef GLS_DOUBLE
-static const real LARGEST = DBL_MAX, LARGEST_GRADIENT = 1e153;
+static const real LARGEST_GRADIENT = 1e153; /* its square fits */
 #else
-static const real LARGEST = FLT_MAX, LARGEST_GRADIENT = 1e19f; /* its square fits */
+static const real LARGEST_GRADIENT = 1e19f;
 #endif
 
 struct adam_context {
@@ -26,12 +25,9 @@ struct adam_lanes {
   vector beta1, rest1, beta2, rest2, rate, epsilon, keep, penalty;
 };
 
-/* Finite gradients whose square would overflow count as the largest whose square does not. */
+/* Finite gradients whose square would overflow count as the largest whose square does not; infinity becomes NaN. */
 VECTOR_INLINE vector limited(vector gradient) {
-  const vector zero = {0}, bound = zero + LARGEST_GRADIENT, largest = zero + LARGEST;
-  vector_order high = (gradient > bound) & (gradient <= largest), low = (gradient < -bound) & (gradient >= -largest);
-  return (vector)(((vector_order)bound & high) | ((vector_order)(-bound) & low) |
-                  ((vector_order)gradient & ~(high | low)));
+  return vector_clamp(gradient, LARGEST_GRADIENT) + (gradient - gradient);
 }
 
 VECTOR_INLINE void adam_vector(const struct adam_lanes *c, vector gradient, vector *w, vector *m, vector *v) {
