@@ -12,9 +12,9 @@
 --                             weight_decay = 1 }` (a rate of 2e-3 on small CNNs), cosine schedule to zero, layers as
 --                             they are initialised by themselves, mirrored images; label smoothing of 0.1 where
 --                             accuracy counts alone: as the training loss falls fast, regularisation pays here
---   tokens                    `{ graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving", orthogonal = true,
---                             learning_rate = 1e-2, fallback_learning_rate = 3e-3, weight_decay = 0.1 }`, warm-up and
---                             cosine to a tenth
+--   tokens                    `{ graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving",
+--                             orthogonal = true, learning_rate = 1e-2, fallback_learning_rate = 3e-3,
+--                             weight_decay = 0.1 }`, warm-up and cosine to a tenth
 -- @module gls.optim.gls
 local core = require "gls.core"
 local base = require "gls.optim.base"
