@@ -201,7 +201,7 @@ static void filtering(void) {
     square_axis(&geometry.y, kernel);
     square_axis(&geometry.x, kernel);
     if (geometry.y.places < 1 || geometry.x.places < 1 || products(&geometry) > 4e6) continue;
-    check_geometry(&geometry, &winograd, 4e-5, number); /* eight points round: transform.h */
+    check_geometry(&geometry, &winograd, 2e-5, number); /* eight points round: transform.h */
     check_geometry(&geometry, &direct, 2e-6, number);
   }
 }
@@ -258,6 +258,6 @@ void test_conv(void) {
   for (int number = 0; number < 150; number++) {
     drawn = (uint64_t)number * 77 + 1;
     struct conv_geometry geometry = draw_geometry();
-    if (products(&geometry) < 2e7) check_geometry(&geometry, &best, 4e-5, number);
+    if (products(&geometry) < 2e7) check_geometry(&geometry, &best, 2e-5, number);
   }
 }
