@@ -100,6 +100,18 @@ static void pool_largest_of_pairs(real *restrict out, const real *restrict top, 
   }
 }
 
+/* A plane of them; index may be NULL. Not inlined: beside the general windows the compiler runs out of registers. */
+__attribute__((noinline)) static void pool_pairs(real *out, int32_t *index, const real *plane, int64_t rows,
+                                                 int64_t columns, int64_t width) {
+  for (int64_t i = 0; i < rows; i++) {
+    const real *top = plane + 2 * i * width;
+    if (index)
+      pool_maximum_pairs(out + i * columns, index + i * columns, top, (int32_t)(2 * i * width), width, columns);
+    else
+      pool_largest_of_pairs(out + i * columns, top, width, columns);
+  }
+}
+
 /* best, index (columns) = the larger of them and of one input of each window, that of window 0 at `offset` from the
    row's first, which is at `start` in the plane; windows beyond the row stay. The first of equals stays; a NaN wins, as
    it must show. */
@@ -157,18 +169,16 @@ static int max_pool_forward(struct op_call *call) {
 #pragma omp parallel for if (planes * height * width > PARALLEL_THRESHOLD)
   for (int64_t plane = 0; plane < planes; plane++) {
     const real *source = from + plane * height * width;
-    for (int64_t i = 0; i < rows; i++) {
-      int64_t first = (plane * rows + i) * columns;
-      if (pairs && !place) {
-        pool_largest_of_pairs(to + first, source + 2 * i * width, width, columns);
-      } else if (pairs) {
-        pool_maximum_pairs(to + first, place + first, source + 2 * i * width, (int32_t)(2 * i * width), width, columns);
-      } else {
+    real *target = to + plane * rows * columns;
+    int32_t *index = place ? place + plane * rows * columns : NULL;
+    if (pairs)
+      pool_pairs(target, index, source, rows, columns, width);
+    else
+      for (int64_t i = 0; i < rows; i++) {
         int64_t top = i * vertical.stride - vertical.padding, bottom = min(top + vertical.kernel, height);
-        int32_t *index = place ? place + first : unasked + omp_get_thread_num() * columns;
-        pool_maximum_row(to + first, index, source, max(top, 0), bottom, width, &horizontal, columns);
+        pool_maximum_row(target + i * columns, index ? index + i * columns : unasked + omp_get_thread_num() * columns,
+                         source, max(top, 0), bottom, width, &horizontal, columns);
       }
-    }
   }
   tensor_release(x);
   memory_release(unasked);
