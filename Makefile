@@ -129,13 +129,13 @@ bench:
 
 # The readers are compiled by clang, for its fuzzer, and passed over are OpenMP's pragmas and gcc's attributes; what lies
 # below them is gcc's.
-FUZZED = $(wildcard runtime/io/*.c) tests/fuzz/readers.c
+FUZZED = $(wildcard runtime/io/*.c) runtime/cli/history.c tests/fuzz/readers.c
 below_objects = $(patsubst %.c,$(BUILD)/objects/%.o,$(wildcard runtime/base/*.c runtime/tensor/*.c))
 $(BUILD)/fuzz/readers: $(FUZZED) $(HEADERS) $(below_objects)
 	@mkdir -p $(@D)
 	$(quiet)clang -std=c11 -D_GNU_SOURCE -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined \
-	  -Wno-unknown-warning-option -idirafter "$$(gcc -print-file-name=include)" -o $@ $(FUZZED) $(below_objects) \
-	  -L"$$(dirname "$$(gcc -print-file-name=libgomp.so)")" -lgomp -lz -lm -lpthread
+	  -Wno-unknown-warning-option -I/usr/include/lua5.4 -idirafter "$$(gcc -print-file-name=include)" -o $@ $(FUZZED) $(below_objects) \
+	  -L"$$(dirname "$$(gcc -print-file-name=libgomp.so)")" -lgomp -ledit -lz -lm -lpthread
 
 fuzz:
 	-@tests/setup fuzz

@@ -56,12 +56,14 @@ function strict.checked(where, f, hidden)
   return checked
 end
 
---- Makes the methods of a class refuse surplus arguments: those whose first parameter is `self`, but forward.
+--- Makes the methods of a class refuse surplus arguments: those whose first parameter is `self`, but init (whose
+-- arguments the constructor checks) and forward.
 -- @tparam string where what an object is called in messages
 -- @tparam table class the class, which is changed
 function strict.methods(where, class)
   for name, f in pairs(class) do
-    if type(f) == "function" and not name:find "^__" and name ~= "forward" and debug.getlocal(f, 1) == "self" then
+    if type(f) == "function" and not name:find "^__" and name ~= "init" and name ~= "forward"
+      and debug.getlocal(f, 1) == "self" then
       class[name] = strict.checked(where .. ":" .. name, f, 1)
     end
   end

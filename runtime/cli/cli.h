@@ -22,8 +22,8 @@
 /* ---- start.c ---- */
 /* Standard input, output and errors that the caller has closed are the null device, not the next file opened. */
 void cli_open_descriptors(void);
-/* May start the program anew, with another environment. */
-void cli_wait_briefly(char **argv);
+/* Sets what OpenMP and OpenBLAS read from the environment before main: starts the program anew where they lack it. */
+void cli_set_libraries(char **argv);
 
 /* ---- place.c ---- */
 /* Lua's libraries; gls.core is linked in. `require` looks in root/lua, then beside the script (NULL: there is none), in

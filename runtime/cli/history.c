@@ -1,6 +1,7 @@
 /* History: the lines typed before, in a file, for the line editor. */
 #include "cli.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,22 @@ static void find_history_file(char path[PATH_MAX]) {
   if (length <= 0 || length >= PATH_MAX) path[0] = '\0';
 }
 
+/* Whether what follows a backslash is as libedit writes it (vis(3)): \\ \ooo \^c \M-c \M^c. It reads past the end of
+   its buffer after anything else. */
+static bool is_escape(FILE *file) {
+  int c = getc(file);
+  if (c >= '0' && c <= '3') {
+    int second = getc(file), third = getc(file);
+    return second >= '0' && second <= '7' && third >= '0' && third <= '7';
+  }
+  if (c == 'M') {
+    if ((c = getc(file)) == '-') return isgraph(getc(file));
+    if (c != '^') return false;
+  }
+  if (c == '^') return (c = getc(file)) >= '?' && c <= '_';
+  return c == '\\';
+}
+
 /* Whether a file is there that libedit may read: its own, and no larger than the longest lines make it. */
 static bool is_history(const char *path) {
   static const char mark[] = "_HiStOrY_V2_\n";
@@ -38,7 +55,9 @@ static bool is_history(const char *path) {
   if (stat(path, &status) != 0) return false;
   FILE *file = S_ISREG(status.st_mode) && status.st_size <= LARGEST_FILE ? fopen(path, "r") : NULL;
   bool good = file && fgets(start, sizeof start, file) && strcmp(start, mark) == 0;
-  for (int c = 0; good && (c = getc(file)) != EOF;) good = c != '\0';
+  int c, last = '\n';
+  for (; good && (c = getc(file)) != EOF; last = c) good = c == '\\' ? is_escape(file) : c != '\0';
+  good = good && last == '\n';
   if (file) fclose(file);
   return good;
 }

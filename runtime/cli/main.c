@@ -188,7 +188,7 @@ static int protected_main(lua_State *L) {
 
 int main(int argc, char **argv) {
   cli_open_descriptors();
-  cli_wait_briefly(argv);
+  cli_set_libraries(argv);
   signal(SIGXFSZ, SIG_IGN); /* a file that may not grow on is an error of its writer, who cleans up */
   if (argc > 0 && argv[0][0] != '\0') cli_program = argv[0];
   lua_State *L = luaL_newstate();

@@ -7,6 +7,7 @@
    reduce.c          sums, extremes, variances, norms over dimensions (fold.c)
    softmax.c         softmax and its kin along a dimension
    matmul.c conv.c pool.c                products, convolutions and pools (kernels/linalg, kernels/conv)
+   image.c                               unfolding, shuffling and resizing images
    move.c arrange.c index.c              views; copies into new places; picking by index, sorting
    norm.c norm_batch.c                   normalisations
    loss.c cross_entropy.c random.c       losses; dropout

@@ -1,4 +1,4 @@
-/* Readers: the readers of runtime/io under libFuzzer. The environment's READER names one of the table below; the input
+/* Readers: the readers of runtime/io, and of the prompt's history, under libFuzzer. The environment's READER names one of the table below; the input
    is the file, with checksums and such put right, so that what is behind them is reached. A reader answers with a
    tensor or with a message; whatever else it does, the sanitizers see. */
 #include <fcntl.h>
@@ -12,6 +12,7 @@
 #include <zlib.h>
 
 #include "../../runtime/base/memory.h"
+#include "../../runtime/cli/cli.h"
 #include "../../runtime/io/io.h"
 
 int LLVMFuzzerInitialize(int *count, char ***arguments);
@@ -76,6 +77,18 @@ static uint32_t fuzz_folder(void) {
   return result;
 }
 
+/* Read by libedit, once it is seen to be text with its mark; a line more is added, and all is written again. */
+static uint32_t fuzz_history(void) {
+  struct cli_history kept = {0};
+  HistEvent event;
+  cli_open_history(&kept);
+  if (!kept.lines) abort();
+  cli_remember(&kept, "x = 1");
+  uint32_t lines = history(kept.lines, &event, H_GETSIZE) == 0 ? (uint32_t)event.num : 0;
+  history_end(kept.lines);
+  return lines;
+}
+
 /* ---- checksums put right ---- */
 
 static void put_big32(uint8_t *at, uint32_t value) {
@@ -122,6 +135,14 @@ static void mend_folder(uint8_t *data, size_t bytes) {
   memcpy(data + 48, &checksum, sizeof checksum);
 }
 
+/* Every other history has its mark and no zero byte. */
+static void mend_history(uint8_t *data, size_t bytes) {
+  static const char mark[] = "_HiStOrY_V2_\n";
+  if (bytes < sizeof mark || data[bytes - 1] % 2) return;
+  memcpy(data, mark, sizeof mark - 1);
+  for (size_t i = 0; i < bytes; i++) data[i] = data[i] ? data[i] : ' ';
+}
+
 /* ---- the table ---- */
 
 static const struct reader {
@@ -133,7 +154,7 @@ static const struct reader {
     {"npy", fuzz_npy, NULL, false},           {"idx", fuzz_idx, NULL, false},
     {"gzip", fuzz_idx, NULL, true},           {"cifar", fuzz_cifar, NULL, false},
     {"image", fuzz_image, mend_image, false}, {"folder", fuzz_folder, mend_folder, false},
-    {"npz", fuzz_npz, mend_npz, false},
+    {"npz", fuzz_npz, mend_npz, false},       {"history", fuzz_history, mend_history, false},
 };
 static const struct reader *reader;
 
@@ -186,6 +207,11 @@ int LLVMFuzzerInitialize(int *count, char ***arguments) {
   snprintf(tree, sizeof tree, "%s/tree", folder);
   snprintf(caches, sizeof caches, "%s/caches", folder);
   if (reader->read == fuzz_folder) make_cache();
+  if (reader->read == fuzz_history) {
+    snprintf(file, sizeof file, "%s/glsrun/history", folder);
+    snprintf(tree, sizeof tree, "%s/glsrun", folder);
+    if (setenv("XDG_STATE_HOME", folder, 1) != 0 || file_make_folders(tree) != STATUS_OK) abort();
+  }
   return 0;
 }
 

@@ -39,5 +39,8 @@ local arrays = { a = gls.rand(2, 3), b = gls.tensor({ 1, 2 }, { type = "int32" }
 gls.save_npz(path("npz", "stored"), arrays)
 gls.save_npz(path("npz", "deflated"), arrays, { deflated = true })
 
+-- As libedit writes them: a mark, then a line each, with spaces and the like as octal numbers.
+write("history", "lines", "_HiStOrY_V2_\nx\\040=\\0401\nfor\\040i=1,2\\040do\\012print(i)\\012end\n")
+
 -- A cache of the tree that readers.c makes: 2 grey images of 2×3 pixels. What comes before is put right there.
 write("folder", "cache", ("\0"):rep(16) .. string.pack("<i8i8i8i8i8", 2, 1, 2, 3, 0) .. ("\100"):rep(12))

@@ -100,6 +100,15 @@ describe("glsrun", function()
       assert.equal("nil\tactive\n", with "OMP_WAIT_POLICY=active")
     end)
 
+    it("names OpenBLAS's kernels for instructions that are there, unless the user has", function()
+      local function kernels(choice)
+        return shell("env -u OPENBLAS_CORETYPE " .. choice .. " " .. quote(glsrun) .. " -v"):match "kernels for (%w+)"
+      end
+      local file <close> = assert(io.open "/proc/cpuinfo")
+      if file:read("a"):find "avx2" then assert.not_equal("Prescott", kernels "") end
+      assert.equal("Prescott", kernels "OPENBLAS_CORETYPE=Prescott")
+    end)
+
     it("has all processors where the user binds threads to them", function()
       local count = "-e 'print(require(\"gls\").threads())'"
       local function with(binding)
@@ -443,7 +452,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
     it("leaves a history alone that is not its own", function()
       local path = folder .. "/.local/state/glsrun/history"
       os.execute("mkdir -p " .. quote(path:match "^(.*)/"))
-      for _, damage in ipairs { "a letter\n", "_HiStOrY_V2_\nx\0y\n" } do
+      for _, damage in ipairs { "a letter\n", "_HiStOrY_V2_\nx\0y\n", "_HiStOrY_V2_\nx\\04\n", "_HiStOrY_V2_\nx" } do
         write(path, damage)
         type_keys {
           { after = "left alone" },

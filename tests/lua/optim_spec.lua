@@ -478,10 +478,10 @@ describe("memory of training", function()
         local second, second_size = measure(2, 2)
         local half, half_size = measure(3, 500)
         local whole, whole_size = measure(501, 1000)
-        -- tensors of earlier steps wait for Lua's collector until they are a megabyte at the end of a step; the step
-        -- that took them there, the one whose tensors its script still held then, and the present one are there too
-        assert.is_true(half <= 3 * second + 2^20, ("peak %d to step 500, %d in the second"):format(half, second))
-        assert.is_true(whole <= half, ("peak %d to step 1000, %d to step 500"):format(whole, half))
+        -- Tensors of earlier steps wait for Lua's collector until they are a megabyte at the end of a step. Those of a
+        -- step in which Lua collected by itself as well count as old and wait longer: as much again is theirs.
+        assert.is_true(half <= 2 * second + 2^21, ("peak %d to step 500, %d in the second"):format(half, second))
+        assert.is_true(whole <= half + 2^20, ("peak %d to step 1000, %d to step 500"):format(whole, half))
         if not sanitized then
           assert.is_true(half_size <= second_size + 2^21, ("resident %d, %d at step 2"):format(half_size, second_size))
           assert.is_true(whole_size <= half_size + 2^16, ("resident %d, %d at step 500"):format(whole_size, half_size))

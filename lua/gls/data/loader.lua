@@ -3,6 +3,7 @@
 local core = require "gls.core"
 local options = require "gls.options"
 local set = require "gls.data.set"
+local strict = require "gls.strict"
 local text = require "gls.data.text"
 local files = core.io
 
@@ -93,6 +94,8 @@ local function core_of(from, given, seed)
     mean = mean_of(from, given),
   })
 end
+
+strict.methods("loader", Loader)
 
 function loader.new(from, given)
   if type(from) ~= "table" or not (text.is(from) or from.images or from.x) then

@@ -1,6 +1,7 @@
 --- Set: rows of images with labels, or of tensors.
 -- @module gls.data.set
 local core = require "gls.core"
+local strict = require "gls.strict"
 local files = core.io
 
 local set = {}
@@ -78,6 +79,8 @@ function methods:narrow(first, count)
   local targets = self.labels or self.y
   return part(self, (self.images or self.x):narrow(1, first, count), targets and targets:narrow(1, first, count))
 end
+
+strict.methods("set", methods)
 
 --- The first of a fixed shuffle; nil: all of them.
 -- @tparam integer count how many there are

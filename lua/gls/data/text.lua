@@ -2,6 +2,7 @@
 -- windows one token later.
 -- @module gls.data.text
 local core = require "gls.core"
+local strict = require "gls.strict"
 local files = core.io
 
 local text = {}
@@ -164,6 +165,8 @@ function methods:narrow(first, count)
   part.tokens = self.tokens:narrow(1, first, count)
   return setmetatable(part, Text)
 end
+
+strict.methods("text", methods)
 
 function Text:__len() return self.tokens:size(1) end
 

@@ -3,6 +3,7 @@
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 local init = require "gls.nn.initialise"
+local strict = require "gls.strict"
 
 local nn = {
   Module = Module,
@@ -15,6 +16,13 @@ local nn = {
 
 for _, name in ipairs { "activation", "container", "conv", "loss", "norm", "pool", "resize" } do
   for key, value in pairs(require("gls.nn." .. name)) do nn[key] = value end
+end
+
+for _, class in pairs(nn) do
+  while type(class) == "table" and rawget(class, "is_gls_module") and class ~= Module do
+    strict.methods(class.name, class)
+    class = class.parent
+  end
 end
 
 --- Begins all affine layers of a model anew.
@@ -37,4 +45,4 @@ function nn.initialize(model, how, settings)
   return model
 end
 
-return require("gls.strict").module("nn", nn)
+return strict.module("nn", nn)
