@@ -1,4 +1,5 @@
-/* Start: the process before Lua is: descriptors that are open, idle threads that give the processor away, OpenBLAS's kernels. */
+/* Start: the process before Lua is: descriptors that are open, idle threads that give the processor away, the kernels
+   of OpenBLAS. */
 #include "cli.h"
 
 #include <cblas.h>

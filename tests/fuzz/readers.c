@@ -1,6 +1,6 @@
-/* Readers: the readers of runtime/io, and of the prompt's history, under libFuzzer. The environment's READER names one of the table below; the input
-   is the file, with checksums and such put right, so that what is behind them is reached. A reader answers with a
-   tensor or with a message; whatever else it does, the sanitizers see. */
+/* Readers: the readers of runtime/io, and of the prompt's history, under libFuzzer. The environment's READER names one
+   of the table below; the input is the file, with checksums and such put right, so that what is behind them is reached.
+   A reader answers with a tensor or with a message; whatever else it does, the sanitizers see. */
 #include <fcntl.h>
 #include <glob.h>
 #include <stdio.h>

@@ -54,7 +54,7 @@ describe("arguments that a function does not take", function()
       { function() return nn.ReLU():parameters(1) end, "model:parameters: too many arguments; the call is model:" },
       { function() return nn.ReLU():eval(true) end, "model:eval: too many arguments; the call is model:eval()" },
       { function() return nn.Linear(2, 2):initialize("orthogonal", 1, 2) end, ":initialize: too many arguments" },
-      { function() return data.tensors({ x = x }):take({ 1 }, 2) end, "set:take: too many arguments; the call is set:t" },
+      { function() return data.tensors({ x = x }):take({ 1 }, 2) end, "set:take: too many arguments" },
       { function() return data.loader(data.tensors { x = x }, {}):epoch(1) end, "loader:epoch: too many arguments" },
       { function() return optim.SGD({ gls.ones(1):requires_grad(true) }):step(nil, 2) end, "optimizer:step: too many" },
       { function() return optim.Adam({ x }, {}, 1) end, "optim.Adam: too many arguments" },

@@ -117,7 +117,7 @@ local function parser_of(spec)
     end
   end
   option("--data", "cifar10, fashion-mnist, mnist, folder:PATH (a tree of class folders), for language models text "
-    .. "or text:FILE, or auto (default: cifar10 if it is there, else fashion-mnist; of texts tinyshakespeare).", nil, "NAME")
+    .. "or text:FILE, or auto (default: cifar10 if it is there, else fashion-mnist; tinyshakespeare).", nil, "NAME")
   option("--data-dir", "Where data lies (default: GLS_DATA, else ~/.cache/glsrun).", nil, "DIR")
   option("--samples", ("Training images used (default %d; 0: all)."):format(default.samples), whole("samples", 0), "N")
   option("--validation", ("Test images used for validation (default %d; 0: all)."):format(default.validation),
