@@ -86,7 +86,8 @@ local function spec(cell)
         { damping = 0.01, delta = 1, schedule = "constant", rows = 1, statistics = "window", window = 1000,
           momentum = "auto" },
       }, changes),
-      ["gls-matched"] = trials(grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01 }, changes),
+      ["gls-matched"] = trials(grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01, weight_decay = 0 },
+        changes),
       ["gls-graft"] = trials(grid { learning_rate = { 10, 30, 60 } }, changes),
     },
     defaults = {

@@ -51,7 +51,7 @@ experiment.run(task(choices.model, {
     momentum = trials("learning_rate", cnn and { 0.03, 0.06, 0.01 } or { 0.06, 0.03 }, 0.03),
     adamw = trials("learning_rate", rates, 1, { weight_decay = 0 }),
     gls = trials("damping", cnn and { 10, 3, 1 } or { 10, 3 }, 1e-3),
-    ["gls-matched"] = trials("learning_rate", cnn and { 2e-3, 1e-3, 4e-3 } or rates, 1, { damping = 3 }),
+    ["gls-matched"] = trials("learning_rate", cnn and { 2e-3, 1e-3, 4e-3 } or rates, 1, { weight_decay = 0 }),
     ["gls-window"] = trials("learning_rate", rates, 1, { damping = 3 }),
     ["gls-moving"] = trials("learning_rate", cnn and { 3e-3, 1e-3, 1e-2 } or { 1e-3, 3e-3 }, 1),
   },

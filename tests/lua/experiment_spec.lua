@@ -369,6 +369,21 @@ describe("the command line", function()
       texts_of("--optimizers", "sgd,gls-graft", "--lr", "sgd=0.5"))
   end)
 
+  it("knows an optimizer of the script's own", function()
+    local seen = {}
+    local Own = require("gls.optim").class("Own", { learning_rate = 1, power = 1 })
+    function Own:update_parameter(parameter, gradient, _, settings) -- luacheck: ignore self
+      seen[settings.power] = (seen[settings.power] or 0) + 1
+      parameter:copy(parameter - gradient * settings.learning_rate)
+    end
+    experiment.optimizer("own", Own, { power = 2 })
+    local trials = { own = experiment.grid { learning_rate = 0.01 } }
+    local given = spec { trials = trials, defaults = { epochs = 1, batch = 10, validation = 0 } }
+    local _, path = run(given, arguments "own-optimizer")
+    assert.truthy(file.read(path):find "\n| own +| 0.01 ")
+    assert.same({ [2] = 2 * 4 }, seen) -- a weight and a bias, 40 images in batches of 10
+  end)
+
   it("tells a model's widths in a trial's settings", function()
     assert.equal("1e-3, hidden 64-32", words.describe { learning_rate = 1e-3, model = { hidden = { 64, 32 } } })
   end)

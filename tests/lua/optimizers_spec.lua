@@ -188,6 +188,48 @@ describe("GLS with an orthogonal direction", function()
   end)
 end)
 
+describe("GLS's forms", function()
+  local function trained(settings)
+    gls.seed(4)
+    local model = nn.Sequential { nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3) }
+    local opt = optim.GLS(model:parameters(), settings)
+    for _ = 1, 4 do
+      nn.mse(model(gls.randn(12, 5)), gls.randn(12, 3)):backward()
+      opt:step()
+    end
+    return optim.flat.values(model:parameters())
+  end
+  local function same(a, b) assert.equal(0, (trained(a) - trained(b)):abs():max():item()) end
+
+  it("step as the settings that the manual gives them", function()
+    same("training", nil)
+    same("validation", { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3, weight_decay = 1 })
+    same("tokens", { graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving", orthogonal = true,
+      learning_rate = 1e-2, fallback_learning_rate = 3e-3, weight_decay = 0.1 })
+  end)
+
+  it("give way to what is given beside them, in groups too", function()
+    same({ form = "validation", momentum = 0.5 },
+      { graft = "rms", momentum = 0.5, damping = 3, learning_rate = 1e-3, weight_decay = 1 })
+    local opt = optim.GLS({ { parameters = nn.Linear(2, 2):parameters(), learning_rate = 0.5 },
+      { parameters = nn.Linear(2, 2):parameters(), form = "validation" } }, { form = "tokens" })
+    assert.equal(0.5, opt.groups[1].settings.learning_rate)
+    assert.equal(0.1, opt.groups[1].settings.damping)
+    assert.equal(3, opt.groups[2].settings.damping)
+    assert.equal(0.1, optim.GLS.forms.tokens.damping) -- as it was
+  end)
+
+  it("are named when another is asked for", function()
+    local parameters = nn.Linear(2, 2):parameters()
+    assert.has_error(function() optim.GLS(parameters, "token") end,
+      'optim.GLS: unknown form "token"; did you mean "tokens"?')
+    assert.has_error(function() optim.GLS(parameters, { form = 3 }) end,
+      'optim.GLS: unknown form "3"; known: tokens, training, validation')
+    assert.has_error(function() optim.Adam(parameters, "tokens") end,
+      "optim.Adam: the second argument is a table of settings, got string")
+  end)
+end)
+
 describe("gls.newton_schulz", function()
   it("brings all singular values near 1, of tall and wide matrices alike", function()
     gls.seed(3)

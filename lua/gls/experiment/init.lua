@@ -30,7 +30,7 @@ local runner = require "gls.experiment.runner"
 local summary = require "gls.experiment.summary"
 local words = require "gls.experiment.words"
 
-local experiment = { grid = plan.grid, choices = choices.read }
+local experiment = { grid = plan.grid, choices = choices.read, optimizer = optimizers.add }
 
 local SPEC = {
   name = check.required, title = check.required, model = check.required, loss = check.required,

@@ -1,5 +1,9 @@
 --- Optimizers: the names that --optimizers knows, and which of a trial's settings are not the optimizer's own.
 -- @module gls.experiment.optimizers
+local optim = require "gls.optim"
+
+local forms = optim.GLS.forms
+
 local optimizers = {}
 
 --- The names that --optimizers knows: which class makes one, and what its settings start from.
@@ -13,16 +17,13 @@ optimizers.known = {
   soap = { class = "SOAP", settings = {} },
   shampoo = { class = "Shampoo", settings = {} },
   kfac = { class = "KFAC", settings = {} },
-  gls = { class = "GLS", settings = { learning_rate = "auto" } },
-  ["gls-matched"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3 } },
+  gls = { class = "GLS", settings = forms.training },
+  ["gls-matched"] = { class = "GLS", settings = forms.validation },
   ["gls-window"] = {
     class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 3, statistics = { window = 1000 } },
   },
   ["gls-moving"] = { class = "GLS", settings = { momentum = 0.9, graft = "rms", damping = 1, statistics = "moving" } },
-  ["gls-orthogonal"] = {
-    class = "GLS",
-    settings = { momentum = 0.9, graft = "rms", damping = 0.1, statistics = "moving", orthogonal = true },
-  },
+  ["gls-orthogonal"] = { class = "GLS", settings = forms.tokens },
   ["gls-graft"] = { class = "GLS", settings = { graft = "sgd", damping = 3 } },
 }
 -- In the order of tables and legends.
@@ -30,6 +31,23 @@ local ORDER = {
   "sgd", "momentum", "rmsprop", "adam", "adamw", "shampoo", "soap", "muon", "kfac", "gls-graft", "gls-matched",
   "gls-window", "gls-moving", "gls-orthogonal", "gls",
 }
+
+--- Makes an optimizer of a script's own known to --optimizers.
+-- @tparam string name
+-- @param class what `optim.class` gave, or the name of one in `gls.optim`
+-- @tparam[opt] table settings that its trials start from
+function optimizers.add(name, class, settings)
+  if not optimizers.known[name] then ORDER[#ORDER + 1] = name end
+  optimizers.known[name] = { class = class, settings = settings or {} }
+end
+
+--- The class of a name.
+-- @tparam string name
+-- @treturn table
+function optimizers.class(name)
+  local class = optimizers.known[name].class
+  return type(class) == "string" and optim[class] or class
+end
 
 --- Settings of a trial that are not the optimizer's own.
 optimizers.around = {

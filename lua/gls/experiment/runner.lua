@@ -92,7 +92,7 @@ function runner.optimizer(trial, parameters, steps)
     }
   end
   if trial.settings.decay == "matrices" then parameters = optim.decay_matrices(parameters) end
-  local optimizer = optim[optimizers.known[trial.optimizer].class](parameters, given)
+  local optimizer = optimizers.class(trial.optimizer)(parameters, given)
   local average = trial.settings.average
   return average and average > 0 and optim.average(optimizer, parameters, average) or optimizer
 end

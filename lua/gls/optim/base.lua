@@ -75,8 +75,27 @@ local function check_once(name, groups)
   end
 end
 
+-- Settings with those of the named form, where the class has such: what is given goes before them.
+local function with_form(name, own, forms)
+  if not forms or own.form == nil then return own end
+  local form = forms[own.form]
+  if not form then
+    core.raise(('optim.%s: unknown form "%s"%s'):format(name, tostring(own.form),
+      options.suggestion(tostring(own.form), forms)))
+  end
+  for key, value in pairs(form) do
+    if own[key] == nil then own[key] = value end
+  end
+  return own
+end
+
 -- { tensor, tensor, … } is one group; { { parameters = …, setting = … }, … } are several.
-local function split_groups(name, given, defaults, shared)
+local function split_groups(class, given, shared)
+  local name, defaults = class.name, class.defaults
+  if type(shared) == "string" and class.forms then shared = { form = shared } end
+  if shared ~= nil and type(shared) ~= "table" then
+    core.raise(("optim.%s: the second argument is a table of settings, got %s"):format(name, type(shared)))
+  end
   if type(given) ~= "table" then
     core.raise(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
       type(given)))
@@ -101,7 +120,7 @@ local function split_groups(name, given, defaults, shared)
       core.raise(("optim.%s: group %d has no parameters"):format(name, i))
     end
     groups[i] = { parameters = list, names = names_of(list, offset), states = {},
-      settings = options.check("optim." .. name, own, defaults) }
+      settings = options.check("optim." .. name, with_form(name, own, class.forms), defaults) }
     offset = offset + #list
   end
   check_once(name, groups)
@@ -117,7 +136,8 @@ end
 --- A new class of optimizers.
 -- @tparam string name for messages
 -- @tparam table defaults setting → default; `learning_rate` is among them. A method `check(self)` raises what is wrong
--- with the settings of `self.groups`, when an optimizer is made and when its learning rate is set
+-- with the settings of `self.groups`, when an optimizer is made and when its learning rate is set. A field `forms`
+-- (name → settings), with a setting `form`, gives settings names: `Class(parameters, "name")`
 -- @treturn table a class; call it as `Class(parameters, settings)`
 function base.class(name, defaults)
   local class = setmetatable({ name = name, defaults = merged(defaults) }, { __index = base,
@@ -125,7 +145,7 @@ function base.class(name, defaults)
       if select("#", ...) > 0 then
         core.raise(("optim.%s: too many arguments; the call is optim.%s(parameters, settings)"):format(name, name))
       end
-      local groups = split_groups(name, parameters, class.defaults, settings)
+      local groups = split_groups(class, parameters, settings)
       local self = setmetatable({ groups = groups, steps = 0 },
         { class = class, __index = Optimizer.__index, __newindex = Optimizer.__newindex, __name = "optim." .. name,
           __tostring = function(o) return o:describe() end })

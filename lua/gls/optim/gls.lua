@@ -1,26 +1,24 @@
 --- GLS, gradient least squares: each affine layer's weights move so that the layer's outputs move along their negative
 -- gradient, in damped least squares. Mathematics and sources: runtime/gls/step.c.
 --
--- Which settings (measured in experiments/README.md):
---   lowest training loss      the defaults (`learning_rate = "auto"`, constant schedule), damping 0.003 to 0.03
---   the same, few batches     `{ delta = 2 }` at a constant rate: a step fits its own batch at the cost of others, so
---                             it goes a part of the way; lower still, at two to three times Adam's time,
---                             `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window
---                             over about all images, the curvature of all rows
---   validation                the second form,
---                             `{ graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3,
---                             weight_decay = 1 }` (a rate of 2e-3 on small CNNs), cosine schedule to zero, layers as
---                             they are initialised by themselves, mirrored images; label smoothing of 0.1 where
---                             accuracy counts alone: as the training loss falls fast, regularisation pays here
---   tokens                    `{ graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving",
---                             orthogonal = true, learning_rate = 1e-2, fallback_learning_rate = 3e-3,
---                             weight_decay = 0.1 }`, warm-up and cosine to a tenth
+-- Settings have names, forms, by what is wanted (measured in experiments/README.md): `GLS(parameters, "tokens")`, or
+-- `GLS(parameters, { form = "tokens", learning_rate = 5e-3 })`, where what is given goes before the form's own:
+--   "training"     the lowest training loss: the defaults, at a constant rate, damping 0.003 to 0.03
+--   "validation"   images: the matched form with weight decay (a rate of 2e-3 on small CNNs), cosine schedule to zero,
+--                  layers as they are initialised by themselves, mirrored images; label smoothing of 0.1 where
+--                  accuracy counts alone: as the training loss falls fast, regularisation pays here
+--   "tokens"       language models: moving statistics, an orthogonal direction; warm-up and cosine to a tenth
+-- Where few batches come again and again, a step fits its own at the cost of others, so it goes a part of the way:
+-- `{ delta = 2 }`; lower still, at two to three times Adam's time,
+-- `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window over about all images, the
+-- curvature of all rows.
 -- @module gls.optim.gls
 local core = require "gls.core"
 local base = require "gls.optim.base"
 local options = require "gls.options"
 
 --- Settings.
+-- @field form nil; the name of a form, whose settings stand in for those not given
 -- @field learning_rate = "auto": the exact minimiser of the loss's Gauss–Newton model along the direction, fresh at
 --   every step; or a number η (0.1 to 0.3 suits cross-entropy; with `graft` see there)
 -- @field damping = 0.01 ρ, relative: λ = ρ · tr(AᵀA/n) / min(rows, d)
@@ -58,8 +56,18 @@ local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
   statistics_rows = options.any "auto", part = 128, adaptive = false, beta2 = 0.999, widest = 2048,
-  orthogonal = false, weight_decay = 0, trust = 0, fallback_learning_rate = 1e-3,
+  orthogonal = false, weight_decay = 0, trust = 0, fallback_learning_rate = 1e-3, form = options.none,
 })
+
+--- The settings of each form.
+GLS.forms = {
+  training = { learning_rate = "auto" },
+  validation = { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3, weight_decay = 1 },
+  tokens = {
+    graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving", orthogonal = true, learning_rate = 1e-2,
+    fallback_learning_rate = 3e-3, weight_decay = 0.1,
+  },
+}
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
 

@@ -2,7 +2,7 @@
 -- Jin, Boza, You, Cesista, Newhouse and Bernstein, "Muon: An optimizer for hidden layers in neural networks", 2024).
 -- For hidden layers: name the output layer in `others`; embeddings, norms and biases are left to AdamW by themselves.
 -- Settings: `learning_rate` = 0.02, `momentum` = 0.95, `nesterov` = true, `iterations` = 5 of Newton and Schulz,
--- For hidden layers: name the output layer in `others`; embeddings, norms and biases are left to AdamW anyway.
+-- `matched` = false (each step has root mean square 0.2 · `learning_rate`, as Adam's, so that Adam's rates and
 -- decays serve: Liu et al., "Muon is scalable for LLM training", 2025, equation 4), and those of gls.optim.matrix.
 -- @module gls.optim.muon
 local gls = require "gls"
