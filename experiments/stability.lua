@@ -118,10 +118,10 @@ local function add_line(title, count, guards)
     table.concat(counted, ", "))
 end
 
-local function draw(settings)
+local function draw(values, settings)
   settings.log, settings.file = true, directory .. "/" .. settings.file
   settings.note = (settings.note or "final training loss") .. " · grey: above the initial one, or not a number"
-  local good, problem = pcall(plot.heat, settings)
+  local good, problem = pcall(plot.heat, values, settings)
   if good then
     figures[#figures + 1] = ("![%s](%s)"):format(settings.title, settings.file:match "[^/]*$")
   else
@@ -133,8 +133,8 @@ local function map(name, title, picked, x, columns, x_text)
   local values, count, guards = cells("gls", picked, x, columns, "damping", DAMPINGS)
   if count.cells == 0 then return end
   add_line(title, count, guards)
-  draw { title = title, x = x_text, y = "damping ρ", columns = texts(columns), rows = texts(DAMPINGS), values = values,
-    file = name }
+  draw(values, { title = title, x = x_text, y = "damping ρ", columns = texts(columns), rows = texts(DAMPINGS),
+    file = name })
 end
 
 map("fixed.svg", "GLS as first written: fixed rate, no guards", function(s)
@@ -160,9 +160,9 @@ for _, peer in ipairs { { "sgd", "SGD", SGD }, { "adam", "Adam", ADAM } } do
   end
 end
 if #others.rows > 0 then
-  draw { title = "SGD and Adam over their rate", x = "learning rate, times the smallest", y = "", columns = columns,
-    rows = others.rows, values = others.values, file = "others.svg",
-    note = "final training loss · smallest rates: " .. table.concat(others.smallest, ", ") }
+  draw(others.values, { title = "SGD and Adam over their rate", x = "learning rate, times the smallest", y = "",
+    columns = columns, rows = others.rows, file = "others.svg",
+    note = "final training loss · smallest rates: " .. table.concat(others.smallest, ", ") })
 end
 
 local text = ("\n## Which settings train\n\nDiverged: the final training loss is above that of the first batch before "

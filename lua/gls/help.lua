@@ -5,6 +5,7 @@ local core = require "gls.core"
 local options = require "gls.options"
 local source = require "gls.source"
 local strict = require "gls.strict"
+local terminal = require "gls.terminal"
 
 local help = {}
 
@@ -194,19 +195,20 @@ function help.text(what)
     or ""))
 end
 
---- Prints the help of one name, or a list of all.
+--- Prints the help of one name, or a list of all; on a terminal a page at a time.
 -- @param[opt] what a name, a function, or a class
 function help.print(what)
   if what ~= nil then
-    print(help.text(what))
+    terminal.page(help.text(what))
     return
   end
-  local names, width = help.names(), 0
+  local names, width, lines = help.names(), 0, {}
   for _, known in ipairs(names) do width = math.max(width, #known.name) end
-  for _, known in ipairs(names) do
+  for i, known in ipairs(names) do
     local call, rest = known.text:match "^([^\n]*)\n?([^\n]*)"
-    print(("%-" .. width .. "s  %s"):format(known.name, rest ~= "" and rest or call))
+    lines[i] = ("%-" .. width .. "s  %s"):format(known.name, rest ~= "" and rest or call)
   end
+  terminal.page(table.concat(lines, "\n"))
 end
 
 return help

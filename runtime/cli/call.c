@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *cli_program = "glsrun";
 
@@ -97,7 +98,15 @@ static void add_frames(lua_State *L, luaL_Buffer *text) {
   if (library && shown > 0) luaL_addstring(text, "\n\t(GLS_TRACEBACK=full shows the library's own frames too)");
 }
 
+/* At the prompt the variables of the calls that end are kept, for locals(). */
+static void keep_variables(lua_State *L) {
+  int top = lua_gettop(L);
+  if (patient_call && cli_push_function(L, "caught")) lua_pcall(L, 0, 0, 0);
+  lua_settop(L, top);
+}
+
 static int add_traceback(lua_State *L) {
+  keep_variables(L);
   const char *wanted = getenv("GLS_TRACEBACK"), *message = lua_tostring(L, 1);
   if (message == NULL) {
     if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING) return 1;
@@ -147,13 +156,25 @@ int cli_call(lua_State *L, int arguments, int results, bool patient) {
   return status;
 }
 
-int cli_report(lua_State *L, int status) {
-  if (status != LUA_OK) {
-    const char *message = lua_tostring(L, -1);
-    fflush(stdout);
-    fprintf(stderr, "%s: %s\n", cli_program, message ? message : "(error message not a string)");
-    fflush(stderr);
-    lua_pop(L, 1);
-  }
+/* Whether errors are written to a terminal that has colours, and the user has not refused them (no-color.org). */
+static bool in_colours(void) {
+  const char *none = getenv("NO_COLOR"), *terminal = getenv("TERM");
+  return isatty(STDERR_FILENO) && terminal && strcmp(terminal, "dumb") != 0 && !(none && none[0]);
+}
+
+int cli_report(lua_State *L, int status, bool with_name) {
+  if (status == LUA_OK) return status;
+  const char *message = luaL_tolstring(L, -1, NULL), *trace = strstr(message, "\nstack traceback:");
+  int length = trace ? (int)(trace - message) : (int)strlen(message);
+  bool colours = in_colours();
+  fflush(stdout);
+  if (colours) fputs("\033[31m", stderr);
+  if (with_name) fprintf(stderr, "%s: ", cli_program);
+  fprintf(stderr, "%.*s", length, message);
+  if (colours) fputs(trace ? "\033[0;2m" : "\033[0m", stderr);
+  if (trace) fprintf(stderr, "%s%s", trace, colours ? "\033[0m" : "");
+  fputc('\n', stderr);
+  fflush(stderr);
+  lua_pop(L, 2);
   return status;
 }

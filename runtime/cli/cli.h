@@ -43,7 +43,7 @@ int cli_call(lua_State *L, int arguments, int results, bool patient);
 int cli_ended_by(void);
 
 /* Prints the message at the top of the stack to standard error and pops it, when status is an error. */
-int cli_report(lua_State *L, int status);
+int cli_report(lua_State *L, int status, bool with_name);
 
 /* ---- repl.c ---- */
 /* Reads, runs and prints until the end of input; false: until SIGTERM or SIGHUP. */
@@ -73,7 +73,7 @@ struct cli_editor {
 };
 void cli_open_editor(struct cli_editor *prompt, lua_State *L);
 void cli_close_editor(struct cli_editor *prompt);
-/* Pushes one line without its newline. */
-enum cli_line cli_read_line(struct cli_editor *prompt, const char *text);
+/* Pushes one line without its newline; `typed` stands there already, to be edited. */
+enum cli_line cli_read_line(struct cli_editor *prompt, const char *text, const char *typed);
 
 #endif

@@ -127,6 +127,33 @@ static unsigned char complete_key(EditLine *editor, int key) {
   return answer;
 }
 
+/* ---- indentation ---- */
+
+/* What ends a line for libedit, on a key that nobody types. */
+static const char newline_keys[] = "\030\012", newline_name[] = "^X^J";
+
+/* Return ends the line; one that closes a block first goes as far out as the block. */
+static unsigned char enter_key(EditLine *editor, int key) {
+  (void)key;
+  lua_State *L = prompt_of(editor)->L;
+  int top = lua_gettop(L);
+  const LineInfo *line = el_line(editor);
+  if (cli_push_function(L, "outdent")) {
+    lua_pushlstring(L, line->buffer, (size_t)(line->lastchar - line->buffer));
+    int count = lua_pcall(L, 1, 1, 0) == LUA_OK ? (int)lua_tointeger(L, -1) : 0;
+    if (count > 0) {
+      const LineInfoW *wide = el_wline(editor);
+      int length = (int)(wide->lastchar - wide->buffer);
+      el_cursor(editor, (int)(wide->buffer - wide->cursor) + count);
+      el_deletestr(editor, count);
+      el_cursor(editor, length);
+    }
+  }
+  lua_settop(L, top);
+  el_push(editor, newline_keys);
+  return CC_REFRESH;
+}
+
 /* ---- lines ---- */
 
 void cli_open_editor(struct cli_editor *prompt, lua_State *L) {
@@ -153,6 +180,10 @@ void cli_open_editor(struct cli_editor *prompt, lua_State *L) {
   el_set(editor, EL_ADDFN, "glsrun-suspend", "Stops the program until fg", suspend_key);
   el_set(editor, EL_BIND, "^Z", "glsrun-suspend", NULL);
   el_set(editor, EL_BIND, "^I", "glsrun-complete", NULL);
+  el_set(editor, EL_ADDFN, "glsrun-enter", "Ends the line", enter_key);
+  el_set(editor, EL_BIND, newline_name, "ed-newline", NULL);
+  el_set(editor, EL_BIND, "^M", "glsrun-enter", NULL);
+  el_set(editor, EL_BIND, "^J", "glsrun-enter", NULL);
   el_set(editor, EL_ADDFN, "glsrun-paste", "Takes what is pasted", paste_key);
   el_set(editor, EL_BIND, "\033[200~", "glsrun-paste", NULL);
   el_set(editor, EL_BIND, "^R", "em-inc-search-prev", NULL);
@@ -187,16 +218,17 @@ static enum cli_line take_block(struct cli_editor *prompt) {
   prompt->rest = NULL;
   if (!more) return LINE_READ;
   lua_pushliteral(L, "\n");
-  enum cli_line line = cli_read_line(prompt, ">> ");
+  enum cli_line line = cli_read_line(prompt, ">> ", "");
   if (line == LINE_READ) lua_concat(L, 3);
   return line;
 }
 
-enum cli_line cli_read_line(struct cli_editor *prompt, const char *text) {
+enum cli_line cli_read_line(struct cli_editor *prompt, const char *text, const char *typed) {
   if (!prompt->editor) return read_plain(prompt->L, text);
   int count = 0;
   prompt->text = text;
   prompt->interrupted = false;
+  if (typed[0]) el_push(prompt->editor, typed);
   set_paste_mode(true);
   const char *line = el_gets(prompt->editor, &count);
   set_paste_mode(false);

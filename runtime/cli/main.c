@@ -31,7 +31,7 @@ static const char usage[] =
 /* Runs the chunk that status says is loaded. */
 static int run_chunk(lua_State *L, int status) {
   if (status == LUA_OK) status = cli_call(L, 0, 0, false);
-  return cli_report(L, status);
+  return cli_report(L, status, true);
 }
 
 /* ---- options ---- */
@@ -85,7 +85,7 @@ static int require_library(lua_State *L, const char *name) {
     lua_settable(L, -3);
     lua_pop(L, 1);
   }
-  return cli_report(L, status);
+  return cli_report(L, status, true);
 }
 
 /* Runs -e, -l and -W in their order. */
@@ -122,11 +122,11 @@ static bool is_standard_input(char **argv, int script) {
 static int run_script(lua_State *L, int argc, char **argv, int script) {
   const char *name = argv[script];
   int status = luaL_loadfile(L, is_standard_input(argv, script) ? NULL : name);
-  if (status != LUA_OK) return cli_report(L, status);
+  if (status != LUA_OK) return cli_report(L, status, true);
   int arguments = argc - script - 1;
   luaL_checkstack(L, arguments + 3, "too many arguments to the script");
   for (int i = script + 1; i < argc; i++) lua_pushstring(L, argv[i]);
-  return cli_report(L, cli_call(L, arguments, 0, false));
+  return cli_report(L, cli_call(L, arguments, 0, false), true);
 }
 
 /* ---- version ---- */
@@ -199,7 +199,7 @@ int main(int argc, char **argv) {
   lua_pushcfunction(L, protected_main);
   lua_pushinteger(L, argc);
   lua_pushlightuserdata(L, argv);
-  int status = cli_report(L, lua_pcall(L, 2, 1, 0));
+  int status = cli_report(L, lua_pcall(L, 2, 1, 0), true);
   bool succeeded = status == LUA_OK && lua_toboolean(L, -1);
   int number = cli_ended_by();
   lua_close(L);

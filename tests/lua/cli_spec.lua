@@ -175,8 +175,8 @@ describe("glsrun", function()
       end
       local figure = folder .. "/figure.svg"
       local path = script([[local gls, plot = require "gls", require "gls.plot"
-        plot.lines { file = arg[1], title = "t", x = "x", y = "y",
-          series = { { name = "s", x = { 0, 0.25, 0.5 }, y = { 0.5, 1.25, 2.5 } } } }
+        plot.lines({ name = "s", x = { 0, 0.25, 0.5 }, y = { 0.5, 1.25, 2.5 } },
+          { file = arg[1], title = "t", x = "x", y = "y" })
         print(1.5, gls.tensor { 0.5 }, require("gls.number").text(0.25))]])
       local output = shell(home .. "LC_ALL=de_DE.UTF-8 LOCPATH=" .. quote(locales) .. " " .. quote(glsrun) .. " " ..
         path .. " " .. quote(figure) .. " 2>&1")
@@ -352,7 +352,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         "y = 5;", "41 + y;", "_ + _2",
       }, "\n"))
       assert.equal("> > 22\n> > 22\n> 22\n> > float32\n> > nil\n> 22\n> > > ",
-        output:match "name%? gives help.-\n(.*)68\n")
+        output:match "name%? explains a name.\n(.*)68\n")
     end)
 
     it("names a variable that is not there, and the nearest that is; one set to nil is no mistake", function()
@@ -376,7 +376,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
     it("says after an error that gradients wait for a step, once one does", function()
       local output = run("-i",
         "p = gls.ones(1):requires_grad(true)\n(p * 2):sum():backward(); error 'boo'\nerror 'again'\n")
-      assert.equal(1, select(2, output:gsub("gradients of 1 backward pass wait for a step", "")))
+      assert.equal(1, select(2, output:gsub("gradients of 1 backward pass wait, and the next", "")))
     end)
 
     it("shows tables inside tables to a depth, and those that hold themselves", function()

@@ -48,8 +48,8 @@ local function figure_settings(spec, config, trials, x_field)
     validation.dashed = true
     series[#series + 1] = validation
   end
-  return {
-    title = spec.title, log = "y", series = series, y = spec.loss_name,
+  return series, {
+    title = spec.title, log = "y", y = spec.loss_name,
     x = x_field == "epoch" and "epoch" or "seconds of training", from = x_field == "seconds" and 0 or nil,
     note = ("%s · solid: training, dashed: validation · best setting of each optimizer%s"):format(conditions(config),
       of_seeds(config)),
@@ -81,8 +81,8 @@ local function variations(spec, config, trials, field, text)
     for _, value in ipairs(one.y) do low, high = math.min(low, value), math.max(high, value) end
   end
   local narrow = high / low < NARROW
-  return {
-    title = ("%s: every setting, %s"):format(spec.title, text), log = not narrow and "y" or nil, series = series,
+  return series, {
+    title = ("%s: every setting, %s"):format(spec.title, text), log = not narrow and "y" or nil,
     y = spec.loss_name, x = "epoch",
     note = ("%s · thick: best setting of each optimizer%s"):format(conditions(config), of_seeds(config)),
   }
@@ -106,9 +106,9 @@ end
 function figures.write(spec, config, rows, directory)
   local _, trials = outcome.runs(rows)
   local wanted, files = {}, {}
-  local function want(file, settings)
+  local function want(file, series, settings)
     settings.file = directory .. "/" .. file
-    wanted[#wanted + 1] = settings
+    wanted[#wanted + 1] = { series, settings }
   end
   for _, field in ipairs { "epoch", "seconds" } do
     want(("loss_vs_%s.svg"):format(field), figure_settings(spec, config, trials, field))
@@ -117,11 +117,11 @@ function figures.write(spec, config, rows, directory)
     want("settings_train.svg", variations(spec, config, trials, "train_loss", "training"))
     want("settings_valid.svg", variations(spec, config, trials, "valid_loss", "validation"))
   end
-  for _, settings in ipairs(wanted) do
-    local good, message = pcall(plot.lines, settings)
+  for _, one in ipairs(wanted) do
+    local good, message = pcall(plot.lines, one[1], one[2])
     if not good and not excused(message) then error(message, 0) end
     if not good then return files, message end
-    files[#files + 1] = settings.file
+    files[#files + 1] = message
   end
   return files
 end
@@ -133,10 +133,10 @@ end
 -- @treturn string|nil
 function figures.sketch(spec, config, rows)
   local _, trials = outcome.runs(rows)
-  local settings = figure_settings(spec, config, trials, "epoch")
-  settings.note, settings.print, settings.y, settings.rows = nil, false, "", 18
+  local series, settings = figure_settings(spec, config, trials, "epoch")
+  settings.note, settings.print, settings.y, settings.size = nil, false, "", { 80, 18 }
   settings.title = "training loss"
-  local good, text = pcall(plot.lines, settings)
+  local good, text = pcall(plot.lines, series, settings)
   return good and text or nil
 end
 

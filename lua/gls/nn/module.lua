@@ -356,12 +356,19 @@ local function explain(message)
   return ("%s%s (%s): %s"):format(position, table.concat(names, "."), last, text)
 end
 
+local shapes -- module → shape of its last output, where they are remembered
+
+--- Remembers from now on, for printing, the shape of what each module gives: at the prompt.
+function Module.remember_shapes() shapes = shapes or setmetatable({}, { __mode = "k" }) end
+
 local function leave(level, ...)
+  if shapes and gls.is_tensor((...)) then shapes[running[level]] = (...).shape end
   for i = #running, level, -1 do running[i] = nil end
   return ...
 end
 
 local function finish(before, before_in, ok, ...)
+  if ok and shapes and gls.is_tensor((...)) then shapes[running[1]] = (...).shape end
   running, running_in = before, before_in
   if ok then return ... end
   error((...), 0)
@@ -408,6 +415,7 @@ local function tree_lines(module, name, depth, lines, seen)
   for _, key in ipairs(module.field_order) do look(rawget(module, key), tostring(key)) end
   if #own > 0 then text = text .. "  " .. table.concat(own, ", ") end
   if count > 0 then text = text .. "  [" .. grouped(count) .. "]" end
+  if shapes and shapes[module] then text = text .. "  gave (" .. table.concat(shapes[module], "×") .. ")" end
   lines[#lines + 1] = text
   for _, child in ipairs(children) do
     if seen[child[2]] then

@@ -136,4 +136,31 @@ function chunk.last_statement(text)
   return found
 end
 
+-- ---- indentation ----
+
+local STEP = 2
+
+--- The white space that a line after a text begins with: two spaces for each block and bracket that is open; none
+-- inside a string.
+function chunk.indentation(text)
+  local list = chunk.tokens(text)
+  if list.open then return "" end
+  local depth = 0
+  for _, token in ipairs(list) do
+    if opens[token.kind] and not (token.kind == "while" or token.kind == "for") or token.kind == "do" then
+      depth = depth + 1
+    end
+    if closes[token.kind] then depth = depth - 1 end
+  end
+  return (" "):rep(STEP * math.max(depth, 0))
+end
+
+--- How many spaces before a line are too many: one step, where it begins by closing a block.
+function chunk.outdent(line)
+  local space, word = line:match "^( +)([%a}%])]+)"
+  if not space or #space < STEP then return 0 end
+  local closing = closes[word:match "^%a+" or word:sub(1, 1)] or word == "else" or word == "elseif"
+  return closing and STEP or 0
+end
+
 return chunk

@@ -2,7 +2,9 @@
 -- strings, modules after `require`. Nothing of the user's is called for it.
 -- @module gls.repl.complete
 local chunk = require "gls.repl.chunk"
+local core = require "gls.core"
 local help = require "gls.help"
+local log = require "gls.log"
 local session = require "gls.repl.session"
 
 -- ---- fields without calling anything ----
@@ -25,7 +27,12 @@ local function places(value)
   return list
 end
 
+-- A tensor has fields of its own, which its methods do not show: gradients are not formed for their sake.
+local tensor = core.zeros(1)
+local TENSOR_FIELDS = { grad = tensor, shape = {}, type = "" }
+
 local function field_of(value, key)
+  if core.is_tensor(value) and TENSOR_FIELDS[key] ~= nil then return TENSOR_FIELDS[key] end
   for _, place in ipairs(places(value)) do
     local field = rawget(place, key)
     if field ~= nil then return field end
@@ -50,6 +57,78 @@ local function value_at(path)
   return value
 end
 
+-- ---- results of calls, without calling ----
+
+-- What a call of a value gives, as far as that is known: of a class one of its objects (here the class itself, which
+-- has their methods), of a module and an op of the core a tensor, of `require` the module.
+local function result_of_call(value, name, argument)
+  if type(value) == "table" then
+    if rawget(value, "is_gls_module") or rawget(value, "defaults") then return value end
+    return field_of(value, "is_gls_module") and tensor or nil
+  end
+  if type(value) ~= "function" then return nil end
+  if value == require then return argument and package.loaded[argument] end
+  local first = core.docs[name] and core.docs[name]:match "^[^\n]*"
+  local known = value == core[name] or value == field_of(tensor, name)
+  return known and first:find "%-> tensor" and tensor or nil
+end
+
+local OPENING = { [")"] = "(", ["]"] = "[", ["}"] = "{" }
+
+-- Where the expression begins that ends with token `last`: names, calls, brackets.
+local function expression_start(list, last)
+  local i = last
+  while i >= 1 do
+    local kind = list[i].kind
+    if OPENING[kind] then
+      local depth = list[i].depth
+      repeat i = i - 1 until i < 1 or list[i].kind == OPENING[kind] and list[i].depth == depth
+      if i < 1 then return nil end
+    elseif kind ~= "name" and kind ~= "string" then
+      return nil
+    end
+    local before = list[i - 1] and list[i - 1].kind
+    if kind == "name" and (before == "." or before == ":") then
+      i = i - 2
+    elseif kind ~= "name" and (before == "name" or OPENING[before] or before == "string") then
+      i = i - 1 -- what is called or indexed
+    else
+      return i
+    end
+  end
+  return nil
+end
+
+-- The value of the expression of tokens first to last: what it had when it was typed, else what is known of it.
+local function value_of_expression(line, list, first, last)
+  local typed = session.result_of(line:sub(list[first].first, list[last].last))
+  if typed ~= nil then return typed end
+  local function text(i) return line:sub(list[i].first, list[i].last) end
+  if list[first].kind == "string" then return first == last and "" or nil end
+  if list[first].kind ~= "name" then return nil end
+  local value, name, i = variable(text(first)), text(first), first + 1
+  while i <= last and value ~= nil do
+    local kind = list[i].kind
+    if kind == "." or kind == ":" then
+      name = text(i + 1)
+      value, i = field_of(value, name), i + 2
+    elseif kind == "string" then
+      value, i = result_of_call(value, name, text(i):sub(2, -2)), i + 1
+    else
+      local stop = i + 1
+      while list[stop].depth > list[i].depth do stop = stop + 1 end
+      if kind == "[" then
+        local key = stop == i + 2 and (math.tointeger(text(i + 1)) or text(i + 1):match "^[\"'](.*)[\"']$") or nil
+        value = core.is_tensor(value) and tensor or key ~= nil and field_of(value, key) or nil
+      else
+        value = result_of_call(value, name, stop == i + 2 and text(i + 1):match "^[\"'](.*)[\"']$" or nil)
+      end
+      i = stop + 1
+    end
+  end
+  return value
+end
+
 -- ---- candidates ----
 
 local function beginning_with(prefix, names)
@@ -70,6 +149,9 @@ local function fields_under(value, prefix, methods_only)
         names[key] = true
       end
     end
+  end
+  if core.is_tensor(value) and not methods_only then
+    for name in pairs(TENSOR_FIELDS) do names[name] = true end
   end
   return beginning_with(prefix, names)
 end
@@ -152,12 +234,12 @@ end
 
 local function in_columns(list, width)
   local widest = 0
-  for _, name in ipairs(list) do widest = math.max(widest, #name + 2) end
+  for _, name in ipairs(list) do widest = math.max(widest, log.width(name) + 2) end
   local per_line = math.max(1, width // widest)
   local lines = {}
   for i = 1, #list, per_line do
     local line = {}
-    for j = i, math.min(i + per_line - 1, #list) do line[#line + 1] = list[j] .. (" "):rep(widest - #list[j]) end
+    for j = i, math.min(i + per_line - 1, #list) do line[#line + 1] = log.pad(list[j], widest) end
     lines[#lines + 1] = (table.concat(line):gsub("%s+$", ""))
   end
   return table.concat(lines, "\n")
@@ -171,8 +253,17 @@ local function candidates(line)
     local found, prefix = (line:sub(1, list.open - 1):find "require%s*%(?%s*$" and modules or files)(text)
     return found, prefix, ""
   end
-  local path, separator, prefix = line:match "([%a_][%w_.%[%]]*)([.:])([%a_]?[%w_]*)$"
-  if path then return fields_under(value_at(path), prefix, separator == ":"), prefix, "" end
+  local before, path, separator, prefix = line:match "^(.-)([%a_][%w_.%[%]]*)([.:])([%a_]?[%w_]*)$"
+  if path and not before:find "[%w_.:)%]}\"']$" then
+    return fields_under(value_at(path), prefix, separator == ":"), prefix, ""
+  end
+  separator, prefix = line:match "([.:])([%a_]?[%w_]*)$"
+  if separator then
+    local last_of = #list - (prefix ~= "" and 2 or 1)
+    local first = last_of >= 1 and expression_start(list, last_of)
+    local value = first and value_of_expression(line, list, first, last_of)
+    return value ~= nil and fields_under(value, prefix, separator == ":") or {}, prefix, ""
+  end
   prefix = line:match "([%a_][%w_]*)$" or ""
   local last = list[prefix ~= "" and #list - 1 or #list]
   if last and (last.kind == "{" or last.kind == ",") then

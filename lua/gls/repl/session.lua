@@ -6,6 +6,7 @@ local help = require "gls.help"
 local log = require "gls.log"
 local options = require "gls.options"
 local show = require "gls.repl.show"
+local terminal = require "gls.terminal"
 
 local session = {}
 
@@ -23,7 +24,11 @@ session.environment = setmetatable({}, {
   __index = function(_, name)
     local value = _G[name]
     if value ~= nil or declared[name] or assigned[name] or type(name) ~= "string" then return value end
-    local near = options.nearest(name, session.names())
+    local names = session.names()
+    for known in pairs(names) do
+      if type(known) == "string" and known:find "^_" then names[known] = nil end
+    end
+    local near = options.nearest(name, names)
     error(("there is no variable %s%s"):format(name, near and ("; did you mean %s?"):format(near) or ""), 2)
   end,
   __newindex = function(self, name, value)
@@ -44,30 +49,50 @@ function session.names()
   return names
 end
 
---- Lists what the session has named: top-level locals and globals.
-local function who()
-  local names, width = {}, 0
+--- Names of the variables that the session has made, top-level locals and globals, in order.
+function session.named()
+  local names = {}
   for _, known in ipairs { declared, assigned } do
     for name in pairs(known) do
-      if rawget(session.environment, name) ~= nil or rawget(_G, name) ~= nil then
-        names[#names + 1] = name
-        width = math.max(width, #name)
-      end
+      if rawget(session.environment, name) ~= nil or rawget(_G, name) ~= nil then names[#names + 1] = name end
     end
   end
   table.sort(names)
-  for _, name in ipairs(names) do
-    print(("%-" .. width .. "s  %s"):format(name, show.brief(session.environment[name])))
-  end
+  return names
 end
-rawset(session.environment, "who", who)
 
-local function keep(results)
+--- Makes names top-level locals.
+function session.declare(names)
+  for _, name in ipairs(names) do declared[name] = true end
+end
+
+--- What was typed, in order.
+session.history = {}
+
+--- Adds to the history.
+function session.note(text) session.history[#session.history + 1] = text end
+
+-- Results of expressions by their text, for completion, as long as somebody else keeps them.
+local results_of = setmetatable({}, { __mode = "v" })
+
+-- A text without white space and comments.
+local function compact(text)
+  local parts = {}
+  for i, token in ipairs(chunk.tokens(text)) do parts[i] = text:sub(token.first, token.last) end
+  return table.concat(parts, " ")
+end
+
+--- The value that an expression had when it was last typed as a line of its own; nil where it was not.
+function session.result_of(text) return results_of[compact(text)] end
+
+local function keep(text, results)
   if results.n == 0 or results[1] == nil then return end
   local environment = session.environment
   for i = RESULTS, 2, -1 do rawset(environment, "_" .. i, rawget(environment, "_" .. i - 1)) end
   rawset(environment, "_1", results[1])
   rawset(environment, "_", results[1])
+  local kind = type(results[1])
+  if kind == "table" or kind == "userdata" then results_of[compact(text)] = results[1] end
 end
 for i = 1, RESULTS do declared["_" .. i] = true end
 declared._ = true
@@ -104,12 +129,14 @@ local function explain(name, with_source)
   if not good and value ~= nil and type(value) ~= "string" then good, text = pcall(help.text, value) end
   if not good and value == nil then error(text, 0) end
   if not good then text = ("%s is a %s: %s"):format(name, type(value), show.brief(value)) end
-  print(text)
-  if not with_source then return end
+  if not with_source then
+    terminal.page(text)
+    return
+  end
   local class = type(value) == "table" and value or nil
   local f = type(value) == "function" and value or class and (rawget(class, "forward") or rawget(class, "update"))
   local source = type(f) == "function" and source_text(require("gls.strict").original(f))
-  print(source or ("%s has no source in Lua"):format(name))
+  terminal.page(text .. "\n\n" .. (source or ("%s has no source in Lua"):format(name)))
 end
 
 local function shell(command)
@@ -117,6 +144,15 @@ local function shell(command)
   local good, how, code = os.execute(command)
   if not good then print(("%s %d"):format(how, code)) end
 end
+
+-- The lines that a command prints.
+local function lines_of(command)
+  local lines, pipe = {}, assert(io.popen(command))
+  for line in pipe:lines() do lines[#lines + 1] = line end
+  pipe:close()
+  return lines
+end
+rawset(session.environment, "__lines_of", lines_of)
 
 -- ---- chunks ----
 
@@ -138,6 +174,9 @@ end
 function session.compile(text)
   local command = text:match "^%s*!(.*)$"
   if command then return function() shell(command) end end
+  local variable, captured = text:match "^%s*([%a_][%w_ ]*)=%s*!(.*)$"
+  if variable then text = ("%s= __lines_of(%q)"):format(variable, captured) end
+  if text:find "^%s*%?%s*$" then return session.summary end
   local name, marks = text:match "^%s*([%w_.:%[%]]+)%s*(%?%??)%s*$"
   if name then return function() explain(name, marks == "??") end end
   name = text:match "^%s*(%a+)%s*$"
@@ -151,12 +190,12 @@ function session.compile(text)
     if message:find "<eof>$" then return nil end
     return function() error(message, 0) end
   end
-  for _, known in ipairs(names) do declared[known] = true end
+  session.declare(names)
   return function()
     local before = log.clock()
     local results = table.pack(f())
     local seconds = log.clock() - before
-    keep(results)
+    keep(text, results)
     if not silent then show.print(table.unpack(results, 1, results.n)) end
     if seconds >= LONG then print(("(%s)"):format(log.duration(seconds))) end
   end

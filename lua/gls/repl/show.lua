@@ -1,6 +1,8 @@
 --- Show: what values look like at the prompt.
 -- @module gls.repl.show
 local chunk = require "gls.repl.chunk"
+local display = require "gls.repl.display"
+local terminal = require "gls.terminal"
 
 local show = {}
 
@@ -13,17 +15,7 @@ local DEPTH = 3 -- tables inside tables that are shown with their fields
 
 local PAINT = { string = "32", number = "36", boolean = "35", ["nil"] = "35", key = "34" }
 
-local colours -- decided at the first use
-
--- Colours where a person reads: on a terminal that has them, unless NO_COLOR is set (no-color.org).
-local function painted(kind, text)
-  if colours == nil then
-    local none, term = os.getenv "NO_COLOR", os.getenv "TERM"
-    colours = (none == nil or none == "") and term ~= nil and term ~= "dumb" and os.execute "test -t 1" == true
-  end
-  local paint = colours and PAINT[kind]
-  return paint and ("\27[%sm%s\27[0m"):format(paint, text) or text
-end
+local function painted(kind, text) return PAINT[kind] and terminal.paint(PAINT[kind], text) or text end
 
 local function plain(text) return (text:gsub("\27%[%d*m", "")) end
 
@@ -100,10 +92,13 @@ end
 --- A value in short: a table with its own fields alone.
 function show.brief(value) return inner(value, DEPTH - 1, {}) end
 
---- The text of one result: tables with the tables in them, to a depth; everything else as tostring has it.
+--- The text of one result: tables with the tables in them, to a depth; what has a display of its own; everything else
+-- as tostring has it.
 -- @param value any value
 -- @treturn string
 function show.describe(value)
+  local own = display.of(value)
+  if own then return own(value) end
   if type(value) == "table" and not has_text(value) then return describe(value, 0, {}) end
   return painted(type(value), tostring(value))
 end
