@@ -21,7 +21,7 @@
                                     io.c          files and data sets      loader.c   batches
                                     journal.c     what Lua writes: whole files, lines, locks
                                     random.c      the generator            threads.c  how many
-                                    profile.c     where the time goes
+                                    profile.c     where the time goes     signals.c   that wait for a step
 
    The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
    C path, through "%s". Userdata are made first, empty and safe, then filled. */
@@ -207,6 +207,7 @@ void bind_open_optim(lua_State *L);
 void bind_open_profile(lua_State *L);
 void bind_open_random(lua_State *L);
 void bind_open_scope(lua_State *L);
+void bind_open_signals(lua_State *L);
 void bind_open_tensor(lua_State *L);
 void bind_open_threads(lua_State *L);
 

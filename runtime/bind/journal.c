@@ -54,6 +54,12 @@ static int make_folder(lua_State *L) {
   return 1;
 }
 
+/* link(path, name): the file is there under the name too, in place of what was; without a copy. */
+static int link_file(lua_State *L) {
+  bind_check(L, file_link(bind_path(L, 1), bind_path(L, 2)));
+  return 0;
+}
+
 /* replace_file(path, text) */
 static int replace_file(lua_State *L) {
   const char *path = bind_path(L, 1);
@@ -76,11 +82,10 @@ static const struct bind_function methods[] = {{"__gc", journal_release, BIND_AN
                                                {"append", journal_add, BIND_ANY, NULL},
                                                {NULL, NULL, 0, NULL}};
 
-static const struct bind_function functions[] = {{"journal", journal_new, BIND_ANY, NULL},
-                                                 {"lock_folder", lock_folder, BIND_ANY, NULL},
-                                                 {"make_folder", make_folder, BIND_ANY, NULL},
-                                                 {"replace_file", replace_file, BIND_ANY, NULL},
-                                                 {NULL, NULL, 0, NULL}};
+static const struct bind_function functions[] = {
+    {"journal", journal_new, BIND_ANY, NULL},       {"link", link_file, BIND_ANY, NULL},
+    {"lock_folder", lock_folder, BIND_ANY, NULL},   {"make_folder", make_folder, BIND_ANY, NULL},
+    {"replace_file", replace_file, BIND_ANY, NULL}, {NULL, NULL, 0, NULL}};
 
 void bind_open_journal(lua_State *L) {
   bind_class(L, JOURNAL, methods);

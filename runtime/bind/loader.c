@@ -8,6 +8,29 @@
 #define LOADER "gls.io.loader"
 #define EPOCH "gls.io.epoch"
 
+/* A field of the table at argument 3 that is a list of numbers, or absent; *count of them, on the stack of Lua. */
+static const double *list_field(lua_State *L, const char *name, int64_t *count) {
+  *count = 0;
+  if (lua_getfield(L, 3, name) != LUA_TTABLE) return NULL;
+  *count = (int64_t)lua_rawlen(L, -1);
+  double *list = lua_newuserdatauv(L, (size_t)(*count + 1) * sizeof *list, 0);
+  for (int64_t i = 0; i < *count; i++) {
+    int number;
+    lua_rawgeti(L, -2, i + 1);
+    list[i] = lua_tonumberx(L, -1, &number);
+    if (!number) bind_fail(L, "%s: a list of numbers expected", name);
+    lua_pop(L, 1);
+  }
+  return list;
+}
+
+static double number_field(lua_State *L, const char *name) {
+  lua_getfield(L, 3, name);
+  double number = lua_tonumber(L, -1);
+  lua_pop(L, 1);
+  return number;
+}
+
 static int loader_make(lua_State *L) {
   lua_settop(L, 3);
   struct tensor *x = bind_tensor(L, 1), *y = bind_optional_tensor(L, 2);
@@ -23,25 +46,41 @@ static int loader_make(lua_State *L) {
       .flip = bind_flag_field(L, 3, "flip"),
       .prefetch = bind_flag_field(L, 3, "prefetch"),
       .crop = bind_integer_field(L, 3, "crop", 0),
-      .seed = (uint64_t)bind_integer_field(L, 3, "seed", 0),
-      .scale = 1,
+      .rotate = number_field(L, "rotate"),
+      .erase = number_field(L, "erase"),
   };
-  if (lua_getfield(L, 3, "scale") != LUA_TNIL) settings.scale = lua_tonumber(L, -1);
-  if (lua_getfield(L, 3, "mean") == LUA_TTABLE) {
-    settings.mean_count = (int64_t)lua_rawlen(L, -1);
-    double *mean = lua_newuserdatauv(L, (size_t)(settings.mean_count + 1) * sizeof *mean, 0);
-    for (int64_t i = 0; i < settings.mean_count; i++) {
-      int number;
-      lua_rawgeti(L, -2, i + 1);
-      mean[i] = lua_tonumberx(L, -1, &number);
-      if (!number) return bind_fail(L, "mean: a list of numbers expected");
-      lua_pop(L, 1);
-    }
-    settings.mean = mean;
-  }
+  settings.mean = list_field(L, "mean", &settings.mean_count);
+  settings.scale = list_field(L, "scale", &settings.scale_count);
+  settings.weight = list_field(L, "weights", &settings.weight_count);
   *slot = loader_new(x, y, &settings);
   if (!*slot) return bind_error(L);
   lua_pushvalue(L, 4);
+  return 1;
+}
+
+/* order(rows, seed, epoch, weights): int32, from 1; weights: a list, or nil for a permutation */
+static int loader_rows(lua_State *L) {
+  lua_Integer rows = bind_whole(L, 1);
+  uint64_t seed = (uint64_t)bind_whole(L, 2), epoch = (uint64_t)bind_whole(L, 3);
+  bind_check_argument(L, rows >= 1 && rows <= INT32_MAX, 1, "from 1 to 2147483647");
+  double *sums = NULL;
+  if (!lua_isnoneornil(L, 4)) {
+    bind_check_type(L, 4, LUA_TTABLE);
+    if ((lua_Integer)lua_rawlen(L, 4) != rows)
+      return bind_fail(L, "%I weights, the set has %I rows", (lua_Integer)lua_rawlen(L, 4), rows);
+    sums = lua_newuserdatauv(L, (size_t)rows * sizeof *sums, 0);
+    for (lua_Integer i = 0; i < rows; i++) {
+      lua_rawgeti(L, 4, i + 1);
+      sums[i] = lua_tonumber(L, -1);
+      lua_pop(L, 1);
+    }
+    bind_check(L, loader_sums(sums, sums, rows));
+  }
+  struct shape shape = shape_of(1, (int64_t)rows);
+  bind_push_tensor(L, tensor_new(TYPE_INT32, &shape));
+  int32_t *order = tensor_int32(bind_tensor(L, -1));
+  loader_order(order, rows, seed, epoch, sums);
+  for (lua_Integer i = 0; i < rows; i++) order[i]++;
   return 1;
 }
 
@@ -69,13 +108,15 @@ struct epoch {
   struct batch batch; /* on its way to Lua */
 };
 
+/* loader:start(seed, epoch, batches to leave out) */
 static int loader_start_epoch(lua_State *L) {
   struct loader *loader = check_loader(L);
-  lua_Integer number = bind_whole(L, 2);
+  lua_Integer seed = bind_whole(L, 2), number = bind_whole(L, 3), first = bind_whole(L, 4);
+  bind_check_argument(L, first >= 0 && first <= loader_batches(loader), 4, "0 to the number of batches");
   struct epoch *epoch = lua_newuserdatauv(L, sizeof *epoch, 0);
   memset(epoch, 0, sizeof *epoch);
   luaL_setmetatable(L, EPOCH);
-  epoch->epoch = loader_start(loader, (uint64_t)number);
+  epoch->epoch = loader_start(loader, (uint64_t)seed, (uint64_t)number, first);
   return epoch->epoch ? 1 : bind_error(L);
 }
 
@@ -116,7 +157,8 @@ static const struct bind_function epoch_methods[] = {{"__gc", epoch_stop, BIND_A
                                                      {"next", epoch_next, BIND_ANY, NULL},
                                                      {NULL, NULL, 0, NULL}};
 
-static const struct bind_function functions[] = {{"loader", loader_make, BIND_ANY, NULL}, {NULL, NULL, 0, NULL}};
+static const struct bind_function functions[] = {
+    {"loader", loader_make, BIND_ANY, NULL}, {"order", loader_rows, BIND_ANY, NULL}, {NULL, NULL, 0, NULL}};
 
 void bind_open_loader(lua_State *L) {
   bind_class(L, LOADER, loader_methods);

@@ -24,6 +24,7 @@ __attribute__((visibility("default"))) int luaopen_gls_core(lua_State *L) {
   bind_open_collector(L);
   bind_open_profile(L);
   bind_open_random(L);
+  bind_open_signals(L);
   bind_open_threads(L);
   bind_open_tensor(L);
   bind_open_create(L);

@@ -250,6 +250,12 @@ void file_abandon(struct file_writer *writer) {
   file_writer_free(writer);
 }
 
+int file_link(const char *path, const char *name) {
+  unlink(name);
+  if (link(path, name) == 0) return STATUS_OK;
+  return status_error("%s: cannot be made another name of %s: %s", name, path, strerror(errno));
+}
+
 int file_make_folders(const char *path) {
   size_t length = strlen(path);
   char *partial = memory_new(length + 1, 1);

@@ -5,7 +5,8 @@
    image.c        one PNG or JPEG in, grids of images out      cifar.c        CIFAR-10's binary batches
    jpeg.c png.c   what must hold before stb_image decodes      folder.c       trees of class folders, and their cache
    text.c         windows of tokens                            dataset.c      rows, means and checksums of a set
-   loader.c       batches, shuffled and prefetched             journal.c      files that grow by lines; locks of folders
+   loader.c       batches, shuffled and prefetched             augment.c      an image moved, turned, erased
+   journal.c      files that grow by lines; locks of folders
    Messages begin with the path of the file they are about. Labels and tokens in tensors start at 1. */
 #ifndef GLS_IO_IO_H
 #define GLS_IO_IO_H
@@ -46,6 +47,8 @@ int file_create(struct file_writer *writer, const char *path);
 int file_write(struct file_writer *writer, const void *data, size_t bytes);
 int file_commit(struct file_writer *writer);   /* releases the writer in every case */
 void file_abandon(struct file_writer *writer); /* removes what was written; harmless after a commit */
+/* The file under a second name, in place of what stood there; neither is a copy of the other. */
+int file_link(const char *path, const char *name);
 /* Makes a folder and those above it that are missing. */
 int file_make_folders(const char *path);
 /* Makes one folder; *made is false when something stands there already. */
@@ -201,15 +204,27 @@ int text_windows(struct tensor **x, struct tensor **y, const struct tensor *toke
 /* Where the windows of a batch begin, each among `choices`: a function of seed, epoch and batch alone. */
 void text_random_starts(int32_t *start, int64_t count, int32_t choices, uint64_t seed, uint64_t epoch, uint64_t batch);
 
+/* ---- augment.c ---- */
+/* out = the image in (channels, height, width) turned about its middle, bilinear; what comes in from outside is 0
+   before normalisation: -offset[channel]. */
+void augment_turn(real *out, const real *in, const real *offset, int64_t channels, int64_t height, int64_t width,
+                  double degrees);
+/* A rectangle, drawn from the words, becomes 0 (Zhong, Zheng, Kang, Li and Yang, "Random erasing data augmentation",
+   AAAI 2020). */
+void augment_erase(real *image, int64_t channels, int64_t height, int64_t width, const uint32_t word[4]);
+
 /* ---- loader.c ---- */
 struct loader_settings {
   int64_t batch;
   bool shuffle, drop_last, flatten, flip, prefetch;
   int64_t crop;
-  uint64_t seed;
-  int64_t mean_count; /* 0: nothing is subtracted; 1; or one for each channel (second dimension) */
+  double rotate, erase; /* degrees to either side; probability that a rectangle is erased */
+  /* Lists: none, one value, or one for each channel (second dimension). x = (value - mean) / scale. */
+  int64_t mean_count, scale_count;
   const double *mean; /* of uint8: in [0, 1] */
-  double scale;       /* x = (value - mean) / scale */
+  const double *scale;
+  int64_t weight_count; /* none, or one for each row: rows are drawn by their weights, with replacement */
+  const double *weight;
 };
 struct batch {
   struct tensor *x, *y, *index; /* real, as the set has it (or NULL), int32 from 1 */
@@ -221,8 +236,14 @@ struct loader_epoch;
 struct loader *loader_new(struct tensor *x, struct tensor *y, const struct loader_settings *settings);
 void loader_release(struct loader *loader);
 int64_t loader_batches(const struct loader *loader);
-/* One pass: its order and augmentation depend on the seed and the number of the epoch alone. */
-struct loader_epoch *loader_start(struct loader *loader, uint64_t epoch);
+/* One pass, from the batch `first` (from 0) on: its order and augmentation depend on the seed and the number of the
+   epoch alone. */
+struct loader_epoch *loader_start(struct loader *loader, uint64_t seed, uint64_t epoch, int64_t first);
+/* The rows of an epoch, from 0: order[rows]. sums: running sums of the rows' weights, by which they are drawn; NULL: a
+   permutation. */
+void loader_order(int32_t *order, int64_t rows, uint64_t seed, uint64_t epoch, const double *sums);
+/* Running sums of weights, which are finite, at least 0, and not all 0. */
+int loader_sums(double *sums, const double *weight, int64_t count);
 /* The next batch, owned by the caller; all NULL after the last. */
 int loader_next(struct loader_epoch *epoch, struct batch *batch);
 /* Stops the worker, wherever it is, and releases what it had ready. */

@@ -1,7 +1,7 @@
 /* Loader: batches of a set, in order or shuffled, converted to reals, and made ready ahead by a thread; who asks for
    one that is not ready yet makes the next meanwhile.
    The order and the augmentation of an epoch are functions of (seed, epoch) alone: stream 2·epoch of the seed permutes
-   the rows, stream 2·epoch + 1 moves and mirrors the image at each place of the order. */
+   or draws the rows, stream 2·epoch + 1 moves, mirrors, turns and erases the image at each place of the order. */
 #include <math.h>
 #include <pthread.h>
 #include <signal.h>
@@ -25,7 +25,9 @@ struct loader {
   struct tensor *x, *y;
   struct loader_settings settings;
   int64_t rows, row, channels, plane, batches; /* row = channels × plane elements */
-  real factor, *offset;                        /* x = value · factor − offset[channel] */
+  real *factor, *offset;                       /* x = value · factor[channel] − offset[channel] */
+  bool plain;                                  /* reals that are taken as they are */
+  double *sums;                                /* of weights: rows are drawn; NULL: they are not */
 };
 
 struct ready {
@@ -66,27 +68,26 @@ static void convert_real(real *restrict out, const real *restrict in, int64_t co
 static void fill_row(const struct loader *loader, real *out, int64_t row) {
   int64_t channels = loader->channels, plane = loader->plane, start = row * loader->row;
   bool bytes = loader->x->type == TYPE_UINT8;
-  if (!bytes && loader->settings.mean_count == 0 && loader->factor == 1) {
+  if (loader->plain) {
     memcpy(out, tensor_real(loader->x) + start, (size_t)loader->row * sizeof(real));
   } else if (plane == 1) {
-    const real *restrict offset = loader->offset;
-    real factor = loader->factor;
+    const real *restrict offset = loader->offset, *restrict factor = loader->factor;
     const uint8_t *restrict in = bytes ? tensor_uint8(loader->x) + start : NULL;
     const real *restrict real_in = bytes ? NULL : tensor_real(loader->x) + start;
     if (bytes) {
 #pragma omp simd
-      for (int64_t c = 0; c < channels; c++) out[c] = (real)in[c] * factor - offset[c];
+      for (int64_t c = 0; c < channels; c++) out[c] = (real)in[c] * factor[c] - offset[c];
     } else {
 #pragma omp simd
-      for (int64_t c = 0; c < channels; c++) out[c] = real_in[c] * factor - offset[c];
+      for (int64_t c = 0; c < channels; c++) out[c] = real_in[c] * factor[c] - offset[c];
     }
   } else {
     for (int64_t c = 0; c < channels; c++) {
       int64_t at = c * plane;
       if (bytes)
-        convert(out + at, tensor_uint8(loader->x) + start + at, plane, loader->factor, loader->offset[c]);
+        convert(out + at, tensor_uint8(loader->x) + start + at, plane, loader->factor[c], loader->offset[c]);
       else
-        convert_real(out + at, tensor_real(loader->x) + start + at, plane, loader->factor, loader->offset[c]);
+        convert_real(out + at, tensor_real(loader->x) + start + at, plane, loader->factor[c], loader->offset[c]);
     }
   }
 }
@@ -106,9 +107,9 @@ static void fill_moved(const struct loader *loader, real *out, int64_t row, int6
       if (inside) {
         int64_t at = row * loader->row + (c * height + from) * width + left - right;
         if (loader->x->type == TYPE_UINT8)
-          convert(line + left, tensor_uint8(loader->x) + at, end - left, loader->factor, loader->offset[c]);
+          convert(line + left, tensor_uint8(loader->x) + at, end - left, loader->factor[c], loader->offset[c]);
         else
-          convert_real(line + left, tensor_real(loader->x) + at, end - left, loader->factor, loader->offset[c]);
+          convert_real(line + left, tensor_real(loader->x) + at, end - left, loader->factor[c], loader->offset[c]);
       }
       if (mirror)
         for (int64_t a = 0, b = width - 1; a < b; a++, b--) {
@@ -120,7 +121,12 @@ static void fill_moved(const struct loader *loader, real *out, int64_t row, int6
   }
 }
 
-static void fill_place(const struct loader_epoch *epoch, real *out, int64_t place, int64_t row) {
+/* Words of the stream for a place: of moving, of turning and whether to erase, of the rectangle. */
+static void draw(const struct loader_epoch *epoch, int64_t place, uint64_t what, uint32_t word[4]) {
+  random_block(epoch->augmentation, (uint64_t)place | what << 40, word);
+}
+
+static void move(const struct loader_epoch *epoch, real *out, int64_t place, int64_t row) {
   const struct loader *loader = epoch->loader;
   int64_t crop = loader->settings.crop;
   if (crop == 0 && !loader->settings.flip) {
@@ -128,7 +134,7 @@ static void fill_place(const struct loader_epoch *epoch, real *out, int64_t plac
     return;
   }
   uint32_t word[4];
-  random_block(epoch->augmentation, (uint64_t)place, word);
+  draw(epoch, place, 0, word);
   /* A word times the number of choices, its upper half: even to one part in 2³² ÷ choices. */
   uint64_t choices = 2 * (uint64_t)crop + 1;
   int64_t down = (int64_t)(word[0] * choices >> 32) - crop, right = (int64_t)(word[1] * choices >> 32) - crop;
@@ -137,6 +143,24 @@ static void fill_place(const struct loader_epoch *epoch, real *out, int64_t plac
     fill_row(loader, out, row);
   else
     fill_moved(loader, out, row, down, right, mirror);
+}
+
+/* scratch: room for an image that is to be turned. */
+static void fill_place(const struct loader_epoch *epoch, real *out, int64_t place, int64_t row, real *scratch) {
+  const struct loader *loader = epoch->loader;
+  const struct loader_settings *settings = &loader->settings;
+  move(epoch, settings->rotate > 0 ? scratch : out, place, row);
+  if (settings->rotate == 0 && settings->erase == 0) return;
+  int64_t height = loader->x->shape.size[2], width = loader->x->shape.size[3];
+  uint32_t word[4], rectangle[4];
+  draw(epoch, place, 1, word);
+  if (settings->rotate > 0)
+    augment_turn(out, scratch, loader->offset, loader->channels, height, width,
+                 settings->rotate * (word[0] * 0x1p-31 - 1));
+  if (word[1] * 0x1p-32 < settings->erase) {
+    draw(epoch, place, 2, rectangle);
+    augment_erase(out, loader->channels, height, width, rectangle);
+  }
 }
 
 /* ---- batches ---- */
@@ -163,7 +187,11 @@ static int make_batch(const struct loader_epoch *epoch, struct batch *batch, int
     y_shape.size[0] = count;
     batch->y = tensor_new(loader->y->type, &y_shape);
   }
-  if (!batch->x || (loader->y && !batch->y)) {
+  real *scratch = NULL;
+  bool good = batch->x && (!loader->y || batch->y);
+  if (good && loader->settings.rotate > 0)
+    good = (scratch = memory_acquire((size_t)loader->row * sizeof *scratch)) != NULL;
+  if (!good) {
     batch_clear(batch);
     return STATUS_ERROR;
   }
@@ -176,10 +204,11 @@ static int make_batch(const struct loader_epoch *epoch, struct batch *batch, int
   }
   for (int64_t i = 0; i < count; i++) {
     int64_t row = epoch->order ? epoch->order[first + i] : first + i;
-    fill_place(epoch, tensor_real(batch->x) + i * loader->row, first + i, row);
+    fill_place(epoch, tensor_real(batch->x) + i * loader->row, first + i, row, scratch);
     if (y_from) memcpy((char *)batch->y->storage->data + (size_t)i * y_row, y_from + (size_t)row * y_row, y_row);
     tensor_int32(batch->index)[i] = (int32_t)row + 1;
   }
+  if (scratch) memory_release(scratch);
   return STATUS_OK;
 }
 
@@ -220,7 +249,8 @@ static void *work(void *argument) {
 /* Without a thread to be had, batches are made when they are asked for. */
 static void start_worker(struct loader_epoch *epoch) {
   const struct loader *loader = epoch->loader;
-  if (!loader->settings.prefetch || loader->batches < 2 || loader->settings.batch * loader->row < WORTH_A_THREAD)
+  if (!loader->settings.prefetch || loader->batches - epoch->next < 2 ||
+      loader->settings.batch * loader->row < WORTH_A_THREAD)
     return;
   pthread_mutex_init(&epoch->lock, NULL);
   pthread_cond_init(&epoch->filled, NULL);
@@ -238,19 +268,58 @@ static void start_worker(struct loader_epoch *epoch) {
   }
 }
 
-struct loader_epoch *loader_start(struct loader *loader, uint64_t number) {
+int loader_sums(double *sums, const double *weight, int64_t count) {
+  double sum = 0;
+  for (int64_t i = 0; i < count; i++) {
+    if (!isfinite(weight[i]) || weight[i] < 0)
+      return status_error("weight %lld is %g, expected a finite number of at least 0", (long long)i + 1, weight[i]);
+    sums[i] = sum += weight[i];
+  }
+  if (sum > 0 && isfinite(sum)) return STATUS_OK;
+  return status_error("the weights add up to %g, expected a finite number above 0", sum);
+}
+
+/* The row whose part of the whole sum the point is in: the first with a running sum above it. */
+static int32_t row_at(const double *sums, int64_t rows, double point) {
+  int64_t low = 0, high = rows - 1;
+  while (low < high) {
+    int64_t middle = (low + high) / 2;
+    if (sums[middle] > point)
+      high = middle;
+    else
+      low = middle + 1;
+  }
+  return (int32_t)low;
+}
+
+void loader_order(int32_t *order, int64_t rows, uint64_t seed, uint64_t epoch, const double *sums) {
+  struct random_stream stream = {seed, 2 * epoch};
+  if (!sums) {
+    random_permutation(stream, order, rows);
+    return;
+  }
+  for (int64_t i = 0; i < rows; i++) {
+    uint32_t word[4];
+    random_block(stream, (uint64_t)i, word);
+    double share = (double)((uint64_t)word[0] << 21 | word[1] >> 11) * 0x1p-53; /* from 0 to below 1 */
+    order[i] = row_at(sums, rows, share * sums[rows - 1]);
+  }
+}
+
+struct loader_epoch *loader_start(struct loader *loader, uint64_t seed, uint64_t number, int64_t first) {
   struct loader_epoch *epoch = memory_new(1, sizeof *epoch);
   if (!epoch) return NULL;
   epoch->loader = loader;
   loader->references++;
-  epoch->augmentation = (struct random_stream){loader->settings.seed, 2 * number + 1};
-  if (loader->settings.shuffle) {
+  epoch->next = epoch->given = first;
+  epoch->augmentation = (struct random_stream){seed, 2 * number + 1};
+  if (loader->settings.shuffle || loader->sums) {
     epoch->order = memory_acquire((size_t)loader->rows * sizeof *epoch->order);
     if (!epoch->order) {
       loader_stop(epoch);
       return NULL;
     }
-    random_permutation((struct random_stream){loader->settings.seed, 2 * number}, epoch->order, loader->rows);
+    loader_order(epoch->order, loader->rows, seed, number, loader->sums);
   }
   start_worker(epoch);
   return epoch;
@@ -314,15 +383,62 @@ static int check_settings(const struct tensor *x, const struct tensor *y, const 
   if (settings->drop_last && settings->batch > x->shape.size[0])
     return status_error("no batch: %lld rows are less than one batch of %lld, and drop_last is set",
                         (long long)x->shape.size[0], (long long)settings->batch);
-  if (!(settings->scale != 0) || settings->scale - settings->scale != 0)
-    return status_error("scale is %g, expected a number other than 0", settings->scale);
-  if ((settings->crop != 0 || settings->flip) && x->shape.rank != 4)
-    return status_error("crop and flip want images (N, C, H, W), x has shape %s", shape_text(&x->shape));
+  for (int64_t i = 0; i < settings->scale_count; i++)
+    if (settings->scale[i] == 0 || !isfinite(settings->scale[i]))
+      return status_error("scale is %g, expected a number other than 0", settings->scale[i]);
+  if (!(settings->rotate >= 0 && settings->rotate <= 180))
+    return status_error("rotate is %g, expected 0 to 180 degrees", settings->rotate);
+  if (!(settings->erase >= 0 && settings->erase <= 1))
+    return status_error("erase is %g, expected a probability, 0 to 1", settings->erase);
+  if ((settings->crop != 0 || settings->flip || settings->rotate > 0 || settings->erase > 0) && x->shape.rank != 4)
+    return status_error("crop, flip, rotate and erase want images (N, C, H, W), x has shape %s", shape_text(&x->shape));
+  if (settings->weight_count > 0 && settings->weight_count != x->shape.size[0])
+    return status_error("%lld weights, the set has %lld rows", (long long)settings->weight_count,
+                        (long long)x->shape.size[0]);
   if (settings->crop < 0 ||
       (settings->crop > 0 && (settings->crop >= x->shape.size[2] || settings->crop >= x->shape.size[3])))
     return status_error("crop is %lld, expected 0 to less than the images' sides (%s)", (long long)settings->crop,
                         shape_text(&x->shape));
   return STATUS_OK;
+}
+
+static bool is_for_channels(const char *name, int64_t count, int64_t channels) {
+  if (count <= 1 || count == channels) return true;
+  status_error("%s has %lld values, expected 1 or one for each of %lld channels", name, (long long)count,
+               (long long)channels);
+  return false;
+}
+
+/* The value of a list for a channel. */
+static double value_of(const double *list, int64_t count, int64_t channel, double absent) {
+  return count == 0 ? absent : list[count == 1 ? 0 : channel];
+}
+
+/* unit: what the elements are divided by before anything else. */
+static bool make_normalisation(struct loader *loader, const struct loader_settings *settings, double unit) {
+  int64_t channels = loader->channels;
+  if (!is_for_channels("mean", settings->mean_count, channels) ||
+      !is_for_channels("scale", settings->scale_count, channels))
+    return false;
+  loader->factor = memory_new((size_t)channels, sizeof *loader->factor);
+  loader->offset = memory_new((size_t)channels, sizeof *loader->offset);
+  if (!loader->factor || !loader->offset) return false;
+  for (int64_t c = 0; c < channels; c++) {
+    double scale = value_of(settings->scale, settings->scale_count, c, 1);
+    double mean = value_of(settings->mean, settings->mean_count, c, 0);
+    real factor = (real)(1 / (unit * scale)), offset = (real)(mean / scale);
+    loader->factor[c] = factor;
+    loader->offset[c] = offset;
+    if (!isfinite((double)factor) || factor == 0) {
+      status_error("scale is %g, too %s for a float", scale, factor == 0 ? "large" : "small");
+      return false;
+    }
+    if (!isfinite((double)offset)) {
+      status_error("mean is %g for channel %lld: not a finite number after division by scale", mean, (long long)c + 1);
+      return false;
+    }
+  }
+  return true;
 }
 
 struct loader *loader_new(struct tensor *x, struct tensor *y, const struct loader_settings *settings) {
@@ -336,26 +452,12 @@ struct loader *loader_new(struct tensor *x, struct tensor *y, const struct loade
   loader->channels = x->shape.rank >= 2 ? x->shape.size[1] : 1;
   loader->plane = loader->row / loader->channels;
   loader->batches = settings->drop_last ? loader->rows / settings->batch : (loader->rows - 1) / settings->batch + 1;
-  loader->settings.mean = NULL;
-  double unit = x->type == TYPE_UINT8 ? 255 : 1;
-  loader->factor = (real)(1 / (unit * settings->scale));
-  bool good = settings->mean_count <= 1 || settings->mean_count == loader->channels;
-  if (!good)
-    status_error("mean has %lld values, expected 1 or one for each of %lld channels", (long long)settings->mean_count,
-                 (long long)loader->channels);
-  if (good && !(isfinite((double)loader->factor) && loader->factor != 0)) {
-    status_error("scale is %g, too %s for a float", settings->scale, loader->factor == 0 ? "large" : "small");
-    good = false;
-  }
-  if (good) good = (loader->offset = memory_new((size_t)loader->channels, sizeof *loader->offset)) != NULL;
-  for (int64_t c = 0; good && settings->mean_count > 0 && c < loader->channels; c++)
-    loader->offset[c] = (real)(settings->mean[settings->mean_count == 1 ? 0 : c] / settings->scale);
-  for (int64_t c = 0; good && c < loader->channels; c++)
-    if (!isfinite((double)loader->offset[c])) {
-      status_error("mean is %g for channel %lld: not a finite number after division by scale",
-                   settings->mean[settings->mean_count == 1 ? 0 : c], (long long)c + 1);
-      good = false;
-    }
+  loader->plain = x->type == TYPE_REAL && settings->mean_count == 0 && settings->scale_count == 0;
+  bool good = make_normalisation(loader, settings, x->type == TYPE_UINT8 ? 255 : 1);
+  if (good && settings->weight_count > 0)
+    good = (loader->sums = memory_new((size_t)loader->rows, sizeof *loader->sums)) != NULL &&
+           loader_sums(loader->sums, settings->weight, loader->rows) == STATUS_OK;
+  loader->settings.mean = loader->settings.scale = loader->settings.weight = NULL;
   if (good) good = (loader->x = tensor_contiguous(x)) != NULL;
   if (good && y) good = (loader->y = tensor_contiguous(y)) != NULL;
   if (!good) {
@@ -369,7 +471,9 @@ void loader_release(struct loader *loader) {
   if (!loader || --loader->references > 0) return;
   tensor_release(loader->x);
   tensor_release(loader->y);
+  memory_delete(loader->factor);
   memory_delete(loader->offset);
+  memory_delete(loader->sums);
   memory_delete(loader);
 }
 

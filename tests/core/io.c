@@ -141,19 +141,21 @@ static int call_safetensors_read(void) {
 }
 
 static int iterate(bool prefetch) {
-  const double mean[] = {0.5, 0.25, 0.125};
+  const double mean[] = {0.5, 0.25, 0.125}, scale[] = {0.5, 1, 2};
   struct loader_settings settings = {.batch = 24,
                                      .shuffle = true,
                                      .flip = true,
                                      .crop = 2,
                                      .prefetch = prefetch,
-                                     .seed = 3,
+                                     .rotate = 20,
+                                     .erase = 0.5,
                                      .mean_count = 3,
                                      .mean = mean,
-                                     .scale = 0.5};
+                                     .scale_count = 3,
+                                     .scale = scale};
   struct loader *loader = loader_new(images, NULL, &settings);
   if (!loader) return STATUS_ERROR;
-  struct loader_epoch *epoch = loader_start(loader, 1);
+  struct loader_epoch *epoch = loader_start(loader, 3, 1, 0);
   int status = epoch ? STATUS_OK : STATUS_ERROR, count = 0;
   struct batch batch = {0};
   while (status == STATUS_OK && (status = loader_next(epoch, &batch)) == STATUS_OK && batch.x) {
@@ -189,12 +191,12 @@ static void fails_cleanly(const char *name, int (*call)(void)) {
 }
 
 static void check_stops(void) {
-  struct loader_settings settings = {.batch = 24, .prefetch = true, .scale = 1};
+  struct loader_settings settings = {.batch = 24, .prefetch = true};
   size_t before = memory_live();
   for (int taken = 0; taken <= 6; taken++)
     for (int pause = 0; pause < 8; pause++) {
       struct loader *loader = loader_new(images, NULL, &settings);
-      struct loader_epoch *epoch = loader ? loader_start(loader, 1) : NULL;
+      struct loader_epoch *epoch = loader ? loader_start(loader, 3, 1, 0) : NULL;
       if (!CHECK(epoch != NULL, "%s", status_message())) return;
       for (int i = 0; i < taken; i++) {
         struct batch batch;

@@ -214,6 +214,51 @@ describe("a job cut short", function()
     end
   end)
 
+  it("in the middle of a run goes on there, with the same numbers", function()
+    local script = directory .. "/signal.lua"
+    file.replace(script, ([[
+      package.path = %q
+      local gls, nn = require "gls", require "gls.nn"
+      local experiment = require "gls.experiment"
+      local steps, at = 0, tonumber(os.getenv "AT")
+      local given = {
+        name = "tiny", title = "t", loss_name = "l", data = { flatten = true, flip = true },
+        model = function(set) return nn.Sequential { nn.Linear(set.images[1]:numel(), 2), nn.Dropout(0.2) } end,
+        loss = function(logits, batch)
+          steps = steps + 1
+          if steps == at then io.popen("kill -TERM $PPID"):close() end
+          return nn.cross_entropy(logits, batch.y)
+        end,
+        trials = { adam = { { learning_rate = 0.01, schedule = "cosine" }, { learning_rate = 0.001, average = 0.9 } } },
+        defaults = { epochs = 4, batch = 10, validation = 0 },
+      }
+      experiment.run(given)
+      io.stderr:write(steps, " losses")
+    ]]):format(package.path))
+    local function glsrun(at, ...)
+      local pipe = assert(io.popen(("AT=%d '%s' '%s' '%s' 2>&1; echo \"code $?\""):format(at,
+        os.getenv "GLSRUN" or "build/glsrun", script, table.concat({ ... }, "' '"))))
+      local text = pipe:read "a"
+      pipe:close()
+      return text
+    end
+    assert.matches("48 lossescode 0", glsrun(0, table.unpack(arguments "signal-whole")))
+    -- Of an epoch 4 are steps, and 1 is measured on each set: the second run's third epoch, its third step.
+    local text = glsrun(4 * 6 + 2 * 6 + 3, table.unpack(arguments "signal-cut"))
+    assert.matches("interrupted; .*code 143", text)
+    assert.equal(4 + 2, #record.rows(directory .. "/signal-cut/results.jsonl"))
+    assert.matches("9 lossescode 0", glsrun(0, "--quiet", "--resume", directory .. "/signal-cut"))
+    local whole = record.rows(directory .. "/signal-whole/results.jsonl")
+    local rest = record.rows(directory .. "/signal-cut/results.jsonl")
+    assert.equal(8, #rest)
+    for i, row in ipairs(whole) do
+      for _, rows in ipairs { row, rest[i] } do rows.seconds, rows.peak_bytes = nil, nil end
+      assert.same(row, rest[i])
+    end
+    local pipe <close> = assert(io.popen("ls '" .. directory .. "/signal-cut'"))
+    assert.is_nil(pipe:read "a":find("run-", 1, true)) -- its checkpoint is gone
+  end)
+
   it("is resumed only as it was begun", function()
     local good, message = run(spec(), { "--quiet", "--resume", directory .. "/cut", "--epochs", "7" })
     assert.is_false(good)

@@ -1,5 +1,6 @@
--- Runs that are cut short and gone on with, held to the run that was not cut, to the last bit; files of a writer that
--- is killed while it writes. The moments are random; what holds at one must hold at all, and a failure names the seed.
+-- Runs that are cut short and gone on with, held to the run that was not cut, to the last bit; and runs that are
+-- killed while they compute and write. The moments are random; what holds at one must hold at all, and a failure names
+-- the seed. KILLS is how many (20).
 local gls = require "gls"
 local data = require "gls.data"
 local nn = require "gls.nn"
@@ -15,7 +16,7 @@ setup(function()
   os.remove(path)
 end)
 
-local EPOCHS = 3
+local EPOCHS, BATCHES = 3, 3
 
 -- A model with everything that has to come back: weights, a frozen layer, running statistics, random numbers of
 -- dropout; a rate that is set and random numbers that are drawn between epochs.
@@ -37,9 +38,11 @@ local function run(make, settings)
         state.optimizer.learning_rate = state.optimizer.learning_rate * 0.9
       end
     end,
+    callbacks = { { on_step = function(_, state) return state.step ~= settings.cut end } },
   }
-  given.epochs, given.checkpoint, given.resume = settings.epochs or EPOCHS, settings.checkpoint, settings.resume
-  train.fit(given)
+  given.epochs, given.checkpoint, given.resume = EPOCHS, settings.checkpoint, settings.resume
+  local state = train.fit(given)
+  assert.equal(settings.cut and "stopped" or "finished", state.status)
   return model:state_dict()
 end
 
@@ -64,7 +67,7 @@ local OPTIMIZERS = {
   end,
 }
 
-describe("a run that is cut after an epoch and resumed", function()
+describe("a run that is cut after any step and resumed", function()
   local before
   setup(function() before = gls.threads() end)
   teardown(function() gls.threads(before) end)
@@ -76,13 +79,13 @@ describe("a run that is cut after an epoch and resumed", function()
     it("is the whole run to the last bit: " .. name, function()
       for threads = 1, 3 do
         gls.threads(threads)
-        local cut = math.random(1, EPOCHS - 1)
+        local cut = math.random(1, EPOCHS * BATCHES - 1)
         local whole = run(OPTIMIZERS[name], {})
-        run(OPTIMIZERS[name], { epochs = cut, checkpoint = path })
+        run(OPTIMIZERS[name], { cut = cut, checkpoint = path })
         local resumed = run(OPTIMIZERS[name], { checkpoint = path, resume = true, begun_elsewhere = true })
         os.remove(path)
         for entry, tensor in pairs(whole) do
-          assert.same(tensor:tolist(), resumed[entry]:tolist(), ("%s, cut after epoch %d, %d threads, seed %d"):format(
+          assert.same(tensor:tolist(), resumed[entry]:tolist(), ("%s, cut after step %d, %d threads, seed %d"):format(
             entry, cut, threads, seed))
         end
       end
@@ -90,28 +93,61 @@ describe("a run that is cut after an epoch and resumed", function()
   end
 end)
 
-describe("a checkpoint whose writer is killed", function()
-  it("is one of those that were written, whole, and no part stays behind the next writer", function()
+describe("a run that is killed at random moments", function()
+  -- What the run computes, going on from its checkpoint where there is one.
+  local SCRIPT = [[
+    package.path, package.cpath = %q, %q
+    local gls = require "gls"
+    local data, nn, optim, train = gls.data, gls.nn, gls.optim, gls.train
+    gls.seed(5)
+    local x, y = gls.randn(60, 20), gls.randint(1, 3, { 60 })
+    local model = nn.Sequential { nn.Linear(20, 200), nn.ReLU(), nn.Dropout(0.1), nn.Linear(200, 3) }
+    train.fit {
+      model = model, optimizer = optim.Adam(model:parameters()), epochs = %d, resume = true,
+      data = data.loader(data.tensors { x = x, y = y }, { batch = 10, shuffle = true, balanced = true }),
+      loss = function(network, batch) return nn.cross_entropy(network(batch.x), batch.y) end,
+      checkpoint = { %q, %s, keep = 2 },
+    }
+  ]]
+  local KILLS = tonumber(os.getenv "KILLS") or 20
+
+  it("always has a checkpoint that loads, and ends as the run that was not, to the last bit", function()
     local folder = path .. "-folder"
     assert(os.execute("mkdir '" .. folder .. "'"))
-    local script = folder .. "/writer.lua"
-    local file = assert(io.open(script, "w"))
-    file:write(([[
-      package.path, package.cpath = %q, %q
-      local gls = require "gls"
-      for i = 1, math.huge do gls.save(%q, { number = i, values = gls.full({ 30000 }, i) }) end
-    ]]):format(package.path, package.cpath, folder .. "/kept"))
-    file:close()
-    gls.save(folder .. "/kept", { number = 0, values = gls.zeros(30000) })
-    for _ = 1, 5 do
-      os.execute(("timeout -s KILL %.3f lua5.4 '%s' 2>/dev/null"):format(0.1 + 0.2 * math.random(), script))
-      local kept = gls.load(folder .. "/kept")
-      assert.equal(0, (kept.values - kept.number):abs():max():item(), "seed " .. seed)
+    local kept = folder .. "/run.safetensors"
+    local epochs = 3 * KILLS
+    local function script(name, file, when)
+      local written <close> = assert(io.open(folder .. "/" .. name, "w"))
+      written:write(SCRIPT:format(package.path, package.cpath, epochs, file, when))
+      return folder .. "/" .. name
     end
-    gls.save(folder .. "/kept", { number = 1 })
+    local killed, before, done = script("killed.lua", kept, "steps = 1"), 0, 0
+    -- plain Lua cannot load a module that has the sanitizers in it
+    local lua = (os.getenv "SANITIZE" or "") ~= "" and os.getenv "GLSRUN" or "lua5.4"
+    for _ = 1, KILLS do
+      os.execute(("timeout -s KILL %.3f %s '%s' 2>/dev/null"):format(0.1 + 0.2 * math.random(), lua, killed))
+      if before > 0 or io.open(kept) then
+        local state = gls.load(kept)
+        assert.is_true(state.step >= before and state.model["1.weight"]:size(1) == 20, "seed " .. seed)
+        done, before = done + (state.step > before and 1 or 0), state.step
+      end
+    end
+    assert.is_true(done > 1, ("only %d steps were made between the kills"):format(before))
+    assert.is_true(before < 6 * epochs, "it had ended")
+    local at_end = "seconds = 1000"
+    assert(os.execute(lua .. " '" .. script("rest.lua", kept, at_end) .. "'"))
+    assert(os.execute(lua .. " '" .. script("whole.lua", folder .. "/whole.safetensors", at_end) .. "'"))
+    local whole, resumed = gls.load(folder .. "/whole.safetensors"), gls.load(kept)
+    for _, part in ipairs { "model", "optimizer" } do
+      local a, b = whole[part].tensors or whole[part], resumed[part].tensors or resumed[part]
+      for name, tensor in pairs(a) do assert.same(tensor:tolist(), b[name]:tolist(), name .. ", seed " .. seed) end
+    end
+    assert.equal(6 * epochs, resumed.step)
     local pipe = assert(io.popen("ls -A '" .. folder .. "'"))
-    assert.equal("kept\nwriter.lua\n", pipe:read "a")
+    local names = pipe:read "a"
     pipe:close()
+    assert.matches(("^killed.lua\nrest.lua\nrun%%-%%d+.safetensors\nrun%%-%%d+.safetensors\nrun.safetensors\n"
+      .. "whole%%-%d.safetensors\nwhole.lua\nwhole.safetensors\n$"):format(6 * epochs), names)
     os.execute("rm -r '" .. folder .. "'")
   end)
 end)

@@ -94,6 +94,147 @@ describe("train.fit", function()
     os.remove(path)
   end)
 
+  it("is told by its callbacks when to end, and keeps the best model", function()
+    local losses = { 5, 3, 4, 4, 4, 4, 4 }
+    local seen = {}
+    local function scripted(settings)
+      local given = problem(settings)
+      given.loss = function(model, batch)
+        local loss = nn.mse(model(batch.x), batch.y)
+        if model.training then return loss end
+        return loss * 0 + losses[#seen + 1], { width = 2 }
+      end
+      given.validation, given.epochs = data.loader(data.tensors { x = gls.randn(7, 5), y = gls.randn(7, 2) }), 7
+      return given
+    end
+    local best
+    local given = scripted()
+    given.callbacks = {
+      train.early_stopping { patience = 2 }, train.keep_best(),
+      { on_evaluation = function(_, state)
+        seen[#seen + 1] = state.metrics
+        if #seen == 2 then best = weights(given) end
+      end },
+    }
+    local state = train.fit(given)
+    assert.equal("stopped", state.status)
+    assert.equal(5, state.epoch) -- better in the second, and three that are not
+    assert.equal(3, seen[2].valid_loss)
+    assert.equal(2, seen[2].valid_width)
+    assert.is_true(seen[2].loss > 0)
+    assert.same(best, weights(given))
+    -- The same with the best model in a file, and a resumed run that had been stopped does not go on.
+    local path = os.tmpname()
+    os.remove(path)
+    for _, again in ipairs { false, true } do
+      seen = {}
+      given = scripted { checkpoint = path, resume = again }
+      given.callbacks = {
+        train.early_stopping { patience = 2 }, train.keep_best { path = path .. ".best" },
+        { on_evaluation = function(_, now) seen[#seen + 1] = now.metrics end },
+      }
+      assert.equal("stopped", train.fit(given).status)
+      assert.equal(again and 0 or 5, #seen)
+      assert.same(best, weights(given))
+    end
+    os.remove(path)
+    os.remove(path .. ".best")
+  end)
+
+  it("averages what the loss measures over samples, in evaluation mode", function()
+    local given = problem()
+    given.model = nn.Sequential { nn.Linear(5, 2), nn.Dropout(0.5) }
+    local found = train.evaluate {
+      model = given.model, data = given.data,
+      loss = function(model, batch)
+        return nn.mse(model(batch.x), batch.y), { rows = batch.x:size(1), first = gls.full(1, batch.number) }
+      end,
+    }
+    assert.is_true(given.model.training)
+    assert.is_true(math.abs(found.rows - (25 * 25 + 25 * 25 + 10 * 10) / 60) < 1e-6)
+    assert.is_true(math.abs(found.first - (25 + 2 * 25 + 3 * 10) / 60) < 1e-6)
+    local x, y = given.data.set.x, given.data.set.y
+    assert.is_true(math.abs(found.loss - nn.mse(given.model[1](x), y):item()) < 1e-6)
+  end)
+
+  it("takes one step for several batches: that of the mean over their samples", function()
+    local whole, parts = problem { epochs = 3 }, problem { epochs = 3 }
+    whole.data = data.loader(whole.data.set, { batch = 60 })
+    parts.data = data.loader(parts.data.set, { batch = 25 })
+    whole.optimizer = optim.SGD(whole.model:parameters(), { learning_rate = 0.1, momentum = 0.9 })
+    parts.optimizer = optim.SGD(parts.model:parameters(), { learning_rate = 0.1, momentum = 0.9 })
+    parts.accumulate = 4 -- more than there are
+    local state = train.fit(whole)
+    local same = train.fit(parts)
+    assert.equal(3, same.step)
+    assert.is_true(math.abs(same.loss - state.loss) < 1e-5)
+    assert.is_true((whole.model.weight - parts.model.weight):abs():max():item() < 1e-5)
+  end)
+
+  it("clips the gradients' common norm", function()
+    local norms = {}
+    local given = problem { epochs = 1, clip = 0.01 }
+    given.on_step = function(state) norms[#norms + 1] = state.gradient_norm end
+    given.optimizer = optim.SGD(given.model:parameters(), { learning_rate = 1 })
+    local before = given.model.weight:detach():clone()
+    local bias = given.model.bias:detach():clone()
+    given.data = data.loader(given.data.set, { batch = 60 })
+    train.fit(given)
+    local moved = ((given.model.weight - before) ^ 2):sum():item() + ((given.model.bias - bias) ^ 2):sum():item()
+    assert.is_true(norms[1] > 0.1)
+    assert.is_true(math.abs(math.sqrt(moved) - 0.01) < 1e-5)
+  end)
+
+  it("says how far it is, in plain lines where there is no terminal", function()
+    local progress = require "gls.train.progress"
+    local log = require "gls.log"
+    local written = {}
+    local stream = { write = function(_, text) written[#written + 1] = text end, flush = function() end }
+    train.fit(problem {
+      epochs = 2, callbacks = { progress.new(log.progress { stream = stream, terminal = false, interval = 0 }) },
+    })
+    local text = table.concat(written)
+    assert.matches("epoch 1/2 · batch 2/3 · loss %S+ · %S+ samples/s · left %d", text)
+    assert.matches("\nepoch 2/2  loss %S+  %S+ s\n", text)
+  end)
+
+  it("keeps the last checkpoints under their steps", function()
+    local folder = os.tmpname()
+    os.remove(folder)
+    assert(os.execute("mkdir '" .. folder .. "'"))
+    local given = problem { checkpoint = { folder .. "/run.x", steps = 2, keep = 2 }, epochs = 3 }
+    train.fit(given)
+    local pipe = assert(io.popen("ls '" .. folder .. "'"))
+    assert.equal("run-8.x\nrun-9.x\nrun.x\n", pipe:read "a")
+    pipe:close()
+    assert.equal(9, gls.load(folder .. "/run.x").step)
+    assert.equal(8, gls.load(folder .. "/run-8.x").step)
+    os.execute("rm -r '" .. folder .. "'")
+  end)
+
+  it("finds a learning rate, and leaves everything as it was", function()
+    local given = problem()
+    given.optimizer = optim.SGD(given.model:parameters(), { learning_rate = 0.5, momentum = 0.5 })
+    local before, random = weights(given), gls.random_state()
+    local found = train.find_learning_rate {
+      model = given.model, optimizer = given.optimizer, loss = given.loss, data = given.data, least = 1e-5, most = 100,
+    }
+    assert.same(before, weights(given))
+    assert.same(random, gls.random_state())
+    assert.equal(0.5, given.optimizer.learning_rate)
+    assert.equal(0, given.data.epochs)
+    assert.is_true(math.abs(found.rates[1] - 1e-5) < 1e-12)
+    assert.is_true(math.abs(found.rates[2] / found.rates[1] - 10 ^ (7 / 99)) < 1e-9)
+    -- The loss's curvature is about 1 in every direction: rates up to 2 converge, with momentum up to 3.
+    assert.is_true(found.suggestion > 0.01 and found.suggestion < 3, tostring(found.suggestion))
+    assert.is_true(found.rates[#found.rates] < 100) -- it ended when the loss had risen
+    assert.error_matches(function()
+      train.find_learning_rate {
+        model = given.model, optimizer = optim.GLS(given.model:parameters()), loss = given.loss, data = given.data,
+      }
+    end, "the optimizer's learning rate is auto, not a number")
+  end)
+
   it("names a file that is no checkpoint of its own", function()
     local path = os.tmpname()
     gls.save(path, { 1, 2 })
@@ -108,6 +249,20 @@ describe("train.fit", function()
       assert.error_matches(function() train.fit(problem { [name] = value }) end, "train.fit: " .. name .. " is an? ")
     end
     assert.error_matches(function() train.fit(problem { epoch = 3 }) end, 'did you mean "epochs"')
+    for message, value in pairs {
+      ["keep is a whole number"] = { checkpoint = { "x", keep = 0 } },
+      ['did you mean "steps"'] = { checkpoint = { "x", step = 1 } },
+      ['callback 1: on_epochs is no event; did you mean "on_epoch"'] = { callbacks = { { on_epochs = print } } },
+      ["accumulate is a whole number"] = { accumulate = 0 }, ["clip is a number above 0"] = { clip = 0 },
+      ['no metric "valid_los"; did you mean "valid_loss"'] = {
+        epochs = 1, validation = data.loader(data.tensors { x = gls.randn(4, 5), y = gls.randn(4, 2) }),
+        callbacks = { train.early_stopping { monitor = "valid_los" } },
+      },
+    } do
+      local good, text = pcall(train.fit, problem(value))
+      assert.is_false(good)
+      assert.truthy(text:find(message, 1, true), text)
+    end
     assert.error_matches(function() train.fit(problem { data = function() return nil end }) end, "gave no batch")
     assert.error_matches(function() train.fit(problem { resume = true }) end, "needs a checkpoint")
     assert.error_matches(function()

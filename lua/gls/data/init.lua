@@ -12,6 +12,7 @@ local csv = require "gls.data.csv"
 local loader = require "gls.data.loader"
 local options = require "gls.options"
 local set = require "gls.data.set"
+local source = require "gls.data.source"
 local sources = require "gls.data.sources"
 
 local data = {}
@@ -128,12 +129,27 @@ function data.tensors(given)
   }))
 end
 
---- Holds out part of a set. Both parts have the mean of the first.
+--- A set of one's own making: rows that a function gives when they are wanted (files, simulations). It is called on the
+-- script's own thread; shuffling, augmentation and normalisation are the loader's as of any other set.
+--
+--    data.set { size = 1000, get = function(i) return image_of(i), label_of(i) end }
+--
+-- @tparam table given `size`: the number of rows; `get = function(i)`, which gives x (a tensor, or a list of numbers)
+-- and y (a whole number: a label from 1; a number, a list, a tensor; or nil) of row i, alike in all rows; `labels`
+-- (int32 (size), where rows are drawn `balanced`); `classes`; `name`
+-- @treturn table set
+function data.set(given)
+  return attempt("data.set", source.new, options.check("data.set", given, {
+    size = options.required, get = options.required, labels = options.none, classes = options.none, name = "set",
+  }))
+end
+
+--- Holds out parts of a set. All parts have the mean of the first.
 -- @tparam table whole set
--- @tparam number part what is held out: a share below 1, or a number of rows
+-- @tparam number part what is held out: a share below 1, or a number of rows; a list of such for several parts
 -- @tparam[opt=1] integer seed of the shuffle that chooses
 -- @treturn table set what is left for training
--- @treturn table set what is held out
+-- @treturn table set what is held out; and so on
 function data.split(whole, part, seed)
   return attempt("data.split", set.split, whole, part, seed)
 end
@@ -146,14 +162,19 @@ end
 -- the rows' numbers in the set (int32); `batch.number` counts from 1. A loader that is kept can be iterated again:
 -- every time is a new epoch, with an order of its own that depends on the seed and the number of the epoch alone.
 -- `#loader` and `loader.batches`: batches in an epoch. `loader.epochs`: epochs begun; may be set, to go on where
--- another run ended. `for batch in loader:epoch() do` allows several at once.
+-- another run ended; `state_dict` and `load_state_dict` do that within an epoch. `for batch in loader:epoch() do`
+-- allows several at once.
 -- The set's tensors must not be written to meanwhile.
 -- @tparam table from set, or a table with `images` and `labels`, or `x` and `y`
 -- @tparam table given `batch` (100), `shuffle` (false), `drop_last` (false: the last batch may be smaller), `flatten`
 -- (false; true: x is batch × features), `center` (true: subtracts the mean, where the set has one), `mean` (instead
--- of the set's: a list, or a set to take it from), `scale` (1), `crop` (moves each image by up to so many pixels,
--- filled with 0), `flip` (false; true: mirrors half of them), `batches` (of a text's random windows that make an epoch;
--- default: as many as hold the text once), `seed` (drawn from gls.seed's generator), `prefetch` (true)
+-- of the set's: a list, or a set to take it from), `scale` (1; or a list, one for each channel: the deviations); of
+-- images, in the loader's thread, `crop` (moves each by up to so many pixels, filled with 0), `flip` (false; true:
+-- mirrors half of them), `rotate` (turns each by up to so many degrees), `erase` (the probability that a rectangle of
+-- it becomes 0: Zhong et al., AAAI 2020); `transform` (a function that changes a batch, or gives another, as it is
+-- handed out); `weights` (a list: rows are drawn by their weights, with replacement, as many as the set has),
+-- `balanced` (false; true: all classes are drawn equally often); `batches` (of a text's random windows that make an
+-- epoch; default: as many as hold the text once), `seed` (drawn from gls.seed's generator), `prefetch` (true)
 -- @return loader (and what a generic for needs to stop it at a break)
 function data.loader(from, given)
   return attempt("data.loader", loader.new, from, options.check("data.loader", given, loader.options))

@@ -3,6 +3,7 @@
 local core = require "gls.core"
 local options = require "gls.options"
 local set = require "gls.data.set"
+local source = require "gls.data.source"
 local strict = require "gls.strict"
 local text = require "gls.data.text"
 local files = core.io
@@ -12,7 +13,8 @@ local loader = {}
 --- What data.loader takes, and defaults.
 loader.options = {
   batch = 100, shuffle = false, drop_last = false, flatten = false, center = options.none, mean = options.none,
-  scale = 1, crop = 0, flip = false, batches = options.none, seed = options.none, prefetch = true,
+  scale = options.any(1), crop = 0, flip = false, rotate = 0, erase = 0, transform = options.none,
+  weights = options.none, balanced = false, batches = options.none, seed = options.none, prefetch = true,
 }
 
 local Loader = { __name = "loader" }
@@ -25,12 +27,21 @@ local function next_batch(running)
   local x, y, index = running.epoch:next()
   if not x then return nil end
   running.number = running.number + 1
-  return { x = x, y = y, index = index, number = running.number }
+  local batch = { x = x, y = y, index = index, number = running.number }
+  if not running.transform then return batch end
+  local changed = running.transform(batch)
+  if type(changed) ~= "table" and changed ~= nil then
+    core.raise("data.loader: transform gives a batch, or changes the one that it is given; got " .. type(changed))
+  end
+  return changed or batch
 end
 
+-- The next epoch, or the rest of the one that load_state_dict has put the loader in.
 local function begin(self)
-  self.epochs = self.epochs + 1
-  return { epoch = self.core:start(self.epochs), number = 0 }
+  local first = self.first or 0
+  if first == 0 then self.epochs = self.epochs + 1 end
+  self.first = nil
+  return { epoch = self.core:start(self.seed, self.epochs, first), number = first, transform = self.transform }
 end
 
 -- `for batch in loader`: called with nil at the start of a loop, with the batch before afterwards.
@@ -53,6 +64,26 @@ function Loader:stop()
   if running then running.epoch:stop() end
 end
 Loader.__close = Loader.stop
+
+--- Where the loader is: the seed, the number of the epoch, and the batches that it has given of it (0: all).
+function Loader:state_dict()
+  return { seed = self.seed, epochs = self.epochs, batch = self.running and self.running.number or self.first or 0 }
+end
+
+--- Puts back what `state_dict` gave: the next loop is over the rest of that epoch, or the next one.
+function Loader:load_state_dict(saved)
+  for _, name in ipairs { "seed", "epochs", "batch" } do
+    if type(saved) ~= "table" or math.type(saved[name]) ~= "integer" then
+      core.raise "data.loader: this is not what its state_dict gives"
+    end
+  end
+  if saved.batch < 0 or saved.batch > self.batches then
+    core.raise(("data.loader: the saved state is after batch %d, an epoch of this loader has %d"):format(saved.batch,
+      self.batches))
+  end
+  self:stop()
+  self.seed, self.epochs, self.first = saved.seed, saved.epochs, saved.batch > 0 and saved.batch or nil
+end
 
 --- One epoch, for a generic for; independent of others that are under way.
 function Loader:epoch()
@@ -80,25 +111,54 @@ local function mean_of(from, given)
   return mean
 end
 
-local function core_of(from, given, seed)
-  if text.is(from) then
-    given.seed = seed
-    return text.batches(from, given)
+local function scale_of(given)
+  if type(given.scale) == "table" then return given.scale end
+  if type(given.scale) ~= "number" then error("scale is a number, or a list of one for each channel", 0) end
+  return given.scale ~= 1 and { given.scale } or nil
+end
+
+-- Weights by which all classes are drawn equally often.
+local function balanced(labels)
+  if not core.is_tensor(labels) or labels.type ~= "int32" or labels:dim() ~= 1 then
+    error("balanced wants labels, int32 (N)", 0)
   end
+  local weights, count = labels:tolist(), {}
+  for _, label in ipairs(weights) do count[label] = (count[label] or 0) + 1 end
+  for i, label in ipairs(weights) do weights[i] = 1 / count[label] end
+  return weights
+end
+
+local function weights_of(labels, given)
+  local weights = given.weights
+  if given.balanced then
+    if weights ~= nil then error("weights and balanced are two ways to draw: give one", 0) end
+    return balanced(labels)
+  end
+  if core.is_tensor(weights) then weights = weights:contiguous():view(-1):tolist() end
+  if weights ~= nil and type(weights) ~= "table" then error("weights is a list of numbers, one for each row", 0) end
+  return weights
+end
+
+local function core_of(from, given)
+  if text.is(from) then return text.batches(from, given) end
   if given.batches then error("batches is for random windows of a text", 0) end
+  given.scale = scale_of(given)
+  if source.is(from) then
+    given.mean = mean_of(from, given)
+    given.weights = weights_of(from.labels, given)
+    return source.batches(from, given)
+  end
   local x, y = from.x, from.y
   if from.images then x, y = from.images, from.labels end
-  return files.loader(x, y, {
-    batch = given.batch, shuffle = given.shuffle, drop_last = given.drop_last, flatten = given.flatten,
-    flip = given.flip, crop = given.crop, prefetch = given.prefetch, scale = given.scale, seed = seed,
-    mean = mean_of(from, given),
-  })
+  given.weights = weights_of(y, given)
+  given.mean = mean_of(from, given)
+  return files.loader(x, y, given)
 end
 
 strict.methods("loader", Loader)
 
 function loader.new(from, given)
-  if type(from) ~= "table" or not (text.is(from) or from.images or from.x) then
+  if type(from) ~= "table" or not (text.is(from) or source.is(from) or from.images or from.x) then
     error("a set expected, or a table with images and labels, or x and y", 0)
   end
   if given.center ~= nil and type(given.center) ~= "boolean" then error("center is true or false", 0) end
@@ -110,8 +170,13 @@ function loader.new(from, given)
   if given.seed ~= nil and math.type(given.seed) ~= "integer" then
     error(("seed is %s, expected a whole number"):format(tostring(given.seed)), 0)
   end
+  if given.transform ~= nil and type(given.transform) ~= "function" then
+    error("transform is a function of a batch, got " .. type(given.transform), 0)
+  end
   local seed = given.seed or files.fresh_seed()
-  local made = setmetatable({ core = core_of(from, given, seed), set = from, seed = seed, epochs = 0 }, Loader)
+  local made = setmetatable({
+    core = core_of(from, given), set = from, seed = seed, epochs = 0, transform = given.transform,
+  }, Loader)
   made.batches = made.core:batches()
   -- The fourth value is what a generic for closes when the loop ends, however it ends.
   return made, nil, nil, made

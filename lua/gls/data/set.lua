@@ -1,6 +1,7 @@
 --- Set: rows of images with labels, or of tensors.
 -- @module gls.data.set
 local core = require "gls.core"
+local source = require "gls.data.source"
 local strict = require "gls.strict"
 local files = core.io
 
@@ -12,8 +13,8 @@ local Set = { __name = "set" }
 local lazy = {}
 
 function lazy.mean(self)
-  local source = rawget(self, "mean_of")
-  if source then return source().mean end
+  local of = rawget(self, "mean_of")
+  if of then return of().mean end
   return self.images and files.mean(self.images) or nil
 end
 
@@ -100,24 +101,42 @@ function set.choose(count, samples, seed, name)
   return samples and order:narrow(1, 1, samples) or order
 end
 
-function set.split(whole, share, seed)
-  if not set.is(whole) then error("a set expected, got " .. type(whole), 0) end
-  local count = #whole
-  local held = share
-  if type(share) ~= "number" then error("the part to hold out is a share or a number of rows", 0) end
-  if share > 0 and share < 1 then held = math.floor(share * count + 0.5) end
-  held = math.tointeger(held)
-  if not held or held < 1 or held >= count then
-    error(("%s of %d rows held out: both parts must have some"):format(tostring(share), count), 0)
+-- How many rows each share is of.
+local function sizes_of(shares, count)
+  local sizes, sum = {}, 0
+  for i, share in ipairs(shares) do
+    local held = share
+    if type(share) ~= "number" then
+      error("the part to hold out is a share or a number of rows, or a list of such", 0)
+    end
+    if share > 0 and share < 1 then held = math.floor(share * count + 0.5) end
+    held = math.tointeger(held)
+    if not held or held < 1 then
+      error(("%s of %d rows held out: all parts must have some"):format(tostring(share), count), 0)
+    end
+    sizes[i], sum = held, sum + held
   end
-  local order = set.choose(count, nil, seed or 1, whole.name)
-  local training = whole:take(order:narrow(1, 1, count - held))
-  local validation = whole:take(order:narrow(1, count - held + 1, held))
-  training.split, validation.split = "train", "validation"
-  -- Bytes have a mean of their own, for the held out rows must not be looked at.
-  if training.images then training.mean_of = nil end
-  validation.mean_of = function() return training end
-  return training, validation
+  if sum < 1 or sum >= count then
+    error(("%d of %d rows held out: all parts must have some"):format(sum, count), 0)
+  end
+  return sizes, count - sum
+end
+
+function set.split(whole, shares, seed)
+  if not (set.is(whole) or source.is(whole)) then error("a set expected, got " .. type(whole), 0) end
+  local sizes, first = sizes_of(type(shares) == "table" and shares or { shares }, #whole)
+  local order = set.choose(#whole, nil, seed or 1, whole.name)
+  local parts = { whole:take(order:narrow(1, 1, first)) }
+  for i, size in ipairs(sizes) do
+    parts[i + 1], first = whole:take(order:narrow(1, first + 1, size)), first + size
+  end
+  for i, part_ in ipairs(parts) do
+    part_.split = i == 1 and "train" or i == 2 and "validation" or "test"
+    -- Bytes have a mean of their own, for the held out rows must not be looked at.
+    if i > 1 then part_.mean_of = function() return parts[1] end
+    elseif part_.images then part_.mean_of = nil end
+  end
+  return table.unpack(parts)
 end
 
 local function is_tensor(value) return type(value) == "userdata" and pcall(function() return value:dim() end) end

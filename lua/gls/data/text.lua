@@ -241,8 +241,8 @@ function text.is(value) return getmetatable(value) == Text end
 -- Random windows: an epoch has as many batches as were asked for, or as hold the text's tokens once.
 local function random_batches(set, given)
   local choices = #set - set.context
-  return given.batches or math.max(1, #set // (given.batch * set.context)), function(epoch, number)
-    return files.random_starts(given.batch, choices, given.seed, epoch, number), set.context
+  return given.batches or math.max(1, #set // (given.batch * set.context)), function(seed, epoch, number)
+    return files.random_starts(given.batch, choices, seed, epoch, number), set.context
   end
 end
 
@@ -254,7 +254,7 @@ local function ordered_batches(set, given)
   local whole = (windows - 1) // given.batch + 1
   if given.drop_last then whole, rest = windows // given.batch, 0 end
   if whole == 0 then error("no batch: the windows are less than one batch, and drop_last is set", 0) end
-  return whole + (rest > 0 and 1 or 0), function(_, number)
+  return whole + (rest > 0 and 1 or 0), function(_, _, number)
     if number > whole then return core.tensor({ windows * set.context + 1 }, { type = "int32" }), rest end
     local starts = {}
     for i = 1, math.min(given.batch, windows - (number - 1) * given.batch) do
@@ -264,14 +264,19 @@ local function ordered_batches(set, given)
   end
 end
 
+-- Options of data.loader that mean nothing for tokens.
+local IMAGES = { flatten = false, flip = false, crop = 0, scale = 1, rotate = 0, erase = 0, balanced = false }
+
 --- What data.loader asks of a corpus, in place of the core's loader.
 -- @tparam table set
--- @tparam table given the loader's options, with a seed
+-- @tparam table given the loader's options
 function text.batches(set, given)
-  for name, default in pairs { flatten = false, flip = false, crop = 0, scale = 1 } do
+  for name, default in pairs(IMAGES) do
     if given[name] ~= default then error(name .. " is for images", 0) end
   end
-  if given.center ~= nil or given.mean ~= nil then error("center and mean are for images", 0) end
+  for _, name in ipairs { "center", "mean", "weights" } do
+    if given[name] ~= nil then error(name .. " is for images", 0) end
+  end
   if given.batch < 1 then error(("batch is %d, expected 1 or more"):format(given.batch), 0) end
   if given.batches and not (given.shuffle and given.batches >= 1) then
     error("batches is a number of random windows' batches from 1 on, with shuffle = true", 0)
@@ -279,12 +284,12 @@ function text.batches(set, given)
   local count, starts_of = (given.shuffle and random_batches or ordered_batches)(set, given)
   local Batches = {}
   function Batches.batches() return count end
-  function Batches.start(_, epoch)
-    local number, running = 0, {}
+  function Batches.start(_, seed, epoch, first)
+    local number, running = first, {}
     function running.next()
       if number == count then return nil end
       number = number + 1
-      local starts, length = starts_of(epoch, number)
+      local starts, length = starts_of(seed, epoch, number)
       local x, y = files.windows(set.tokens, starts, length)
       return x, y, starts
     end

@@ -17,6 +17,7 @@ local check = require "gls.options"
 local choices = require "gls.experiment.choices"
 local figures = require "gls.experiment.figures"
 local file = require "gls.file"
+local keeper = require "gls.train.keeper"
 local log = require "gls.log"
 local misuse = require "gls.experiment.misuse"
 local number = require "gls.number"
@@ -119,15 +120,24 @@ end
 
 -- ---- all runs ----
 
--- Rows of runs that came to their end; a run cut short is done anew, for its state is gone.
-local function finished_rows(rows)
-  local ended, kept = {}, {}
-  local function name(row) return plan.key(row.optimizer, row.settings) .. " " .. tostring(row.seed) end
+local function name_of_run(key, seed) return key .. " " .. tostring(seed) end
+
+-- The file with the state of a run that is under way.
+local function checkpoint_of(directory, run)
+  return ("%s/run-%08x.safetensors"):format(directory, gls.core.io.crc32(run))
+end
+
+-- Rows of runs that came to their end, and of one cut short those of the epochs before its checkpoint.
+local function kept_rows(rows, directory)
+  local ended, epochs, kept = {}, {}, {}
+  local function name(row) return name_of_run(plan.key(row.optimizer, row.settings), row.seed) end
   for _, row in ipairs(rows) do
     if row.status ~= "running" then ended[name(row)] = true end
   end
   for _, row in ipairs(rows) do
-    if ended[name(row)] then kept[#kept + 1] = row end
+    local run = name(row)
+    if not ended[run] and not epochs[run] then epochs[run] = keeper.epochs(checkpoint_of(directory, run)) or 0 end
+    if ended[run] or row.epoch <= epochs[run] then kept[#kept + 1] = row end
   end
   return kept, ended
 end
@@ -166,11 +176,12 @@ local function run_all(spec, chosen, sets, planned, results, ended, progress)
 
   local function run(trial, seed)
     place = place + 1
-    if ended[trial.key .. " " .. tostring(seed)] then
+    local name = name_of_run(trial.key, seed)
+    if ended[name] then
       progress:line(run_line(place, total, trial, seed, nil, spec, widths))
       return
     end
-    local started, last = log.clock(), nil
+    local started, last, first = log.clock(), nil, nil
     -- Of the runs that this job has to do itself.
     local to_do = total - place + 1 + done
     runner.run(spec, chosen, sets, trial, seed, function(row)
@@ -180,15 +191,16 @@ local function run_all(spec, chosen, sets, planned, results, ended, progress)
       local part = math.min(state.step / steps, 1)
       local now = log.clock()
       local own, all = math.huge, math.huge
-      if state.step > 2 then -- the first step is slower than the others
-        own = (now - started) / part * (1 - part)
+      first = first or part -- of a run that goes on, where it began
+      if part > first then
+        own = (now - started) / (part - first) * (1 - part)
         all = own + (now - began) / (done + part) * (to_do - done - 1)
       end
       progress:update((place - 1 + part) / total,
         ("run %d/%d %s %s · epoch %d/%d · loss %s · left %s, all %s"):format(place, total, trial.optimizer,
           words.describe { learning_rate = trial.settings.learning_rate }, state.epoch, chosen.epochs,
           number.text(state.loss), log.duration(own), log.duration(all)))
-    end)
+    end, checkpoint_of(chosen.out, name))
     done = done + 1
     progress:line(run_line(place, total, trial, seed, last, spec, widths))
   end
@@ -265,7 +277,7 @@ local function open_results(chosen, config)
     config.command, config.began = old.command or config.command, old.began or config.began
   end
   report.write_config(config, chosen.out)
-  local kept, ended = finished_rows(before)
+  local kept, ended = kept_rows(before, chosen.out)
   return record.results(path, kept), ended
 end
 

@@ -11,6 +11,7 @@ local runner = {}
 
 local EVALUATION_BATCH = 500
 local EVALUATED_AT_MOST = 10000
+local SECONDS_BETWEEN_CHECKPOINTS = 60
 
 -- ---- data ----
 
@@ -58,19 +59,14 @@ end
 -- @treturn number loss
 -- @treturn number|nil accuracy, 0 to 1, when the experiment classifies
 function runner.evaluate(spec, model, set, sets)
-  model:eval()
-  local no_grad <close> = gls.no_grad() -- luacheck: ignore 211
-  local sum, right, count = 0, 0, 0
-  local loader = data.loader(set, loader_options(spec, sets, { batch = EVALUATION_BATCH, shuffle = false }))
-  for batch in loader do
-    local scope <close> = gls.scope() -- luacheck: ignore 211
-    local output = model(batch.x)
-    local samples = batch.y and batch.y:numel() or batch.x:size(1)
-    sum = sum + spec.loss(output, batch):item() * samples
-    if spec.classify then right = right + output:argmax(2):eq(batch.y):sum():item() end
-    count = count + samples
-  end
-  return sum / count, spec.classify and right / count or nil
+  local found = train.evaluate {
+    model = model, data = data.loader(set, loader_options(spec, sets, { batch = EVALUATION_BATCH, shuffle = false })),
+    loss = function(network, batch)
+      local output = network(batch.x)
+      return spec.loss(output, batch), spec.classify and { accuracy = output:argmax(2):eq(batch.y):mean() } or nil
+    end,
+  }
+  return found.loss, found.accuracy
 end
 
 -- ---- one run ----
@@ -115,7 +111,8 @@ end
 -- @tparam integer seed
 -- @tparam function on_row called with each epoch's row as it is measured
 -- @tparam function on_step called with train.fit's state and the number of steps of the run
-function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
+-- @tparam string checkpoint the path of a file with which the run goes on where it was cut short; it goes at the end
+function runner.run(spec, chosen, sets, trial, seed, on_row, on_step, checkpoint)
   gls.collect()
   gls.reset_peak()
   gls.seed(seed)
@@ -136,7 +133,7 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
   local diverged = false
   local state = train.fit {
     model = model, optimizer = optimizer, epochs = chosen.epochs, seconds = chosen.seconds,
-    data = batches,
+    data = batches, checkpoint = { checkpoint, seconds = SECONDS_BETWEEN_CHECKPOINTS }, resume = true,
     loss = function(network, batch) return spec.loss(network(batch.x), batch, trial.settings.loss) end,
     on_step = function(now) on_step(now, steps) end,
     on_epoch = function(now)
@@ -158,6 +155,7 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step)
     line.status = "diverged"
     on_row(line)
   end
+  os.remove(checkpoint)
 end
 
 return runner

@@ -1,7 +1,10 @@
 --- Log: what a long job says. A progress bar at the foot of a terminal with lines scrolling above it, plain
--- lines elsewhere.
+-- lines elsewhere; and what it writes: JSON lines, CSV, TensorBoard's files.
+--
+-- writer  what the logs in files share     lines  JSON lines and CSV     tensorboard, event  TensorBoard's files
 -- @module gls.log
 local system = require "system"
+local lines = require "gls.log.lines"
 local options = require "gls.options"
 
 local log = {}
@@ -140,5 +143,8 @@ function Progress:clear()
 end
 
 Progress.finish = Progress.clear
+
+log.jsonl, log.csv = lines.jsonl, lines.csv
+log.tensorboard = require "gls.log.tensorboard"
 
 return require("gls.strict").module("log", log)

@@ -1,0 +1,248 @@
+--- Train: the loop around a model, a loss and an optimizer.
+--
+-- settings   what train.fit takes      keeper    its checkpoints     callbacks  early stopping, the best model
+-- progress   how far it is             finder    the learning-rate range test
+-- @module gls.train
+local gls = require "gls"
+local core = require "gls.core"
+local callbacks = require "gls.train.callbacks"
+local finder = require "gls.train.finder"
+local finite = require("gls.number").finite
+local keeper = require "gls.train.keeper"
+local log = require "gls.log"
+local means = require "gls.train.means"
+local settings_of = require "gls.train.settings"
+
+local train = {}
+
+-- ---- evaluation ----
+
+-- Means over the data without gradients, in evaluation mode; nil when `stopped` says so before the end.
+local function evaluate(model, loss, data, stopped)
+  model:eval()
+  local _ <close> = gls.no_grad()
+  local sums = means.new()
+  for batch in data do
+    local _ <close> = gls.scope()
+    means.add(sums, batch, loss(model, batch))
+    if stopped and stopped() then return nil end
+  end
+  return sums
+end
+
+--- The loss and the metrics of a model on data, in evaluation mode, without gradients.
+-- @tparam table settings `model`; `loss = function(model, batch)` as for train.fit; `data` (a loader)
+-- @treturn table means over all samples: `loss`, and each metric by its name
+function train.evaluate(settings)
+  local set = settings_of.evaluate(settings)
+  local mode = set.model.training
+  local sums = evaluate(set.model, set.loss, set.data)
+  set.model:train(mode)
+  if sums.count == 0 then core.raise "train.evaluate: the data gave no batch" end
+  return means.of(sums)
+end
+
+-- ---- one step ----
+
+-- The gradients of the mean loss over the samples of a group of batches, and the step; whether all losses were finite.
+local function step(run, group)
+  local set, state = run.settings, run.state
+  local _ <close> = gls.scope()
+  local all, good = 0, true
+  for _, batch in ipairs(group) do all = all + means.samples(batch) end
+  local function part(batch)
+    local loss, metrics = set.loss(set.model, batch)
+    return #group == 1 and loss or loss * (means.samples(batch) / all), loss, metrics
+  end
+  local total = 0
+  for _, batch in ipairs(group) do
+    local weighted, loss, metrics = part(batch)
+    local value = means.add(run.sums, batch, loss, metrics)
+    total, good = total + (#group == 1 and value or value * means.samples(batch) / all), finite(value)
+    if not good then break end
+    weighted:backward()
+  end
+  state.step, state.batch_loss, state.loss = state.step + 1, total, run.sums.loss / run.sums.count
+  state.first_loss = state.first_loss or total
+  if not good then
+    if set.optimizer.zero_grad then set.optimizer:zero_grad() end
+    return false
+  end
+  if set.clip then state.gradient_norm = gls.clip_gradients(set.model:parameters(), set.clip) end
+  set.optimizer:step(function()
+    local sum = part(group[1])
+    for i = 2, #group do sum = sum + part(group[i]) end
+    return sum
+  end)
+  return true
+end
+
+-- ---- callbacks ----
+
+-- Calls what the callbacks have for an event; false from one of them ends the training.
+local function tell(run, event)
+  local paused = log.clock()
+  local go_on = true
+  for _, callback in ipairs(run.settings.callbacks) do
+    if callback[event] and callback[event](callback, run.state) == false then go_on = false end
+  end
+  local own = run.settings[event]
+  if own and own(run.state) == false and event ~= "on_step" then go_on = false end
+  run.paused = run.paused + (log.clock() - paused)
+  return go_on
+end
+
+-- ---- one epoch ----
+
+local function interrupted(run) return run.signals:noted() ~= nil end
+
+-- What follows a step: callbacks, a checkpoint when it is time. Whether the epoch goes on.
+local function after_step(run)
+  if not tell(run, "on_step") then run.state.status = "stopped" end
+  if interrupted(run) then run.state.status = "interrupted" end
+  if run.state.status ~= "finished" then return false end
+  local paused = log.clock()
+  if run.keeper and run.keeper:is_time "step" then run.keeper:save() end
+  run.paused = run.paused + (log.clock() - paused)
+  return true
+end
+
+-- The batches from where the run is to the end of the epoch.
+local function train_epoch(run)
+  local set, state = run.settings, run.state
+  set.model:train(true)
+  local started, seconds, skip = log.clock(), state.seconds, run.skip
+  run.paused, run.skip = 0, 0
+  local group, go_on = {}, true
+  local function take()
+    if #group == 0 or not go_on then return end
+    for _, batch in ipairs(group) do
+      state.batch, state.samples = state.batch + 1, state.samples + means.rows(batch)
+    end
+    go_on = step(run, group)
+    state.seconds = seconds + log.clock() - started - run.paused
+    if not go_on then state.status = "diverged" else go_on = after_step(run) end
+    group = {}
+  end
+  for batch in set.data do
+    if skip > 0 then
+      skip = skip - 1
+    else
+      group[#group + 1] = batch
+      if #group == set.accumulate then take() end
+      if not go_on then break end
+    end
+  end
+  take()
+  if run.sums.count == 0 then core.raise("train.fit: the data gave no batch in epoch " .. state.epoch) end
+  run.trained = go_on
+end
+
+-- What an optimizer that averages has in its parameters while the model is evaluated.
+local function swapped(optimizer)
+  if not optimizer.swap then return setmetatable({}, { __close = function() end }) end
+  optimizer:swap()
+  return setmetatable({}, { __close = function() optimizer:swap() end })
+end
+
+-- The epoch's means, of the validation data too. False: interrupted before they were there.
+local function measure(run)
+  local set, state = run.settings, run.state
+  local random = gls.random_state()
+  local _ <close> = swapped(set.optimizer)
+  local found = means.of(run.sums)
+  if set.validation then
+    local sums = evaluate(set.model, set.loss, set.validation, function() return interrupted(run) end)
+    set.model:train(true)
+    if not sums then
+      gls.random_state(random) -- the resumed run evaluates anew
+      state.status = "interrupted"
+      return false
+    end
+    if sums.count == 0 then core.raise "train.fit: the validation data gave no batch" end
+    for name, value in pairs(means.of(sums)) do found["valid_" .. name] = value end
+  end
+  state.metrics = found
+  return tell(run, "on_evaluation") or nil
+end
+
+local function run_epoch(run)
+  local set, state = run.settings, run.state
+  if not run.trained then train_epoch(run) end
+  if not run.trained then return end
+  local measured = measure(run)
+  if measured == false then return end
+  if set.seconds and state.seconds >= set.seconds and state.epoch < set.epochs then state.status = "out of time" end
+  if not tell(run, "on_epoch") or not measured then state.status = "stopped" end
+  run.trained, run.sums, state.batch = false, means.new(), 0
+  run.done = state.epoch
+  -- After the callbacks, which may draw random numbers and change the model: a resumed run goes on from there.
+  if interrupted(run) and state.status == "finished" and state.epoch < set.epochs then state.status = "interrupted" end
+  if run.keeper and (run.keeper:is_time "epoch" or state.status ~= "finished" or state.epoch == set.epochs) then
+    run.keeper:save()
+  end
+end
+
+--- Trains a model. A step: loss of a batch, its gradients, `optimizer:step(closure)`
+-- (the closure computes the batch's loss again, for optimizers that ask for it); whatever a step made and nobody kept
+-- is released with it. SIGINT and SIGTERM end the training after the step under way, once its checkpoint is written, as
+-- the error "interrupted!" (glsrun then ends with 130 or 143); a second one does not wait.
+-- @tparam table settings
+-- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element and, if it likes, a table
+-- of metrics by name (numbers or tensors of one element), which are averaged as the loss is; `data`, iterated anew in
+-- every epoch (a loader); `epochs` (default 1);
+-- `validation` (a loader): after every epoch, in evaluation mode, with the averages of an optimizer that has them;
+-- `accumulate` (default 1): batches whose mean loss is one step; `clip`: the greatest common norm of the gradients;
+-- `seconds` (ends after the epoch in which training has taken so long);
+-- `on_step = function(state)`; `on_epoch = function(state)`, which may return false to end;
+-- `callbacks`: a list of tables, each with any of `on_begin`, `on_step`, `on_evaluation`, `on_epoch`, `on_end` =
+-- function(self, state), false from which ends the training, and `state_dict` and `load_state_dict` where it has
+-- something to remember (train.early_stopping, train.keep_best, log.jsonl, log.csv, log.tensorboard);
+-- `progress = true`: a bar with rate, remaining time and losses, plain lines where there is no terminal;
+-- `checkpoint`: the path of a file written whole after every epoch and its callbacks, or { path, steps = n: also after
+-- every n-th step; seconds = s: when s have passed since the last, instead of at every epoch; keep = k: the last k
+-- stay, as path-STEP }; one is always written at the end;
+-- `resume = true` (goes on from the checkpoint when there is one, in the middle of an epoch too, to the last bit)
+-- @treturn table the state: `epoch`, `batch` (of the epoch), `step`, `seconds` (of training alone, without callbacks
+-- and validation), `loss` (mean of the epoch's batches), `batch_loss`, `first_loss` (of the first batch before any
+-- step), `metrics` (of the last whole epoch: `loss`, `valid_loss`, and the loss's own), `gradient_norm` (with clip),
+-- `status` ("finished", "stopped", "out of time", or "diverged": a loss was not finite, and training ended at once),
+-- `epochs`, `batches` (of an epoch, where known), `samples` (since the call), `model`, `optimizer`
+function train.fit(settings)
+  local set = settings_of.fit(settings)
+  local state = {
+    model = set.model, optimizer = set.optimizer, epoch = 0, batch = 0, step = 0, seconds = 0, samples = 0,
+    epochs = set.epochs, status = "finished", metrics = {},
+    batches = type(set.data) == "table" and math.type(set.data.batches) == "integer" and set.data.batches or nil,
+  }
+  local run = { settings = set, state = state, sums = means.new(), skip = 0, done = 0, trained = false, paused = 0 }
+  if set.checkpoint then
+    run.keeper = keeper.new(run)
+    if set.resume then run.keeper:load() end
+  end
+  local signals <close> = core.hold_signals()
+  run.signals = signals
+  if not tell(run, "on_begin") then state.status = "stopped" end
+  for epoch = run.done + 1, set.epochs do
+    if state.status ~= "finished" then break end
+    state.epoch = epoch
+    run_epoch(run)
+  end
+  if not run.trained and type(set.data) == "table" and set.data.stop and state.status == "diverged" then
+    set.data:stop()
+  end
+  if state.status == "interrupted" then
+    if run.keeper and run.done < state.epoch then run.keeper:save() end
+    tell(run, "on_interrupt")
+    signals:release() -- raises it
+    return state
+  end
+  if state.status == "stopped" and run.keeper and run.done < state.epoch then run.keeper:save() end
+  tell(run, "on_end")
+  return state
+end
+
+train.early_stopping, train.keep_best = callbacks.early_stopping, callbacks.keep_best
+train.find_learning_rate = finder.find
+
+return require("gls.strict").module("train", train)
