@@ -1,15 +1,18 @@
---- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the core's
--- functions; nn, optim, data, train, plot, experiment and options are loaded when they are first asked for.
+--- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the functions
+-- of the core and those of gls.tensor; nn, optim, data, train, plot, experiment and options are loaded when they are
+-- first asked for.
 -- @module gls
 local checkpoint = require "gls.checkpoint"
 local core = require "gls.core"
 local help = require "gls.help"
 local profile = require "gls.profile"
 local strict = require "gls.strict"
+local tensor = require "gls.tensor"
 
 local gls = {}
 
 for name, value in pairs(core) do gls[name] = value end
+for name, value in pairs(tensor) do gls[name] = value end
 gls.core = core
 gls.save, gls.load, gls.save_npz, gls.profile = checkpoint.save, checkpoint.load, checkpoint.save_npz, profile.profile
 gls.documentation, gls.help = help.text, help.print

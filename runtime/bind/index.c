@@ -1,16 +1,29 @@
 /* Index: x[key] and x[key] = value.
    A key is a number (an index of the first dimension, which goes away); a list of numbers, {from, to} or
-   {from, to, step}, a range of the first dimension; or a list with a list in it, one entry a dimension: a number
-   selects, a list is a range, {} is all of it. Indices start at 1, negative ones count from the end, ranges include
-   both ends. Reading goes through the ops narrow and select, so that it is recorded; the result is a view. */
+   {from, to, step}, a range of the first dimension; a tensor; or a list with a list or a tensor in it, one entry a
+   dimension: a number selects, a list is a range, {} is all of it. Indices start at 1, negative ones count from the
+   end, ranges include both ends. An int32 tensor picks places of a dimension, which its own dimensions replace; a mask
+   (of reals or bytes, 0 and 1, as comparisons give) of the first dimensions' sizes picks where it is 1. Reading goes
+   through the ops narrow, select, reshape and index_select, so that it is recorded; without a tensor in the key the
+   result is a view. */
 #include "bind.h"
 
 #include "../grad/tape.h"
+#include "../ops/index.h"
 
 struct range {
   bool selects; /* one index: the dimension goes away */
   int64_t start, count, step;
 };
+
+/* The tensor in a key, if there is one. */
+struct pick {
+  struct tensor *by; /* indices (int32) or a mask */
+  int dimension;     /* of what the ranges leave of x */
+  int covered;       /* dimensions from there on that it picks from: a mask's own, or 1 */
+};
+
+static bool is_mask(const struct tensor *by) { return by->type != TYPE_INT32; }
 
 /* The index at the top of the stack, from 0; it is popped. */
 static int64_t take_index(lua_State *L, const struct tensor *x, int dimension, const char *what) {
@@ -56,18 +69,21 @@ static struct range list_range(lua_State *L, int i, const struct tensor *x, int 
   return range;
 }
 
-static bool holds_list(lua_State *L, int i) {
+/* Whether the list has an entry a dimension: one is a list or a tensor. */
+static bool holds_entries(lua_State *L, int i) {
   for (lua_Integer k = 1, n = (lua_Integer)lua_rawlen(L, i); k <= n; k++) {
-    bool list = lua_rawgeti(L, i, k) == LUA_TTABLE;
+    bool entry = lua_rawgeti(L, i, k) == LUA_TTABLE || bind_test_tensor(L, -1);
     lua_pop(L, 1);
-    if (list) return true;
+    if (entry) return true;
   }
   return false;
 }
 
-/* The key at stack index 2, as ranges of the first *count dimensions. */
-static void parse_key(lua_State *L, const struct tensor *x, struct range *range, int *count) {
+/* The key at stack index 2, as ranges of the first *count dimensions, and a tensor. */
+static void parse_key(lua_State *L, const struct tensor *x, struct range *range, int *count, struct pick *pick) {
   int rank = x->shape.rank;
+  *pick = (struct pick){.by = bind_test_tensor(L, 2), .covered = 1};
+  *count = 0;
   if (rank == 0) bind_fail(L, "a tensor of shape () cannot be indexed; x:item() gives its value");
   if (lua_type(L, 2) == LUA_TNUMBER) {
     lua_pushvalue(L, 2);
@@ -75,10 +91,14 @@ static void parse_key(lua_State *L, const struct tensor *x, struct range *range,
     *count = 1;
     return;
   }
+  if (pick->by) {
+    if (is_mask(pick->by)) pick->covered = pick->by->shape.rank;
+    return;
+  }
   if (!lua_istable(L, 2))
-    bind_fail(L, "a tensor is indexed by a number, a range {from, to}, or a list of these, got %s",
+    bind_fail(L, "a tensor is indexed by a number, a range {from, to}, a tensor, or a list of these, got %s",
               luaL_typename(L, 2));
-  if (!holds_list(L, 2)) {
+  if (!holds_entries(L, 2)) {
     range[0] = list_range(L, 2, x, 0);
     *count = 1;
     return;
@@ -86,7 +106,15 @@ static void parse_key(lua_State *L, const struct tensor *x, struct range *range,
   lua_Integer entries = bind_length(L, 2, "x[…]");
   if (entries > rank) bind_fail(L, "%d indices for a tensor of shape %s", (int)entries, shape_text(&x->shape));
   for (int d = 0; d < entries; d++) {
-    if (lua_rawgeti(L, 2, d + 1) == LUA_TTABLE) {
+    lua_rawgeti(L, 2, d + 1);
+    struct tensor *by = bind_test_tensor(L, -1);
+    if (by) {
+      if (pick->by) bind_fail(L, "entries of x[{…}] are tensors: only one may be (x:gather picks by several)");
+      pick->by = by;
+      for (int before = 0; before < d; before++) pick->dimension += !range[before].selects;
+      range[d] = (struct range){.count = x->shape.size[d], .step = 1};
+      lua_pop(L, 1);
+    } else if (lua_istable(L, -1)) {
       range[d] = list_range(L, lua_gettop(L), x, d);
       lua_pop(L, 1);
     } else {
@@ -113,17 +141,97 @@ static struct tensor *plain_view(const struct tensor *x, const struct range *ran
   return view;
 }
 
+/* ---- keys with a tensor ---- */
+
+static void check_mask(lua_State *L, const struct tensor *x, const struct pick *pick) {
+  const struct tensor *mask = pick->by;
+  bool fits = mask->shape.rank == pick->covered && pick->dimension + pick->covered <= x->shape.rank;
+  for (int i = 0; fits && i < pick->covered; i++) fits = mask->shape.size[i] == x->shape.size[pick->dimension + i];
+  if (!fits)
+    bind_fail(L, "a mask of shape %s does not fit %s from dimension %d on (indices are int32: x:int() converts)",
+              shape_text(&mask->shape), shape_text(&x->shape), pick->dimension + 1);
+  struct tensor *flat = tensor_convert(mask, TYPE_REAL);
+  if (!flat) bind_error(L);
+  real wrong = 0;
+  for (int64_t i = 0; i < tensor_count(flat); i++)
+    if (tensor_real(flat)[i] != 0 && tensor_real(flat)[i] != 1) wrong = tensor_real(flat)[i];
+  tensor_release(flat);
+  if (wrong != 0)
+    bind_fail(L, "a mask holds 0 and 1, this one %f (indices are int32: x:int() converts)", (lua_Number)wrong);
+}
+
+/* The places, from 1, that are picked from the dimensions of x as one: a list, pushed. */
+static struct tensor *push_places(lua_State *L, const struct tensor *x, const struct pick *pick) {
+  struct shape list = shape_of(1, tensor_count(pick->by));
+  struct tensor *flat = NULL, *places = NULL;
+  if (is_mask(pick->by)) check_mask(L, x, pick);
+  struct tensor *by = tensor_contiguous(pick->by);
+  if (by) flat = tensor_view_shape(by, &list);
+  if (flat && is_mask(by)) {
+    struct tensor *found = op_run1("nonzero", flat);
+    if (found) list.size[0] = tensor_count(found);
+    places = found ? tensor_view_shape(found, &list) : NULL;
+    tensor_release(found);
+  } else if (flat) {
+    places = tensor_retain(flat);
+  }
+  tensor_release(by);
+  tensor_release(flat);
+  bind_push_tensor(L, places);
+  return bind_tensor(L, -1);
+}
+
+/* The shape of what is picked from x. */
+static struct shape picked_shape(lua_State *L, const struct tensor *x, const struct pick *pick, int64_t places) {
+  struct shape inside = is_mask(pick->by) ? shape_of(1, places) : pick->by->shape, shape = {0};
+  if (x->shape.rank - pick->covered + inside.rank > TENSOR_MAX_RANK)
+    bind_fail(L, "indices of shape %s in %s make more than %d dimensions", shape_text(&inside), shape_text(&x->shape),
+              TENSOR_MAX_RANK);
+  for (int i = 0; i < pick->dimension; i++) shape.size[shape.rank++] = x->shape.size[i];
+  for (int i = 0; i < inside.rank; i++) shape.size[shape.rank++] = inside.size[i];
+  for (int i = pick->dimension + pick->covered; i < x->shape.rank; i++) shape.size[shape.rank++] = x->shape.size[i];
+  return shape;
+}
+
+/* Pushes x in another shape, recorded. */
+static struct tensor *push_reshaped(lua_State *L, struct tensor *x, const struct shape *shape) {
+  struct op_value value[OP_MAX_PARAMETERS] = {{.count = shape->rank}};
+  for (int i = 0; i < shape->rank; i++) value[0].list[i] = shape->size[i];
+  bind_run(L, op_find("reshape"), 1, &x, value);
+  return bind_tensor(L, -1);
+}
+
+/* Pushes what the key's tensor picks from x. */
+static void push_picked(lua_State *L, struct tensor *x, const struct pick *pick) {
+  struct tensor *places = push_places(L, x, pick);
+  struct shape picked = picked_shape(L, x, pick, tensor_count(places)), joined = {0};
+  for (int i = 0; i < x->shape.rank; i++) {
+    if (i > pick->dimension && i < pick->dimension + pick->covered)
+      joined.size[joined.rank - 1] *= x->shape.size[i];
+    else
+      joined.size[joined.rank++] = x->shape.size[i];
+  }
+  if (pick->covered != 1) x = push_reshaped(L, x, &joined);
+  struct op_value value[OP_MAX_PARAMETERS] = {{.count = 1, .list = {pick->dimension}}};
+  bind_run(L, op_find("index_select"), 2, (struct tensor *[]){x, places}, value);
+  if (picked.rank != joined.rank || pick->by->shape.rank == 0) push_reshaped(L, bind_tensor(L, -1), &picked);
+}
+
+/* ---- reading and writing ---- */
+
 int bind_index_read(lua_State *L) {
   struct tensor *x = bind_tensor(L, 1);
   struct range range[TENSOR_MAX_RANK];
+  struct pick pick;
   int count = 0;
-  parse_key(L, x, range, &count);
-  lua_settop(L, 1);
+  parse_key(L, x, range, &count, &pick);
+  if (!pick.by) lua_settop(L, 1);
   if (!tape_tracks(x) || !bind_recording()) {
     struct tensor **slot = bind_new_tensor(L);
     *slot = plain_view(x, range, count);
     if (!*slot) return bind_error(L);
     bind_made(L, *slot);
+    if (pick.by) push_picked(L, *slot, &pick);
     return 1;
   }
   const struct op *select = op_find("select"), *narrow = op_find("narrow");
@@ -136,20 +244,34 @@ int bind_index_read(lua_State *L) {
     bind_run(L, range[d].selects ? select : narrow, 1, &x, value);
     x = bind_tensor(L, -1);
   }
+  if (pick.by) push_picked(L, x, &pick);
   return 1;
+}
+
+/* x, a part that the key's ranges leave, = source where its tensor picks. */
+static int assign_picked(lua_State *L, struct tensor *x, const struct pick *pick, const struct tensor *source) {
+  struct tensor *places = push_places(L, x, pick);
+  struct shape shape = picked_shape(L, x, pick, tensor_count(places));
+  struct tensor *wide = tensor_expand(source, &shape);
+  int status = wide ? index_assign(x, pick->dimension, pick->covered, places, wide) : STATUS_ERROR;
+  tensor_release(wide);
+  return status;
 }
 
 void bind_index_write(lua_State *L) {
   struct tensor *x = bind_tensor(L, 1), *source = bind_test_tensor(L, 3);
   struct range range[TENSOR_MAX_RANK];
+  struct pick pick;
   int count = 0;
   bind_check_writable(L, x, "x[…] = value");
   if (source) bind_check_constant(L, source, "x[…] = value");
-  parse_key(L, x, range, &count);
+  parse_key(L, x, range, &count, &pick);
   if (!source && lua_type(L, 3) != LUA_TNUMBER)
     bind_fail(L, "an element or a part of a tensor can be set to a number or a tensor, got %s", luaL_typename(L, 3));
-  struct tensor *view = plain_view(x, range, count);
-  int status = !view ? STATUS_ERROR : source ? tensor_assign(view, source) : tensor_fill(view, lua_tonumber(L, 3));
-  tensor_release(view);
-  bind_check(L, status);
+  if (!source && pick.by) source = bind_push_number(L, lua_tonumber(L, 3));
+  bind_push_tensor(L, plain_view(x, range, count));
+  struct tensor *view = bind_tensor(L, -1);
+  bind_check(L, pick.by  ? assign_picked(L, view, &pick, source)
+                : source ? tensor_assign(view, source)
+                         : tensor_fill(view, lua_tonumber(L, 3)));
 }

@@ -1,15 +1,36 @@
-/* Linalg: Cholesky factor and solve, symmetric eigenproblem, orthogonal matrices. Their results are not recorded. */
+/* Linalg: Cholesky factor and solve, symmetric eigenproblem, singular values, orthogonal matrices. They have no
+   derivatives: a matrix that requires one is refused. (Those that have are rows: ops/solve.c.) */
 #include "bind.h"
 
 #include <cblas.h>
 #include <string.h>
 
+#include "../base/integer.h"
 #include "../base/memory.h"
+#include "../grad/tape.h"
 #include "../kernels/linalg/linalg.h"
+
+/* The tensor at argument i, from which no gradient may be asked. */
+static struct tensor *constant(lua_State *L, int i, const char *name) {
+  struct tensor *x = bind_tensor(L, i);
+  if (tape_tracks(x) && bind_recording())
+    bind_fail(L, "%s: has no derivative, and its argument requires a gradient; give it x:detach()", name);
+  return x;
+}
+
+/* A contiguous copy of the real matrix at argument i, pushed. */
+static struct tensor *push_matrix(lua_State *L, int i, const char *name) {
+  struct tensor *x = constant(L, i, name);
+  if (x->type != TYPE_REAL || x->shape.rank != 2)
+    bind_fail(L, "%s: a matrix of type %s expected, got %s of shape %s", name, type_name(TYPE_REAL), type_name(x->type),
+              shape_text(&x->shape));
+  bind_push_tensor(L, tensor_copy(x));
+  return bind_tensor(L, -1);
+}
 
 /* A contiguous copy of the square real matrix at argument i, pushed. */
 static struct tensor *push_square(lua_State *L, int i, const char *name) {
-  struct tensor *x = bind_tensor(L, i);
+  struct tensor *x = constant(L, i, name);
   if (x->type != TYPE_REAL || x->shape.rank != 2 || x->shape.size[0] != x->shape.size[1])
     bind_fail(L, "%s: a square matrix of type %s expected, got %s of shape %s", name, type_name(TYPE_REAL),
               type_name(x->type), shape_text(&x->shape));
@@ -31,7 +52,7 @@ static int bind_cholesky(lua_State *L) {
 
 static int bind_cholesky_solve(lua_State *L) {
   struct tensor *factor = push_square(L, 1, "cholesky_solve");
-  struct tensor *b = bind_tensor(L, 2);
+  struct tensor *b = constant(L, 2, "cholesky_solve");
   int64_t n = factor->shape.size[0];
   if (b->type != TYPE_REAL || b->shape.rank < 1 || b->shape.rank > 2 || b->shape.size[0] != n)
     return bind_fail(L,
@@ -57,28 +78,32 @@ static int eigh(lua_State *L) {
 }
 
 static int bind_orthogonal(lua_State *L) {
-  struct tensor *x = bind_tensor(L, 1);
-  if (x->type != TYPE_REAL || x->shape.rank != 2)
-    return bind_fail(L, "orthogonal: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
-                     type_name(x->type), shape_text(&x->shape));
-  bind_push_tensor(L, tensor_copy(x));
-  struct tensor *q = bind_tensor(L, -1);
+  struct tensor *q = push_matrix(L, 1, "orthogonal");
   bind_check(L, orthogonalise(tensor_real(q), q->shape.size[0], q->shape.size[1]));
   return 1;
 }
 
 static int bind_newton_schulz(lua_State *L) {
-  struct tensor *x = bind_tensor(L, 1);
   lua_Integer iterations = (lua_isnoneornil(L, 2) ? 5 : bind_whole(L, 2));
-  if (x->type != TYPE_REAL || x->shape.rank != 2)
-    return bind_fail(L, "newton_schulz: a matrix of type %s expected, got %s of shape %s", type_name(TYPE_REAL),
-                     type_name(x->type), shape_text(&x->shape));
   if (iterations < 1 || iterations > 100)
     return bind_fail(L, "newton_schulz: iterations is %I, expected 1 to 100", iterations);
-  bind_push_tensor(L, tensor_copy(x));
-  struct tensor *result = bind_tensor(L, -1);
-  bind_check(L, newton_schulz(tensor_real(result), x->shape.size[0], x->shape.size[1], (int)iterations));
+  struct tensor *x = push_matrix(L, 1, "newton_schulz");
+  bind_check(L, newton_schulz(tensor_real(x), x->shape.size[0], x->shape.size[1], (int)iterations));
   return 1;
+}
+
+static int svd(lua_State *L) {
+  struct tensor *x = push_matrix(L, 1, "svd");
+  int64_t m = x->shape.size[0], n = x->shape.size[1], k = min(m, n);
+  struct shape left = shape_of(2, m, k), middle = shape_of(1, k), right = shape_of(2, k, n);
+  bind_push_tensor(L, tensor_new(TYPE_REAL, &left));
+  bind_push_tensor(L, tensor_new(TYPE_REAL, &middle));
+  bind_push_tensor(L, tensor_new(TYPE_REAL, &right));
+  struct tensor *u = bind_tensor(L, -3), *s = bind_tensor(L, -2), *vt = bind_tensor(L, -1);
+  bind_check(L, singular_values(tensor_real(x), m, n, tensor_real(u), tensor_real(s), tensor_real(vt)));
+  bind_push_tensor(L, tensor_transpose(vt, 0, 1));
+  lua_remove(L, -2);
+  return 3;
 }
 
 static int blas(lua_State *L) {
@@ -109,6 +134,10 @@ static const struct bind_function functions[] = {
      "orthogonal(a) -> q\n"
      "The Q of a's QR factorisation with R's diagonal positive: orthonormal columns for m×n with m >= n, else\n"
      "orthonormal rows. Of a normal random a, uniformly distributed (Mezzadri, 2007). Not differentiable."},
+    {"svd", svd, 1,
+     "svd(a) -> u, s, v\n"
+     "Singular values s (descending) and vectors (columns of u and v) of a matrix (m×n), k = min(m, n) of them:\n"
+     "a = u · diag(s) · vᵀ. Not differentiable."},
     {NULL, NULL, 0, NULL}};
 
 void bind_open_linalg(lua_State *L) { bind_functions(L, functions); }

@@ -321,7 +321,7 @@ static bool tile_rowwise(const struct op_call *call) {
 /* ---- tril, triu ---- */
 
 static int triangle_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
-  (void)type;
+  *type = call->input[0]->type;
   *shape = call->input[0]->shape;
   if (shape->rank < 2) return status_error("takes matrices (2 dimensions or more), not %s", shape_text(shape));
   return STATUS_OK;
@@ -339,13 +339,14 @@ static int triangle_into(const struct op_call *call, struct tensor *to, const st
   bool upper = ((const struct triangle_rule *)call->op->family)->upper;
   if (diagonal > columns) diagonal = columns; /* beyond the corners all diagonals are alike */
   if (diagonal < -rows) diagonal = -rows;
-  real *out = tensor_real(to);
+  const size_t element = type_size(to->type);
+  char *out = (char *)to->storage->data + (size_t)to->offset * element;
 #pragma omp parallel for schedule(static) if (all_rows * columns > PARALLEL_THRESHOLD)
   for (int64_t row = 0; row < all_rows; row++) {
     int64_t edge = row % rows + diagonal + (upper ? 0 : 1);
     edge = edge < 0 ? 0 : min(edge, columns);
     int64_t start = upper ? 0 : edge, end = upper ? edge : columns;
-    memset(out + row * columns + start, 0, (size_t)(end - start) * sizeof *out);
+    memset(out + (size_t)(row * columns + start) * element, 0, (size_t)(end - start) * element);
   }
   return STATUS_OK;
 }
@@ -402,11 +403,11 @@ const struct op arrange_ops[] = {
        tile_samples, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), GIVEN("sizes", OP_SIZES)), 0, tile_shape, tile_forward,
        tile_vjp, tile_jvp, .batch_inputs = 1, .rowwise = tile_rowwise),
     OP("tril", "matrices with zeros above the diagonal (1: the one above the main one)", triangle_samples,
-       PARAMETERS(TENSOR("x"), DEFAULT("diagonal", OP_INTEGER, 0)), 0, triangle_shape, triangle_forward, triangle_vjp,
-       triangle_jvp, .batch_inputs = 1, .rowwise = triangle_rowwise,
+       PARAMETERS(GIVEN("x", OP_ANY_TENSOR), DEFAULT("diagonal", OP_INTEGER, 0)), 0, triangle_shape, triangle_forward,
+       triangle_vjp, triangle_jvp, .batch_inputs = 1, .rowwise = triangle_rowwise,
        .family = &(const struct triangle_rule){.upper = false}),
     OP("triu", "matrices with zeros below the diagonal (1: the one above the main one)", triangle_samples,
-       PARAMETERS(TENSOR("x"), DEFAULT("diagonal", OP_INTEGER, 0)), 0, triangle_shape, triangle_forward, triangle_vjp,
-       triangle_jvp, .batch_inputs = 1, .rowwise = triangle_rowwise,
+       PARAMETERS(GIVEN("x", OP_ANY_TENSOR), DEFAULT("diagonal", OP_INTEGER, 0)), 0, triangle_shape, triangle_forward,
+       triangle_vjp, triangle_jvp, .batch_inputs = 1, .rowwise = triangle_rowwise,
        .family = &(const struct triangle_rule){.upper = true}),
     {.name = NULL}};

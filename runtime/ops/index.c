@@ -1,4 +1,4 @@
-/* Index: ops that pick or add elements by int32 indices, which start at 1 and are checked before anything is read.
+/* Index: picking, adding and writing by int32 indices, which start at 1 and are checked before anything is read.
 
    Around a dimension a contiguous tensor is (outer, n, inner). Where indices repeat, contributions are added in the
    order of the indices: work is split by destination, never by index, so that sums do not depend on threads. */
@@ -10,6 +10,7 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "elementwise.h"
+#include "index.h"
 
 /* ---- indices ---- */
 
@@ -202,7 +203,9 @@ static int gather_shape(const struct op_call *call, struct shape *shape, enum el
 }
 
 static int scatter_add_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  const enum element_type common = *type;
   STATUS_TRY(gather_shape(call, shape, type));
+  *type = common;
   if (!shape_equal(shape, &call->input[2]->shape))
     return status_error("source is %s and indices are %s: they must be of one shape",
                         shape_text(&call->input[2]->shape), shape_text(shape));
@@ -262,7 +265,8 @@ static int pick(const struct op_call *call, struct tensor *x, struct tensor **re
 static int add_at(const struct op_call *call, struct tensor *sums, struct tensor *source) {
   int dimension;
   STATUS_TRY(op_resolve_dimension(call->value[0].list[0], sums->shape.rank, &dimension));
-  struct tensor *index = NULL, *from = tensor_contiguous(source);
+  struct tensor *index = NULL, *from = source->type == TYPE_REAL ? tensor_contiguous(source) : NULL;
+  if (source->type != TYPE_REAL) from = tensor_convert(source, TYPE_REAL);
   int status = from ? take_indices(call->input[1], sums->shape.size[dimension], &index) : STATUS_ERROR;
   if (status == STATUS_OK) {
     struct rows rows = rows_of(&sums->shape, dimension, index);
@@ -281,6 +285,12 @@ static int gather_forward(struct op_call *call) {
   return STATUS_OK;
 }
 
+/* Where in x the index at this place of the indices points. */
+static int64_t along_place(const struct rows *rows, int64_t at) {
+  int64_t outer = at / rows->inner / (rows->k / (rows->outer * rows->inner));
+  return (outer * rows->n + rows->index[at] - 1) * rows->inner + at % rows->inner;
+}
+
 /* The same of integers of the output's type. */
 static int gather_integers(struct op_call *call) {
   struct tensor *x = call->input[0], *index = NULL;
@@ -292,9 +302,8 @@ static int gather_integers(struct op_call *call) {
   const size_t element = type_size(x->type);
   char *out = call->output->storage->data;
   for (int64_t at = 0; from && at < rows.k; at++) {
-    int64_t outer = at / rows.inner / (rows.k / (rows.outer * rows.inner));
-    int64_t place = (outer * rows.n + rows.index[at] - 1) * rows.inner + at % rows.inner;
-    memcpy(out + (size_t)at * element, (char *)from->storage->data + (size_t)(from->offset + place) * element, element);
+    int64_t place = from->offset + along_place(&rows, at);
+    memcpy(out + (size_t)at * element, (char *)from->storage->data + (size_t)place * element, element);
   }
   tensor_release(index);
   tensor_release(from);
@@ -314,6 +323,36 @@ static int gather_jvp(const struct op_call *call, struct tensor *const *tangent,
 static int scatter_add_forward(struct op_call *call) {
   STATUS_TRY(tensor_assign(call->output, call->input[0]));
   return add_at(call, call->output, call->input[2]);
+}
+
+/* Of integers: in 64 bits, an error where the type does not hold a sum. */
+static int scatter_add_integers(struct op_call *call) {
+  struct tensor *x = call->input[0], *index = NULL, *out = call->output;
+  int dimension;
+  STATUS_TRY(op_dimension(call, &dimension));
+  STATUS_TRY(take_indices(call->input[1], x->shape.size[dimension], &index));
+  struct tensor *start = tensor_convert(x, TYPE_INT32), *source = tensor_convert(call->input[2], TYPE_INT32);
+  int64_t count = tensor_count(x), *sums = memory_new((size_t)count, sizeof *sums);
+  int status = start && source && sums ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    struct rows rows = rows_of(&x->shape, dimension, index);
+    for (int64_t i = 0; i < count; i++) sums[i] = tensor_int32(start)[i];
+    for (int64_t at = 0; at < rows.k; at++) sums[along_place(&rows, at)] += tensor_int32(source)[at];
+  }
+  const int64_t lowest = out->type == TYPE_INT32 ? INT32_MIN : 0, highest = out->type == TYPE_INT32 ? INT32_MAX : 255;
+  for (int64_t i = 0; status == STATUS_OK && i < count; i++) {
+    if (sums[i] < lowest || sums[i] > highest)
+      status = integer_error(sums[i], out->type);
+    else if (out->type == TYPE_INT32)
+      tensor_int32(out)[i] = (int32_t)sums[i];
+    else
+      tensor_uint8(out)[i] = (uint8_t)sums[i];
+  }
+  memory_delete(sums);
+  tensor_release(index);
+  tensor_release(start);
+  tensor_release(source);
+  return status;
 }
 
 static int scatter_add_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
@@ -349,6 +388,71 @@ static int one_hot_forward(struct op_call *call) {
   memset(out, 0, (size_t)tensor_count(call->output) * sizeof *out);
   for (int64_t i = 0; i < tensor_count(index); i++) out[i * classes + tensor_int32(index)[i] - 1] = 1;
   tensor_release(index);
+  return STATUS_OK;
+}
+
+/* ---- index_assign ---- */
+
+int index_assign(struct tensor *x, int dimension, int covered, struct tensor *indices, const struct tensor *source) {
+  struct shape flat = {.rank = 3, .size = {1, 1, 1}}; /* what lies before, the places, what lies behind */
+  for (int i = 0; i < x->shape.rank; i++)
+    flat.size[i < dimension ? 0 : i < dimension + covered ? 1 : 2] *= x->shape.size[i];
+  struct tensor *index = NULL, *whole = tensor_contiguous(x), *from = NULL;
+  if (whole) from = tensor_convert(source, x->type);
+  int status = from ? take_indices(indices, flat.size[1], &index) : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    const size_t element = type_size(x->type);
+    struct rows rows = rows_of(&flat, 1, index);
+    size_t row = (size_t)rows.inner * element;
+    char *to = (char *)whole->storage->data + (size_t)whole->offset * element;
+    for (int64_t o = 0; o < rows.outer; o++)
+      for (int64_t j = 0; j < rows.k; j++)
+        memcpy(to + (size_t)(o * rows.n + rows.index[j] - 1) * row,
+               (char *)from->storage->data + (size_t)(o * rows.k + j) * row, row);
+    tensor_modified(x);
+    if (whole->storage != x->storage) status = tensor_assign(x, whole);
+  }
+  tensor_release(whole);
+  tensor_release(from);
+  tensor_release(index);
+  return status;
+}
+
+/* ---- nonzero ---- */
+
+/* How many elements are not 0; their places, from 1, in row-major order where out is given. */
+static int64_t find_nonzero(const struct tensor *flat, int32_t *out) {
+  const int rank = flat->shape.rank;
+  int64_t found = 0, count = tensor_count(flat);
+  for (int64_t i = 0; i < count; i++) {
+    bool zero = flat->type == TYPE_REAL    ? tensor_real(flat)[i] == 0
+                : flat->type == TYPE_INT32 ? tensor_int32(flat)[i] == 0
+                                           : tensor_uint8(flat)[i] == 0;
+    if (!zero && out)
+      for (int64_t k = rank - 1, at = i; k >= 0; at /= flat->shape.size[k], k--)
+        out[found * rank + k] = (int32_t)(at % flat->shape.size[k] + 1);
+    found += !zero;
+  }
+  return found;
+}
+
+static int nonzero_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  struct tensor *x = call->input[0];
+  *type = TYPE_INT32;
+  for (int i = 0; i < x->shape.rank; i++)
+    if (x->shape.size[i] > INT32_MAX) return status_error("too many elements to number them with int32");
+  struct tensor *flat = tensor_contiguous(x);
+  if (!flat) return STATUS_ERROR;
+  *shape = shape_of(2, find_nonzero(flat, NULL), (int64_t)x->shape.rank);
+  tensor_release(flat);
+  return STATUS_OK;
+}
+
+static int nonzero_forward(struct op_call *call) {
+  struct tensor *flat = tensor_contiguous(call->input[0]);
+  if (!flat) return STATUS_ERROR;
+  find_nonzero(flat, tensor_int32(call->output));
+  tensor_release(flat);
   return STATUS_OK;
 }
 
@@ -399,100 +503,6 @@ static int masked_fill_jvp(const struct op_call *call, struct tensor *const *tan
   return masked_fill_change(call, tangent[0], result);
 }
 
-/* ---- sort_indices ---- */
-
-static int sort_indices_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
-  int dimension;
-  *type = TYPE_INT32;
-  *shape = call->input[0]->shape;
-  STATUS_TRY(op_dimension(call, &dimension));
-  if (shape->size[dimension] > INT32_MAX) return status_error("too many elements to number them with int32");
-  return STATUS_OK;
-}
-
-/* a stands before b: NaN is larger than every number. */
-static bool comes_before(real a, real b, bool descending) {
-  if (a != a || b != b) return descending ? a != a && b == b : a == a && b != b;
-  return descending ? a > b : a < b;
-}
-
-/* order[0..n): positions from 1 of x in order, equals as they stood (merge sort, bottom up). */
-static void sort_row(int32_t *order, int32_t *scratch, const real *x, int64_t n, bool descending) {
-  for (int64_t i = 0; i < n; i++) order[i] = (int32_t)(i + 1);
-  for (int64_t width = 1; width < n; width *= 2) {
-    for (int64_t start = 0; start < n; start += 2 * width) {
-      int64_t middle = min(n, start + width), end = min(n, start + 2 * width);
-      int64_t left = start, right = middle;
-      for (int64_t i = start; i < end; i++) {
-        bool from_right =
-            left == middle || (right < end && comes_before(x[order[right] - 1], x[order[left] - 1], descending));
-        scratch[i] = order[from_right ? right++ : left++];
-      }
-    }
-    memcpy(order, scratch, (size_t)n * sizeof *order);
-  }
-}
-
-struct placed {
-  int32_t value, place;
-};
-
-static int compare_placed(const void *a, const void *b) {
-  const struct placed *p = a, *q = b;
-  return p->value != q->value ? (p->value > q->value) - (p->value < q->value)
-                              : (p->place > q->place) - (p->place < q->place);
-}
-
-/* Of integers; descending they are sorted by their complements, so that equals stay as they stood. */
-static int sort_integers(struct op_call *call) {
-  struct tensor *x = call->input[0], *view = NULL, *rows = NULL;
-  int dimension, last = x->shape.rank - 1;
-  STATUS_TRY(op_dimension(call, &dimension));
-  int64_t n = x->shape.size[dimension], count = tensor_count(x);
-  const int32_t turn = call->value[1].list[0] ? -1 : 0;
-  struct placed *row = memory_new((size_t)n, sizeof *row);
-  if (row) view = tensor_transpose(x, dimension, last);
-  if (view) rows = tensor_convert(view, TYPE_INT32);
-  for (int64_t start = 0; rows && start < count; start += n) {
-    int32_t *value = tensor_int32(rows) + start;
-    for (int64_t i = 0; i < n; i++) row[i] = (struct placed){value[i] ^ turn, (int32_t)(i + 1)};
-    qsort(row, (size_t)n, sizeof *row, compare_placed);
-    for (int64_t i = 0; i < n; i++) value[i] = row[i].place;
-  }
-  struct tensor *back = rows ? tensor_transpose(rows, dimension, last) : NULL;
-  int status = back ? tensor_assign(call->output, back) : STATUS_ERROR;
-  memory_delete(row);
-  tensor_release(view);
-  tensor_release(rows);
-  tensor_release(back);
-  return status;
-}
-
-static int sort_indices_forward(struct op_call *call) {
-  struct tensor *x = call->input[0];
-  int dimension, last = x->shape.rank - 1;
-  STATUS_TRY(op_dimension(call, &dimension));
-  int64_t n = x->shape.size[dimension], count = tensor_count(x);
-  if (count == 0) return STATUS_OK;
-  bool descending = call->value[1].list[0];
-  struct tensor *view = tensor_transpose(x, dimension, last), *rows = view ? tensor_contiguous(view) : NULL;
-  struct tensor *order = rows ? tensor_new(TYPE_INT32, &rows->shape) : NULL, *back = NULL;
-  int32_t *scratch = order ? memory_acquire((size_t)count * sizeof *scratch) : NULL;
-  if (scratch) {
-#pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD / 8)
-    for (int64_t row = 0; row < count / n; row++)
-      sort_row(tensor_int32(order) + row * n, scratch + row * n, tensor_real(rows) + row * n, n, descending);
-    back = tensor_transpose(order, dimension, last);
-  }
-  int status = back ? tensor_assign(call->output, back) : STATUS_ERROR;
-  if (scratch) memory_release(scratch);
-  tensor_release(view);
-  tensor_release(rows);
-  tensor_release(order);
-  tensor_release(back);
-  return status;
-}
-
 /* ---- rows ---- */
 
 static const char *const index_select_samples[] = {"5x3 labels5:4 dimension=1",
@@ -513,8 +523,6 @@ static const char *const one_hot_samples[] = {"labels5:4 classes=5", "labels3:2x
 static const char *const masked_fill_samples[] = {"4x5 mask:4x5 value=2",   "4x5 mask:5 value=-1",
                                                   "2x3x4 mask:3x1 value=0", "1 mask:1 value=3",
                                                   "0x3 mask:3 value=1",     NULL};
-static const char *const sort_indices_samples[] = {
-    "4x5", "4x5 dimension=1 descending=1", "2x3x4 dimension=2", "1", "0x3", NULL};
 
 const struct op index_ops[] = {
     OP("index_select", "the places of a dimension that a list of indices names, in its order; they may repeat",
@@ -529,19 +537,17 @@ const struct op index_ops[] = {
     OP("scatter_add", "x plus source at the indices: dimension 2 of a matrix adds source[i][j] to y[i][indices[i][j]]",
        scatter_add_samples,
        PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION), GIVEN("indices", OP_INDICES), TENSOR("source")),
-       OP_SAVES_INPUTS, scatter_add_shape, scatter_add_forward, scatter_add_vjp, scatter_add_jvp, .batch_inputs = 7,
-       .rowwise = op_later_dimension),
+       OP_SAVES_INPUTS, scatter_add_shape, scatter_add_forward, scatter_add_vjp, scatter_add_jvp,
+       .integers = scatter_add_integers, .batch_inputs = 7, .rowwise = op_later_dimension),
     OP("one_hot", "1 at the index, 0 elsewhere: (…) to (…, classes)", one_hot_samples,
        PARAMETERS(GIVEN("indices", OP_INDICES), GIVEN("classes", OP_INTEGER)), OP_NO_GRADIENT, one_hot_shape,
        one_hot_forward, NULL, NULL),
+    OP("nonzero", "int32 places (from 1) of the elements that are not 0, a row for each, in row-major order",
+       SAMPLES("4x5", "mask:2x3x4", "mask:7", "1", "0x3"), PARAMETERS(GIVEN("x", OP_ANY_TENSOR)), OP_NO_GRADIENT,
+       nonzero_shape, nonzero_forward, NULL, NULL),
     OP("masked_fill", "value where the condition (broadcast to x) is not 0, x elsewhere", masked_fill_samples,
        PARAMETERS(TENSOR("x"), GIVEN("condition", OP_ANY_TENSOR), GIVEN("value", OP_NUMBER)),
        OP_SAVES_INPUTS | OP_ROWWISE, masked_fill_shape, masked_fill_forward, masked_fill_vjp, masked_fill_jvp,
        .integers = elementwise_integers, .batch_inputs = 3,
        .family = &(const struct elementwise_rule){.integers = masked_fill_integer}),
-    OP("sort_indices",
-       "int32 positions (from 1) that put x in order along a dimension, equals as they stood; NaN counts as largest",
-       sort_indices_samples,
-       PARAMETERS(TENSOR("x"), DEFAULT("dimension", OP_DIMENSION, -1), DEFAULT("descending", OP_FLAG, 0)),
-       OP_NO_GRADIENT, sort_indices_shape, sort_indices_forward, NULL, NULL, .integers = sort_integers),
     {.name = NULL}};

@@ -1,6 +1,6 @@
 /* Move: ops that rearrange elements and compute nothing. Most give views of their input; the derivative of a
    movement is the same movement of the tangent, and its reverse for the gradient. */
-#include "../base/parallel.h"
+#include "../base/integer.h"
 #include "op.h"
 
 /* x in another shape: a view, or a copy where strides forbid it. */
@@ -259,7 +259,7 @@ static bool expand_rowwise(const struct op_call *call) {
   return same_first_size(call) && call->input[0]->shape.rank == call->output->shape.rank;
 }
 
-/* ---- parts: narrow, select ---- */
+/* ---- parts: narrow, select, diagonal ---- */
 
 /* Place in a dimension, from 1 or from the end (-1 is the last), to 0..size-1. */
 static int resolve_index(const char *name, int64_t index, int64_t size, int dimension, int64_t *result) {
@@ -308,6 +308,32 @@ static struct tensor *narrowed(const struct op_call *call, const struct tensor *
     return NULL;
   }
   return tensor_narrow(x, dimension, start, count, step);
+}
+
+/* Dimensions dim1 and dim2 walked at once, as a new last dimension. */
+static struct tensor *diagonal_of(const struct op_call *call, const struct tensor *x) {
+  int64_t offset = call->value[0].list[0];
+  int first, second, order[TENSOR_MAX_RANK], kept = 0;
+  if (op_resolve_dimension(call->value[1].list[0], x->shape.rank, &first) != STATUS_OK) return NULL;
+  if (op_resolve_dimension(call->value[2].list[0], x->shape.rank, &second) != STATUS_OK) return NULL;
+  if (first == second) {
+    status_error("dim1 and dim2 are both %d: a diagonal runs through two dimensions", first + 1);
+    return NULL;
+  }
+  int64_t rows = x->shape.size[first], columns = x->shape.size[second];
+  int64_t row = offset < 0 ? -max(offset, -rows) : 0, column = offset > 0 ? min(offset, columns) : 0;
+  for (int i = 0; i < x->shape.rank; i++)
+    if (i != first && i != second) order[kept++] = i;
+  order[kept] = first;
+  order[kept + 1] = second;
+  struct tensor *view = tensor_permute(x, order);
+  if (!view) return NULL;
+  int64_t count = min(rows - row, columns - column);
+  if (count > 0) view->offset += row * x->stride[first] + column * x->stride[second];
+  view->shape.rank--;
+  view->shape.size[kept] = count;
+  view->stride[kept] = x->stride[first] + x->stride[second];
+  return view;
 }
 
 static struct tensor *part(const struct op_call *call, const struct tensor *x) {
@@ -379,7 +405,16 @@ static const char *const select_samples[] = {"4x5 dimension=1 index=2",
 
 static const struct permute_rule given_order_rule = {given_order}, transpose_order_rule = {transpose_order},
                                  t_order_rule = {t_order};
-static const struct part_rule narrowed_rule = {narrowed}, selected_rule = {selected};
+static const struct part_rule narrowed_rule = {narrowed}, selected_rule = {selected}, diagonal_rule = {diagonal_of};
+
+static const char *const diagonal_samples[] = {
+    "4x5", "4x5 offset=2", "5x4 offset=-1", "2x3x4 dim1=1 dim2=3", "2x3x3", "3x3 offset=7", "1x1", "0x3", NULL};
+
+static bool diagonal_rowwise(const struct op_call *call) {
+  int first = 0, second = 0, rank = call->input[0]->shape.rank;
+  return op_resolve_dimension(call->value[1].list[0], rank, &first) == STATUS_OK &&
+         op_resolve_dimension(call->value[2].list[0], rank, &second) == STATUS_OK && first != 0 && second != 0;
+}
 
 /* A form for views of any tensor: further parameters after the others. */
 #define VIEW(word, text, tried, rowwise_run, shape_run, forward_run, vjp_run, jvp_run, rule, ...)                     \
@@ -422,4 +457,9 @@ const struct op move_ops[] = {
     VIEW("select", "one place of a dimension (from 1; -1 is the last), which goes: a view", select_samples,
          op_later_dimension, part_shape, part_forward, part_vjp, part_jvp, &selected_rule,
          GIVEN("dimension", OP_DIMENSION), GIVEN("index", OP_INTEGER)),
+    VIEW("diagonal",
+         "the diagonal of two dimensions (the last two when none are given) as the last dimension, offset places above "
+         "the main one: a view",
+         diagonal_samples, diagonal_rowwise, part_shape, part_forward, part_vjp, part_jvp, &diagonal_rule,
+         DEFAULT("offset", OP_INTEGER, 0), DEFAULT("dim1", OP_DIMENSION, -2), DEFAULT("dim2", OP_DIMENSION, -1)),
     {.name = NULL}};

@@ -7,10 +7,13 @@
    reduce.c          sums, extremes, variances, norms over dimensions (fold.c)
    softmax.c         softmax and its kin along a dimension
    matmul.c conv.c pool.c                products, convolutions and pools (kernels/linalg, kernels/conv)
-   image.c                               unfolding, shuffling and resizing images
-   move.c arrange.c index.c              views; copies into new places; picking by index, sorting
+   image.c           unfolding, shuffling and resizing images
+   move.c arrange.c  views; copies into new places
+   index.c sort.c    picking and writing by index (index.h); the order of elements
+   scan.c            running sums
+   solve.c           linear equations and determinants
    norm.c norm_batch.c                   normalisations
-   loss.c cross_entropy.c random.c       losses; dropout
+   loss.c cross_entropy.c random.c       losses; dropout, draws
    call.c            running a row; what several families share
 
    A call holds the op's tensor inputs in the order of its parameters, and the values of the other parameters in their
@@ -110,8 +113,8 @@ struct op {
   /* Inputs to try, NULL-ended, for gradient checks and the manual. One string a case: input shapes in order, then
      name=value: "4x5 5", "3x0", "positive:2x3", "labels7:4", "distinct:3x4 dims=1,2 keep=1". "scalar" is rank 0, "-" an
      absent optional tensor, "[2x3 2x3]" a list. Kinds: positive (0.5 to 2), unit (0.1 to 0.9), above (1.2 to 2.2),
-     distinct (far apart, away from 0), labelsK (int32 from 1 to K), mask (0 or 1); default is normal. Where indices
-     start at 1 for the user they do so here. */
+     distinct (far apart, away from 0), regular (square matrices far from singular), labelsK (int32 from 1 to K), mask
+     (0 or 1); default is normal. Where indices start at 1 for the user they do so here. */
   const char *const *samples;
   struct op_parameter parameter[OP_MAX_PARAMETERS + 1];
   unsigned flags;
@@ -196,7 +199,7 @@ bool op_later_dimension(const struct op_call *call);
 
 /* Families; each array is ended by a row without a name. */
 extern const struct op elementwise_ops[], function_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[],
-    arrange_ops[], index_ops[], conv_ops[], image_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[],
-    random_ops[];
+    arrange_ops[], index_ops[], sort_ops[], scan_ops[], solve_ops[], conv_ops[], image_ops[], pool_ops[], norm_ops[],
+    loss_ops[], cross_entropy_ops[], random_ops[];
 
 #endif

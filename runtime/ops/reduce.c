@@ -1,4 +1,4 @@
-/* Reduce: sums, means, extremes, variances and norms over any dimensions; positions of extremes; running sums.
+/* Reduce: sums, means, extremes, variances and norms over any dimensions; positions of extremes.
    The work is done by fold.c. */
 #include <math.h>
 
@@ -218,11 +218,36 @@ static int fold_integers(struct op_call *call, enum fold_kind kind) {
   return status;
 }
 
+/* In 64 bits too. */
+static int prod_integers(struct op_call *call) {
+  struct fold_plan plan;
+  STATUS_TRY(make_plan(call, &plan));
+  struct tensor *rows = rows_of(call->input[0], &plan, TYPE_INT32);
+  int status = rows ? STATUS_OK : STATUS_ERROR;
+  for (int64_t i = 0; status == STATUS_OK && i < tensor_count(call->output); i++) {
+    const int32_t *x = tensor_int32(rows) + i * plan.count;
+    int64_t product = 1;
+    bool zero = false, beyond = false;
+    for (int64_t k = 0; k < plan.count; k++) {
+      zero = zero || x[k] == 0;
+      beyond = beyond || __builtin_mul_overflow(product, x[k], &product);
+    }
+    if (zero) product = 0;
+    if (!zero && (beyond || product < INT32_MIN || product > INT32_MAX))
+      status = beyond ? status_error("a product is larger than int32 holds: convert first (x:to(\"float32\"))")
+                      : integer_error(product, TYPE_INT32);
+    else
+      tensor_int32(call->output)[i] = (int32_t)product;
+  }
+  tensor_release(rows);
+  return status;
+}
+
 static int sum_integers(struct op_call *call) { return fold_integers(call, FOLD_SUM); }
 static int max_integers(struct op_call *call) { return fold_integers(call, FOLD_HIGHEST); }
 static int min_integers(struct op_call *call) { return fold_integers(call, FOLD_LOWEST); }
 
-/* The sum of bytes is int32. */
+/* The sum of bytes is int32, and their product. */
 static int sum_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   if (*type == TYPE_UINT8) *type = TYPE_INT32;
   return reduce_shape(call, shape, type);
@@ -522,66 +547,6 @@ static int argmin_integers(struct op_call *call) { return arg_integers(call, FOL
 static int argmax_forward(struct op_call *call) { return arg_forward(call, FOLD_HIGHEST); }
 static int argmin_forward(struct op_call *call) { return arg_forward(call, FOLD_LOWEST); }
 
-/* ---- cumsum ---- */
-
-static int cumsum_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
-  (void)type;
-  int dimension;
-  *shape = call->input[0]->shape;
-  return op_resolve_dimension(call->value[0].list[0], shape->rank, &dimension);
-}
-
-/* to = running sums of n elements, step apart. */
-static void running_sum_row(real *to, const real *from, int64_t n, int64_t step) {
-  double total = 0;
-  for (int64_t i = 0; i < n; i++) to[i * step] = (real)(total += from[i * step]);
-}
-
-/* The same for width neighbours at once. */
-static void running_sum_columns(real *to, const real *from, int64_t n, int64_t step, int64_t width) {
-  double total[FOLD_CHUNK] = {0};
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t j = 0; j < width; j++) to[i * step + j] = (real)(total[j] += from[i * step + j]);
-}
-
-/* New tensor of running sums, from the end when backward. Kept in double: a sum of many has few errors. */
-static struct tensor *running_sum(const struct op_call *call, struct tensor *given, bool backward) {
-  int dimension;
-  if (op_resolve_dimension(call->value[0].list[0], given->shape.rank, &dimension) != STATUS_OK) return NULL;
-  struct tensor *x = tensor_contiguous(given), *out = x ? tensor_new(TYPE_REAL, &x->shape) : NULL;
-  if (out && tensor_count(out) > 0) {
-    int64_t n = x->shape.size[dimension], inner = 1;
-    for (int i = dimension + 1; i < x->shape.rank; i++) inner *= x->shape.size[i];
-    int64_t outer = tensor_count(x) / (n * inner), chunks = ceil_div(inner, FOLD_CHUNK);
-    int64_t step = backward ? -inner : inner, first = backward ? (n - 1) * inner : 0;
-#pragma omp parallel for collapse(2) schedule(static) if (outer * n * inner > PARALLEL_THRESHOLD)
-    for (int64_t o = 0; o < outer; o++) {
-      for (int64_t c = 0; c < chunks; c++) {
-        int64_t start = c * FOLD_CHUNK, at = o * n * inner + first + start;
-        int64_t width = min(FOLD_CHUNK, inner - start);
-        if (width == 1)
-          running_sum_row(tensor_real(out) + at, tensor_real(x) + at, n, step);
-        else
-          running_sum_columns(tensor_real(out) + at, tensor_real(x) + at, n, step, width);
-      }
-    }
-  }
-  tensor_release(x);
-  return out;
-}
-
-static int cumsum_forward(struct op_call *call) {
-  struct tensor *sums = running_sum(call, call->input[0], false);
-  if (!sums) return STATUS_ERROR;
-  tensor_release(call->output);
-  call->output = sums;
-  return STATUS_OK;
-}
-
-static int cumsum_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  return needed[0] ? op_give(running_sum(call, gradient, true), result) : STATUS_OK;
-}
-
 /* ---- rows ---- */
 
 static const char *const sum_samples[] = {"4x5",
@@ -622,14 +587,6 @@ static const char *const std_samples[] = {"4x5",
                                           "without size 1: not differentiable at 0",
                                           "0x3 dims=2",
                                           NULL};
-static const char *const cumsum_samples[] = {"5 dimension=1",
-                                             "4x5 dimension=1",
-                                             "4x5 dimension=2",
-                                             "2x3x4 dimension=-2",
-                                             "1x3 dimension=1",
-                                             "0x3 dimension=2",
-                                             NULL};
-
 static const char *const arg_samples[] = {"4x5",        "4x5 dims=1", "4x5 dims=2 keep=1", "2x3x4 dims=-2", "scalar",
                                           "0x3 dims=2", NULL};
 
@@ -662,8 +619,8 @@ const struct op reduce_ops[] = {
     REDUCTION("std", "square root of the variance over dims (all when none are given); its gradient at 0 is 0",
               std_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, std_forward, slope_vjp, slope_jvp, NULL,
               DEFAULT("unbiased", OP_FLAG, 0)),
-    REDUCTION("prod", "product over dims (all when none are given); 1 over no elements", sum_samples, OP_SAVES_INPUTS,
-              reduce_shape, prod_forward, prod_vjp, prod_jvp, NULL),
+    REDUCTION("prod", "product over dims (all when none are given); 1 over no elements; of integers int32", sum_samples,
+              OP_SAVES_INPUTS, sum_shape, prod_forward, prod_vjp, prod_jvp, prod_integers),
     REDUCTION("argmax",
               "int32 position (from 1) of the largest along one dimension, or of all in row-major order; the first of "
               "ties, NaN wins",
@@ -676,7 +633,4 @@ const struct op reduce_ops[] = {
               OP_NO_GRADIENT, mean_shape, any_forward, NULL, NULL, any_forward),
     REDUCTION("all", "1 where no element over dims (all when none are given) is 0, else 0", arg_samples, OP_NO_GRADIENT,
               mean_shape, all_forward, NULL, NULL, all_forward),
-    OP("cumsum", "running sums along a dimension: element i is the sum of elements 1 to i", cumsum_samples,
-       PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION)), 0, cumsum_shape, cumsum_forward, cumsum_vjp,
-       linear_jvp, .batch_inputs = 1, .rowwise = op_later_dimension),
     {.name = NULL}};

@@ -72,8 +72,11 @@ static struct tensor *make_input(const char *word, int input, uint64_t seed) {
     }
   } else if (strcmp(kind, "distinct") == 0) {
     fill_distinct(x, count, input, stream);
-  } else if (!*kind) {
+  } else if (!*kind || strcmp(kind, "regular") == 0) {
     random_fill_normal(stream, x, count);
+    int64_t n = shape.rank > 0 ? shape.size[shape.rank - 1] : 0;
+    for (int64_t i = 0; *kind && i < count; i++)
+      if (i % n == i / n % n) x[i] += (real)(2 + n);
   } else {
     random_fill_uniform(stream, x, count);
     for (int64_t i = 0; i < count; i++) {

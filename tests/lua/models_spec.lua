@@ -56,6 +56,38 @@ describe("models.resnet", function()
   end)
 end)
 
+describe("models.vae", function()
+  local vae = require "models.vae"
+
+  it("has the loss of the paper's appendix B, worked out by hand", function()
+    local model = vae { inputs = 3, hidden = 2, code = 1 }
+    for _, parameter in ipairs(model:parameters()) do parameter:detach():fill(0) end
+    model.encoder[3].bias:detach():copy(gls.tensor { 0.5, -1 }) -- mean and logarithm of variance
+    local expected = 3 * math.log(2) + 0.5 * (0.5 ^ 2 + math.exp(-1) + 1 - 1)
+    assert.is_true(math.abs(model:loss(gls.rand(4, 3)):item() - expected) < 1e-5)
+  end)
+
+  it("learns to draw from two patterns", function()
+    gls.seed(3)
+    local model = vae { inputs = 16, hidden = 32, code = 2, beta = 0.1 }
+    local x = gls.cat({ gls.ones(64, 8), gls.zeros(64, 8) }, 2)
+    x = gls.cat { x, 1 - x }
+    local opt, first, last = optim.Adam(model:parameters(), { learning_rate = 1e-2 }), nil, nil
+    for _ = 1, 60 do
+      local loss = model:loss(x)
+      first, last = first or loss:item(), loss:item()
+      loss:backward()
+      opt:step()
+    end
+    assert.is_true(last < 0.2 * first, ("from %g to %g"):format(first, last))
+    local drawn = gls.no_grad(function() return model:sample(200) end)
+    local left = drawn:narrow(2, 1, 8):mean(2)
+    assert.is_true(left:gt(0.9):mean():item() > 0.2 and left:lt(0.1):mean():item() > 0.2)
+    model:eval()
+    assert.same({ model(x):tolist() }, { model(x):tolist() }) -- evaluated, nothing is drawn
+  end)
+end)
+
 describe("models.transformer", function()
   local transformer = require "models.transformer"
 

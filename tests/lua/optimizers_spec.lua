@@ -252,6 +252,14 @@ describe("RMSprop", function()
   end)
 end)
 
+describe("Lion", function()
+  -- optax 0.2.8: lion(0.03, b1=0.9, b2=0.95, weight_decay=0.1) in float64.
+  it("does as optax's", function()
+    near(trajectory(optim.Lion, { learning_rate = 0.03, beta2 = 0.95, weight_decay = 0.1 }, 3, 2),
+      { 0.1875594, -0.1838374, 0.0489683, 0.3139573, -0.0020028, -0.1139671 }, 1e-5)
+  end)
+end)
+
 describe("L-BFGS", function()
   -- Rosenbrock's function (1960) in two or more dimensions, as SciPy has it.
   local function rosenbrock(x)

@@ -52,7 +52,8 @@ end
 local OPTIMIZERS = {
   sgd = of("SGD", { learning_rate = 0.1, momentum = 0.9, schedule = optim.schedule.cosine { steps = 15 } }),
   adam = of("Adam", { learning_rate = 0.01 }), adamw = of("AdamW", { learning_rate = 0.01 }),
-  rmsprop = of("RMSprop", { learning_rate = 0.01 }), muon = of "Muon", soap = of "SOAP", shampoo = of "Shampoo",
+  rmsprop = of("RMSprop", { learning_rate = 0.01 }), lion = of("Lion", { learning_rate = 0.01 }),
+  muon = of "Muon", soap = of "SOAP", shampoo = of "Shampoo",
   lbfgs = of("LBFGS", { iterations = 3 }), ["gls automatic"] = of "GLS",
   ["gls fixed"] = of("GLS", { learning_rate = 0.2 }),
   ["gls matched"] = of("GLS", { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-2 }),

@@ -13,6 +13,7 @@ optimizers.known = {
   adam = { class = "Adam", settings = {} },
   adamw = { class = "AdamW", settings = { weight_decay = 0.01 } },
   rmsprop = { class = "RMSprop", settings = {} },
+  lion = { class = "Lion", settings = {} },
   muon = { class = "Muon", settings = {} },
   soap = { class = "SOAP", settings = {} },
   shampoo = { class = "Shampoo", settings = {} },
@@ -28,8 +29,8 @@ optimizers.known = {
 }
 -- In the order of tables and legends.
 local ORDER = {
-  "sgd", "momentum", "rmsprop", "adam", "adamw", "shampoo", "soap", "muon", "kfac", "gls-graft", "gls-matched",
-  "gls-window", "gls-moving", "gls-orthogonal", "gls",
+  "sgd", "momentum", "rmsprop", "adam", "adamw", "lion", "shampoo", "soap", "muon", "kfac", "gls-graft",
+  "gls-matched", "gls-window", "gls-moving", "gls-orthogonal", "gls",
 }
 
 --- Makes an optimizer of a script's own known to --optimizers.

@@ -76,6 +76,9 @@ optim.KFAC = require "gls.optim.kfac"
 --- RMSprop (Tieleman and Hinton, 2012).
 optim.RMSprop = require "gls.optim.rmsprop"
 
+--- Lion (Chen et al., 2023): steps of one size along the sign of an interpolated momentum.
+optim.Lion = require "gls.optim.lion"
+
 --- L-BFGS (Liu and Nocedal, 1989) with a line search for the strong Wolfe conditions: `opt:step(closure)`.
 optim.LBFGS = require "gls.optim.lbfgs"
 

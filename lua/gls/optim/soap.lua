@@ -18,7 +18,7 @@ end
 -- One step of the power method, then QR (algorithm 4). The second moment's rows go with their eigenvectors.
 local function next_basis(statistics, basis)
   local product = statistics:matmul(basis)
-  local order = (basis * product):sum(1):sort_indices(1, true)
+  local order = (basis * product):sum(1):argsort(1, true)
   return gls.orthogonal(product:index_select(2, order)), order
 end
 

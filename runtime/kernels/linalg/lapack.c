@@ -1,6 +1,6 @@
-/* LAPACK's factorisations of contiguous matrices: eigenproblems, and the Q of a QR factorisation by Householder
-   reflections. LAPACK is column-major: it sees the transpose of what lies here by rows. It runs on the calling thread,
-   so that results do not depend on the number of threads. */
+/* LAPACK's factorisations of contiguous matrices: eigenproblems, the Q of a QR factorisation by Householder
+   reflections, singular values, LU. LAPACK is column-major: it sees the transpose of what lies here by rows. It runs on
+   the calling thread, so that results do not depend on the number of threads. */
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
 #include "linalg.h"
@@ -11,12 +11,18 @@
 #define GELQF dgelqf_
 #define ORGQR dorgqr_
 #define ORGLQ dorglq_
+#define GESDD dgesdd_
+#define GETRF dgetrf_
+#define GETRS dgetrs_
 #else
 #define SYEVD ssyevd_
 #define GEQRF sgeqrf_
 #define GELQF sgelqf_
 #define ORGQR sorgqr_
 #define ORGLQ sorglq_
+#define GESDD sgesdd_
+#define GETRF sgetrf_
+#define GETRS sgetrs_
 #endif
 
 void SYEVD(const char *jobz, const char *uplo, const int *n, real *a, const int *lda, real *w, real *work,
@@ -27,6 +33,11 @@ typedef void generate(const int *m, const int *n, const int *k, real *a, const i
                       const int *lwork, int *info);
 factorise GEQRF, GELQF;
 generate ORGQR, ORGLQ;
+void GESDD(const char *jobz, const int *m, const int *n, real *a, const int *lda, real *s, real *u, const int *ldu,
+           real *vt, const int *ldvt, real *work, const int *lwork, int *iwork, int *info);
+void GETRF(const int *m, const int *n, real *a, const int *lda, int *pivot, int *info);
+void GETRS(const char *trans, const int *n, const int *nrhs, const real *a, const int *lda, const int *pivot, real *b,
+           const int *ldb, int *info);
 
 int symmetric_eigen(real *a, int64_t n, real *values) {
   if (n == 0) return STATUS_OK;
@@ -75,4 +86,51 @@ int orthogonalise(real *a, int64_t m, int64_t n) {
   memory_delete(work);
   memory_delete(sign);
   return status;
+}
+
+int singular_values(real *a, int64_t m, int64_t n, real *u, real *s, real *vt) {
+  if (m == 0 || n == 0) return STATUS_OK;
+  if (m > 20000 || n > 20000)
+    return status_error("svd: a matrix of (%lld×%lld) is too large", (long long)m, (long long)n);
+  for (int64_t i = 0; i < m * n; i++)
+    if (!(a[i] - a[i] == 0)) return status_error("svd: the matrix has an infinity or a NaN");
+  /* LAPACK sees aᵀ = v s uᵀ, by columns: its U is vᵀ by rows, its Vᵀ is u. */
+  int rows = (int)n, columns = (int)m, k = rows < columns ? rows : columns, info = 0, ask = -1, none = 0;
+  real need = 0;
+  GESDD("S", &rows, &columns, a, &rows, s, vt, &rows, u, &k, &need, &ask, &none, &info);
+  if (info != 0) return status_error("svd: LAPACK refused argument %d", -info);
+  int length = (int)need + 1, threads = parallel_alone();
+  real *work = memory_new((size_t)length, sizeof *work);
+  int *integers = memory_new((size_t)k * 8, sizeof *integers);
+  int status = STATUS_ERROR;
+  if (work && integers) {
+    GESDD("S", &rows, &columns, a, &rows, s, vt, &rows, u, &k, work, &length, integers, &info);
+    status = info == 0 ? STATUS_OK : status_error("svd: no convergence (LAPACK info %d)", info);
+  }
+  parallel_set_threads(threads);
+  memory_delete(work);
+  memory_delete(integers);
+  return status;
+}
+
+int lu_factorise(real *a, int64_t n, int *pivot, int *exact_zero) {
+  *exact_zero = 0;
+  if (n == 0) return STATUS_OK;
+  if (n > 46340) return status_error("%lld rows are too many for LAPACK's 32-bit indices", (long long)n);
+  int size = (int)n, info = 0, threads = parallel_alone();
+  GETRF(&size, &size, a, &size, pivot, &info);
+  parallel_set_threads(threads);
+  if (info < 0) return status_error("LAPACK refused argument %d", -info);
+  *exact_zero = info;
+  return STATUS_OK;
+}
+
+/* LAPACK's factors are those of aᵀ, so that aᵀ's transpose is what is solved with. */
+int lu_solve_rows(const real *lu, const int *pivot, int64_t n, real *b, int64_t m) {
+  if (n == 0 || m == 0) return STATUS_OK;
+  if (m > INT32_MAX) return status_error("%lld right-hand sides are too many for LAPACK", (long long)m);
+  int size = (int)n, count = (int)m, info = 0, threads = parallel_alone();
+  GETRS("T", &size, &count, lu, &size, pivot, b, &size, &info);
+  parallel_set_threads(threads);
+  return info == 0 ? STATUS_OK : status_error("LAPACK refused argument %d", -info);
 }

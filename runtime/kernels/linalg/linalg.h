@@ -6,7 +6,7 @@
      gemm_blas.c         BLAS
    trsm.c              triangular solves
    cholesky.c          the Cholesky factor
-   lapack.c            eigenproblems, QR
+   lapack.c            eigenproblems, QR, singular values, LU
    newton_schulz.c     the nearest orthogonal matrix, by products alone */
 #ifndef GLS_KERNELS_LINALG_H
 #define GLS_KERNELS_LINALG_H
@@ -75,6 +75,15 @@ int symmetric_eigen(real *a, int64_t n, real *values);
 /* a (m×n, row-major) becomes the Q of its QR factorisation (m >= n: orthonormal columns; else of aᵀ's: orthonormal
    rows), signs such that R's diagonal is positive. */
 int orthogonalise(real *a, int64_t m, int64_t n);
+
+/* a = u · diag(s) · vt, k = min(m, n): u (m×k), s (k, descending), vt (k×n). a (m×n) is overwritten. */
+int singular_values(real *a, int64_t m, int64_t n, real *u, real *s, real *vt);
+
+/* a (n×n) becomes its LU factors, with exchanged rows: pivot (n). *exact_zero: the place from 1 of a pivot that is 0,
+   or 0. */
+int lu_factorise(real *a, int64_t n, int *pivot, int *exact_zero);
+/* Every row of b (m×n) is a right-hand side: row := a⁻¹ row, of lu_factorise's results. */
+int lu_solve_rows(const real *lu, const int *pivot, int64_t n, real *b, int64_t m);
 
 /* ---- newton_schulz.c ---- */
 /* x (m×n) becomes U Vᵀ, nearly, for x = U S Vᵀ. Fails only when there is no memory; then x is overwritten. */

@@ -1,0 +1,256 @@
+/* Solve: linear equations and determinants, by LU factorisation (kernels/linalg). Matrices are the last two dimensions;
+   those before are a batch, which broadcasts. */
+#include <math.h>
+#include <string.h>
+
+#include "../base/memory.h"
+#include "../kernels/linalg/linalg.h"
+#include "op.h"
+
+static int check_square(const struct tensor *a) {
+  const struct shape *shape = &a->shape;
+  if (shape->rank >= 2 && shape->size[shape->rank - 1] == shape->size[shape->rank - 2]) return STATUS_OK;
+  return status_error("square matrices (…, n, n) are expected, not %s", shape_text(shape));
+}
+
+static struct tensor *transposed(const struct tensor *t) {
+  return tensor_transpose(t, t->shape.rank - 2, t->shape.rank - 1);
+}
+
+/* ---- solve ---- */
+
+/* A vector as a matrix of one column; others as they are. */
+static struct tensor *as_columns(struct tensor *t, bool vector) {
+  if (!vector) return tensor_retain(t);
+  struct shape shape = t->shape;
+  shape.size[shape.rank++] = 1;
+  struct tensor *flat = tensor_contiguous(t), *view = flat ? tensor_view_shape(flat, &shape) : NULL;
+  tensor_release(flat);
+  return view;
+}
+
+static bool is_vector(const struct op_call *call) { return call->input[1]->shape.rank == 1; }
+
+/* The shape of x for a (…, n, n) and b (…, n, m). */
+static int solution_shape(const struct shape *a, const struct shape *b, struct shape *shape) {
+  struct shape before_a = *a, before_b = *b;
+  before_a.rank -= 2;
+  before_b.rank -= 2;
+  if (!shape_broadcast(&before_a, &before_b, shape))
+    return status_error("the batches of %s and %s do not broadcast", shape_text(a), shape_text(b));
+  shape->size[shape->rank++] = b->size[b->rank - 2];
+  shape->size[shape->rank++] = b->size[b->rank - 1];
+  return STATUS_OK;
+}
+
+static int solve_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  const struct shape *a = &call->input[0]->shape, *b = &call->input[1]->shape;
+  STATUS_TRY(check_square(call->input[0]));
+  bool vector = is_vector(call);
+  int64_t n = a->size[a->rank - 1];
+  if (b->rank == 0 || b->size[vector ? 0 : b->rank - 2] != n)
+    return status_error("for matrices %s right-hand sides are (%lld) or (…, %lld, m), not %s", shape_text(a),
+                        (long long)n, (long long)n, shape_text(b));
+  struct shape columns = *b;
+  if (vector) columns.size[columns.rank++] = 1;
+  STATUS_TRY(solution_shape(a, &columns, shape));
+  if (vector) shape->rank--;
+  return STATUS_OK;
+}
+
+/* x = a⁻¹ b for one of a batch; every row of b (m×n) is a right-hand side. lu: room for n×n. */
+static int solve_one(const real *a, real *b, int64_t n, int64_t m, real *lu, int *pivot) {
+  int zero;
+  memcpy(lu, a, (size_t)(n * n) * sizeof *lu);
+  STATUS_TRY(lu_factorise(lu, n, pivot, &zero));
+  if (zero) return status_error("the matrix is singular: pivot %d is 0", zero);
+  return lu_solve_rows(lu, pivot, n, b, m);
+}
+
+/* The whole batch expanded to the solution's, contiguous, its matrices transposed when asked. */
+static struct tensor *expanded(const struct tensor *t, const struct shape *solution, bool turn) {
+  struct shape shape = *solution;
+  for (int i = 1; i <= 2; i++) shape.size[shape.rank - i] = t->shape.size[t->shape.rank - i];
+  struct tensor *wide = tensor_expand(t, &shape), *view = wide && turn ? transposed(wide) : NULL;
+  struct tensor *flat = view ? tensor_copy(view) : wide && !turn ? tensor_contiguous(wide) : NULL;
+  tensor_release(wide);
+  tensor_release(view);
+  return flat;
+}
+
+static int solve_forward(struct op_call *call) {
+  struct tensor *b = as_columns(call->input[1], is_vector(call)), *a = NULL, *rows = NULL, *back = NULL, *x = NULL;
+  struct shape shape;
+  int status = b ? solution_shape(&call->input[0]->shape, &b->shape, &shape) : STATUS_ERROR;
+  if (status == STATUS_OK) a = expanded(call->input[0], &shape, false);
+  if (a) rows = expanded(b, &shape, true);
+  const int64_t n = call->input[0]->shape.size[call->input[0]->shape.rank - 1],
+                m = b ? b->shape.size[b->shape.rank - 1] : 0;
+  real *lu = rows ? memory_new((size_t)(n * n), sizeof *lu) : NULL;
+  int *pivot = lu ? memory_new((size_t)n, sizeof *pivot) : NULL;
+  if (!pivot) status = STATUS_ERROR;
+  for (int64_t i = 0; status == STATUS_OK && n * m > 0 && i < tensor_count(rows) / (n * m); i++)
+    status = solve_one(tensor_real(a) + i * n * n, tensor_real(rows) + i * n * m, n, m, lu, pivot);
+  if (status == STATUS_OK) back = transposed(rows);
+  if (back) x = as_columns(call->output, is_vector(call));
+  status = x ? tensor_assign(x, back) : STATUS_ERROR;
+  tensor_release(a);
+  tensor_release(b);
+  tensor_release(rows);
+  tensor_release(back);
+  tensor_release(x);
+  memory_delete(lu);
+  memory_delete(pivot);
+  return status;
+}
+
+/* *result = -y · z, of matrices. */
+static struct tensor *minus_product(struct tensor *y, struct tensor *z) {
+  struct tensor *product = op_run2("matmul", y, z), *minus = product ? op_run1("neg", product) : NULL;
+  tensor_release(product);
+  return minus;
+}
+
+/* x = a⁻¹ b: ∂L/∂b = a⁻ᵀ g, ∂L/∂a = −(∂L/∂b) xᵀ. */
+static int solve_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  struct tensor *a = call->input[0], *b = call->input[1];
+  const bool vector = is_vector(call);
+  struct tensor *g = as_columns(gradient, vector), *turned = g ? transposed(a) : NULL;
+  struct tensor *by_b = turned ? op_run2("solve", turned, g) : NULL;
+  int status = by_b ? STATUS_OK : STATUS_ERROR;
+  if (by_b && needed[0]) {
+    struct tensor *x = as_columns(call->output, vector), *xt = x ? transposed(x) : NULL;
+    struct tensor *by_a = xt ? minus_product(by_b, xt) : NULL;
+    status = by_a ? op_give(op_sum_to_shape(by_a, &a->shape), &result[0]) : STATUS_ERROR;
+    tensor_release(x);
+    tensor_release(xt);
+    tensor_release(by_a);
+  }
+  if (status == STATUS_OK && needed[1]) {
+    struct shape columns = b->shape;
+    if (vector) columns.size[columns.rank++] = 1;
+    struct tensor *sum = op_sum_to_shape(by_b, &columns), *flat = sum ? tensor_contiguous(sum) : NULL;
+    status = flat ? op_give(tensor_view_shape(flat, &b->shape), &result[1]) : STATUS_ERROR;
+    tensor_release(sum);
+    tensor_release(flat);
+  }
+  tensor_release(g);
+  tensor_release(turned);
+  tensor_release(by_b);
+  return status;
+}
+
+/* dx = a⁻¹ (db − da x) */
+static int solve_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  bool vector = is_vector(call);
+  struct tensor *x = as_columns(call->output, vector), *change = NULL;
+  if (x && tangent[0]) change = minus_product(tangent[0], x);
+  if (x && tangent[1]) {
+    struct tensor *columns = as_columns(tangent[1], vector);
+    struct tensor *sum = columns && change ? op_run2("add", change, columns) : columns ? tensor_retain(columns) : NULL;
+    tensor_release(columns);
+    tensor_release(change);
+    change = sum;
+  }
+  struct tensor *moved = change ? op_run2("solve", call->input[0], change) : NULL, *view = NULL;
+  if (moved) view = tensor_expand(moved, &x->shape);
+  struct tensor *flat = view ? tensor_contiguous(view) : NULL;
+  int status = flat ? op_give(tensor_view_shape(flat, &call->output->shape), result) : STATUS_ERROR;
+  tensor_release(x);
+  tensor_release(change);
+  tensor_release(moved);
+  tensor_release(view);
+  tensor_release(flat);
+  return status;
+}
+
+/* ---- log_determinant, determinant_sign ---- */
+
+struct determinant_rule {
+  bool sign;
+};
+
+static int determinant_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
+  (void)type;
+  STATUS_TRY(check_square(call->input[0]));
+  *shape = call->input[0]->shape;
+  shape->rank -= 2;
+  return STATUS_OK;
+}
+
+static int determinant_forward(struct op_call *call) {
+  const bool sign = ((const struct determinant_rule *)call->op->family)->sign;
+  struct tensor *work = tensor_copy(call->input[0]);
+  const int64_t n = work ? work->shape.size[work->shape.rank - 1] : 0;
+  int *pivot = work ? memory_new((size_t)n, sizeof *pivot) : NULL, zero = 0, status = pivot ? STATUS_OK : STATUS_ERROR;
+  for (int64_t i = 0; status == STATUS_OK && i < tensor_count(call->output); i++) {
+    real *lu = tensor_real(work) + i * n * n;
+    double logarithm = 0, direction = 1;
+    status = lu_factorise(lu, n, pivot, &zero);
+    for (int64_t k = 0; status == STATUS_OK && k < n; k++) {
+      double factor = (double)lu[k * n + k];
+      logarithm += log(fabs(factor));
+      direction *= (pivot[k] == k + 1 ? 1 : -1) * (isnan(factor) ? factor : (factor > 0) - (factor < 0));
+    }
+    tensor_real(call->output)[i] = (real)(sign ? direction : logarithm);
+  }
+  tensor_release(work);
+  memory_delete(pivot);
+  return status;
+}
+
+/* a⁻ᵀ, which is the derivative: d log |det a| = tr(a⁻¹ da) (Jacobi). */
+static struct tensor *inverse_transposed(const struct op_call *call) {
+  struct tensor *a = call->input[0], *turned = transposed(a);
+  struct shape square = shape_of(2, a->shape.size[a->shape.rank - 1], a->shape.size[a->shape.rank - 1]);
+  struct tensor *identity = tensor_zeros(TYPE_REAL, &square), *inverse = NULL;
+  for (int64_t i = 0; identity && i < square.size[0]; i++) tensor_real(identity)[i * square.size[0] + i] = 1;
+  if (turned && identity) inverse = op_run2("solve", turned, identity);
+  tensor_release(turned);
+  tensor_release(identity);
+  return inverse;
+}
+
+static int log_determinant_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                               struct tensor **result) {
+  if (!needed[0]) return STATUS_OK;
+  struct shape shape = gradient->shape;
+  shape.size[shape.rank++] = 1;
+  shape.size[shape.rank++] = 1;
+  struct tensor *flat = tensor_contiguous(gradient), *factor = flat ? tensor_view_shape(flat, &shape) : NULL;
+  struct tensor *slope = factor ? inverse_transposed(call) : NULL;
+  int status = slope ? op_give(op_run2("mul", slope, factor), &result[0]) : STATUS_ERROR;
+  tensor_release(flat);
+  tensor_release(factor);
+  tensor_release(slope);
+  return status;
+}
+
+static int log_determinant_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
+  struct tensor *slope = inverse_transposed(call), *change = slope ? op_run2("mul", slope, tangent[0]) : NULL;
+  struct op_value values[OP_MAX_PARAMETERS] = {{.count = 2, .list = {-2, -1}}};
+  int status = change ? op_give(op_run(op_find("sum"), 1, &change, values), result) : STATUS_ERROR;
+  tensor_release(slope);
+  tensor_release(change);
+  return status;
+}
+
+const struct op solve_ops[] = {
+    OP("solve",
+       "x with a x = b for square a (…, n, n), b (n) or (…, n, m); batches broadcast; an error where a is singular",
+       SAMPLES("regular:3x3 3x2", "regular:3x3 3", "regular:2x3x3 2x3x2", "regular:2x1x3x3 3x3x2", "regular:2x3x3 3",
+               "regular:3x3 4x3x1", "regular:1x1 1x1", "regular:3x3 3x0", "0x0 0x2"),
+       PARAMETERS(TENSOR("a"), TENSOR("b")), OP_SAVES_INPUTS | OP_SAVES_OUTPUT, solve_shape, solve_forward, solve_vjp,
+       solve_jvp),
+    OP("log_determinant",
+       "logarithm of the absolute value of the determinant of square matrices (…, n, n); -inf where it is 0, with no "
+       "derivative",
+       SAMPLES("regular:3x3", "regular:2x4x4", "regular:2x1x2x2", "regular:1x1", "0x0", "0x3x3"),
+       PARAMETERS(TENSOR("a")), OP_SAVES_INPUTS, determinant_shape, determinant_forward, log_determinant_vjp,
+       log_determinant_jvp, .family = &(const struct determinant_rule){.sign = false}),
+    OP("determinant_sign",
+       "-1, 0 or 1: the sign of the determinant of square matrices (…, n, n); derivative 0: not recorded",
+       SAMPLES("regular:3x3", "regular:2x4x4", "regular:1x1", "0x0", "0x3x3"), PARAMETERS(TENSOR("a")), OP_CONSTANT,
+       determinant_shape, determinant_forward, NULL, NULL, .family = &(const struct determinant_rule){.sign = true}),
+    {.name = NULL}};
