@@ -15,6 +15,7 @@
 local gls = require "gls"
 local check = require "gls.options"
 local choices = require "gls.experiment.choices"
+local circumstances = require "gls.experiment.circumstances"
 local figures = require "gls.experiment.figures"
 local file = require "gls.file"
 local keeper = require "gls.train.keeper"
@@ -67,39 +68,10 @@ end
 
 -- ---- what is noted of the circumstances ----
 
-local function first_match(path, pattern)
-  return ((file.read(path) or ""):match(pattern))
-end
-
-local function machine()
-  return {
-    cpu = first_match("/proc/cpuinfo", "model name%s*:%s*([^\n]+)") or "unknown processor",
-    system = first_match("/etc/os-release", 'PRETTY_NAME="([^"]+)"'),
-    memory_bytes = (tonumber(first_match("/proc/meminfo", "MemTotal:%s*(%d+)")) or 0) * 1024,
-    threads = gls.threads(),
-  }
-end
-
-local function versions()
-  local parts = { _VERSION }
-  if gls.version then table.insert(parts, 1, "glsrun " .. tostring(gls.version)) end
-  local blas = gls.core and gls.core.blas and gls.core.blas()
-  if blas then parts[#parts + 1] = tostring(blas) end
-  return { text = table.concat(parts, ", "), lua = _VERSION, glsrun = gls.version, blas = blas }
-end
-
-local function command_text(spec, arguments)
-  local parts = { "glsrun experiments/" .. spec.name .. ".lua" }
-  for _, argument in ipairs(arguments) do
-    parts[#parts + 1] = argument:find "^[%w_,.:=/@+-]+$" and argument or "'" .. argument:gsub("'", "'\\''") .. "'"
-  end
-  return table.concat(parts, " ")
-end
-
 local function new_config(spec, chosen, arguments, sets, counts)
   return {
-    experiment = spec.name, title = spec.title, command = command_text(spec, arguments), state = "running",
-    began = os.date "%Y-%m-%d %H:%M:%S",
+    experiment = spec.name, title = spec.title, state = "running",
+    command = circumstances.command(spec.name, arguments), began = os.date "%Y-%m-%d %H:%M:%S",
     options = {
       data = chosen.data, samples = chosen.samples, validation = chosen.validation, test = chosen.test,
       epochs = chosen.epochs, batch = chosen.batch, seconds = chosen.seconds, optimizers = chosen.optimizers,
@@ -114,7 +86,7 @@ local function new_config(spec, chosen, arguments, sets, counts)
       train_images = #sets.train, validation_images = #sets.valid,
       test_images = sets.test and #sets.test or 0, loader = spec.data,
     },
-    machine = machine(), versions = versions(),
+    machine = circumstances.machine(), versions = circumstances.versions(),
   }
 end
 

@@ -1,0 +1,254 @@
+--- Analysis: from the runs of a comparison to its answers. Everything is over studies, each a search and a run of its
+-- own: medians with bootstrap intervals, ratios of test losses with a paired t test, corrected over tasks by Holm's
+-- method.
+-- @module gls.compare.analysis
+local protocol = require "gls.compare.protocol"
+local random = require "gls.compare.random"
+local statistics = require "gls.compare.statistics"
+
+local analysis = {}
+
+--- A corrected p below this is a difference.
+analysis.LEVEL = 0.05
+
+local median = statistics.median
+
+-- ---- rows of runs ----
+
+-- Rows of one entry, by study; nil where one is missing.
+local function rows_of(plan, ledger, runs, entry, phase)
+  local rows, count = {}, 0
+  for _, run in ipairs(runs) do
+    if run.entry == entry and run.phase == phase then
+      rows[run.study] = ledger:find(run)
+      count = count + (rows[run.study] and 1 or 0)
+    end
+  end
+  return count == plan.studies and rows or nil
+end
+
+-- Validation loss when a share of the steps is done; a diverged run's is that of the untrained model.
+local function loss_at(row, share)
+  if row.status == "diverged" then return row.curve[1][3] end
+  local loss
+  for _, point in ipairs(row.curve) do
+    if point[1] <= share * row.steps + 1e-9 then loss = point[3] end
+  end
+  return loss
+end
+
+-- Steps and seconds of the first evaluation that is not above a loss; infinite where there is none.
+local function reached(row, target)
+  for _, point in ipairs(row.curve) do
+    if point[3] <= target then return point[1], point[2] end
+  end
+  return math.huge, math.huge
+end
+
+local function collect(rows, f)
+  local values = {}
+  for i, row in ipairs(rows) do values[i] = f(row) end
+  return values
+end
+
+-- Median and its bootstrap interval.
+local function interval(values, ...)
+  local low, high = statistics.bootstrap(function(resample) return median(resample(values)) end, random.stream(...))
+  return { value = median(values), low = low, high = high }
+end
+
+-- ---- one task ----
+
+-- The baseline with the lowest median of final validation losses.
+local function best_baseline(plan, found)
+  local best
+  for _, entry in ipairs(plan.entries) do
+    local own = found[entry.name]
+    if plan.is_baseline[entry.name] and own and (not best or own.final_loss < best.final_loss) then best = own end
+  end
+  return best
+end
+
+local function share_diverged(ledger, runs, entry)
+  local diverged, count = 0, 0
+  for _, run in ipairs(runs) do
+    local row = run.entry == entry and ledger:find(run)
+    if row then
+      count = count + 1
+      diverged = diverged + (row.status == "diverged" and 1 or 0)
+    end
+  end
+  return count > 0 and diverged / count or nil
+end
+
+-- Test losses of two lists of rows, as the logarithms of their ratios.
+local function log_ratios(rows, others)
+  local logs = {}
+  for i, row in ipairs(rows) do logs[i] = math.log(row.test_loss / others[i].test_loss) end
+  return logs
+end
+
+-- The ratio of an entry's test losses to the best baseline's, with its 95 % interval and p.
+local function compared(rows, others)
+  if not rows or not others then return nil end
+  local test = statistics.paired_test(log_ratios(rows, others))
+  return { ratio = math.exp(test.mean), low = math.exp(test.low), high = math.exp(test.high), p = test.p }
+end
+
+-- What one entry came to on one task; nil where its final runs are not done.
+local function measure(plan, ledger, part, entry)
+  local final = rows_of(plan, ledger, part.finals, entry, "final")
+  if not final then return nil end
+  local name = part.task.name
+  local own = {
+    entry = entry, rows = final, untuned = rows_of(plan, ledger, part.finals, entry, "untuned"),
+    -- A step that costs what the cheapest baseline's does needs no other run.
+    timed = rows_of(plan, ledger, part.seconds, entry, "seconds") or final,
+    final_loss = median(collect(final, function(row) return loss_at(row, 1) end)),
+    diverged = share_diverged(ledger, part.searched, entry),
+    step_seconds = protocol.step_seconds(ledger, part.searched, entry),
+  }
+  own.losses = {}
+  for i, share in ipairs { 0.25, 0.5, 1 } do
+    own.losses[i] = interval(collect(final, function(row) return loss_at(row, share) end), "losses", name, share)
+  end
+  own.test = interval(collect(final, function(row) return row.test_loss end), "test", name)
+  own.memory = interval(collect(final, function(row) return row.peak_bytes end), "memory", name)
+  return own
+end
+
+local function of_task(plan, ledger, part)
+  local found, list = {}, {}
+  for _, entry in ipairs(plan.entries) do
+    local own = measure(plan, ledger, part, entry)
+    found[entry.name] = own
+    list[#list + 1] = own
+  end
+  local best = best_baseline(plan, found)
+  local result = { task = part.task, entries = list, by_name = found, best = best, budget = part.budget }
+  if not best then return result end
+  result.target = part.task.target or best.final_loss
+  for _, own in ipairs(list) do
+    local name = part.task.name
+    own.steps_list = collect(own.rows, function(row) return (reached(row, result.target)) end)
+    own.seconds_list = collect(own.rows, function(row) return (select(2, reached(row, result.target))) end)
+    own.steps = interval(own.steps_list, "steps", name)
+    own.seconds = interval(own.seconds_list, "seconds", name)
+    own.by_steps = compared(own.rows, best.rows)
+    own.by_seconds = compared(own.timed, best.timed)
+    own.by_default = compared(own.untuned, best.untuned)
+  end
+  return result
+end
+
+-- ---- over tasks ----
+
+-- Corrects the tests of one entry over its tasks, and gives each a verdict.
+local function correct(parts, name, field)
+  local tests, probabilities = {}, {}
+  for _, part in ipairs(parts) do
+    local own = part.by_name[name]
+    if own and part.best and own ~= part.best and own[field] then
+      tests[#tests + 1] = own[field]
+      probabilities[#tests] = own[field].p
+    end
+  end
+  for i, corrected in ipairs(statistics.holm(probabilities)) do
+    local test = tests[i]
+    test.corrected = corrected
+    test.verdict = corrected >= analysis.LEVEL and "no difference" or test.ratio < 1 and "better" or "worse"
+  end
+  return tests
+end
+
+-- Where the target is not reached the whole budget counts: the speed-up is then at most what is said.
+local function bounded(values, budget)
+  local result = {}
+  for i, value in ipairs(values) do result[i] = math.min(value, budget) end
+  return result
+end
+
+-- Geometric mean over tasks of how many times fewer steps (seconds) an entry takes to the target than the best
+-- baseline.
+local function speed_up(parts, name, field)
+  local pairs_of, reached_all = {}, true
+  for _, part in ipairs(parts) do
+    local own = part.best and part.by_name[name]
+    if own then
+      local function budget(rows, place) return math.max(table.unpack(collect(rows, function(row)
+        return row.curve[#row.curve][place]
+      end))) end
+      local place = field == "steps_list" and 1 or 2
+      reached_all = reached_all and median(own[field]) < math.huge
+      pairs_of[#pairs_of + 1] = {
+        bounded(own[field], budget(own.rows, place)), bounded(part.best[field], budget(part.best.rows, place)),
+      }
+    end
+  end
+  if #pairs_of == 0 then return nil end
+  local function ratio(resample)
+    local ratios = {}
+    for i, both in ipairs(pairs_of) do
+      local ours, theirs = resample(both[1]), resample(both[2])
+      ratios[i] = median(theirs) / median(ours)
+    end
+    return statistics.geometric_mean(ratios)
+  end
+  local low, high = statistics.bootstrap(ratio, random.stream("speed-up", field))
+  return { value = ratio(function(values) return values end), low = low, high = high, at_most = not reached_all }
+end
+
+-- Profiles over problems, a problem being a study of a task.
+local function profiles(plan, parts, field)
+  local costs = {}
+  for _, part in ipairs(parts) do
+    for _, entry in ipairs(plan.entries) do
+      local own = part.by_name[entry.name]
+      if not own or not own[field] then return nil end
+      costs[entry.name] = costs[entry.name] or {}
+      for _, cost in ipairs(own[field]) do table.insert(costs[entry.name], cost) end
+    end
+  end
+  if not next(costs) then return nil end
+  local curves, greatest = statistics.profiles(costs)
+  return { curves = curves, greatest = greatest }
+end
+
+local function tally(tests)
+  local count = { better = 0, worse = 0, ["no difference"] = 0 }
+  for _, test in ipairs(tests) do count[test.verdict] = count[test.verdict] + 1 end
+  return count
+end
+
+--- The answers.
+-- @tparam table plan as for protocol.run
+-- @tparam table ledger
+-- @treturn table `tasks`: for each that has been run `task`, `best` (baseline), `target`, `entries` (each with `losses`
+-- at 25, 50 and 100 % of the steps, `steps` and `seconds` to the target, `test`, `memory` (all with `value`, `low`,
+-- `high`), `diverged`, `by_steps`, `by_seconds`, `by_default`: `ratio`, `low`, `high`, `p`, `corrected`, `verdict`);
+-- `candidates`: name → `tally` of verdicts, `speed_up` in steps and seconds; `profiles`
+function analysis.of(plan, ledger)
+  local parts = {}
+  for _, part in ipairs(protocol.run(plan, ledger)) do
+    local result = of_task(plan, ledger, part)
+    if #result.entries > 0 then parts[#parts + 1] = result end
+  end
+  local result = { tasks = parts, candidates = {}, profiles = {
+    steps = profiles(plan, parts, "steps_list"), seconds = profiles(plan, parts, "seconds_list"),
+  } }
+  for _, entry in ipairs(plan.entries) do
+    local tests = {}
+    for _, field in ipairs { "by_steps", "by_seconds", "by_default" } do
+      tests[field] = correct(parts, entry.name, field)
+    end
+    if not plan.is_baseline[entry.name] then
+      result.candidates[entry.name] = {
+        by_steps = tally(tests.by_steps), by_seconds = tally(tests.by_seconds), by_default = tally(tests.by_default),
+        steps = speed_up(parts, entry.name, "steps_list"), seconds = speed_up(parts, entry.name, "seconds_list"),
+      }
+    end
+  end
+  return result
+end
+
+return analysis

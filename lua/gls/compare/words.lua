@@ -1,0 +1,63 @@
+--- Words: a comparison's numbers as people read them, and the sentence that says what is shown and what is not.
+-- @module gls.compare.words
+local number = require "gls.number"
+
+local words = {}
+
+--- A value with its interval: `0.412 (0.405 to 0.420)`; what was never reached is said.
+-- @tparam table interval `value`, `low`, `high`
+-- @tparam[opt] function text of one number
+-- @tparam[opt="diverged"] string never what an infinite value is called
+function words.interval(interval, text, never)
+  if not interval then return "–" end
+  text = text or number.text
+  never = never or "diverged"
+  local function one(value) return value == math.huge and never or text(value) end
+  if interval.value == math.huge and interval.low == math.huge then return never end
+  if interval.low == interval.high then return one(interval.value) end
+  return ("%s (%s to %s)"):format(one(interval.value), one(interval.low), one(interval.high))
+end
+
+--- A ratio of test losses with its interval and verdict.
+function words.ratio(test)
+  if not test then return "–" end
+  if not test.verdict then return "1, the reference" end
+  local bounds = test.low > 0 and test.high < math.huge and ("%.3f to %.3f"):format(test.low, test.high)
+    or "no interval"
+  return ("%.3f (%s), p %s: %s"):format(test.ratio, bounds, test.corrected < 1e-3 and "< 0.001"
+    or ("%.3f"):format(test.corrected), test.verdict)
+end
+
+--- A whole number of bytes in megabytes.
+function words.megabytes(bytes) return ("%.1f MB"):format(bytes / 1e6) end
+
+--- A speed-up with its interval.
+function words.speed_up(found)
+  if not found then return "–" end
+  return ("%s%.2f times (%.2f to %.2f)"):format(found.at_most and "at most " or "", found.value, found.low, found.high)
+end
+
+local function counted(tally)
+  local all = tally.better + tally.worse + tally["no difference"]
+  return ("better on %d, worse on %d and not told apart on %d of %d task%s"):format(tally.better, tally.worse,
+    tally["no difference"], all, all == 1 and "" or "s"), all
+end
+
+--- What is shown of a candidate and what is not.
+-- @tparam string name
+-- @tparam table found of analysis.of
+-- @tparam table plan
+-- @treturn string
+function words.sentence(name, found, plan)
+  local own = found.candidates[name]
+  local at_steps, all = counted(own.by_steps)
+  if all == 0 then return ("Nothing is shown of %s yet: no task has been run to its end."):format(name) end
+  local at_seconds = counted(own.by_seconds)
+  return ("Against the best tuned baseline of each task, by test loss over %d independent searches, **%s is %s at "
+    .. "equal steps, and %s at equal seconds**. Speed-up to the baseline's final validation loss: %s in steps, %s in "
+    .. "seconds. Not shown: anything of larger models or data, of longer training, of wider searches than %d trials "
+    .. "and %d changes of schedule and decay, or of differences smaller than the intervals."):format(plan.studies, name,
+    at_steps, at_seconds, words.speed_up(own.steps), words.speed_up(own.seconds), plan.trials, plan.retunes)
+end
+
+return words
