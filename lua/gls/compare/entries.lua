@@ -13,9 +13,16 @@ local entries = {}
 
 local MOMENTA = space.choice { 0.8, 0.9, 0.95, 0.98 }
 
-local function gls_form(settings)
-  settings.graft, settings.momentum, settings.fallback_learning_rate = "rms", 0.9, 3e-3
-  return settings
+local forms = optim.GLS.forms
+
+-- A space of GLS: the settings of a form, but for those that are searched; decay comes with the retuning.
+local function gls_space(form, searched)
+  local all = { weight_decay = 0, fallback_learning_rate = 3e-3 }
+  for name, value in pairs(form) do
+    if name ~= "weight_decay" then all[name] = value end
+  end
+  for name, value in pairs(searched) do all[name] = value end
+  return all
 end
 
 --- The built-in ones: name → `{ class =, space =, schedule = of the trials, defaults = of the untuned track }`.
@@ -41,21 +48,16 @@ entries.built_in = {
       fallback_learning_rate = 3e-3 },
   },
   gls = { -- the automatic form has no learning rate; its documents say a constant schedule
-    class = "GLS", schedule = "constant", space = { damping = space.log(1e-3, 0.1), delta = space.log(0.1, 10) },
+    class = "GLS", schedule = "constant", defaults = forms.training,
+    space = { damping = space.log(1e-3, 0.1), delta = space.log(0.1, 10) },
   },
   ["gls-matched"] = {
-    class = "GLS", defaults = { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3 },
-    space = gls_form { learning_rate = space.log(2e-4, 2e-2), damping = space.log(0.1, 10) },
-  },
-  ["gls-moving"] = {
-    class = "GLS", defaults = gls_form { statistics = "moving", damping = 0.1, learning_rate = 1e-2 },
-    space = gls_form { learning_rate = space.log(1e-3, 0.1), damping = space.log(0.01, 1), statistics = "moving" },
+    class = "GLS", defaults = forms.validation,
+    space = gls_space(forms.validation, { learning_rate = space.log(2e-4, 2e-2), damping = space.log(0.1, 10) }),
   },
   ["gls-orthogonal"] = {
-    class = "GLS",
-    defaults = gls_form { statistics = "moving", damping = 0.1, learning_rate = 1e-2, orthogonal = true },
-    space = gls_form { learning_rate = space.log(1e-3, 0.1), damping = space.log(0.01, 1), statistics = "moving",
-      orthogonal = true },
+    class = "GLS", defaults = forms.tokens,
+    space = gls_space(forms.tokens, { learning_rate = space.log(1e-3, 0.1), damping = space.log(0.01, 1) }),
   },
 }
 

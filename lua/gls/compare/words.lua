@@ -38,9 +38,8 @@ function words.speed_up(found)
 end
 
 local function counted(tally)
-  local all = tally.better + tally.worse + tally["no difference"]
-  return ("better on %d, worse on %d and not told apart on %d of %d task%s"):format(tally.better, tally.worse,
-    tally["no difference"], all, all == 1 and "" or "s"), all
+  return ("better on %d, worse on %d, no difference shown on %d"):format(tally.better, tally.worse,
+    tally["no difference"])
 end
 
 --- What is shown of a candidate and what is not.
@@ -50,14 +49,15 @@ end
 -- @treturn string
 function words.sentence(name, found, plan)
   local own = found.candidates[name]
-  local at_steps, all = counted(own.by_steps)
-  if all == 0 then return ("Nothing is shown of %s yet: no task has been run to its end."):format(name) end
-  local at_seconds = counted(own.by_seconds)
-  return ("Against the best tuned baseline of each task, by test loss over %d independent searches, **%s is %s at "
-    .. "equal steps, and %s at equal seconds**. Speed-up to the baseline's final validation loss: %s in steps, %s in "
-    .. "seconds. Not shown: anything of larger models or data, of longer training, of wider searches than %d trials "
-    .. "and %d changes of schedule and decay, or of differences smaller than the intervals."):format(plan.studies, name,
-    at_steps, at_seconds, words.speed_up(own.steps), words.speed_up(own.seconds), plan.trials, plan.retunes)
+  local tally = own.by_steps
+  local tasks = tally.better + tally.worse + tally["no difference"]
+  if tasks == 0 then return ("Nothing is shown of %s yet: no task has been run to its end."):format(name) end
+  return ("**%s** against the best tuned baseline of each of %d task%s, by test loss over %d independent searches: "
+    .. "**at equal steps %s; at equal seconds %s.** Speed-up to that baseline's final validation loss: %s in steps, "
+    .. "%s in seconds. Not shown: anything of larger models or data, of longer training, of wider searches than %d trials "
+    .. "and %d changes of schedule and decay, or of differences smaller than the intervals."):format(name, tasks,
+    tasks == 1 and "" or "s", plan.studies, counted(own.by_steps), counted(own.by_seconds),
+    words.speed_up(own.steps), words.speed_up(own.seconds), plan.trials, plan.retunes)
 end
 
 return words
