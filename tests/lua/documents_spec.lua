@@ -159,7 +159,7 @@ describe("the commands of", function()
     elseif command:find "^%-%-%l" then -- options alone: of an experiment whose command stands near
       for option in command:gmatch "%-%-%l[%l-]*" do
         local known = false
-        for _, name in ipairs { "mlp", "autoencoder", "generalization", "stability", "step_size" } do
+        for _, name in ipairs { "mlp", "autoencoder", "generalization", "stability", "step_size", "compare" } do
           known = known or options_of("experiments/" .. name .. ".lua"):find(option, 1, true) ~= nil
         end
         assert(known or options_of "tests/bench/run":find(option, 1, true), ("%s: %s: no %s"):format(path, command,
