@@ -337,7 +337,8 @@ describe("a disk that is full", function()
       }, { "--quiet", "--data", "folder:%s/data", "--out", "%s/no_figures" })
       print(good, problem)
     ]]):format(package.path, package.cpath, directory, directory))
-    local pipe = assert(io.popen(("PATH='%s':$PATH lua5.4 '%s' 2>&1"):format(bin, script)))
+    local pipe = assert(io.popen(("unset LD_PRELOAD; PATH='%s':$PATH '%s' '%s' 2>&1"):format(bin,
+      os.getenv "GLSRUN" or "build/glsrun", script)))
     local said = pipe:read "a"
     pipe:close()
     assert.matches("^false.*loss_vs_epoch%.svg.* was not written to its end", said)

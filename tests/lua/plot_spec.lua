@@ -1,5 +1,6 @@
 -- Figures: what a reader of them sees is checked in the SVG's text, and that a failure keeps the data.
 local plot = require "gls.plot"
+local glsrun = os.getenv "GLSRUN" or "build/glsrun"
 
 local function read(path)
   local file = assert(io.open(path, "rb"))
@@ -87,7 +88,7 @@ describe("plot.lines", function()
     file:write(script)
     file:close()
     -- A PATH with nothing in it but sh, which Lua's own os.execute finds by its absolute name.
-    local pipe = assert(io.popen("PATH=/nonexistent /usr/bin/lua5.4 '" .. path .. "'"))
+    local pipe = assert(io.popen("unset LD_PRELOAD; PATH=/nonexistent '" .. glsrun .. "' '" .. path .. "'"))
     local output = pipe:read "a"
     pipe:close()
     assert.truthy(output:find("^false"))
@@ -116,7 +117,8 @@ describe("a figure", function()
       local plot = require "gls.plot"
       print(pcall(plot.lines, { 1, 2 }, { file = %q }))
     ]]):format(package.path, directory .. "/figure.svg"))
-    local pipe = assert(io.popen(("PATH='%s':$PATH lua5.4 '%s/script.lua'"):format(directory, directory)))
+    local pipe = assert(io.popen(("unset LD_PRELOAD; PATH='%s':$PATH '%s' '%s/script.lua'"):format(directory,
+      glsrun, directory)))
     local output = pipe:read "a"
     pipe:close()
     assert.truthy(output:find("^false"), output)
