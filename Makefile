@@ -37,7 +37,7 @@ comma = ,
 # Commands are shown by their result alone; V=1 shows them in full.
 quiet = $(if $(V),,@echo '  $@';)
 
-FLOORS = base kernels/linalg kernels/conv tensor io ops fuse grad optim gls
+FLOORS = base kernels/linalg kernels/conv kernels/attention kernels/recurrent tensor io ops fuse grad optim gls
 CORE = $(wildcard $(addprefix runtime/,$(addsuffix /*.c,$(FLOORS))))
 BIND = $(wildcard runtime/bind/*.c)
 PROGRAM = $(wildcard runtime/cli/*.c)

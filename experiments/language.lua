@@ -10,7 +10,7 @@ local grid = experiment.grid
 local choices = experiment.choices("language", {
   { name = "model", values = { "transformer", "lstm" }, help = "What is trained: transformer (default) or lstm." },
 })
-local head = choices.model == "lstm" and { { "4" } } or nil -- the transformer's is its table of tokens
+local head = choices.model == "lstm" and { { "3" } } or nil -- the transformer's is its table of tokens
 
 -- Warm-up over 100 steps, then a cosine to a tenth; gradients clipped to a norm of 1 and matrices decayed as nanoGPT
 -- has it, except where the direction has a length of its own.

@@ -10,6 +10,7 @@ function sizes.image(set)
   return { channels = images:size(2), height = images:size(3), width = images:size(4) }
 end
 function sizes.channels(set) return { channels = set.images:size(2) } end
+function sizes.rows(set) return { inputs = set.images:size(2) * set.images:size(4) } end
 function sizes.tokens(set) return { vocabulary = #set.vocabulary } end
 function sizes.window(set) return { vocabulary = #set.vocabulary, context = set.context } end
 
@@ -30,6 +31,7 @@ local tasks = {
   mlp = { sizes.flat, classifier(true) },
   cnn = { sizes.image, classifier(false) },
   resnet = { sizes.channels, classifier(false) },
+  gru = { sizes.rows, classifier(false) },
   transformer = { sizes.window, language },
   lstm = { sizes.tokens, language },
   autoencoder = { sizes.flat, {
@@ -40,7 +42,7 @@ local tasks = {
 
 --- An experiment on a model: the given fields of gls.experiment.run, with `model`, `loss`, `loss_name`, `classify` and
 -- `data` filled in. A trial's settings `initialisation` and `model` (a table of the model's own options) reach it.
--- @tparam string name of the model: "mlp", "cnn", "resnet", "autoencoder", "transformer", "lstm"
+-- @tparam string name of the model: "mlp", "cnn", "resnet", "gru", "autoencoder", "transformer", "lstm"
 -- @tparam table fields `name`, `title`, `trials`, `defaults`, …
 -- @treturn table fields, completed
 return function(name, fields)

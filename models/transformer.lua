@@ -4,28 +4,11 @@
 local gls, nn = require "gls", require "gls.nn"
 local options = require "gls.options"
 
-local Attention = nn.class("Attention")
-
-function Attention:init(width, heads, set)
-  self.heads, self.dropout = heads, nn.Dropout(set.dropout)
-  self.query_key_value = nn.Linear(width, 3 * width, { bias = set.bias })
-  self.projection = nn.Linear(width, width, { bias = set.bias })
-end
-
-function Attention:forward(x)
-  local n, t, width = x:size(1), x:size(2), x:size(3)
-  local size = width // self.heads
-  local all = self.query_key_value(x):view(n, t, 3, self.heads, size):permute { 3, 1, 4, 2, 5 }
-  local future = gls.ones(t, t):triu(1)
-  local weight = (all[1]:matmul(all[2]:transpose(3, 4)) / math.sqrt(size)):masked_fill(future, -math.huge):softmax()
-  local mixed = self.dropout(weight):matmul(all[3]):permute { 1, 3, 2, 4 }
-  return self.dropout(self.projection(mixed:reshape(n, t, width)))
-end
-
 local Block = nn.class("Block")
 
 function Block:init(width, heads, set)
-  self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads, set)
+  self.norm1 = nn.LayerNorm(width)
+  self.attention = nn.MultiHeadAttention(width, heads, { bias = set.bias, dropout = set.dropout, causal = true })
   self.norm2 = nn.LayerNorm(width)
   self.wide = nn.Linear(width, 4 * width, { bias = set.bias })
   self.narrow = nn.Linear(4 * width, width, { bias = set.bias })
@@ -33,7 +16,7 @@ function Block:init(width, heads, set)
 end
 
 function Block:forward(x)
-  x = x + self.attention(self.norm1(x))
+  x = x + self.dropout(self.attention(self.norm1(x)))
   return x + self.dropout(self.narrow(self.wide(self.norm2(x)):gelu()))
 end
 

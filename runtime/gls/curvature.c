@@ -81,10 +81,12 @@ static struct tensor *affine_tangent(void *context, const struct node *node) {
   return NULL;
 }
 
-/* A dual layer whose weight several nodes share has its product stacked: it gets U itself as the tangent. */
+/* A dual layer whose weight several nodes share, or one within a recurrence, has its product stacked: it gets U itself
+   as the tangent. */
 static int form_shared_directions(struct pass *pass) {
   for (int i = 0; i < pass->count; i++)
-    if (factors_uses(&pass->system[i]) > 1) STATUS_TRY(direction_form(&pass->system[i]));
+    if (factors_uses(&pass->system[i]) > 1 || factors_recur(&pass->system[i]))
+      STATUS_TRY(direction_form(&pass->system[i]));
   return STATUS_OK;
 }
 
@@ -120,7 +122,8 @@ static int curvatures(struct pass *pass, struct row_block block, bool with_momen
    uses, in some samples far more than in others, so that a part of the rows says little of all. */
 static bool is_recurrent(const struct pass *pass, int64_t samples) {
   for (int i = 0; i < pass->count; i++)
-    if (pass->system[i].batch_rows > samples && factors_uses(&pass->system[i]) > 1) return true;
+    if (pass->system[i].batch_rows > samples && (factors_uses(&pass->system[i]) > 1 || factors_recur(&pass->system[i])))
+      return true;
   return false;
 }
 

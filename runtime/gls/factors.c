@@ -59,6 +59,14 @@ int factors_uses(const struct gls_system *system) {
   return uses;
 }
 
+bool factors_recur(const struct gls_system *system) {
+  int i = 0;
+  const struct factor *use;
+  while ((use = next_use(system, &i)))
+    if (use->node->call.op->affine->products) return true;
+  return false;
+}
+
 bool factors_are_direct(const struct gls_system *system) {
   int i = 0;
   const struct factor *use;

@@ -21,10 +21,14 @@ static int leave(struct tensor *leaf, struct tensor *g) {
   return g ? gradient_add(leaf, g) : STATUS_ERROR;
 }
 
-static int leave_factor(struct tensor *leaf, struct node *node, struct node *root, int input) {
-  struct tensor *g = to_keep(tensor_retain(node->gradient));
+/* gradient: what the op's factors are made of. */
+static int leave_factor(struct tensor *leaf, struct node *node, struct node *root, int input, struct tensor *gradient) {
+  struct tensor *g = to_keep(tensor_retain(gradient));
   return g ? gradient_add_factor(leaf, node, root, g, input) : STATUS_ERROR;
 }
+
+/* Weight and bias of an affine op. */
+static bool is_factor(const struct op_call *call, int input) { return call->op->affine && (input == 1 || input == 2); }
 
 /* The gradient of each input of one node, handed on. */
 static int step_back(struct node *node, struct node *root) {
@@ -41,13 +45,16 @@ static int step_back(struct node *node, struct node *root) {
     result = memory_new((size_t)count, sizeof *result);
     if (!needed || !result) status = STATUS_ERROR;
   }
-  bool any = false;
+  bool any = false, inner = false; /* inner: factors are left of ∂L/∂input 0 */
   for (int i = 0; i < count && status == STATUS_OK; i++) {
     struct tensor *input = call->input[i];
     if (!input) continue;
     bool leaf = input->requires_gradient;
-    if (leaf && call->op->affine && i > 0) {
-      status = leave_factor(input, node, root, i);
+    if (leaf && is_factor(call, i)) {
+      if (call->op->affine->products)
+        needed[0] = any = inner = true;
+      else
+        status = leave_factor(input, node, root, i, node->gradient);
     } else if (leaf || node->input_node[i]) {
       needed[i] = any = true;
     }
@@ -55,9 +62,12 @@ static int step_back(struct node *node, struct node *root) {
   if (status == STATUS_OK && any)
     status = node->function ? node->function->backward(node->context, node->gradient, needed, result)
                             : call->op->vjp(call, node->gradient, needed, result);
+  for (int i = 1; i <= 2 && inner && status == STATUS_OK; i++)
+    if (call->input[i] && call->input[i]->requires_gradient)
+      status = leave_factor(call->input[i], node, root, i, result[0]);
   for (int i = 0; i < count && result; i++) {
     if (!result[i]) continue;
-    if (status != STATUS_OK || !needed[i]) {
+    if (status != STATUS_OK || !(call->input[i]->requires_gradient || node->input_node[i])) {
       tensor_release(result[i]);
     } else if (!shape_equal(&result[i]->shape, &call->input[i]->shape)) {
       status = status_error("%s: the gradient of argument %d has shape %s, the argument %s", call->op->name, i + 1,

@@ -65,7 +65,8 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
 /* tangent: scratch, as many as the node's inputs, NULL each. *loss: how many losses came before. */
 static int pass_node(struct node *node, const struct tangent_source *source, struct row_block block, bool *fits,
                      struct loss_tangent *losses, int *loss, struct tensor **tangent) {
-  struct tensor *known = source->affine && node->call.op->affine ? source->affine(source->context, node) : NULL;
+  const struct op_affine *affine = node->call.op->affine;
+  struct tensor *known = source->affine && affine && !affine->products ? source->affine(source->context, node) : NULL;
   bool any = gather(node, source, known != NULL, tangent);
   bool is_loss = losses && node->call.op->loss;
   int status = any && source->checks ? node_check_versions(node) : STATUS_OK;

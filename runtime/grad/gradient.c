@@ -136,7 +136,7 @@ int gradient_add_factor(struct tensor *leaf, struct node *node, struct node *roo
 
 int gradient_check_factor(const struct factor *factor) {
   const struct op_call *call = &factor->node->call;
-  if (factor->node->released || factor->input != 1) return STATUS_OK;
+  if (factor->node->released || factor->input != 1 || call->op->affine->products) return STATUS_OK;
   if (call->input[0]->storage->version == factor->node->input_version[0]) return STATUS_OK;
   return status_error(
       "%s: its input, shape %s, was modified in place before the gradient of its weight was formed; "
@@ -157,7 +157,9 @@ static struct tensor *product(const struct factor *factor) {
   struct tensor *result[3] = {0};
   needed[factor->input] = true;
   profile_begin("backward", call->op->name);
-  if (profile_ended(call->op->vjp(call, factor->gradient, needed, result)) == STATUS_OK) return result[factor->input];
+  const struct op_affine *affine = call->op->affine;
+  int status = (affine->products ? affine->products : call->op->vjp)(call, factor->gradient, needed, result);
+  if (profile_ended(status) == STATUS_OK) return result[factor->input];
   for (int i = 0; i < 3; i++) tensor_release(result[i]);
   return NULL;
 }

@@ -8,7 +8,7 @@
 struct factor {
   struct node *node; /* owned */
   struct node *root; /* owned: where backward began, so that a loss that no script holds any more is still there */
-  struct tensor *gradient; /* ∂L/∂(output of node), owned */
+  struct tensor *gradient; /* ∂L/∂(output of node), or what the op's products want, owned */
   int input;               /* 1: this leaf is the weight, 2: the bias */
 };
 

@@ -7,6 +7,7 @@
    reduce.c          sums, extremes, variances, norms over dimensions (fold.c)
    softmax.c         softmax and its kin along a dimension
    matmul.c conv.c pool.c                products, convolutions and pools (kernels/linalg, kernels/conv)
+   attention.c recurrent.c               attention, LSTM and GRU (kernels/attention, kernels/recurrent)
    image.c           unfolding, shuffling and resizing images
    move.c arrange.c  views; copies into new places
    index.c sort.c    picking and writing by index (index.h); the order of elements
@@ -94,6 +95,9 @@ struct op_affine {
   int (*factors)(const struct op_call *call, struct tensor *gradient, struct factors *result);
   /* Where factors are made at a cost: *a = the listed rows of A alone (count × inputs). NULL elsewhere. */
   int (*factor_rows)(const struct op_call *call, const int64_t *row, int64_t count, struct tensor **a);
+  /* Of an op whose Z is inside, in a recurrence: factors' gradient is ∂L/∂input 0, from which these are formed and, by
+     products, the gradients of weight and bias. NULL: it is ∂L/∂output, and vjp makes the products. */
+  int (*products)(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
   bool direct; /* factors are views of what is there: forming them costs nothing */
 };
 
@@ -198,8 +202,8 @@ int op_dimension(const struct op_call *call, int *dimension);
 bool op_later_dimension(const struct op_call *call);
 
 /* Families; each array is ended by a row without a name. */
-extern const struct op elementwise_ops[], function_ops[], reduce_ops[], softmax_ops[], matmul_ops[], move_ops[],
-    arrange_ops[], index_ops[], sort_ops[], scan_ops[], solve_ops[], conv_ops[], image_ops[], pool_ops[], norm_ops[],
-    loss_ops[], cross_entropy_ops[], random_ops[];
+extern const struct op elementwise_ops[], function_ops[], reduce_ops[], softmax_ops[], matmul_ops[], attention_ops[],
+    recurrent_ops[], move_ops[], arrange_ops[], index_ops[], sort_ops[], scan_ops[], solve_ops[], conv_ops[],
+    image_ops[], pool_ops[], norm_ops[], loss_ops[], cross_entropy_ops[], random_ops[];
 
 #endif

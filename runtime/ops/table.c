@@ -4,10 +4,10 @@
 
 #include "op.h"
 
-static const struct op *const family[] = {elementwise_ops, function_ops,      reduce_ops, softmax_ops, matmul_ops,
-                                          move_ops,        arrange_ops,       index_ops,  sort_ops,    scan_ops,
-                                          solve_ops,       conv_ops,          image_ops,  pool_ops,    norm_ops,
-                                          loss_ops,        cross_entropy_ops, random_ops};
+static const struct op *const family[] = {elementwise_ops, function_ops,  reduce_ops, softmax_ops,       matmul_ops,
+                                          attention_ops,   recurrent_ops, move_ops,   arrange_ops,       index_ops,
+                                          sort_ops,        scan_ops,      solve_ops,  conv_ops,          image_ops,
+                                          pool_ops,        norm_ops,      loss_ops,   cross_entropy_ops, random_ops};
 enum { FAMILY_COUNT = sizeof family / sizeof family[0] };
 
 int op_count(void) {

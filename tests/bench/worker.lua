@@ -8,6 +8,8 @@ local nn, optim, data = gls.nn, gls.optim, gls.data
 gls.threads(math.tointeger(tonumber(os.getenv("BENCH_THREADS"))) or 1)
 gls.seed(1)
 
+local function labels(n) return gls.randint(1, 10, n) end
+
 local models = {
   mlp = function()
     return nn.Sequential { nn.Linear(3072, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10) }
@@ -27,16 +29,46 @@ local models = {
   end,
 }
 
+-- Models of tokens and of images, from models/.
+local function language(model, context, heads)
+  return {
+    make = function(w)
+      return require("models." .. model) { vocabulary = w.vocabulary, layers = w.layers, width = w.width,
+        context = context and w.context, heads = heads and w.heads }
+    end,
+    batch = function(w)
+      local tokens = gls.randint(1, w.vocabulary, w.batch, w.context + 1)
+      return { x = tokens:narrow(2, 1, w.context):contiguous(), y = tokens:narrow(2, 2, w.context):contiguous() }
+    end,
+  }
+end
+
+local families = {
+  transformer = language("transformer", true, true),
+  lstm = language("lstm"),
+  resnet = {
+    make = function(w) return require "models.resnet" { depth = w.depth } end,
+    batch = function(w) return { x = gls.rand(w.batch, 3, 32, 32):sub(0.5), y = labels(w.batch) } end,
+  },
+  gru = {
+    make = function(w) return require "models.gru" { inputs = w.inputs, width = w.width } end,
+    batch = function(w) return { x = gls.rand(w.batch, w.context, w.inputs), y = labels(w.batch) } end,
+  },
+}
+
 local optimizers = {
   sgd = function(parameters) return optim.SGD(parameters, { learning_rate = 1e-3 }) end,
   adam = function(parameters) return optim.Adam(parameters, { learning_rate = 1e-4 }) end,
+  adamw = function(parameters) return optim.AdamW(parameters, { learning_rate = 1e-4, weight_decay = 0.1 }) end,
   gls = function(parameters) return optim.GLS(parameters) end,
   ["gls-matched"] = function(parameters)
     return optim.GLS(parameters, { learning_rate = 1e-3, momentum = 0.9, graft = "rms", damping = 1 })
   end,
+  ["gls-moving"] = function(parameters)
+    return optim.GLS(parameters,
+      { learning_rate = 1e-3, momentum = 0.9, graft = "rms", damping = 0.1, statistics = "moving" })
+  end,
 }
-
-local function labels(n) return gls.randint(1, 10, n) end
 
 -- f(…) with a derivative: forward, backward from a fixed gradient, gradients of all leaves formed.
 local function with_backward(forward, leaves)
@@ -79,12 +111,17 @@ local reductions = {
 local kinds = {}
 
 function kinds.step(workload)
-  local model = models[workload.model]()
+  local family = families[workload.model]
+  local model = (family and family.make or models[workload.model])(workload)
   local optimizer = optimizers[workload.optimizer](model:parameters())
   local batches = {}
   for i = 1, workload.batches do
-    local x = workload.model == "cnn" and gls.rand(workload.batch, 3, 32, 32) or gls.rand(workload.batch, 3072)
-    batches[i] = { x = x:sub(0.5), y = workload.model == "autoencoder" and x or labels(workload.batch) }
+    if family then
+      batches[i] = family.batch(workload)
+    else
+      local x = workload.model == "cnn" and gls.rand(workload.batch, 3, 32, 32) or gls.rand(workload.batch, 3072)
+      batches[i] = { x = x:sub(0.5), y = workload.model == "autoencoder" and x or labels(workload.batch) }
+    end
   end
   local loss_of = workload.model == "autoencoder" and nn.mse or nn.cross_entropy
   local at = 0
@@ -94,6 +131,11 @@ function kinds.step(workload)
     loss:backward()
     optimizer:step()
   end
+end
+
+function kinds.attention(workload)
+  local all = gls.randn(workload.batch, workload.context, 3 * workload.heads * workload.size)
+  return timed(workload, function() return gls.attention(all, { heads = workload.heads, causal = true }) end, { all })
 end
 
 function kinds.linear(workload)

@@ -43,7 +43,10 @@ end
 local rows = {}
 local function add(row) rows[#rows + 1] = row end
 
-local names = { sgd = "SGD", adam = "Adam", gls = "GLS", ["gls-matched"] = "GLS matched" }
+local names = {
+  sgd = "SGD", adam = "Adam", adamw = "AdamW", gls = "GLS", ["gls-matched"] = "GLS matched",
+  ["gls-moving"] = "GLS moving",
+}
 local titles = { mlp = "MLP", autoencoder = "autoencoder", cnn = "CNN" }
 local step_targets = {
   mlp = function() return 0.8 end,
@@ -71,6 +74,39 @@ for _, model in ipairs { "mlp", "autoencoder", "cnn" } do
     end
   end
 end
+
+-- Sequences and residual networks: sizes of the models, what is timed beside the peers and what beside our own Adam.
+local gpt = { model = "transformer", layers = 4, heads = 4, width = 128, context = 64, batch = 12, vocabulary = 65 }
+local wide_gpt = { model = "transformer", layers = 4, heads = 4, width = 256, context = 256, batch = 16,
+  vocabulary = 65 }
+local lstm = { model = "lstm", layers = 2, width = 128, context = 50, batch = 50, vocabulary = 65 }
+local gru = { model = "gru", inputs = 28, width = 128, context = 28, batch = 100 }
+local function resnet(depth) return { model = "resnet", depth = depth, batch = 128 } end
+
+local function model_step(name, sizes, optimizer, target, rival)
+  local function work(of)
+    local all = { kind = "step", optimizer = of, batches = 4 }
+    for key, value in pairs(sizes) do all[key] = value end
+    return all
+  end
+  add {
+    group = rival and "gls" or "step", name = ("%s step, %s"):format(name, names[optimizer]), work = work(optimizer),
+    rival = rival and work(rival), target = target, memory = not rival and optimizer ~= "sgd",
+  }
+end
+
+model_step("GPT 4×128, context 64, batch 12", gpt, "adamw", 0.7)
+model_step("GPT 4×256, context 256, batch 16", wide_gpt, "adamw", 0.75)
+model_step("ResNet-8, batch 128", resnet(8), "sgd", 0.5)
+model_step("ResNet-20, batch 128", resnet(20), "sgd", 0.5)
+model_step("LSTM 2×128, 50 places, batch 50", lstm, "adam", 0.6)
+model_step("GRU 128 over 28 rows, batch 100", gru, "adam", 0.6)
+model_step("GPT 4×128, context 64, batch 12", gpt, "gls-matched", 1.15, "adamw")
+model_step("ResNet-8, batch 128", resnet(8), "gls-matched", 1.15, "adam")
+model_step("LSTM 2×128, 50 places, batch 50", lstm, "gls-matched", 1.15, "adam")
+model_step("GPT 4×128, context 64, batch 12", gpt, "gls-moving", 1.2, "adamw")
+model_step("GPT 4×128, context 64, batch 12", gpt, "gls", 1.5, "adamw")
+model_step("ResNet-8, batch 128", resnet(8), "gls", 1.5, "adam")
 
 -- A layer alone, and with its backward pass (gradients of the input and of the weights).
 local function both_ways(row, passes)
@@ -121,6 +157,16 @@ for _, c in ipairs {
     work = { kind = "conv2d", images = images, inputs = inputs, outputs = outputs, kernel = kernel, side = side,
       stride = stride, groups = groups or 1 },
   }, 3)
+end
+
+-- Sequences, heads, places, size of a head; causal: half the operations of two products (five backwards).
+for _, shape in ipairs { { 12, 4, 64, 32 }, { 16, 4, 256, 64 }, { 4, 4, 1024, 64 } } do
+  local n, heads, t, size = table.unpack(shape)
+  both_ways({
+    group = "attention", target = 0.7, name = ("causal attention %d×%d×%d×%d"):format(n, heads, t, size),
+    flops = 2 * n * heads * t * t * size, bytes = 16 * n * heads * t * size,
+    work = { kind = "attention", batch = n, heads = heads, context = t, size = size },
+  }, 3.5)
 end
 
 for _, shape in ipairs { { 50, 32, 32 }, { 250, 64, 16 } } do

@@ -196,7 +196,7 @@ bool sample_make(struct sample *sample, const struct op *op, const char *text, u
     sample->input_count++;
   for (int i = 0; i < sample->input_count; i++) {
     const struct op_parameter *p = parameter_of(op, i);
-    bool condition = p->kind == OP_ANY_TENSOR && strcmp(p->name, "condition") == 0;
+    bool condition = (p->kind == OP_ANY_TENSOR && strcmp(p->name, "condition") == 0) || strcmp(p->name, "mask") == 0;
     sample->updated[i] = is_statistic(p->name);
     sample->differentiable[i] =
         sample->input[i] && sample->input[i]->type == TYPE_REAL && !condition && !sample->updated[i];

@@ -128,14 +128,17 @@ describe("models.lstm", function()
     local model = lstm { vocabulary = 5, layers = 2, width = 4 }
     local _ <close> = gls.no_grad()
     model[1].weight:copy(filled(0, 5, 4))
-    for layer = 1, 2 do
-      local offset = 300 * layer - 200
-      model[layer + 1].from_input.weight:copy(filled(offset, 4, 16))
-      model[layer + 1].from_input.bias:copy(filled(offset + 100, 16))
-      model[layer + 1].from_state.weight:copy(filled(offset + 200, 4, 16))
+    local function swapped(x) -- the last two gates
+      return gls.cat({ x:narrow(-1, 1, 8), x:narrow(-1, 13, 4), x:narrow(-1, 9, 4) }, -1)
     end
-    model[4].weight:copy(filled(700, 4, 5))
-    model[4].bias:copy(filled(800, 5))
+    for i, layer in ipairs(model[2].layers) do
+      local offset = 300 * i - 200
+      layer.from_input.weight:copy(swapped(filled(offset, 4, 16)))
+      layer.from_input.bias:copy(swapped(filled(offset + 100, 16)))
+      layer.from_state.weight:copy(swapped(filled(offset + 200, 4, 16)))
+    end
+    model[3].weight:copy(filled(700, 4, 5))
+    model[3].bias:copy(filled(800, 5))
     local y = model(integers { { 1, 4, 2 }, { 5, 5, 3 } })
     local expected = gls.tensor {
       0.194267, 0.267818, -0.082225, -0.043128, 0.004667, 0.223612, 0.271804, -0.087766, -0.052104, 0.041693,
@@ -148,6 +151,23 @@ describe("models.lstm", function()
     gls.seed(3)
     local x = gls.randint(1, 9, 4, 8)
     learns(lstm { vocabulary = 9, layers = 1, width = 16 }, x, x, 2e-2, 40)
+  end)
+end)
+
+describe("models.gru", function()
+  local gru = require "models.gru"
+
+  it("reads images row by row, channels side by side", function()
+    local model, x = gru { inputs = 8, width = 5, outputs = 3 }, gls.randn(2, 2, 6, 4)
+    assert.same({ 2, 3 }, model(x).shape)
+    local rows = gls.cat({ x:select(2, 1), x:select(2, 2) }, 3)
+    assert.equal(0, (model(x) - model(rows)):abs():max():item())
+  end)
+
+  it("learns", function()
+    gls.seed(3)
+    local x = gls.randn(20, 6, 4)
+    learns(gru { inputs = 4, width = 16, outputs = 3 }, x, gls.randint(1, 3, 20), 2e-2, 60)
   end)
 end)
 

@@ -12,9 +12,10 @@ local nn = {
   init = init,
   Linear = require "gls.nn.linear",
   Embedding = require "gls.nn.embedding",
+  MultiHeadAttention = require "gls.nn.attention",
 }
 
-for _, name in ipairs { "activation", "container", "conv", "loss", "norm", "pool", "resize" } do
+for _, name in ipairs { "activation", "container", "conv", "loss", "norm", "pool", "recurrent", "resize" } do
   for key, value in pairs(require("gls.nn." .. name)) do nn[key] = value end
 end
 

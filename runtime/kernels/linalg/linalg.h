@@ -4,6 +4,7 @@
      gemm_matrix_unit.c  AMX, to float32's accuracy
      gemm_vector.c       AVX-512; gemm_thin.c the same for narrow results; gemm_kernel.c their micro-kernels and packing
      gemm_blas.c         BLAS
+   gemm_panel.c        many small products whose right operand is packed once
    trsm.c              triangular solves
    cholesky.c          the Cholesky factor
    lapack.c            eigenproblems, QR, singular values, LU
@@ -53,6 +54,19 @@ int gemm_visit(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t
    diagonal are written above it too. */
 void syrk(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
           int64_t ldc);
+
+/* ---- gemm_panel.c: right operands as panels, depth × GEMM_COLUMNS (gemm_kernel.h) one after the other ---- */
+/* c (rows × columns, at most GEMM_COLUMNS) = leftᵀ · right + beta · c; left: depth × rows, left_step apart; right: one
+   panel. */
+void gemm_panel(real *c, int64_t ldc, const real *left, int64_t left_step, int64_t rows, const real *right,
+                int64_t columns, int64_t depth, real beta);
+/* Reals of op(b) (depth × columns) as panels, and packing it there. */
+int64_t gemm_packed_reals(int64_t depth, int64_t columns);
+void gemm_pack(real *to, bool transpose, const real *b, int64_t ldb, int64_t columns, int64_t depth);
+/* c (rows × columns) = a · packed + beta · c; scratch: as many reals as gemm_packed_scratch says. */
+int64_t gemm_packed_scratch(int64_t depth);
+void gemm_packed(real *c, int64_t ldc, const real *a, int64_t lda, int64_t rows, const real *packed, int64_t columns,
+                 int64_t depth, real beta, real *scratch);
 
 /* ---- trsm.c ---- */
 /* b (n×m) := (L Lᵀ)⁻¹ b, L the lower triangle of factor (n×n). */

@@ -43,6 +43,100 @@ def cnn(parameters, x):
     return perceptron(parameters[2:], x.reshape(len(x), -1))
 
 
+def matrix(*shape):
+    return normal(*shape) * 0.02
+
+
+def layer_norm(scale, x):
+    mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
+    return (x - mean) * lax.rsqrt(variance + 1e-5) * scale
+
+
+def attend(packed, heads):
+    n, t, width = packed.shape
+    q, k, v = jnp.moveaxis(packed.reshape(n, t, 3, heads, width // 3 // heads), 2, 0)
+    return nn.dot_product_attention(q, k, v, is_causal=True).reshape(n, t, width // 3)
+
+
+def make_gpt(w):
+    d = w["width"]
+    block = lambda: {"n1": jnp.ones(d), "n2": jnp.ones(d), "a": matrix(d, 3 * d), "p": matrix(d, d),
+                     "wide": matrix(d, 4 * d), "narrow": matrix(4 * d, d)}
+    return {"t": matrix(w["vocabulary"], d), "p": matrix(w["context"], d), "n": jnp.ones(d),
+            "blocks": [block() for _ in range(w["layers"])]}
+
+
+def gpt(w):
+    def forward(parameters, x):
+        h = parameters["t"][x] + parameters["p"]
+        for b in parameters["blocks"]:
+            h = h + attend(layer_norm(b["n1"], h) @ b["a"], w["heads"]) @ b["p"]
+            h = h + nn.gelu(layer_norm(b["n2"], h) @ b["wide"], approximate=False) @ b["narrow"]
+        return layer_norm(parameters["n"], h) @ parameters["t"].T
+    return forward
+
+
+def recurrent(inputs, width, gates):
+    return {"x": matrix(inputs, gates * width), "h": matrix(width, gates * width), "b": jnp.zeros(gates * width)}
+
+
+def lstm_layer(p, x):
+    def cell(state, x):
+        h, c = state
+        i, f, g, o = jnp.split(x + h @ p["h"], 4, -1)
+        c = nn.sigmoid(f) * c + nn.sigmoid(i) * jnp.tanh(g)
+        h = nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+    zero = jnp.zeros((x.shape[0], p["h"].shape[0]))
+    return lax.scan(cell, (zero, zero), jnp.moveaxis(x @ p["x"] + p["b"], 1, 0))[1].swapaxes(0, 1)
+
+
+def gru_last(p, x):
+    def cell(h, x):
+        (xr, xz, xn), (hr, hz, hn) = jnp.split(x, 3, -1), jnp.split(h @ p["h"] + p["c"], 3, -1)
+        r, z = nn.sigmoid(xr + hr), nn.sigmoid(xz + hz)
+        h = (1 - z) * jnp.tanh(xn + r * hn) + z * h
+        return h, None
+    return lax.scan(cell, jnp.zeros((x.shape[0], p["h"].shape[0])), jnp.moveaxis(x @ p["x"] + p["b"], 1, 0))[0]
+
+
+def make_lstm(w):
+    d = w["width"]
+    return {"t": matrix(w["vocabulary"], d), "layers": [recurrent(d, d, 4) for _ in range(w["layers"])],
+            "head": dense(d, w["vocabulary"])}
+
+
+def lstm(w):
+    def forward(parameters, x):
+        h = parameters["t"][x]
+        for p in parameters["layers"]:
+            h = lstm_layer(p, h)
+        return h @ parameters["head"]["w"] + parameters["head"]["b"]
+    return forward
+
+
+def make_gru(w):
+    return {"layer": recurrent(w["inputs"], w["width"], 3) | {"c": jnp.zeros(3 * w["width"])},
+            "head": dense(w["width"], 10)}
+
+
+def gru(w):
+    return lambda parameters, x: gru_last(parameters["layer"], x) @ parameters["head"]["w"] + parameters["head"]["b"]
+
+
+def tokens(w):
+    x = random.randint(next(KEYS), (w["batch"], w["context"] + 1), 0, w["vocabulary"])
+    return x[:, :-1], x[:, 1:]
+
+
+def rows(w):
+    return (random.uniform(next(KEYS), (w["batch"], w["context"], w["inputs"])),
+            random.randint(next(KEYS), (w["batch"],), 0, 10))
+
+
+FAMILIES = {"transformer": (make_gpt, gpt, tokens), "lstm": (make_lstm, lstm, tokens), "gru": (make_gru, gru, rows)}
+
+
 def layers(*sizes):
     return [dense(d, m) for d, m in zip(sizes, sizes[1:])]
 
@@ -55,7 +149,7 @@ MODELS = {
 
 
 def cross_entropy_of(logits, labels):
-    return -jnp.take_along_axis(nn.log_softmax(logits), labels[:, None], 1).mean()
+    return -jnp.take_along_axis(nn.log_softmax(logits), labels[..., None], -1).mean()
 
 
 def sgd(parameters, state, gradients):
@@ -72,23 +166,38 @@ def adam(parameters, state, gradients):
         count, first, second)
 
 
-OPTIMIZERS = {"sgd": sgd, "adam": adam}
+def adamw(parameters, state, gradients):
+    parameters = jax.tree.map(lambda w: w * (1 - 1e-4 * 0.1), parameters)
+    return adam(parameters, state, gradients)
 
 
-def step(w):
-    if w["optimizer"] not in OPTIMIZERS:
-        raise ValueError("not in JAX")
-    make, forward = MODELS[w["model"]]
-    parameters, update = make(), OPTIMIZERS[w["optimizer"]]
-    state = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters), jax.tree.map(jnp.zeros_like, parameters))
-    if w["optimizer"] == "sgd":
-        state = ()
-    autoencoder = w["model"] == "autoencoder"
+OPTIMIZERS = {"sgd": sgd, "adam": adam, "adamw": adamw}
+
+
+def fixed_batches(w):
     shape = (32, 32, 3) if w["model"] == "cnn" else (3072,)
     data = []
     for _ in range(w["batches"]):
         x = random.uniform(next(KEYS), (w["batch"], *shape))
-        data.append((x - 0.5, x if autoencoder else random.randint(next(KEYS), (w["batch"],), 0, 10)))
+        labels = random.randint(next(KEYS), (w["batch"],), 0, 10)
+        data.append((x - 0.5, x if w["model"] == "autoencoder" else labels))
+    return data
+
+
+def step(w):
+    if w["optimizer"] not in OPTIMIZERS or w["model"] == "resnet":
+        raise ValueError("not in JAX")
+    update, autoencoder = OPTIMIZERS[w["optimizer"]], w["model"] == "autoencoder"
+    if w["model"] in FAMILIES:
+        make, model, batch = FAMILIES[w["model"]]
+        parameters, forward = make(w), model(w)
+        data = [batch(w) for _ in range(w["batches"])]
+    else:
+        make, forward = MODELS[w["model"]]
+        parameters, data = make(), fixed_batches(w)
+    state = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, parameters), jax.tree.map(jnp.zeros_like, parameters))
+    if w["optimizer"] == "sgd":
+        state = ()
 
     def loss_of(parameters, x, y):
         out = forward(parameters, x)
@@ -137,6 +246,11 @@ def conv2d(w):
     return timed(w, lambda x, k, b: convolve(x, k, w["stride"], w["groups"]) + b, x, layer["w"], layer["b"])
 
 
+def attention(w):
+    packed = normal(w["batch"], w["context"], 3 * w["heads"] * w["size"])
+    return timed(w, lambda x: attend(x, w["heads"]), packed)
+
+
 def max_pool(w):
     return timed(w, pool, normal(w["images"], w["side"], w["side"], w["channels"]))
 
@@ -175,4 +289,5 @@ def finish(result):
 
 
 serve(f"JAX {jax.__version__}", {
-    f.__name__: f for f in (step, linear, matmul, conv2d, max_pool, batch_norm, cross_entropy, chain, reduce)}, finish)
+    f.__name__: f for f in (step, linear, matmul, conv2d, attention, max_pool, batch_norm, cross_entropy, chain,
+                            reduce)}, finish)

@@ -23,7 +23,108 @@ MODELS = {
         nn.Conv2d(32, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(4096, 128), nn.ReLU(), nn.Linear(128, 10)),
 }
+
+
+def fused_attention(q, k, v):
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def own_attention(q, k, v):
+    t = q.shape[-2]
+    future = torch.ones(t, t, dtype=torch.bool).triu(1)
+    return (q @ k.transpose(-2, -1) / q.shape[-1]**0.5).masked_fill(future, -torch.inf).softmax(-1) @ v
+
+
+def heads_of(packed, heads):
+    n, t, width = packed.shape
+    return packed.view(n, t, 3, heads, width // 3 // heads).permute(2, 0, 3, 1, 4)
+
+
+class Block(nn.Module):
+    def __init__(self, width, heads, attend):
+        super().__init__()
+        self.heads, self.attend = heads, attend
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.packed, self.projection = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.wide, self.narrow = nn.Linear(width, 4 * width, bias=False), nn.Linear(4 * width, width, bias=False)
+
+    def forward(self, x):
+        mixed = self.attend(*heads_of(self.packed(self.norm1(x)), self.heads))
+        x = x + self.projection(mixed.transpose(1, 2).reshape(x.shape))
+        return x + self.narrow(F.gelu(self.wide(self.norm2(x))))
+
+
+class GPT(nn.Module):
+    def __init__(self, w, attend):
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(w["vocabulary"], w["width"]), nn.Embedding(w["context"], w["width"])
+        self.blocks = nn.Sequential(*(Block(w["width"], w["heads"], attend) for _ in range(w["layers"])))
+        self.norm = nn.LayerNorm(w["width"])
+        for p in self.parameters():
+            if p.dim() > 1:
+                nn.init.normal_(p, std=0.02)
+
+    def forward(self, x):
+        h = self.blocks(self.tokens(x) + self.positions(torch.arange(x.shape[1])))
+        return (self.norm(h) @ self.tokens.weight.t()).transpose(1, 2)
+
+
+class LSTM(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.tokens = nn.Embedding(w["vocabulary"], w["width"])
+        self.layers = nn.LSTM(w["width"], w["width"], w["layers"], batch_first=True)
+        self.head = nn.Linear(w["width"], w["vocabulary"])
+
+    def forward(self, x):
+        return self.head(self.layers(self.tokens(x))[0]).transpose(1, 2)
+
+
+class GRU(nn.Module):
+    def __init__(self, w):
+        super().__init__()
+        self.layer, self.head = nn.GRU(w["inputs"], w["width"], batch_first=True), nn.Linear(w["width"], 10)
+
+    def forward(self, x):
+        return self.head(self.layer(x)[0][:, -1])
+
+
+class Residual(nn.Module):
+    def __init__(self, inputs, outputs, stride):
+        super().__init__()
+        self.stride, self.more = stride, outputs - inputs
+        self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+
+    def forward(self, x):
+        h = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        if self.stride > 1:
+            x = x[:, :, ::self.stride, ::self.stride]
+        return F.relu(h + (F.pad(x, (0, 0, 0, 0, 0, self.more)) if self.more else x))
+
+
+def resnet(depth):
+    layers, channels = [nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()], 16
+    for stage in range(3):
+        for block in range((depth - 2) // 6):
+            layers.append(Residual(channels, 16 << stage, 2 if stage and not block else 1))
+            channels = 16 << stage
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 10))
+
+
+def tokens(w):
+    x = torch.randint(0, w["vocabulary"], (w["batch"], w["context"] + 1))
+    return x[:, :-1].contiguous(), x[:, 1:].contiguous()
+
+
+# Of every model the ways to write it, and a batch.
+FAMILIES = {
+    "transformer": ([lambda w: GPT(w, own_attention), lambda w: GPT(w, fused_attention)], tokens),
+    "lstm": ([LSTM], tokens),
+    "gru": ([GRU], lambda w: (torch.rand(w["batch"], w["context"], w["inputs"]), torch.randint(0, 10, (w["batch"],)))),
+}
 OPTIMIZERS = {
+    "adamw": lambda parameters: torch.optim.AdamW(parameters, lr=1e-4, weight_decay=0.1, fused=True),
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=1e-3, fused=True),
     "adam": lambda parameters: torch.optim.Adam(parameters, lr=1e-4, fused=True),
 }
@@ -45,9 +146,14 @@ def memory_formats(make):
     return faster([make(torch.contiguous_format), make(torch.channels_last)])
 
 
+def family_step(workload, make, batch):
+    return trainer(workload, make(workload), [batch(workload) for _ in range(workload["batches"])])
+
+
 def training_step(workload, memory_format=None):
-    model = MODELS[workload["model"]]()
-    batch, images = workload["batch"], workload["model"] == "cnn"
+    is_resnet = workload["model"] == "resnet"
+    model = resnet(workload["depth"]) if is_resnet else MODELS[workload["model"]]()
+    batch, images = workload["batch"], is_resnet or workload["model"] == "cnn"
     data = []
     for _ in range(workload["batches"]):
         x = torch.rand(batch, 3, 32, 32) if images else torch.rand(batch, 3072)
@@ -56,6 +162,10 @@ def training_step(workload, memory_format=None):
         data.append((x.to(memory_format=memory_format) if images else x, y))
     if images:
         model = model.to(memory_format=memory_format)
+    return trainer(workload, model, data)
+
+
+def trainer(workload, model, data):
     optimizer = OPTIMIZERS[workload["optimizer"]](model.parameters())
     loss_of = F.mse_loss if workload["model"] == "autoencoder" else F.cross_entropy
     at = 0
@@ -73,7 +183,10 @@ def training_step(workload, memory_format=None):
 def step(workload):
     if workload["optimizer"] not in OPTIMIZERS:
         raise ValueError("not in PyTorch")
-    if workload["model"] == "cnn":
+    if workload["model"] in FAMILIES:
+        ways, batch = FAMILIES[workload["model"]]
+        return faster([family_step(workload, make, batch) for make in ways])
+    if workload["model"] in ("cnn", "resnet"):
         return memory_formats(lambda form: training_step(workload, form))
     return training_step(workload)
 
@@ -115,6 +228,16 @@ def conv2d(w):
         x = torch.randn(w["images"], w["inputs"], w["side"], w["side"])
         return layer_step(w, layer.to(memory_format=form), x.to(memory_format=form))
     return memory_formats(make)
+
+
+def attention(w):
+    all = torch.randn(w["batch"], w["context"], 3 * w["heads"] * w["size"])
+
+    def way(attend):
+        def forward():
+            return attend(*heads_of(all, w["heads"])).transpose(1, 2).flatten(2)
+        return timed(w, forward, [all])
+    return faster([way(own_attention), way(fused_attention)])
 
 
 def max_pool(w):
@@ -209,5 +332,5 @@ def folder(w):
 
 
 serve(f"PyTorch {torch.__version__}", {
-    f.__name__: f for f in (step, linear, matmul, conv2d, max_pool, batch_norm, cross_entropy, chain, reduce, tiny,
-                            copy, batches, binary, folder)})
+    f.__name__: f for f in (step, linear, matmul, conv2d, attention, max_pool, batch_norm, cross_entropy, chain, reduce,
+                            tiny, copy, batches, binary, folder)})
