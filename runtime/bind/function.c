@@ -25,6 +25,7 @@ struct callback {
   struct tensor *const *input;
   const bool *needed;
   struct tensor **result;
+  bool recorded; /* what it runs is */
 };
 
 /* Raises what is wrong with what a function of the script's has returned, with the place where it begins. */
@@ -53,7 +54,7 @@ static struct tensor *checked_result(lua_State *L, const struct callback *call, 
         lua_pushfstring(L, "result %d of backward has type %s and shape %s, its argument %s and %s", i + 1,
                         type_name(tensor->type), shape_text(&tensor->shape), type_name(TYPE_REAL), shape_text(shape)));
   }
-  return tensor_alias(tensor);
+  return call->recorded ? tensor_retain(tensor) : tensor_alias(tensor);
 }
 
 /* Calls specification[name](context, input…); protected by its caller. */
@@ -93,7 +94,7 @@ static int protected_callback(lua_State *L) {
 
 static int run_callback(struct callback *call) {
   lua_State *L = bind_running ? bind_running : call->function->state;
-  bind_unrecorded(1);
+  if (!call->recorded) bind_unrecorded(1);
   int top = lua_gettop(L), status = STATUS_OK;
   if (!lua_checkstack(L, 8)) {
     status = status_error("fn: no room on Lua's stack");
@@ -106,7 +107,7 @@ static int run_callback(struct callback *call) {
     }
     lua_settop(L, top);
   }
-  bind_unrecorded(-1);
+  if (!call->recorded) bind_unrecorded(-1);
   return status;
 }
 
@@ -117,6 +118,17 @@ static int script_backward(void *context, struct tensor *gradient, const bool *n
                           .input = &gradient,
                           .needed = needed,
                           .result = result};
+  return run_callback(&call);
+}
+
+static int script_graph(void *context, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  struct callback call = {.function = context,
+                          .name = "backward",
+                          .input_count = 1,
+                          .input = &gradient,
+                          .needed = needed,
+                          .result = result,
+                          .recorded = true};
   return run_callback(&call);
 }
 
@@ -133,8 +145,8 @@ static void script_release(void *context) {
   memory_delete(function);
 }
 
-static const struct tape_function script_with_jvp = {script_backward, script_jvp, script_release};
-static const struct tape_function script_without_jvp = {script_backward, NULL, script_release};
+static const struct tape_function script_with_jvp = {script_backward, script_graph, script_jvp, script_release};
+static const struct tape_function script_without_jvp = {script_backward, script_graph, NULL, script_release};
 
 /* A context for the call whose arguments, from stack index 2 on, are count tensors among others; the pair
    { specification, forward's table } is at the top of the stack and is taken off. */

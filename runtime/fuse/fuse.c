@@ -141,6 +141,23 @@ static int fused_jvp(const struct op_call *call, struct tensor *const *tangent, 
   return op_give_if(fuse_run(&plan, &shape, operand, (real *[]){tensor_real(change)}), change, result);
 }
 
+/* Step by step, with their rows. */
+static struct tensor *fused_composed(struct formula *f, const struct op_call *call) {
+  const struct fuse *fuse = program(call);
+  struct tensor *made[FUSE_VALUES];
+  for (int v = 0; v < fuse->value_count; v++) {
+    const struct fuse_value *step = &fuse->value[v];
+    struct tensor *given[3] = {NULL};
+    struct op_value values[OP_MAX_PARAMETERS] = {0};
+    memcpy(values, step->value, sizeof step->value);
+    for (int i = 0; i < step->argument_count; i++) given[i] = made[step->argument[i]];
+    made[v] = v < fuse->input_count ? call->input[v]
+              : step->op            ? term_run(f, step->op->name, step->argument_count, given, values)
+                                    : term_number(f, step->number);
+  }
+  return made[fuse->result];
+}
+
 const struct op *fuse_finish(struct fuse *fuse, int result) {
   fuse->result = result;
   fuse_plan_forward(fuse, &fuse->forward);
@@ -159,6 +176,7 @@ const struct op *fuse_finish(struct fuse *fuse, int result) {
                           .forward = fused_forward,
                           .vjp = fused_vjp,
                           .jvp = fused_jvp,
+                          .composed = fused_composed,
                           .use = use_row,
                           .doc = "elementwise ops in one pass",
                           .family = fuse};

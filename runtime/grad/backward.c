@@ -165,8 +165,11 @@ int tape_backward(struct tensor *loss, struct tensor *seed) {
     return STATUS_ERROR;
   }
   const struct storage *before = lent; /* a script's backward may call backward */
+  op_runner *recorder = op_recorder;
   lent = seed ? seed->storage : NULL;
+  op_recorder = NULL;
   int status = loss->requires_gradient ? leave(loss, start) : walk_back(loss->node, start);
   lent = before;
+  op_recorder = recorder;
   return status;
 }

@@ -65,6 +65,7 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
 /* tangent: scratch, as many as the node's inputs, NULL each. *loss: how many losses came before. */
 static int pass_node(struct node *node, const struct tangent_source *source, struct row_block block, bool *fits,
                      struct loss_tangent *losses, int *loss, struct tensor **tangent) {
+  if (node->tangent) return STATUS_OK; /* it is given */
   const struct op_affine *affine = node->call.op->affine;
   struct tensor *known = source->affine && affine && !affine->products ? source->affine(source->context, node) : NULL;
   bool any = gather(node, source, known != NULL, tangent);
@@ -149,38 +150,55 @@ static struct tensor *given_tangent(void *context, const struct tensor *leaf) {
   return NULL;
 }
 
-int tape_jvp(struct tensor *output, int count, struct tensor *const *leaf, struct tensor *const *tangent,
-             struct tensor **result) {
-  for (int i = 0; i < count; i++)
-    if (!shape_equal(&leaf[i]->shape, &tangent[i]->shape))
-      return status_error("jvp: tangent %d has shape %s, its tensor %s", i + 1, shape_text(&tangent[i]->shape),
-                          shape_text(&leaf[i]->shape));
-  for (int i = 0; i < count; i++) {
-    if (!leaf[i]->requires_gradient)
-      return status_error("jvp: entry %d of the leaves, shape %s, is not a leaf that requires a gradient", i + 1,
-                          shape_text(&leaf[i]->shape));
+/* Every tensor that moves is a leaf or on the tape, of its tangent's shape, and there once. */
+static int check_given(const struct given *given) {
+  for (int i = 0; i < given->count; i++) {
+    const struct tensor *leaf = given->leaf[i], *tangent = given->tangent[i];
+    if (!shape_equal(&leaf->shape, &tangent->shape))
+      return status_error("jvp: tangent %d has shape %s, its tensor %s", i + 1, shape_text(&tangent->shape),
+                          shape_text(&leaf->shape));
+    if (!tape_tracks(leaf))
+      return status_error("jvp: entry %d of the inputs, shape %s, is no tensor that requires a gradient", i + 1,
+                          shape_text(&leaf->shape));
     for (int k = 0; k < i; k++)
-      if (leaf[k] == leaf[i]) return status_error("jvp: entries %d and %d of the leaves are one tensor", k + 1, i + 1);
+      if (given->leaf[k] == leaf || (leaf->node && given->leaf[k]->node == leaf->node))
+        return status_error("jvp: entries %d and %d of the inputs are one tensor", k + 1, i + 1);
   }
-  if (!tape_tracks(output))
-    return status_error("jvp: no tensor that requires a gradient leads to this one on the present tape");
+  return STATUS_OK;
+}
+
+static struct tensor *tangent_of(const struct given *given, const struct tensor *output) {
+  struct tensor *tangent = output->requires_gradient ? given_tangent((void *)given, output) : output->node->tangent;
+  return tangent ? tensor_copy(tangent) : tensor_zeros(TYPE_REAL, &output->shape);
+}
+
+int tape_jvp(int outputs, struct tensor *const *output, int count, struct tensor *const *leaf,
+             struct tensor *const *tangent, struct tensor **result) {
   struct given given = {count, leaf, tangent};
-  if (output->requires_gradient) { /* a leaf itself */
-    struct tensor *own = given_tangent(&given, output);
-    return op_give(own ? tensor_copy(own) : tensor_zeros(TYPE_REAL, &output->shape), result);
+  for (int i = 0; i < outputs; i++) result[i] = NULL;
+  STATUS_TRY(check_given(&given));
+  for (int i = 0; i < outputs; i++)
+    if (!tape_tracks(output[i]))
+      return status_error("jvp: no tensor that requires a gradient leads to this one on the present tape");
+  for (int i = 0; i < outputs; i++) tensor_retain(output[i]);
+  for (int i = 0; i < count; i++) {
+    tensor_retain(leaf[i]), tensor_retain(tangent[i]);
+    if (!leaf[i]->requires_gradient) leaf[i]->node->tangent = tensor_retain(tangent[i]);
   }
-  struct node *last = node_retain(output->node);
-  struct shape shape = output->shape;
-  for (int i = 0; i < count; i++) tensor_retain(leaf[i]), tensor_retain(tangent[i]);
   struct tangent_source source = {.context = &given, .leaf = given_tangent, .checks = true};
+  op_runner *recorder = op_recorder;
+  op_recorder = NULL;
   bool fits = true;
   int status = pass(&source, (struct row_block){0}, &fits, NULL);
-  if (status == STATUS_OK) {
-    *result = last->tangent ? tensor_copy(last->tangent) : tensor_zeros(TYPE_REAL, &shape);
-    if (!*result) status = STATUS_ERROR;
-  }
+  op_recorder = recorder;
+  for (int i = 0; i < outputs && status == STATUS_OK; i++) status = op_give(tangent_of(&given, output[i]), &result[i]);
   clear_tangents();
   for (int i = 0; i < count; i++) tensor_release(leaf[i]), tensor_release(tangent[i]);
-  node_release(last);
+  for (int i = 0; i < outputs; i++) {
+    tensor_release(output[i]);
+    if (status == STATUS_OK) continue;
+    tensor_release(result[i]);
+    result[i] = NULL;
+  }
   return status;
 }

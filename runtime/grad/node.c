@@ -5,6 +5,7 @@
 
 static struct node *first, *last;
 static int live_count;
+static uint64_t orders; /* that were given */
 
 struct node *node_first(void) {
   return first;
@@ -19,6 +20,7 @@ static void link_node(struct node *node) {
   if (last) last->next = node;
   if (!first) first = node;
   last = node;
+  node->order = ++orders;
   live_count++;
 }
 
@@ -106,7 +108,7 @@ struct node *node_new(int input_count, struct tensor *const *input, bool values)
       node_discard(node);
       return NULL;
     }
-    node->input_version[i] = input[i]->storage->version;
+    if (input[i]->storage) node->input_version[i] = input[i]->storage->version;
     if (!input[i]->requires_gradient && input[i]->node) node->input_node[i] = node_retain(input[i]->node);
   }
   return node;
@@ -142,7 +144,7 @@ int node_check_versions(const struct node *node) {
   const struct op_call *call = &node->call;
   if (call->op->flags & OP_SAVES_INPUTS)
     for (int i = 0; i < call->input_count; i++)
-      if (call->input[i] && call->input[i]->storage->version != node->input_version[i])
+      if (call->input[i] && call->input[i]->storage && call->input[i]->storage->version != node->input_version[i])
         return status_error(
             "%s: argument %d, shape %s, was modified in place after the tape saved it; clone it before "
             "modifying it",

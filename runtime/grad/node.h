@@ -10,12 +10,15 @@
 struct tape_function {
   /* backward(context, gradient) gives a new gradient for each needed input. */
   int (*backward)(void *context, struct tensor *gradient, const bool *needed, struct tensor **result);
+  /* The same recorded, so that it can be differentiated; NULL: it cannot. */
+  int (*graph)(void *context, struct tensor *gradient, const bool *needed, struct tensor **result);
   int (*jvp)(void *context, struct tensor *const *tangent, struct tensor **result); /* may be NULL */
   void (*release)(void *context);
 };
 
 struct node {
   int references;
+  uint64_t order;      /* rises from node to node */
   bool released;       /* what it saved is gone */
   bool reached;        /* by a backward pass */
   bool root;           /* a backward pass began here */

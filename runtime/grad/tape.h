@@ -3,8 +3,9 @@
    tape.c       recording                   gradient.c   what backward leaves for a leaf
    backward.c   reverse mode (vjp)          release.c    the end of a training step
    forward.c    forward mode (jvp)          rows.c       a recorded call for some of the batch's rows
-   curvature.c  the losses' Hessians
-   gradient and tape know node; backward and release know both; forward knows rows; curvature is above all. */
+   curvature.c  the losses' Hessians        linear.c     a call's derivative as a step of its own
+   derive.c     gradients as tensors that can be differentiated again
+   gradient and tape know node; backward and release know both; forward knows rows; curvature and derive are above. */
 #ifndef GLS_GRAD_TAPE_H
 #define GLS_GRAD_TAPE_H
 
@@ -27,6 +28,13 @@ bool tape_tracks(const struct tensor *tensor);
 /* ---- backward.c ---- */
 /* From loss (one element, or with seed: the gradient of its shape) to every leaf. Adds to what is there. */
 int tape_backward(struct tensor *loss, struct tensor *seed);
+
+/* ---- derive.c ---- */
+/* result[i]: the gradient of the sum of outputs times seeds (of their shapes) by input i, a leaf or a tensor on the tape,
+   new; NULL where none of them depends on it. With graph the gradients are on the tape. Leaves' own gradients stay as
+   they are. */
+int tape_gradients(int outputs, struct tensor *const *output, struct tensor *const *seed, int inputs,
+                   struct tensor *const *input, bool graph, struct tensor **result);
 
 /* ---- release.c ---- */
 /* The end of a training step: takes what they saved from all nodes that backward has reached and from those that were

@@ -7,7 +7,7 @@
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
-#include "op.h"
+#include "formula.h"
 
 enum conv_role { CONV_OUTPUT, CONV_DATA, CONV_WEIGHT };
 
@@ -221,7 +221,7 @@ static struct tensor *conv_run(const struct op_call *call, enum conv_role result
           a->size - ((a->places - 1) * a->stride + (a->kernel - 1) * a->dilation - 2 * a->padding + 1);
   }
   struct tensor *input[3] = {part[family->input[0]], part[family->input[1]], bias};
-  return op_run(op, result == CONV_WEIGHT ? 2 : 3, input, value);
+  return op_apply(op, result == CONV_WEIGHT ? 2 : 3, input, value);
 }
 
 /* The inputs by role. */
@@ -231,28 +231,25 @@ static void conv_parts(struct tensor **part, const struct op_call *call) {
 }
 
 /* The sum of the gradient over images and places; bias: its shape. */
-static struct tensor *conv_bias_gradient(struct tensor *gradient, const struct shape *bias) {
+static struct tensor *conv_bias_gradient(struct formula *f, struct tensor *gradient, const struct shape *bias) {
   struct shape column = {.rank = gradient->shape.rank - 1, .size = {bias->size[0], 1, 1}};
-  struct tensor *sum = op_sum_to_shape(gradient, &column);
-  struct tensor *view = sum ? tensor_view_shape(sum, bias) : NULL;
-  tensor_release(sum);
-  return view;
+  return term_reshape(f, term_sum_to(f, gradient, &column), bias);
 }
 
 static int conv_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   const struct conv_family *family = conv_family(call);
-  struct tensor *g = tensor_contiguous(gradient), *part[3];
-  if (!g) return STATUS_ERROR;
+  struct formula f = {0};
+  struct tensor *g = term_of(&f, "contiguous", gradient), *part[3];
   conv_parts(part, call);
   part[family->result] = g;
-  int status = STATUS_OK;
+  int status = g ? STATUS_OK : STATUS_ERROR;
   for (int i = 0; i < call->input_count && status == STATUS_OK; i++) {
     if (!needed[i]) continue;
-    result[i] =
-        i == CONV_BIAS ? conv_bias_gradient(g, &call->input[i]->shape) : conv_run(call, family->input[i], part, NULL);
-    if (!result[i]) status = STATUS_ERROR;
+    status = formula_give(i == CONV_BIAS ? conv_bias_gradient(&f, g, &call->input[i]->shape)
+                                         : formula_keep(&f, conv_run(call, family->input[i], part, NULL)),
+                          &result[i]);
   }
-  tensor_release(g);
+  formula_end(&f, NULL);
   return status;
 }
 
@@ -352,7 +349,8 @@ static const struct op_affine conv_affine = {
 
 #define CONV_ROW(name, doc, samples, parameters, flags, dims, first, second, made, ...)                          \
   OP(name, doc, SAMPLES samples, PARAMETERS parameters, OP_SAVES_INPUTS | (flags), conv_shape, conv_forward_run, \
-     conv_vjp, conv_jvp, .family = &(const struct conv_family){dims, {first, second}, made}, __VA_ARGS__)
+     conv_vjp, conv_jvp, .graph = conv_vjp, .family = &(const struct conv_family){dims, {first, second}, made},  \
+     __VA_ARGS__)
 #define CONV_COMMON(kind)                                                                \
   DEFAULT("stride", kind, 1), DEFAULT("padding", kind, 0), DEFAULT("dilation", kind, 1), \
       DEFAULT("groups", OP_INTEGER, 1)

@@ -7,8 +7,8 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/vector_math.h"
+#include "compose.h"
 #include "loss.h"
-#include "op.h"
 
 enum { BLOCK = LOSS_BLOCK };
 
@@ -314,5 +314,5 @@ const struct op cross_entropy_ops[] = {
        PARAMETERS(TENSOR("logits"), GIVEN("labels", OP_INDICES), DEFAULT("label_smoothing", OP_NUMBER, 0),
                   DEFAULT("sum", OP_FLAG, 0)),
        OP_SAVES_INPUTS, cross_entropy_shape, cross_entropy_forward, cross_entropy_vjp, cross_entropy_jvp,
-       .loss = &cross_entropy_loss),
+       .graph = cross_entropy_graph, .loss = &cross_entropy_loss),
     {.name = NULL}};

@@ -80,6 +80,10 @@ static void gradient_times_x(const struct elements *e) {
   foreach (i, e) e->result[i] = step_chain(e->gradient[i], e->x[i], no_numbers);
 }
 
+static void chain_values(const struct elements *e) {
+  foreach (i, e) e->result[i] = step_chain(e->x[i], e->y[i], no_numbers);
+}
+
 static void gradient_times_y(const struct elements *e) {
   foreach (i, e) e->result[i] = step_chain(e->gradient[i], e->y[i], no_numbers);
 }
@@ -526,15 +530,18 @@ static const char *const gelu_samples[] = {"4x5", "4x5 tanh=1", "3x70", "1", "1 
 /* ---- rows ---- */
 
 /* Forms of rows; UNARY is in elementwise.h. Their last kernel is that of integers. */
-#define BINARY(word, text, tried, saves, values_kernel, by_x, by_y, is_linear, on_integers)                      \
+#define BINARY(word, text, tried, saves, values_kernel, by_x, by_y, is_linear, on_integers, ...)                 \
   OP(word, text, tried, PARAMETERS(TENSOR("x"), TENSOR("y")), OP_ROWWISE | (saves), elementwise_shape,           \
      elementwise_forward, elementwise_vjp, elementwise_jvp, .integers = elementwise_integers, .batch_inputs = 3, \
      .rowwise = elementwise_rowwise,                                                                             \
-     .family = &(const struct elementwise_rule){                                                                 \
-         .values = values_kernel, .derivative = {by_x, by_y}, .integers = on_integers, .linear = is_linear})
-#define UNARY_TOO(word, text, tried, saves, values_kernel, by_x, on_integers)                                    \
+     .family =                                                                                                   \
+         &(const struct elementwise_rule){                                                                       \
+             .values = values_kernel, .derivative = {by_x, by_y}, .integers = on_integers, .linear = is_linear}, \
+     __VA_ARGS__)
+#define UNARY_TOO(word, text, tried, saves, values_kernel, by_x, second_by_x, on_integers)                       \
   OP(word, text, tried, PARAMETERS(TENSOR("x")), OP_ROWWISE | OP_LISTED_ROWS | (saves), elementwise_shape,       \
      elementwise_forward, elementwise_vjp, elementwise_jvp, .integers = elementwise_integers, .batch_inputs = 1, \
+     .second = second_by_x,                                                                                      \
      .family =                                                                                                   \
          &(const struct elementwise_rule){.values = values_kernel, .derivative = {by_x}, .integers = on_integers})
 #define STEPS(word, text, values_kernel, on_integers)                                                                \
@@ -550,37 +557,40 @@ static const char *const gelu_samples[] = {"4x5", "4x5 tanh=1", "3x70", "1", "1 
      elementwise_forward, NULL, NULL, .batch_inputs = 1,                                                         \
      .family = &(const struct elementwise_rule){.values = values_kernel})
 
+const struct op elementwise_chain = BINARY("chain", "gradient · slope", NULL, OP_SAVES_INPUTS, chain_values,
+                                           gradient_times_y, gradient_times_x, false, NULL, .graph = mul_graph);
+
 const struct op elementwise_ops[] = {
-    BINARY("add", "x + y, broadcast", pair_samples, 0, add_values, elementwise_same, elementwise_same, true,
+    BINARY("add", "x + y, broadcast", pair_samples, OP_LINEAR, add_values, elementwise_same, elementwise_same, true,
            add_integers),
-    BINARY("sub", "x - y, broadcast", pair_samples, 0, sub_values, elementwise_same, minus_gradient, true,
+    BINARY("sub", "x - y, broadcast", pair_samples, OP_LINEAR, sub_values, elementwise_same, minus_gradient, true,
            sub_integers),
     BINARY("mul", "x y element by element, broadcast", pair_samples, OP_SAVES_INPUTS, mul_values, gradient_times_y,
-           gradient_times_x, false, mul_integers),
+           gradient_times_x, false, mul_integers, .graph = mul_graph),
     OP("div", "x / y element by element, broadcast; of integers too in reals", positive_pair_samples,
        PARAMETERS(TENSOR("x"), TENSOR("y")), OP_ROWWISE | OP_SAVES_INPUTS, real_shape, elementwise_forward,
        elementwise_vjp, elementwise_jvp, .integers = elementwise_forward, .batch_inputs = 3,
-       .rowwise = elementwise_rowwise,
+       .rowwise = elementwise_rowwise, .graph = div_graph,
        .family = &(const struct elementwise_rule){.values = div_values, .derivative = {div_by_x, div_by_y}}),
     OP("floor_divide", "floor(x / y), broadcast (x // y); derivative 0: not recorded", positive_pair_samples,
        PARAMETERS(TENSOR("x"), TENSOR("y")), OP_ROWWISE | OP_CONSTANT, elementwise_shape, elementwise_forward, NULL,
        NULL, .integers = elementwise_integers, .batch_inputs = 3, .rowwise = elementwise_rowwise,
        .family = &(const struct elementwise_rule){.values = floor_divide_values, .integers = floor_divide_integers}),
     BINARY("remainder", "x - floor(x / y) y, of the sign of y, broadcast (x % y)", positive_pair_samples,
-           OP_SAVES_INPUTS, remainder_values, elementwise_same, remainder_by_y, false, remainder_integers),
+           OP_SAVES_INPUTS | OP_LINEAR, remainder_values, elementwise_same, remainder_by_y, false, remainder_integers),
     BINARY("pow", "x to the power y element by element, broadcast", pow_samples, OP_SAVES_INPUTS, pow_values, pow_by_x,
-           pow_by_y, false, pow_integers),
+           pow_by_y, false, pow_integers, .graph = pow_graph),
     BINARY("maximum", "the greater of x and y, broadcast; equal elements share the gradient, NaN wins",
-           distinct_pair_samples, OP_SAVES_INPUTS, maximum_values, gradient_where_greater, gradient_where_less, false,
-           maximum_integers),
+           distinct_pair_samples, OP_SAVES_INPUTS | OP_LINEAR, maximum_values, gradient_where_greater,
+           gradient_where_less, false, maximum_integers),
     BINARY("minimum", "the smaller of x and y, broadcast; equal elements share the gradient, NaN wins",
-           distinct_pair_samples, OP_SAVES_INPUTS, minimum_values, gradient_where_less, gradient_where_greater, false,
-           minimum_integers),
+           distinct_pair_samples, OP_SAVES_INPUTS | OP_LINEAR, minimum_values, gradient_where_less,
+           gradient_where_greater, false, minimum_integers),
     OP("where",
        "x where the condition is not zero, else y; all three broadcast. What was not chosen has gradient 0, which "
        "stays "
        "0 through functions whose slope there is infinite or NaN; the condition has none",
-       where_samples, PARAMETERS(GIVEN("condition", OP_ANY_TENSOR), TENSOR("x"), TENSOR("y")), OP_ROWWISE,
+       where_samples, PARAMETERS(GIVEN("condition", OP_ANY_TENSOR), TENSOR("x"), TENSOR("y")), OP_ROWWISE | OP_LINEAR,
        elementwise_shape, where_forward, where_vjp, where_jvp, .integers = elementwise_integers, .batch_inputs = 7,
        .family = &where_rule),
     COMPARISON("eq", "1 where x = y, else 0; broadcast", eq_values, eq_integers),
@@ -595,37 +605,40 @@ const struct op elementwise_ops[] = {
     TEST("is_nan", "1 where x is NaN, else 0", is_nan_values),
     TEST("is_inf", "1 where x is infinite, of either sign, else 0", is_inf_values),
     TEST("is_finite", "1 where x is neither infinite nor NaN, else 0", is_finite_values),
-    UNARY("affine", "scale x + shift, for numbers scale and shift", affine_samples, 0, affine_values, affine_by_x,
-          DEFAULT("scale", OP_NUMBER, 1), DEFAULT("shift", OP_NUMBER, 0)),
-    UNARY("power", "x to the power of a number", power_samples, OP_SAVES_INPUTS, power_values, power_by_x,
+    UNARY("affine", "scale x + shift, for numbers scale and shift", affine_samples, OP_LINEAR, affine_values,
+          affine_by_x, NULL, DEFAULT("scale", OP_NUMBER, 1), DEFAULT("shift", OP_NUMBER, 0)),
+    UNARY("power", "x to the power of a number", power_samples, OP_SAVES_INPUTS, power_values, power_by_x, second_power,
           GIVEN("exponent", OP_NUMBER)),
     OP("clamp", "x, not below min and not above max; gradient whole at the bounds, 0 outside", clamp_samples,
        PARAMETERS(TENSOR("x"), DEFAULT("min", OP_NUMBER, -INFINITY), DEFAULT("max", OP_NUMBER, INFINITY)),
-       OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_INPUTS, clamp_shape, elementwise_forward, elementwise_vjp,
+       OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_INPUTS | OP_LINEAR, clamp_shape, elementwise_forward, elementwise_vjp,
        elementwise_jvp, .integers = elementwise_integers, .batch_inputs = 1,
        .family =
            &(const struct elementwise_rule){
                .values = clamp_values, .integers = clamp_integers, .derivative = {clamp_by_x}}),
-    UNARY_TOO("neg", "-x", samples, 0, neg_values, minus_gradient, neg_integers),
-    UNARY_TOO("abs", "|x|; derivative 0 at 0", distinct_samples, OP_SAVES_INPUTS, abs_values, abs_by_x, abs_integers),
-    UNARY_TOO("square", "x x", samples, OP_SAVES_INPUTS, square_values, square_by_x, square_integers),
-    UNARY("reciprocal", "1 / x", positive_samples, OP_SAVES_OUTPUT, reciprocal_values, reciprocal_by_x),
+    UNARY_TOO("neg", "-x", samples, OP_LINEAR, neg_values, minus_gradient, NULL, neg_integers),
+    UNARY_TOO("abs", "|x|; derivative 0 at 0", distinct_samples, OP_SAVES_INPUTS | OP_LINEAR, abs_values, abs_by_x,
+              NULL, abs_integers),
+    UNARY_TOO("square", "x x", samples, OP_SAVES_INPUTS, square_values, square_by_x, second_square, square_integers),
+    UNARY("reciprocal", "1 / x", positive_samples, OP_SAVES_OUTPUT, reciprocal_values, reciprocal_by_x,
+          second_reciprocal),
     STEPS("sign", "-1, 0 or 1", sign_values, sign_integers),
     STEPS("floor", "the greatest integer not above x", floor_values, same_integers),
     STEPS("ceil", "the smallest integer not below x", ceil_values, same_integers),
     STEPS("round", "the nearest integer, halves to even", round_values, same_integers),
-    UNARY("tanh", "hyperbolic tangent", samples, OP_SAVES_OUTPUT, tanh_values, tanh_by_x),
-    UNARY("sigmoid", "1 / (1 + exp(-x))", samples, OP_SAVES_OUTPUT, sigmoid_values, sigmoid_by_x),
-    UNARY("softplus", "log(1 + exp(x)), without overflow", samples, OP_SAVES_OUTPUT, softplus_values, softplus_by_x),
-    UNARY("relu", "x where positive, else 0; derivative 0 at 0", distinct_samples, OP_SAVES_OUTPUT, relu_values,
-          relu_by_x),
-    UNARY("leaky_relu", "x where positive, else slope x", leaky_samples, OP_SAVES_INPUTS, leaky_relu_values,
-          leaky_relu_by_x, DEFAULT("slope", OP_NUMBER, 0.01)),
+    UNARY("tanh", "hyperbolic tangent", samples, OP_SAVES_OUTPUT, tanh_values, tanh_by_x, second_tanh),
+    UNARY("sigmoid", "1 / (1 + exp(-x))", samples, OP_SAVES_OUTPUT, sigmoid_values, sigmoid_by_x, second_sigmoid),
+    UNARY("softplus", "log(1 + exp(x)), without overflow", samples, OP_SAVES_OUTPUT, softplus_values, softplus_by_x,
+          second_softplus),
+    UNARY("relu", "x where positive, else 0; derivative 0 at 0", distinct_samples, OP_SAVES_OUTPUT | OP_LINEAR,
+          relu_values, relu_by_x, NULL),
+    UNARY("leaky_relu", "x where positive, else slope x", leaky_samples, OP_SAVES_INPUTS | OP_LINEAR, leaky_relu_values,
+          leaky_relu_by_x, NULL, DEFAULT("slope", OP_NUMBER, 0.01)),
     OP("elu", "x where positive, else alpha (exp(x) - 1) (Clevert et al., 2016)", elu_samples,
        PARAMETERS(TENSOR("x"), DEFAULT("alpha", OP_NUMBER, 1)), OP_ROWWISE | OP_LISTED_ROWS | OP_SAVES_OUTPUT,
-       elu_shape, elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 1,
+       elu_shape, elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 1, .second = second_elu,
        .family = &(const struct elementwise_rule){.values = elu_values, .derivative = {elu_by_x}}),
     UNARY("gelu", "x times the normal distribution function of x, by tanh when asked", gelu_samples, OP_SAVES_INPUTS,
-          gelu_values, gelu_by_x, DEFAULT("tanh", OP_FLAG, 0)),
-    UNARY("silu", "x sigmoid(x) (Elfwing et al., 2018)", samples, OP_SAVES_INPUTS, silu_values, silu_by_x),
+          gelu_values, gelu_by_x, second_gelu, DEFAULT("tanh", OP_FLAG, 0)),
+    UNARY("silu", "x sigmoid(x) (Elfwing et al., 2018)", samples, OP_SAVES_INPUTS, silu_values, silu_by_x, second_silu),
     {.name = NULL}};

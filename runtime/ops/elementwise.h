@@ -3,7 +3,7 @@
 #ifndef GLS_OPS_ELEMENTWISE_H
 #define GLS_OPS_ELEMENTWISE_H
 
-#include "op.h"
+#include "formula.h"
 
 /* One block: result = what the kernel computes. Operands that the kernel does not read may be NULL. */
 struct elements {
@@ -91,15 +91,28 @@ int where_forward(struct op_call *call);
 int where_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
 int where_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
 
+/* ---- second.c ---- */
+/* Second derivatives of functions of one argument, and the gradients of those of two. */
+formula_rule second_power, second_square, second_reciprocal, second_tanh, second_sigmoid, second_softplus, second_elu,
+    second_gelu, second_silu, second_exp, second_expm1, second_log, second_log1p, second_sqrt, second_rsqrt, second_sin,
+    second_cos, second_tan, second_asin, second_acos, second_atan, second_sinh, second_cosh, second_asinh, second_acosh,
+    second_atanh, second_erf;
+graph_rule mul_graph, div_graph, pow_graph, atan2_graph;
+
+/* ---- elementwise.c ---- */
+/* gradient · slope, but 0 where the gradient is 0: a row of no name in the table, for formulas (term_chain). */
+extern const struct op elementwise_chain;
+
 /* ---- elementwise_integer.c ---- */
 int elementwise_integers(struct op_call *call);
 /* The message for a result that the type does not hold. */
 int integer_error(int64_t value, enum element_type type);
 
 /* ---- forms of rows: further parameters last ---- */
-#define UNARY(word, text, tried, saves, values_kernel, by_x, ...)                                    \
+/* second_by_x: the second derivative (op.h); NULL with OP_LINEAR in saves, where it is 0. */
+#define UNARY(word, text, tried, saves, values_kernel, by_x, second_by_x, ...)                       \
   OP(word, text, tried, PARAMETERS(TENSOR("x"), __VA_ARGS__), OP_ROWWISE | OP_LISTED_ROWS | (saves), \
      elementwise_shape, elementwise_forward, elementwise_vjp, elementwise_jvp, .batch_inputs = 1,    \
-     .family = &(const struct elementwise_rule){.values = values_kernel, .derivative = {by_x}})
+     .second = second_by_x, .family = &(const struct elementwise_rule){.values = values_kernel, .derivative = {by_x}})
 
 #endif

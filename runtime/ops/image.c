@@ -310,9 +310,9 @@ static int interpolate_vjp(const struct op_call *call, struct tensor *gradient, 
 #define FOLD_PARAMETERS                                                                    \
   GIVEN("kernel", OP_PAIR), DEFAULT("stride", OP_PAIR, 1), DEFAULT("padding", OP_PAIR, 0), \
       DEFAULT("dilation", OP_PAIR, 1)
-#define IMAGE_ROW(name, doc, samples, parameters, shape, forward, vjp, partner)                                        \
-  OP(name, doc, SAMPLES samples, PARAMETERS parameters, OP_ROWWISE, shape, forward, vjp, image_jvp, .batch_inputs = 1, \
-     .family = partner)
+#define IMAGE_ROW(name, doc, samples, parameters, shape, forward, vjp, partner)                                 \
+  OP(name, doc, SAMPLES samples, PARAMETERS parameters, OP_ROWWISE | OP_LINEAR, shape, forward, vjp, image_jvp, \
+     .batch_inputs = 1, .family = partner)
 
 const struct op image_ops[] = {
     IMAGE_ROW(

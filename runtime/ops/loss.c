@@ -4,7 +4,7 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/vector_math.h"
-#include "op.h"
+#include "compose.h"
 
 enum { BLOCK = LOSS_BLOCK };
 
@@ -293,9 +293,9 @@ static const char *const binary_samples[] = {"4x5 unit:4x5", "3x4x2 mask:3x4x2 s
                                              "1 unit:1",     "3x0 3x0 sum=1",          NULL};
 /* A form for losses over pairs: further parameters last, `facet` says the place of sum among them. */
 #define SUM DEFAULT("sum", OP_FLAG, 0)
-#define PAIR_LOSS(word, text, tried, first, facet, rule, ...)                                                  \
-  OP(word, text, tried, PARAMETERS(TENSOR(first), TENSOR("target"), __VA_ARGS__), OP_SAVES_INPUTS, pair_shape, \
-     pair_forward, pair_vjp, pair_jvp, .loss = facet, .family = rule)
+#define PAIR_LOSS(word, text, tried, first, facet, rule, saves, formula, ...)                                      \
+  OP(word, text, tried, PARAMETERS(TENSOR(first), TENSOR("target"), __VA_ARGS__), saves, pair_shape, pair_forward, \
+     pair_vjp, pair_jvp, .composed = formula, .loss = facet, .family = rule)
 
 static const struct op_loss mse_loss = {.hessian_product = pair_hessian_product, .quadratic = true, .sum = 0};
 static const struct op_loss pair_loss = {.hessian_product = pair_hessian_product, .sum = 0};
@@ -308,14 +308,15 @@ static const struct loss_rule binary_rule = {binary_values, binary_by_prediction
 
 const struct op loss_ops[] = {
     PAIR_LOSS("mse", "mean (or sum) over all elements of (prediction - target)²", pair_samples, "prediction", &mse_loss,
-              &mse_rule, SUM),
+              &mse_rule, OP_SAVES_INPUTS, mse_composed, SUM),
     PAIR_LOSS("l1", "mean (or sum) over all elements of |prediction - target|", pair_samples, "prediction", &pair_loss,
-              &l1_rule, SUM),
+              &l1_rule, OP_SAVES_INPUTS | OP_LINEAR, NULL, SUM),
     PAIR_LOSS(
         "huber",
         "mean (or sum) of d²/2 where |d| <= delta, else delta (|d| - delta/2), d = prediction - target (Huber, 1964)",
-        huber_samples, "prediction", &huber_loss, &huber_rule, DEFAULT("delta", OP_NUMBER, 1), SUM),
+        huber_samples, "prediction", &huber_loss, &huber_rule, OP_SAVES_INPUTS, huber_composed,
+        DEFAULT("delta", OP_NUMBER, 1), SUM),
     PAIR_LOSS("binary_cross_entropy",
               "mean (or sum) over all elements of the cross-entropy of sigmoid(logits) to targets in 0 to 1",
-              binary_samples, "logits", &pair_loss, &binary_rule, SUM),
+              binary_samples, "logits", &pair_loss, &binary_rule, OP_SAVES_INPUTS, binary_cross_entropy_composed, SUM),
     {.name = NULL}};

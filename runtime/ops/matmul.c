@@ -2,7 +2,7 @@
    Z = A W + 1 bᵀ whose weight gradient is kept as its factors (A, ∂L/∂Z). */
 #include "../base/parallel.h"
 #include "../kernels/linalg/linalg.h"
-#include "op.h"
+#include "formula.h"
 
 /* ---- matmul ---- */
 
@@ -131,8 +131,10 @@ static int matmul_forward(struct op_call *call) {
   return multiply(tensor_real(call->output), call->input[0], call->input[1]);
 }
 
+static struct tensor *product(struct tensor *x, struct tensor *y) { return op_run2("matmul", x, y); }
+
 /* t with the matrix dimensions that a vector operand did not have. */
-static struct tensor *with_matrix_dimensions(struct tensor *t, bool add_row, bool add_column) {
+static struct tensor *with_matrix_dimensions(struct formula *f, struct tensor *t, bool add_row, bool add_column) {
   struct shape shape = t->shape;
   if (add_row) {
     int at = shape.rank - (add_column ? 0 : 1); /* before the columns, when there are any */
@@ -141,66 +143,45 @@ static struct tensor *with_matrix_dimensions(struct tensor *t, bool add_row, boo
     shape.rank++;
   }
   if (add_column) shape.size[shape.rank++] = 1;
-  struct tensor *contiguous = tensor_contiguous(t);
-  struct tensor *view = contiguous ? tensor_view_shape(contiguous, &shape) : NULL;
-  tensor_release(contiguous);
-  return view;
+  return term_reshape(f, t, &shape);
 }
 
-static struct tensor *product(struct tensor *x, struct tensor *y) { return op_run2("matmul", x, y); }
-
-/* The transpose of a matrix or a batch of them. */
-static struct tensor *transposed(struct tensor *t) { return tensor_transpose(t, t->shape.rank - 2, t->shape.rank - 1); }
-
 /* sum over broadcast dimensions, then the given shape: matrices back to vectors too */
-static struct tensor *back_to(struct tensor *full, const struct tensor *like, bool is_left) {
+static struct tensor *back_to(struct formula *f, struct tensor *full, const struct tensor *like, bool is_left) {
   struct shape matrix = like->shape;
   if (matrix.rank == 1)
     matrix = is_left ? shape_of(2, (int64_t)1, like->shape.size[0]) : shape_of(2, like->shape.size[0], (int64_t)1);
-  struct tensor *sum = op_sum_to_shape(full, &matrix);
-  struct tensor *contiguous = sum ? tensor_contiguous(sum) : NULL;
-  struct tensor *view = contiguous ? tensor_view_shape(contiguous, &like->shape) : NULL;
-  tensor_release(sum);
-  tensor_release(contiguous);
-  return view;
+  return term_reshape(f, term_sum_to(f, full, &matrix), &like->shape);
+}
+
+/* (…, d) as (rows, d). */
+static struct tensor *flat_rows(struct formula *f, struct tensor *t) {
+  if (!t) return NULL;
+  int64_t width = t->shape.size[t->shape.rank - 1], rows = 1;
+  for (int i = 0; i < t->shape.rank - 1; i++) rows *= t->shape.size[i];
+  struct shape flat = shape_of(2, rows, width);
+  return term_reshape(f, t, &flat);
 }
 
 static int matmul_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   struct tensor *x = call->input[0], *y = call->input[1];
   bool x_vector = x->shape.rank == 1, y_vector = y->shape.rank == 1;
-  struct tensor *g = with_matrix_dimensions(gradient, x_vector, y_vector);
-  struct tensor *a = x_vector ? with_matrix_dimensions(x, true, false) : tensor_retain(x);
-  struct tensor *b = y_vector ? with_matrix_dimensions(y, false, true) : tensor_retain(y);
-  struct tensor *at = a ? transposed(a) : NULL, *bt = b ? transposed(b) : NULL, *full = NULL;
-  int status = g && at && bt ? STATUS_OK : STATUS_ERROR;
+  struct formula f = {0};
+  struct tensor *g = with_matrix_dimensions(&f, gradient, x_vector, y_vector);
+  struct tensor *a = with_matrix_dimensions(&f, x, x_vector, false);
+  struct tensor *b = with_matrix_dimensions(&f, y, false, y_vector), *full = NULL;
+  int status = g && a && b ? STATUS_OK : STATUS_ERROR;
   if (status == STATUS_OK && needed[0]) {
-    full = product(g, bt);
-    result[0] = full ? back_to(full, x, true) : NULL;
-    tensor_release(full);
-    if (!result[0]) status = STATUS_ERROR;
+    full = term_of_two(&f, "matmul", g, term_transpose(&f, b));
+    status = formula_give(back_to(&f, full, x, true), &result[0]);
   }
   if (status == STATUS_OK && needed[1]) {
-    struct tensor *rows = NULL, *g_rows = NULL;
-    if (b->shape.rank == 2 && a->shape.rank > 2) { /* one product over all rows instead of a batch and a sum */
-      rows = tensor_flatten_rows(a);
-      g_rows = tensor_flatten_rows(g);
-      struct tensor *rows_t = rows ? transposed(rows) : NULL;
-      full = rows_t && g_rows ? product(rows_t, g_rows) : NULL;
-      tensor_release(rows_t);
-    } else {
-      full = product(at, g);
-    }
-    result[1] = full ? back_to(full, y, false) : NULL;
-    tensor_release(full);
-    tensor_release(rows);
-    tensor_release(g_rows);
-    if (!result[1]) status = STATUS_ERROR;
+    bool rows = b->shape.rank == 2 && a->shape.rank > 2; /* one product over all rows instead of a batch and a sum */
+    full = rows ? term_of_two(&f, "matmul", term_transpose(&f, flat_rows(&f, a)), flat_rows(&f, g))
+                : term_of_two(&f, "matmul", term_transpose(&f, a), g);
+    status = formula_give(back_to(&f, full, y, false), &result[1]);
   }
-  tensor_release(g);
-  tensor_release(a);
-  tensor_release(b);
-  tensor_release(at);
-  tensor_release(bt);
+  formula_end(&f, NULL);
   return status;
 }
 
@@ -276,44 +257,19 @@ static int linear_forward(struct op_call *call) {
   return status;
 }
 
-/* A new tensor of shape: x · y for matrices. */
-static struct tensor *matrix_product(struct tensor *x, struct tensor *y, const struct shape *shape) {
-  struct tensor *out = tensor_new(TYPE_REAL, shape);
-  if (out && multiply_matrices(x, y, NULL, 0, tensor_real(out)) != STATUS_OK) {
-    tensor_release(out);
-    return NULL;
-  }
-  return out;
-}
-
 static int linear_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   struct tensor *x = call->input[0], *weight = call->input[1];
-  struct tensor *g = tensor_flatten_rows(gradient);
-  if (!g) return STATUS_ERROR;
-  int status = STATUS_OK;
-  if (needed[0]) {
-    struct tensor *weight_t = transposed(weight);
-    result[0] = weight_t ? matrix_product(g, weight_t, &x->shape) : NULL;
-    tensor_release(weight_t);
-    if (!result[0]) status = STATUS_ERROR;
-  }
-  if (needed[1] && status == STATUS_OK) {
-    struct tensor *a = tensor_flatten_rows(x), *a_t = a ? transposed(a) : NULL;
-    result[1] = a_t ? matrix_product(a_t, g, &weight->shape) : NULL;
-    tensor_release(a);
-    tensor_release(a_t);
-    if (!result[1]) status = STATUS_ERROR;
-  }
-  if (call->input_count > 2 && needed[2] && status == STATUS_OK) {
-    result[2] = op_sum_to_shape(g, &call->input[2]->shape);
-    if (result[2] && result[2]->storage == gradient->storage) { /* one row: a view; leaves may be added to */
-      struct tensor *copy = tensor_copy(result[2]);
-      tensor_release(result[2]);
-      result[2] = copy;
-    }
-    if (!result[2]) status = STATUS_ERROR;
-  }
-  tensor_release(g);
+  struct formula f = {0};
+  struct tensor *g = flat_rows(&f, gradient);
+  int status = g ? STATUS_OK : STATUS_ERROR;
+  if (needed[0] && status == STATUS_OK)
+    status =
+        formula_give(term_reshape(&f, term_of_two(&f, "matmul", g, term_transpose(&f, weight)), &x->shape), &result[0]);
+  if (needed[1] && status == STATUS_OK)
+    status = formula_give(term_of_two(&f, "matmul", term_transpose(&f, flat_rows(&f, x)), g), &result[1]);
+  if (call->input_count > 2 && needed[2] && status == STATUS_OK)
+    status = formula_give(term_sum_to(&f, g, &call->input[2]->shape), &result[2]);
+  formula_end(&f, NULL);
   return status;
 }
 
@@ -368,11 +324,12 @@ const struct op matmul_ops[] = {
        SAMPLES("4x3 3x5", "2x4x3 2x3x5", "2x1x4x3 3x3x2", "2x4x3 3x5", "4x3 2x3x5", "3 3x5", "4x3 3", "3 3", "2x4x3 3",
                "0x3 3x2", "2x0 0x3", "1x1 1x1", "0x2x3 3x2"),
        PARAMETERS(TENSOR("x"), TENSOR("y")), OP_SAVES_INPUTS, matmul_shape, matmul_forward, matmul_vjp, matmul_jvp,
-       .batch_inputs = 1, .rowwise = matmul_rowwise),
+       .graph = matmul_vjp, .batch_inputs = 1, .rowwise = matmul_rowwise),
     OP("linear",
        "affine map x · weight + bias: x (…, inputs), weight (inputs × outputs), bias (outputs) or nil -> (…, "
        "outputs)",
        SAMPLES("4x3 3x5 5", "4x3 3x5 -", "2x4x3 3x2 2", "3 3x5 5", "4 4x4 4", "1x1 1x1 1", "0x3 3x2 2", "4x0 0x2 2"),
        PARAMETERS(TENSOR("x"), TENSOR("weight"), GIVEN("bias", OP_OPTIONAL_TENSOR)), OP_SAVES_INPUTS, linear_shape,
-       linear_forward, linear_vjp, linear_jvp, .batch_inputs = 1, .rowwise = linear_rowwise, .affine = &linear_affine),
+       linear_forward, linear_vjp, linear_jvp, .graph = linear_vjp, .batch_inputs = 1, .rowwise = linear_rowwise,
+       .affine = &linear_affine),
     {.name = NULL}};

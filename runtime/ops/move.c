@@ -417,9 +417,9 @@ static bool diagonal_rowwise(const struct op_call *call) {
 }
 
 /* A form for views of any tensor: further parameters after the others. */
-#define VIEW(word, text, tried, rowwise_run, shape_run, forward_run, vjp_run, jvp_run, rule, ...)                     \
-  OP(word, text, tried, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), __VA_ARGS__), OP_VIEW, shape_run, forward_run, vjp_run, \
-     jvp_run, .batch_inputs = 1, .rowwise = rowwise_run, .family = rule)
+#define VIEW(word, text, tried, rowwise_run, shape_run, forward_run, vjp_run, jvp_run, rule, ...)           \
+  OP(word, text, tried, PARAMETERS(GIVEN("x", OP_ANY_TENSOR), __VA_ARGS__), OP_VIEW | OP_LINEAR, shape_run, \
+     forward_run, vjp_run, jvp_run, .batch_inputs = 1, .rowwise = rowwise_run, .family = rule)
 
 const struct op move_ops[] = {
     VIEW("view",

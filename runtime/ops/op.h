@@ -15,7 +15,8 @@
    solve.c           linear equations and determinants
    norm.c norm_batch.c                   normalisations
    loss.c cross_entropy.c random.c       losses; dropout, draws
-   call.c            running a row; what several families share
+   call.c formula.c  running a row; formulas of rows
+   second.c compose.c                    derivatives of derivatives, as formulas
 
    A call holds the op's tensor inputs in the order of its parameters, and the values of the other parameters in their
    order. Every op works for any strides, broadcast, size 1 and empty. */
@@ -58,6 +59,7 @@ struct op_value {
 };
 
 struct op;
+struct formula; /* formula.h */
 
 struct op_call {
   const struct op *op;
@@ -79,7 +81,9 @@ enum op_flag {
   OP_NO_GRADIENT = 8,  /* has no derivative (comparisons, argmax); vjp and jvp are NULL */
   OP_ROWWISE = 16,     /* row i of the output (first dimension) depends on row i of the batch inputs alone */
   OP_CONSTANT = 32,    /* derivative is zero everywhere it exists (floor, sign): recorded by nobody */
-  OP_LISTED_ROWS = 64  /* OP_ROWWISE: jvp reads listed rows where they lie (struct op_call), with nothing copied */
+  OP_LISTED_ROWS = 64, /* OP_ROWWISE: jvp reads listed rows where they lie (struct op_call), with nothing copied */
+  OP_LINEAR = 128 /* the derivative is the same at all values of the inputs, or changes in steps (relu, max_pool2d):
+                          the second one is 0 */
 };
 
 /* The affine view of a call: output Z = A W + 1 bᵀ, for layers whose weight gradient is Aᵀ G. */
@@ -135,6 +139,20 @@ struct op {
      output. */
   int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
 
+  /* The derivative of the derivative, for gls.grad{ create_graph = true } (grad/derive.c). A row says one of four things;
+     of a row that says none the second derivative is an error that names it.
+       OP_LINEAR  a flag: vjp and jvp are all there is (views, sums, relu, pooling, interpolation, picking by index).
+       second     elementwise of one input: its second derivative as a formula of input 0 or the output, whichever the
+                  row saves.
+       graph      the vjp as formulas of the inputs, the output and the gradient (matmul, softmax); it may be vjp itself.
+       composed   the output as a formula of the inputs (layer_norm, huber), which are differentiated instead of it:
+                  the row has OP_SAVES_INPUTS. The least to write.
+     Formulas are of other rows, so that what they run is recorded and has derivatives in its turn: formula.h, in which
+     also op_apply, never op_run. What is borrowed from a formula goes with it. */
+  struct tensor *(*second)(struct formula *f, const struct op_call *call);
+  int (*graph)(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result);
+  struct tensor *(*composed)(struct formula *f, const struct op_call *call);
+
   /* What some rows have besides. */
   /* forward where no tensor input is of reals. NULL: integers are refused. Beside reals, integers are read as reals. */
   int (*integers)(struct op_call *call);
@@ -184,6 +202,12 @@ int op_call_forward(struct op_call *call);
 int op_give(struct tensor *tensor, struct tensor **result);
 /* The same if status is good; else the tensor is released. */
 int op_give_if(int status, struct tensor *tensor, struct tensor **result);
+/* The same, recorded while a gradient is made that is to be differentiated again: then the tape is op_recorder. */
+typedef struct tensor *op_runner(const struct op *op, int input_count, struct tensor *const *input,
+                                 const struct op_value *values);
+struct tensor *op_apply(const struct op *op, int input_count, struct tensor *const *input,
+                        const struct op_value *values);
+extern op_runner *op_recorder; /* NULL: op_apply is op_run */
 /* By name, for use inside vjps: 1 or 2 tensors and no values. */
 struct tensor *op_run1(const char *name, struct tensor *x);
 struct tensor *op_run2(const char *name, struct tensor *x, struct tensor *y);

@@ -155,7 +155,7 @@ const struct op random_ops[] = {
     OP("dropout",
        "x with elements set to 0 at random, the rest scaled by 1 / (1 - probability) (Srivastava et al., 2014)",
        dropout_samples, PARAMETERS(TENSOR("x"), DEFAULT("probability", OP_NUMBER, 0.5), GIVEN("stream", OP_RANDOM)),
-       OP_ROWWISE, dropout_shape, dropout_forward, dropout_vjp, dropout_jvp, .batch_inputs = 1),
+       OP_ROWWISE | OP_LINEAR, dropout_shape, dropout_forward, dropout_vjp, dropout_jvp, .batch_inputs = 1),
     OP("multinomial",
        "int32 classes (…, count), from 1, drawn by the weights (…, classes), which need not add up to 1; without "
        "replacement no class comes twice in a row",

@@ -4,6 +4,7 @@
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
+#include "compose.h"
 #include "elementwise.h"
 #include "fold.h"
 
@@ -591,46 +592,50 @@ static const char *const arg_samples[] = {"4x5",        "4x5 dims=1", "4x5 dims=
                                           "0x3 dims=2", NULL};
 
 /* A form for reductions: over dims, which may be kept; further parameters after these. */
-#define REDUCTION(word, text, tried, bits, shape_run, forward_run, vjp_run, jvp_run, on_integers, ...)           \
-  OP(word, text, tried,                                                                                          \
-     PARAMETERS(TENSOR("x"), DEFAULT("dims", OP_DIMENSIONS, 0), DEFAULT("keep", OP_FLAG, 0), __VA_ARGS__), bits, \
-     shape_run, forward_run, vjp_run, jvp_run, .integers = on_integers, .batch_inputs = 1, .rowwise = reduce_rowwise)
+#define REDUCTION(word, text, tried, bits, shape_run, forward_run, vjp_run, jvp_run, on_integers, graph_run, ...) \
+  OP(word, text, tried,                                                                                           \
+     PARAMETERS(TENSOR("x"), DEFAULT("dims", OP_DIMENSIONS, 0), DEFAULT("keep", OP_FLAG, 0), __VA_ARGS__), bits,  \
+     shape_run, forward_run, vjp_run, jvp_run, .integers = on_integers, .graph = graph_run, .batch_inputs = 1,    \
+     .rowwise = reduce_rowwise)
 
 const struct op reduce_ops[] = {
     REDUCTION("sum", "sum over dims (all when none are given); 0 over no elements; of integers int32, an error beyond",
-              sum_samples, 0, sum_shape, sum_forward, sum_vjp, linear_jvp, sum_integers),
+              sum_samples, OP_LINEAR, sum_shape, sum_forward, sum_vjp, linear_jvp, sum_integers, NULL),
     REDUCTION("mean", "mean over dims (all when none are given), of integers in reals; NaN over no elements",
-              mean_samples, 0, mean_shape, mean_forward, mean_vjp, linear_jvp, sum_integers),
+              mean_samples, OP_LINEAR, mean_shape, mean_forward, mean_vjp, linear_jvp, sum_integers, NULL),
     REDUCTION("max", "largest over dims (all when none are given); NaN wins; the gradient is shared equally among ties",
-              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, extreme_shape, max_forward, slope_vjp, slope_jvp,
-              max_integers),
+              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT | OP_LINEAR, extreme_shape, max_forward, slope_vjp,
+              slope_jvp, max_integers, NULL),
     REDUCTION("min",
               "smallest over dims (all when none are given); NaN wins; the gradient is shared equally among ties",
-              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, extreme_shape, min_forward, slope_vjp, slope_jvp,
-              min_integers),
+              extreme_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT | OP_LINEAR, extreme_shape, min_forward, slope_vjp,
+              slope_jvp, min_integers, NULL),
     REDUCTION(
         "variance",
         "mean squared distance to the mean over dims (all when none are given); unbiased divides by the count less "
         "one",
         variance_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, variance_forward, slope_vjp, slope_jvp, NULL,
-        DEFAULT("unbiased", OP_FLAG, 0)),
+        variance_graph, DEFAULT("unbiased", OP_FLAG, 0)),
     REDUCTION("norm", "square root of the sum of squares over dims (all when none are given); its gradient at 0 is 0",
-              sum_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, norm_forward, slope_vjp, slope_jvp, NULL),
+              sum_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, norm_forward, slope_vjp, slope_jvp, NULL,
+              norm_graph),
     REDUCTION("std", "square root of the variance over dims (all when none are given); its gradient at 0 is 0",
               std_samples, OP_SAVES_INPUTS | OP_SAVES_OUTPUT, reduce_shape, std_forward, slope_vjp, slope_jvp, NULL,
-              DEFAULT("unbiased", OP_FLAG, 0)),
-    REDUCTION("prod", "product over dims (all when none are given); 1 over no elements; of integers int32", sum_samples,
-              OP_SAVES_INPUTS, sum_shape, prod_forward, prod_vjp, prod_jvp, prod_integers),
+              std_graph, DEFAULT("unbiased", OP_FLAG, 0)),
+    OP("prod", "product over dims (all when none are given); 1 over no elements; of integers int32", sum_samples,
+       PARAMETERS(TENSOR("x"), DEFAULT("dims", OP_DIMENSIONS, 0), DEFAULT("keep", OP_FLAG, 0)), OP_SAVES_INPUTS,
+       sum_shape, prod_forward, prod_vjp, prod_jvp, .integers = prod_integers, .composed = prod_composed,
+       .batch_inputs = 1, .rowwise = reduce_rowwise),
     REDUCTION("argmax",
               "int32 position (from 1) of the largest along one dimension, or of all in row-major order; the first of "
               "ties, NaN wins",
-              arg_samples, OP_NO_GRADIENT, arg_shape, argmax_forward, NULL, NULL, argmax_integers),
+              arg_samples, OP_NO_GRADIENT, arg_shape, argmax_forward, NULL, NULL, argmax_integers, NULL),
     REDUCTION("argmin",
               "int32 position (from 1) of the smallest along one dimension, or of all in row-major order; the first of "
               "ties, NaN wins",
-              arg_samples, OP_NO_GRADIENT, arg_shape, argmin_forward, NULL, NULL, argmin_integers),
+              arg_samples, OP_NO_GRADIENT, arg_shape, argmin_forward, NULL, NULL, argmin_integers, NULL),
     REDUCTION("any", "1 where any element over dims (all when none are given) is not 0, else 0", arg_samples,
-              OP_NO_GRADIENT, mean_shape, any_forward, NULL, NULL, any_forward),
+              OP_NO_GRADIENT, mean_shape, any_forward, NULL, NULL, any_forward, NULL),
     REDUCTION("all", "1 where no element over dims (all when none are given) is 0, else 0", arg_samples, OP_NO_GRADIENT,
-              mean_shape, all_forward, NULL, NULL, all_forward),
+              mean_shape, all_forward, NULL, NULL, all_forward, NULL),
     {.name = NULL}};

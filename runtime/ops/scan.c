@@ -91,6 +91,6 @@ const struct op scan_ops[] = {
     OP("cumsum", "running sums along a dimension: element i is the sum of elements 1 to i; of integers int32",
        SAMPLES("5 dimension=1", "4x5 dimension=1", "4x5 dimension=2", "2x3x4 dimension=-2", "1x3 dimension=1",
                "0x3 dimension=2"),
-       PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION)), 0, cumsum_shape, cumsum_forward, cumsum_vjp,
+       PARAMETERS(TENSOR("x"), GIVEN("dimension", OP_DIMENSION)), OP_LINEAR, cumsum_shape, cumsum_forward, cumsum_vjp,
        cumsum_jvp, .integers = cumsum_integers, .batch_inputs = 1, .rowwise = op_later_dimension),
     {.name = NULL}};

@@ -6,8 +6,8 @@
 #include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/vector_math.h"
+#include "compose.h"
 #include "fold.h"
-#include "op.h"
 
 enum { BLOCK = 4096 }; /* reals added as reals; blocks are added in double */
 
@@ -354,12 +354,13 @@ static const char *const logsumexp_samples[] = {"5",   "4x5", "4x5 dimension=1",
 const struct op softmax_ops[] = {
     OP("softmax", "exp(x) divided by its sum along the dimension", softmax_samples,
        PARAMETERS(TENSOR("x"), DEFAULT("dimension", OP_DIMENSION, -1)), OP_SAVES_OUTPUT, softmax_shape, softmax_forward,
-       softmax_vjp, softmax_jvp, .batch_inputs = 1, .rowwise = op_later_dimension),
+       softmax_vjp, softmax_jvp, .graph = softmax_graph, .batch_inputs = 1, .rowwise = op_later_dimension),
     OP("log_softmax", "logarithm of softmax along the dimension", softmax_samples,
        PARAMETERS(TENSOR("x"), DEFAULT("dimension", OP_DIMENSION, -1)), OP_SAVES_OUTPUT, softmax_shape,
-       log_softmax_forward, log_softmax_vjp, log_softmax_jvp, .batch_inputs = 1, .rowwise = op_later_dimension),
+       log_softmax_forward, log_softmax_vjp, log_softmax_jvp, .graph = log_softmax_graph, .batch_inputs = 1,
+       .rowwise = op_later_dimension),
     OP("logsumexp", "logarithm of the sum of exp(x) along the dimension; -inf over no elements", logsumexp_samples,
        PARAMETERS(TENSOR("x"), DEFAULT("dimension", OP_DIMENSION, -1), DEFAULT("keep", OP_FLAG, 0)),
        OP_SAVES_INPUTS | OP_SAVES_OUTPUT, logsumexp_shape, logsumexp_forward, logsumexp_vjp, logsumexp_jvp,
-       .batch_inputs = 1, .rowwise = op_later_dimension),
+       .graph = logsumexp_graph, .batch_inputs = 1, .rowwise = op_later_dimension),
     {.name = NULL}};

@@ -5,7 +5,7 @@
 
 #include "../base/memory.h"
 #include "../kernels/linalg/linalg.h"
-#include "op.h"
+#include "formula.h"
 
 static int check_square(const struct tensor *a) {
   const struct shape *shape = &a->shape;
@@ -112,32 +112,31 @@ static struct tensor *minus_product(struct tensor *y, struct tensor *z) {
   return minus;
 }
 
+/* A vector as a matrix of one column, as a term. */
+static struct tensor *term_columns(struct formula *f, struct tensor *t, bool vector) {
+  struct shape shape = t->shape;
+  if (vector) shape.size[shape.rank++] = 1;
+  return term_reshape(f, t, &shape);
+}
+
 /* x = a⁻¹ b: ∂L/∂b = a⁻ᵀ g, ∂L/∂a = −(∂L/∂b) xᵀ. */
 static int solve_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
   struct tensor *a = call->input[0], *b = call->input[1];
   const bool vector = is_vector(call);
-  struct tensor *g = as_columns(gradient, vector), *turned = g ? transposed(a) : NULL;
-  struct tensor *by_b = turned ? op_run2("solve", turned, g) : NULL;
+  struct formula f = {0};
+  struct tensor *g = term_columns(&f, gradient, vector), *by_b = term_of_two(&f, "solve", term_transpose(&f, a), g);
   int status = by_b ? STATUS_OK : STATUS_ERROR;
-  if (by_b && needed[0]) {
-    struct tensor *x = as_columns(call->output, vector), *xt = x ? transposed(x) : NULL;
-    struct tensor *by_a = xt ? minus_product(by_b, xt) : NULL;
-    status = by_a ? op_give(op_sum_to_shape(by_a, &a->shape), &result[0]) : STATUS_ERROR;
-    tensor_release(x);
-    tensor_release(xt);
-    tensor_release(by_a);
+  if (status == STATUS_OK && needed[0]) {
+    struct tensor *x = term_columns(&f, call->output, vector);
+    struct tensor *by_a = term_affine(&f, term_of_two(&f, "matmul", by_b, term_transpose(&f, x)), -1, 0);
+    status = formula_give(term_sum_to(&f, by_a, &a->shape), &result[0]);
   }
   if (status == STATUS_OK && needed[1]) {
     struct shape columns = b->shape;
     if (vector) columns.size[columns.rank++] = 1;
-    struct tensor *sum = op_sum_to_shape(by_b, &columns), *flat = sum ? tensor_contiguous(sum) : NULL;
-    status = flat ? op_give(tensor_view_shape(flat, &b->shape), &result[1]) : STATUS_ERROR;
-    tensor_release(sum);
-    tensor_release(flat);
+    status = formula_give(term_reshape(&f, term_sum_to(&f, by_b, &columns), &b->shape), &result[1]);
   }
-  tensor_release(g);
-  tensor_release(turned);
-  tensor_release(by_b);
+  formula_end(&f, NULL);
   return status;
 }
 
@@ -201,38 +200,33 @@ static int determinant_forward(struct op_call *call) {
 }
 
 /* a⁻ᵀ, which is the derivative: d log |det a| = tr(a⁻¹ da) (Jacobi). */
-static struct tensor *inverse_transposed(const struct op_call *call) {
-  struct tensor *a = call->input[0], *turned = transposed(a);
-  struct shape square = shape_of(2, a->shape.size[a->shape.rank - 1], a->shape.size[a->shape.rank - 1]);
-  struct tensor *identity = tensor_zeros(TYPE_REAL, &square), *inverse = NULL;
-  for (int64_t i = 0; identity && i < square.size[0]; i++) tensor_real(identity)[i * square.size[0] + i] = 1;
-  if (turned && identity) inverse = op_run2("solve", turned, identity);
-  tensor_release(turned);
-  tensor_release(identity);
-  return inverse;
+static struct tensor *inverse_transposed(struct formula *f, struct tensor *a) {
+  const int64_t n = a->shape.size[a->shape.rank - 1];
+  struct shape square = shape_of(2, n, n);
+  struct tensor *identity = formula_keep(f, tensor_zeros(TYPE_REAL, &square));
+  for (int64_t i = 0; identity && i < n; i++) tensor_real(identity)[i * n + i] = 1;
+  return term_of_two(f, "solve", term_transpose(f, a), identity);
 }
 
 static int log_determinant_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                                struct tensor **result) {
+  struct formula f = {0};
   if (!needed[0]) return STATUS_OK;
   struct shape shape = gradient->shape;
   shape.size[shape.rank++] = 1;
   shape.size[shape.rank++] = 1;
-  struct tensor *flat = tensor_contiguous(gradient), *factor = flat ? tensor_view_shape(flat, &shape) : NULL;
-  struct tensor *slope = factor ? inverse_transposed(call) : NULL;
-  int status = slope ? op_give(op_run2("mul", slope, factor), &result[0]) : STATUS_ERROR;
-  tensor_release(flat);
-  tensor_release(factor);
-  tensor_release(slope);
+  struct tensor *factor = term_reshape(&f, gradient, &shape);
+  int status = formula_give(term_mul(&f, inverse_transposed(&f, call->input[0]), factor), &result[0]);
+  formula_end(&f, NULL);
   return status;
 }
 
 static int log_determinant_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  struct tensor *slope = inverse_transposed(call), *change = slope ? op_run2("mul", slope, tangent[0]) : NULL;
+  struct formula f = {0};
   struct op_value values[OP_MAX_PARAMETERS] = {{.count = 2, .list = {-2, -1}}};
-  int status = change ? op_give(op_run(op_find("sum"), 1, &change, values), result) : STATUS_ERROR;
-  tensor_release(slope);
-  tensor_release(change);
+  struct tensor *change = term_mul(&f, inverse_transposed(&f, call->input[0]), tangent[0]);
+  int status = formula_give(term_run(&f, "sum", 1, &change, values), result);
+  formula_end(&f, NULL);
   return status;
 }
 
@@ -242,13 +236,13 @@ const struct op solve_ops[] = {
        SAMPLES("regular:3x3 3x2", "regular:3x3 3", "regular:2x3x3 2x3x2", "regular:2x1x3x3 3x3x2", "regular:2x3x3 3",
                "regular:3x3 4x3x1", "regular:1x1 1x1", "regular:3x3 3x0", "0x0 0x2"),
        PARAMETERS(TENSOR("a"), TENSOR("b")), OP_SAVES_INPUTS | OP_SAVES_OUTPUT, solve_shape, solve_forward, solve_vjp,
-       solve_jvp),
+       solve_jvp, .graph = solve_vjp),
     OP("log_determinant",
        "logarithm of the absolute value of the determinant of square matrices (…, n, n); -inf where it is 0, with no "
        "derivative",
        SAMPLES("regular:3x3", "regular:2x4x4", "regular:2x1x2x2", "regular:1x1", "0x0", "0x3x3"),
        PARAMETERS(TENSOR("a")), OP_SAVES_INPUTS, determinant_shape, determinant_forward, log_determinant_vjp,
-       log_determinant_jvp, .family = &(const struct determinant_rule){.sign = false}),
+       log_determinant_jvp, .graph = log_determinant_vjp, .family = &(const struct determinant_rule){.sign = false}),
     OP("determinant_sign",
        "-1, 0 or 1: the sign of the determinant of square matrices (…, n, n); derivative 0: not recorded",
        SAMPLES("regular:3x3", "regular:2x4x4", "regular:1x1", "0x0", "0x3x3"), PARAMETERS(TENSOR("a")), OP_CONSTANT,

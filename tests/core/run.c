@@ -8,9 +8,10 @@
 #include "../../runtime/base/status.h"
 #include "check.h"
 
-void test_shape(void), test_tensor(void), test_format(void), test_random(void), test_elementwise(void), test_loss(void),
-    test_reduce(void), test_move(void), test_gemm(void), test_gradients(void), test_memory(void), test_io(void),
-    test_gls(void), test_gls_options(void), test_conv(void), test_fuse(void), test_edges(void), test_integers(void);
+void test_derivatives(void), test_shape(void), test_tensor(void), test_format(void), test_random(void),
+    test_elementwise(void), test_loss(void), test_reduce(void), test_move(void), test_gemm(void), test_gradients(void),
+    test_memory(void), test_io(void), test_gls(void), test_gls_options(void), test_conv(void), test_fuse(void),
+    test_edges(void), test_integers(void);
 
 static const struct {
   const char *name;
@@ -30,6 +31,7 @@ static const struct {
     {"conv", test_conv},
     {"fuse", test_fuse},
     {"gradients", test_gradients},
+    {"derivatives", test_derivatives},
     {"memory", test_memory},
     {"io", test_io},
     {"gls", test_gls},

@@ -176,7 +176,7 @@ describe("jvp", function()
     local change = gls.jvp(y, { x, w }, { tx, tw })
     local expected = y:detach() * (tx * w:detach() + x:detach() * tw)
     assert.is_true((change - expected):abs():max():item() < 1e-4)
-    fails("2 leaves, but 1", gls.jvp, y, { x, w }, { tx })
+    fails("2 inputs, but 1", gls.jvp, y, { x, w }, { tx })
     fails("tangent 1 has", gls.jvp, y, { x }, { gls.ones(3) })
     gls.tape_release()
   end)
@@ -398,11 +398,13 @@ describe("the tape", function()
     end), h)
   end)
 
-  it("gives forward mode at the recorded point, for leaves alone", function()
+  it("gives forward mode at the recorded point, by leaves and by tensors on the tape", function()
     local x = leaf { 1, 2 }
     local h = x * 2
     local y = h * x
-    fails("not a leaf", gls.jvp, y, { h }, { gls.ones(2) })
+    assert.same({ 1, 2 }, gls.jvp(y, { h }, { gls.ones(2) }):tolist())
+    assert.same({ 3, 6 }, gls.jvp(y, { x, h }, { gls.ones(2), gls.ones(2) }):tolist()) -- h moves as is said
+    fails("no tensor that requires", gls.jvp, y, { gls.ones(2) }, { gls.ones(2) })
     fails("are one tensor", gls.jvp, y, { x, x }, { gls.ones(2), gls.ones(2) })
     assert.same({ 1, 1 }, gls.jvp(x, { x }, { gls.ones(2) }):tolist())
     assert.same({ 4, 8 }, gls.jvp(y, { x }, { gls.ones(2) }):tolist())

@@ -1,0 +1,210 @@
+-- Gradients as tensors, and derivatives of any order: gls.grad. (Every row's second and third derivatives are held
+-- against differences in tests/core/derivatives.c.)
+local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+
+local function fails(pattern, f, ...)
+  local ok, message = pcall(f, ...)
+  assert.is_false(ok)
+  assert.matches(pattern, message)
+end
+
+local function leaf(list) return gls.tensor(list, { requires_grad = true }) end
+
+local function near(expected, got, tolerance)
+  assert.same(expected.shape, got.shape)
+  local scale = math.max(1, expected:abs():max():item())
+  assert.is_true((expected - got):abs():max():item() <= (tolerance or 1e-4) * scale)
+end
+
+describe("grad", function()
+  after_each(function() gls.tape_release() end)
+
+  it("gives gradients as tensors and leaves .grad alone", function()
+    local x, y = leaf { 1, 2 }, leaf { 3, 4 }
+    local z = (x * y ^ 2):sum()
+    local by_x = gls.grad(z, x)
+    local list = gls.grad(z, { y, x })
+    assert.same({ 9, 16 }, by_x:tolist())
+    assert.same({ 6, 16 }, list[1]:tolist())
+    assert.same({ 9, 16 }, list[2]:tolist())
+    assert.is_nil(x.grad)
+    assert.is_false(by_x:requires_grad())
+    by_x:fill(0) -- its memory is its own
+    assert.same({ 9, 16 }, gls.grad(z, x):tolist())
+  end)
+
+  it("goes by tensors on the tape, and sums outputs by their seeds", function()
+    local x = leaf { 1, 2 }
+    local h = x * 3
+    local y = h ^ 2
+    assert.same({ 6, 12 }, gls.grad(y, h, { seeds = gls.ones(2) }):tolist())
+    local both = gls.grad({ y, h }, { h, x }, { seeds = { gls.ones(2), gls.tensor { 10, 20 } } })
+    assert.same({ 16, 32 }, both[1]:tolist())
+    assert.same({ 48, 96 }, both[2]:tolist())
+    assert.same({ 1, 1 }, gls.grad(x, x, { seeds = gls.ones(2) }):tolist())
+  end)
+
+  it("sums over all uses of a weight, dense where backward leaves factors", function()
+    local w, x = leaf { { 1, 2 }, { 3, 4 } }, gls.tensor { { 1, 1 }, { 2, 0 } }
+    local z = x:linear(w):linear(w):sum()
+    z:backward()
+    near(w.grad, gls.grad(z, w))
+  end)
+
+  it("gives derivatives of any order", function()
+    local x = leaf { 0.5 }
+    local f = (2 * x):sin():sum()
+    for order = 1, 5 do
+      f = gls.grad(f, x, { create_graph = true }):sum()
+      assert.is_true(math.abs(f:item() - 2 ^ order * math.sin(1 + order * math.pi / 2)) < 1e-4)
+    end
+  end)
+
+  it("says what is wrong", function()
+    local x, y = leaf { 1, 2 }, leaf { 3 }
+    local z = x ^ 2
+    fails("higher_spec.lua:%d+: grad: output 1 has shape %(2%)", gls.grad, z, x)
+    fails("do not depend on input 2", gls.grad, z:sum(), { x, y })
+    assert.same({ 0 }, gls.grad(z:sum(), { x, y }, { unused = true })[2]:tolist())
+    fails("input 1, shape %(2%), neither requires", gls.grad, z:sum(), gls.ones(2))
+    fails("output 1 is not on the tape", gls.grad, gls.ones(1), x)
+    fails("seed 1 has type float32 and shape %(3%)", gls.grad, z, x, { seeds = gls.ones(3) })
+    fails("1 outputs, but 2 seeds", gls.grad, z, x, { seeds = { gls.ones(2), gls.ones(2) } })
+    fails('did you mean "create_graph"', gls.grad, z:sum(), x, { create_grap = true })
+    fails("entry 2 of the inputs must be a tensor, got number", gls.grad, z:sum(), { x, 3 })
+    fails("inside no_grad", gls.no_grad, gls.grad, z:sum(), x, { create_graph = true })
+    local old = z:sum()
+    gls.tape_release()
+    fails("not on the tape", gls.grad, old, x)
+  end)
+
+  it("refuses what was written on since, and what has been released", function()
+    local x = leaf { 1, 2 }
+    local g = gls.grad((x ^ 3):sum(), x, { create_graph = true })
+    x:detach():fill(5)
+    fails("power: argument 1, shape %(2%), was modified in place", gls.grad, g:sum(), x)
+    gls.tape_release()
+    fails("not on the tape", gls.grad, g:sum(), x)
+  end)
+
+  it("differentiates functions written in Lua, by their backward", function()
+    local cube = gls.fn {
+      forward = function(context, x)
+        context.x = x
+        return x ^ 3
+      end,
+      backward = function(context, gradient) return gradient * 3 * context.x ^ 2 end,
+    }
+    local x = leaf { 1, 2 }
+    local g = gls.grad(cube(x):sum(), x, { create_graph = true })
+    local h = gls.grad(g:sum(), x, { create_graph = true })
+    assert.same({ 6, 12 }, h:tolist())
+    assert.same({ 6, 6 }, gls.grad(h:sum(), x):tolist())
+  end)
+
+  it("differentiates fused functions as their steps", function()
+    local function f(x, y) return ((x * y + 1):tanh() * x - y:exp()) ^ 2 end
+    local fused = gls.fuse(f)
+    local x, y = leaf { 0.3, -0.4 }, leaf { 0.1, 0.7 }
+    local second = {}
+    for i, g in ipairs { f, fused } do
+      local first = gls.grad(g(x, y):sum(), { x, y }, { create_graph = true })
+      second[i] = gls.grad((first[1] * first[2]):sum(), { x, y })
+    end
+    near(second[1][1], second[2][1])
+    near(second[1][2], second[2][2])
+  end)
+
+  it("keeps 0 at 0 where where() has not chosen an infinite slope", function()
+    local x = leaf { 0, 4 }
+    local y = gls.where(x:gt(0), x:sqrt(), x)
+    local g = gls.grad(y:sum(), x, { create_graph = true })
+    assert.same({ 1, 0.25 }, g:tolist())
+    assert.same({ 0, -1 / 32 }, gls.grad(g:sum(), x):tolist())
+  end)
+end)
+
+describe("a gradient of a gradient", function()
+  after_each(function() gls.tape_release() end)
+
+  it("penalises the slope of a critic (Gulrajani et al., 2017), against differences", function()
+    gls.seed(3)
+    local critic = nn.Sequential {
+      nn.Conv2d(1, 4, 3, { padding = 1 }), nn.GroupNorm(2, 4), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 1),
+    }
+    local x = gls.randn(2, 1, 6, 6):requires_grad(true)
+    local weights = critic:parameters()
+    local function penalty()
+      local slope = gls.grad(critic(x):sum(), x, { create_graph = true })
+      return ((slope:reshape(2, -1):norm(2) - 1) ^ 2):mean()
+    end
+    penalty():backward()
+    for _, weight in ipairs(weights) do
+      if weight.grad then
+        local direction = gls.randn_like(weight)
+        local expected = (weight.grad * direction):sum():item()
+        local at = {}
+        for k, step in ipairs { -2e-2, 2e-2 } do
+          local before = weight:detach():clone()
+          weight:detach():copy(before + direction * step)
+          at[k] = penalty():item()
+          weight:detach():copy(before)
+        end
+        local measured = (at[2] - at[1]) / 4e-2
+        assert.is_true(math.abs(measured - expected) <= 0.02 * math.max(1, math.abs(expected)))
+      end
+    end
+  end)
+
+  it("solves u'' = -π² sin(π x) with a network (Raissi, Perdikaris and Karniadakis, 2019)", function()
+    gls.seed(1)
+    local network = nn.Sequential { nn.Linear(1, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 1) }
+    local adam = optim.Adam(network:parameters(), { learning_rate = 1e-2 })
+    local x = gls.linspace(0, 1, 33):reshape(33, 1):requires_grad(true)
+    local force = (x:detach() * math.pi):sin() * -math.pi ^ 2
+    for _ = 1, 600 do
+      local scope <close> = gls.scope()
+      local u = network(x) * x * (1 - x) -- 0 at both ends
+      local du = gls.grad(u:sum(), x, { create_graph = true })
+      local ddu = gls.grad(du:sum(), x, { create_graph = true })
+      nn.mse(ddu, force):backward()
+      adam:step()
+    end
+    local u = gls.no_grad(function() return network(x) * x * (1 - x) end)
+    assert.is_true((u - (x:detach() * math.pi):sin()):abs():max():item() < 0.02)
+  end)
+
+  it("goes through a step of SGD (Finn, Abbeel and Levine, 2017)", function()
+    -- L(w − η L'(w)), L = (a w² − b)²: its derivative by hand, with L' and L''.
+    local a, b, rate = 1.5, 0.7, 0.05
+    local function loss(w) return (a * w ^ 2 - b) ^ 2 end
+    local w = leaf { 0.9 }
+    local adapted = w - rate * gls.grad(loss(w):sum(), w, { create_graph = true })
+    local outer = gls.grad(loss(adapted):sum(), w):item()
+    local function first(v) return 4 * a * v * (a * v ^ 2 - b) end
+    local second = 4 * a * (a * 0.9 ^ 2 - b) + 8 * a ^ 2 * 0.9 ^ 2
+    local expected = first(0.9 - rate * first(0.9)) * (1 - rate * second)
+    assert.is_true(math.abs(outer - expected) < 1e-4 * math.abs(expected))
+  end)
+
+  it("takes no more memory from step to step", function()
+    gls.seed(1)
+    local network = nn.Sequential { nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1) }
+    local adam = optim.Adam(network:parameters(), { learning_rate = 1e-3 })
+    local x = gls.randn(64, 8):requires_grad(true)
+    local live
+    for step = 1, 60 do
+      local slope = gls.grad(network(x):sum(), x, { create_graph = true });
+      (slope ^ 2):mean():backward()
+      adam:step()
+      if step == 20 then
+        gls.collect()
+        live = gls.memory().live
+      end
+    end
+    x:zero_grad()
+    gls.collect()
+    assert.is_true(gls.memory().live <= live)
+    assert.equal(0, gls.tape_size())
+  end)
+end)
