@@ -1,8 +1,8 @@
 /* Derive: gradients as tensors, which may be on the tape and be differentiated again.
 
-   Only what lies between outputs and inputs is walked. Where the gradients are to be differentiated, a row's gradient is
-   recorded as the row says (op.h): as a product with its derivative (linear.h), or as formulas of other rows; of a row
-   that is composed of others, those are recorded now and differentiated instead. */
+   Only what lies between outputs and inputs is walked. Where the gradients are to be differentiated, a row's gradient
+   is recorded as the row says (op.h): as a product with its derivative (linear.h), or as formulas of other rows; of a
+   row that is composed of others, those are recorded now and differentiated instead. */
 #include "../base/memory.h"
 #include "../base/profile.h"
 #include "../ops/formula.h"

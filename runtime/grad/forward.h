@@ -27,8 +27,8 @@ int tape_tangents(const struct tangent_source *source, struct row_block block, b
                   int *count);
 void loss_tangents_release(struct loss_tangent *losses, int count);
 
-/* Tangents in, tangents out: result[i], new, is the change of output i (on the tape) when leaf[k], a leaf or itself on the
-   tape, changes by tangent[k]; zeros where no path leads there. */
+/* Tangents in, tangents out: result[i], new, is the change of output i (on the tape) when leaf[k], a leaf or itself on
+   the tape, changes by tangent[k]; zeros where no path leads there. */
 int tape_jvp(int outputs, struct tensor *const *output, int count, struct tensor *const *leaf,
              struct tensor *const *tangent, struct tensor **result);
 

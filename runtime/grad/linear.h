@@ -1,5 +1,6 @@
-/* Linear: the derivative of a recorded call, J t or Jᵀ t, as a recorded step of its own, so that it can be differentiated
-   again. By t the derivative of J t is Jᵀ and that of Jᵀ t is J: a row's vjp and jvp are all that it takes. */
+/* Linear: the derivative of a recorded call, J t or Jᵀ t, as a recorded step of its own, so that it can be
+   differentiated again. By t the derivative of J t is Jᵀ and that of Jᵀ t is J: a row's vjp and jvp are all that it
+   takes. */
 #ifndef GLS_GRAD_LINEAR_H
 #define GLS_GRAD_LINEAR_H
 

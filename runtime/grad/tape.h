@@ -30,9 +30,9 @@ bool tape_tracks(const struct tensor *tensor);
 int tape_backward(struct tensor *loss, struct tensor *seed);
 
 /* ---- derive.c ---- */
-/* result[i]: the gradient of the sum of outputs times seeds (of their shapes) by input i, a leaf or a tensor on the tape,
-   new; NULL where none of them depends on it. With graph the gradients are on the tape. Leaves' own gradients stay as
-   they are. */
+/* result[i]: the gradient of the sum of outputs times seeds (of their shapes) by input i, a leaf or a tensor on the
+   tape, new; NULL where none of them depends on it. With graph the gradients are on the tape. Leaves' own gradients
+   stay as they are. */
 int tape_gradients(int outputs, struct tensor *const *output, struct tensor *const *seed, int inputs,
                    struct tensor *const *input, bool graph, struct tensor **result);
 

@@ -1,6 +1,6 @@
-/* Formula: expressions of rows of the op table, for derivatives that are to be differentiated again (op.h: second, graph,
-   composed). A term is what a row gives; it is borrowed from its formula and goes with it. A term that could not be made
-   is NULL, as is what is made of it, and the message is set: only the end of a formula is checked.
+/* Formula: expressions of rows of the op table, for derivatives that are to be differentiated again (op.h: second,
+   graph, composed). A term is what a row gives; it is borrowed from its formula and goes with it. A term that could not
+   be made is NULL, as is what is made of it, and the message is set: only the end of a formula is checked.
      struct formula f = {0};
      struct tensor *slope = term_affine(&f, term_of(&f, "square", y), -1, 1);
      return formula_end(&f, term_chain(&f, gradient, slope)); */

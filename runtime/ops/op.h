@@ -139,12 +139,12 @@ struct op {
      output. */
   int (*jvp)(const struct op_call *call, struct tensor *const *tangent, struct tensor **result);
 
-  /* The derivative of the derivative, for gls.grad{ create_graph = true } (grad/derive.c). A row says one of four things;
-     of a row that says none the second derivative is an error that names it.
+  /* The derivative of the derivative, for gls.grad{ create_graph = true } (grad/derive.c). A row says one of four
+     things; of a row that says none the second derivative is an error that names it.
        OP_LINEAR  a flag: vjp and jvp are all there is (views, sums, relu, pooling, interpolation, picking by index).
        second     elementwise of one input: its second derivative as a formula of input 0 or the output, whichever the
                   row saves.
-       graph      the vjp as formulas of the inputs, the output and the gradient (matmul, softmax); it may be vjp itself.
+       graph      the vjp as formulas of the inputs, the output and the gradient (matmul, softmax); may be vjp itself.
        composed   the output as a formula of the inputs (layer_norm, huber), which are differentiated instead of it:
                   the row has OP_SAVES_INPUTS. The least to write.
      Formulas are of other rows, so that what they run is recorded and has derivatives in its turn: formula.h, in which

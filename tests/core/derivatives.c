@@ -1,6 +1,6 @@
 /* Derivatives of any order: for every row of the op table, over its samples, the second and third derivatives that
-   gls.grad{ create_graph } gives against central differences of the first and second, and forward mode over the recorded
-   gradient against reverse mode.
+   gls.grad{ create_graph } gives against central differences of the first and second, and forward mode over the
+   recorded gradient against reverse mode.
 
    f1 = Σ g · row(x) is differentiated along one direction after the other: f(k+1) is the derivative of f(k) by x and g
    along the k-th, so that every f is a number, and every derivative of a row has a part in one of them. */
@@ -89,8 +89,8 @@ static void point_release(struct point *point) {
   for (int order = 0; order < ORDERS; order++) release_all(point->direction[order], VARIABLES);
 }
 
-/* f2 to f(orders + 1) at the point (f1 is the row's own); *forward: f3 by forward mode over the recorded gradient of f1.
-   False, with a message, where one fails. */
+/* f2 to f(orders + 1) at the point (f1 is the row's own); *forward: f3 by forward mode over the recorded gradient of
+   f1. False, with a message, where one fails. */
 static bool evaluate(const struct sample *sample, struct point *point, int orders, double *f, double *forward) {
   struct tensor *result = tape_run(sample->op, sample->input_count, point->input, sample->value);
   struct tensor *gradient[VARIABLES] = {0}, *next[VARIABLES] = {0};

@@ -130,7 +130,8 @@ describe("a gradient of a gradient", function()
   it("penalises the slope of a critic (Gulrajani et al., 2017), against differences", function()
     gls.seed(3)
     local critic = nn.Sequential {
-      nn.Conv2d(1, 4, 3, { padding = 1 }), nn.GroupNorm(2, 4), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(36, 1),
+      nn.Conv2d(1, 4, 3, { padding = 1 }), nn.GroupNorm(2, 4), nn.SiLU(), nn.AvgPool2d(2), nn.Flatten(),
+      nn.Linear(36, 1),
     }
     local x = gls.randn(2, 1, 6, 6):requires_grad(true)
     local weights = critic:parameters()
@@ -163,7 +164,7 @@ describe("a gradient of a gradient", function()
     local x = gls.linspace(0, 1, 33):reshape(33, 1):requires_grad(true)
     local force = (x:detach() * math.pi):sin() * -math.pi ^ 2
     for _ = 1, 600 do
-      local scope <close> = gls.scope()
+      local _ <close> = gls.scope()
       local u = network(x) * x * (1 - x) -- 0 at both ends
       local du = gls.grad(u:sum(), x, { create_graph = true })
       local ddu = gls.grad(du:sum(), x, { create_graph = true })
