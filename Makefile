@@ -51,7 +51,9 @@ float_objects = $(TESTS:%.c=$(BUILD)/objects/%.o)
 double_objects = $(CORE:%.c=$(BUILD)/double/%.o) $(TESTS:%.c=$(BUILD)/double/%.o)
 
 .PHONY: all setup run test check bench fuzz lint install uninstall clean help force
-all: $(BUILD)/glsrun $(BUILD)/gls/core.so
+# The module gls.mpi is built where MPI is there (Debian: libopenmpi-dev, openmpi-bin); everything else does without.
+MPI := $(if $(shell command -v mpicc),$(BUILD)/gls/mpi.so)
+all: $(BUILD)/glsrun $(BUILD)/gls/core.so $(MPI)
 
 help:
 	@echo 'make                 builds $(BUILD)/glsrun and $(BUILD)/gls/core.so'
@@ -73,6 +75,10 @@ $(BUILD)/glsrun: $(core_objects) $(bind_objects) $(program_objects)
 $(BUILD)/gls/core.so: $(core_objects) $(bind_objects)
 	@mkdir -p $(@D)
 	$(quiet)$(LINK) -shared -Wl,-z,nodelete -o $@ $^ $(LIBRARIES)
+
+$(BUILD)/gls/mpi.so: runtime/distributed/mpi.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(quiet)OMPI_CC='$(CC)' mpicc $(FLAGS) -shared -o $@ $<
 
 $(BUILD)/test-core-float: $(core_objects) $(float_objects)
 	$(quiet)$(LINK) -o $@ $^ $(LIBRARIES)
@@ -155,11 +161,11 @@ share = $(DESTDIR)$(PREFIX)/share/glsrun
 install: all
 	install -d $(bin) $(lib)/gls $(share)
 	install -m 755 $(BUILD)/glsrun $(bin)/glsrun
-	install -m 644 $(BUILD)/gls/core.so $(lib)/gls/core.so
+	install -m 644 $(BUILD)/gls/core.so $(MPI) $(lib)/gls
 	find lua models experiments -name '*.lua' -exec install -D -m 644 '{}' '$(share)/{}' ';'
 
 uninstall:
-	rm -f $(bin)/glsrun $(lib)/gls/core.so
+	rm -f $(bin)/glsrun $(lib)/gls/core.so $(lib)/gls/mpi.so
 	-rmdir $(lib)/gls
 	rm -rf $(share)
 

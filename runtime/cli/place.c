@@ -46,6 +46,20 @@ static void push_beside(lua_State *L, const char *script) {
   lua_pushfstring(L, "%s/?.lua;%s/?/init.lua;", folder, folder);
 }
 
+/* package.cpath begins with the program's folder, where the build puts modules that are not linked in (gls.mpi). */
+static void look_beside_program(lua_State *L, int package) {
+  char place[PATH_MAX];
+  ssize_t length = readlink("/proc/self/exe", place, sizeof place - 1);
+  if (length <= 0) return;
+  place[length] = '\0';
+  const char *folder = dirname(place);
+  if (strpbrk(folder, ";?")) return;
+  lua_getfield(L, package, "cpath");
+  lua_pushfstring(L, "%s/?.so;%s", folder, lua_tostring(L, -1));
+  lua_setfield(L, package, "cpath");
+  lua_pop(L, 1);
+}
+
 void cli_open_libraries(lua_State *L, const char *script) {
   luaL_openlibs(L);
   luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
@@ -55,6 +69,7 @@ void cli_open_libraries(lua_State *L, const char *script) {
   char root[PATH_MAX];
   bool found = find_root(root);
   lua_getglobal(L, "package");
+  look_beside_program(L, lua_gettop(L));
   lua_getfield(L, -1, "path");
   push_beside(L, script);
   if (found)

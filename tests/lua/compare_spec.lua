@@ -199,8 +199,8 @@ describe("the tool", function()
     local found, results = answer(plan_of(adam("wild", { optimizer = optim.SGD, space = { learning_rate = 1e30 } }),
       { studies = 2 }))
     local own = found.tasks[1].by_name.wild
-    assert.equal(1, own.diverged)
-    assert.equal(0, found.tasks[1].by_name.adam.diverged)
+    assert.equal(1, own.diverged.value)
+    assert.equal(0, found.tasks[1].by_name.adam.diverged.value)
     for _, row in ipairs(results.rows) do
       if row.optimizer == "wild" and row.phase == "final" then
         assert.equal("diverged", row.status)

@@ -69,16 +69,23 @@ local function best_baseline(plan, found)
   return best
 end
 
-local function share_diverged(ledger, runs, entry)
-  local diverged, count = 0, 0
-  for _, run in ipairs(runs) do
-    local row = run.entry == entry and ledger:find(run)
-    if row then
-      count = count + 1
-      diverged = diverged + (row.status == "diverged" and 1 or 0)
+-- The share of an entry's searched runs that diverged, with the interval over studies.
+local function share_diverged(plan, ledger, runs, entry)
+  local shares = {}
+  for study = 1, plan.studies do
+    local diverged, count = 0, 0
+    for _, run in ipairs(runs) do
+      local row = run.entry == entry and run.study == study and ledger:find(run)
+      if row then
+        count = count + 1
+        diverged = diverged + (row.status == "diverged" and 1 or 0)
+      end
     end
+    shares[study] = count > 0 and diverged / count or 0
   end
-  return count > 0 and diverged / count or nil
+  local mean = statistics.mean
+  local low, high = statistics.bootstrap(function(resample) return mean(resample(shares)) end, random.stream "diverged")
+  return { value = mean(shares), low = low, high = high }
 end
 
 -- Test losses of two lists of rows, as the logarithms of their ratios.
@@ -105,7 +112,7 @@ local function measure(plan, ledger, part, entry)
     -- A step that costs what the cheapest baseline's does needs no other run.
     timed = rows_of(plan, ledger, part.seconds, entry, "seconds") or final,
     final_loss = median(collect(final, function(row) return loss_at(row, 1) end)),
-    diverged = share_diverged(ledger, part.searched, entry),
+    diverged = share_diverged(plan, ledger, part.searched, entry),
     step_seconds = protocol.step_seconds(ledger, part.searched, entry),
   }
   own.losses = {}

@@ -4,7 +4,8 @@
 --    return { name = "mine", optimizer = Mine, space = { learning_rate = compare.log(1e-4, 1e-1) } }
 --
 -- options  the command line      entries, space  optimizers and what they are searched over     tasks  what is trained
--- protocol  which runs are made  trial  one run      ledger  results.jsonl      random, statistics  numbers
+-- protocol  which runs are made  trial  one run      ranks  runs over MPI     ledger  results.jsonl
+-- random, statistics  numbers
 -- analysis  the answers          words, summary, chart, page  what is written of them
 -- @module gls.compare
 local gls = require "gls"
@@ -19,6 +20,7 @@ local number = require "gls.number"
 local options = require "gls.compare.options"
 local page = require "gls.compare.page"
 local protocol = require "gls.compare.protocol"
+local ranks = require "gls.compare.ranks"
 local record = require "gls.experiment.record"
 local space = require "gls.compare.space"
 local summary = require "gls.compare.summary"
@@ -65,32 +67,60 @@ end
 
 local PHASES = { trial = "search", retune = "retuning", final = "tuned", untuned = "untuned", seconds = "by seconds" }
 
---- Runs lists of runs one after the other in this process.
+-- Says how far a plan is: `before(run)`, `step(run, state)`, `after(run, row)`.
+local function teller(plan, progress)
+  local self = { done = 0, place = 0, began = log.clock(), total = protocol.count(plan) * #plan.tasks }
+  local function left(part)
+    if self.done == 0 then return "?" end
+    return log.duration((log.clock() - self.began) / (self.done + part) * (self.total - self.place + 1 - part))
+  end
+  local function name(run)
+    return ("%s, %s, study %d, %s"):format(run.task, run.optimizer, run.study, PHASES[run.phase])
+  end
+  function self.before() self.place = self.place + 1 end
+  function self.step(run, state)
+    local part = math.min(state.step / run.steps, 1)
+    progress:update((self.place - 1 + part) / self.total, ("%s · step %d/%d · loss %s · left %s"):format(name(run),
+      state.step, run.steps, number.text(state.loss), left(part)))
+  end
+  function self.after(run, row)
+    self.done = self.done + 1
+    if row.status == "diverged" then progress:line(name(run) .. ": diverged") end
+    progress:update(self.place / self.total, name(run) .. " · done · left " .. left(0))
+  end
+  return self
+end
+
+--- Runs lists of runs, one after the other in this process or dealt out to others.
 -- @tparam table plan
 -- @tparam table results ledger
 -- @tparam table progress of log.progress
+-- @tparam[opt] table team what ranks.join gave
 -- @treturn function for protocol.run
-function compare.executor(plan, results, progress)
-  local total, place, done, began = protocol.count(plan) * #plan.tasks, 0, 0, log.clock()
+function compare.executor(plan, results, progress, team)
+  local tell = teller(plan, progress)
+  if team then
+    return team:executor(results, function(run, row)
+      tell.before()
+      tell.after(run, row)
+    end, function(line) progress:line(line) end)
+  end
   return function(runs)
     for _, run in ipairs(runs) do
-      place = place + 1
+      tell.before()
       if not results:find(run) then
-        local row = results:add(run, trial.run(run.entry, run.of, run, function(state)
-          local part = math.min(state.step / run.steps, 1)
-          local left = done > 0 and (log.clock() - began) / (done + part) * (total - place + 1 - part) or math.huge
-          progress:update((place - 1 + part) / total, ("%s, %s, study %d, %s · step %d/%d · loss %s · left %s"):format(
-            run.task, run.optimizer, run.study, PHASES[run.phase], state.step, run.steps, number.text(state.loss),
-            log.duration(left)))
-        end))
-        done = done + 1
-        if row.status == "diverged" then
-          progress:line(("%s, %s, study %d, %s: diverged"):format(run.task, run.optimizer, run.study,
-            PHASES[run.phase]))
-        end
+        tell.after(run, results:add(run, trial.run(run.entry, run.of, run, function(state) tell.step(run, state) end)))
       end
     end
   end
+end
+
+-- Runs what rank 0 deals out.
+local function serve(plan, team)
+  local entry_of, task_of = {}, {}
+  for _, entry in ipairs(plan.entries) do entry_of[entry.name] = entry end
+  for _, task in ipairs(plan.tasks) do task_of[task.name] = task end
+  team:serve(function(run, alive) return trial.run(entry_of[run.optimizer], task_of[run.task], run, alive) end)
 end
 
 -- A mistake in an optimizer's settings is told before the first run.
@@ -131,36 +161,27 @@ local function with_traceback(problem)
   return debug.traceback(problem, 2)
 end
 
---- Runs a comparison as its command line asks, or goes on with it.
--- @tparam[opt] table arguments list of strings; default: those of the script
--- @treturn string|nil path of report.html; nil after --help
--- @raise on wrong options or tasks; after Ctrl-C or an error in a run, once everything measured is on disk and reported
-function compare.run(arguments)
-  arguments = arguments or arg or {}
-  local chosen, help = options.parse(arguments)
-  if not chosen then
-    print(help)
-    return nil
-  end
-  if chosen.threads then gls.threads(chosen.threads) end
-  local plan = compare.plan(chosen)
-  check_entries(plan)
+local function open_config(plan, chosen, arguments)
+  return {
+    title = title_of(plan, chosen.mode), state = "finished", command = circumstances.command("compare", arguments),
+    machine = circumstances.machine(), versions = circumstances.versions(),
+  }
+end
+
+-- The whole job, in the process that writes.
+local function job(plan, chosen, arguments, team)
   local out = chosen.out or ("runs/compare/%s%s"):format(plan.entries[#plan.entries].name,
     chosen.mode == "study" and "-study" or "")
   record.make_directory(out)
   local lock <close> = misuse.attempt(record.lock_directory, out) -- luacheck: ignore 211
   local results = misuse.attempt(ledger.open, out .. "/results.jsonl")
-  local config = {
-    title = title_of(plan, chosen.mode), state = "finished", command = circumstances.command("compare", arguments),
-    machine = circumstances.machine(), versions = circumstances.versions(),
-  }
-
-  local progress = log.progress { quiet = chosen.quiet }
+  local config, progress = open_config(plan, chosen, arguments), log.progress { quiet = chosen.quiet }
   progress:line(config.title)
   for _, task in ipairs(plan.tasks) do progress:line(("%-12s %s"):format(task.name, summary.describe(task))) end
   progress:line(("at most %d runs, %d done before; results in %s"):format(protocol.count(plan) * #plan.tasks,
     #results.rows, out))
-  local good, problem = xpcall(protocol.run, with_traceback, plan, results, compare.executor(plan, results, progress))
+  local good, problem = xpcall(protocol.run, with_traceback, plan, results,
+    compare.executor(plan, results, progress, team))
   progress:finish()
   results:close()
   local interrupted = not good and misuse.is_interrupt(problem)
@@ -173,6 +194,34 @@ function compare.run(arguments)
   if interrupted then misuse.raise "interrupted; the same command goes on" end
   if not good then error(problem, 0) end
   return out .. "/report.html"
+end
+
+local function begin(chosen, arguments, team)
+  if chosen.threads or team then gls.threads(chosen.threads or 1) end
+  local plan = compare.plan(chosen)
+  check_entries(plan)
+  if team and team.rank > 0 then return serve(plan, team) end
+  local path = job(plan, chosen, arguments, team)
+  if team then team:finish() end
+  return path
+end
+
+--- Runs a comparison as its command line asks, or goes on with it; under mpirun, dealt out over its processes.
+-- @tparam[opt] table arguments list of strings; default: those of the script
+-- @treturn string|nil path of report.html; nil after --help, and in all processes of mpirun but the first
+-- @raise on wrong options or tasks; after Ctrl-C or an error in a run, once everything measured is on disk and reported
+function compare.run(arguments)
+  arguments = arguments or arg or {}
+  local chosen, help = options.parse(arguments)
+  if not chosen then
+    print(help)
+    return nil
+  end
+  local team = ranks.join()
+  if not team then return begin(chosen, arguments) end
+  local results = table.pack(xpcall(begin, with_traceback, chosen, arguments, team))
+  if not results[1] then team:abort(results[2]) end
+  return results[2]
 end
 
 return require("gls.strict").module("compare", compare)

@@ -8,7 +8,7 @@ local words = require "gls.compare.words"
 
 local summary = {}
 
-local function percent(share) return share and ("%.0f %%"):format(100 * share) or "–" end
+local function percent(share) return ("%.0f %%"):format(100 * share) end
 
 -- How a winner was set in its studies, most frequent schedule first: settings differ from study to study, so their
 -- range.
@@ -41,7 +41,7 @@ function summary.of_task(part)
       words.ratio(own.by_seconds), words.ratio(own.by_default),
       words.interval(own.steps, steps, "not reached"), words.interval(own.seconds, nil, "not reached"),
       words.interval(own.losses[1]), words.interval(own.losses[2]), words.interval(own.losses[3]),
-      own.step_seconds and number.text(1e3 * own.step_seconds) .. " ms" or "–", percent(own.diverged),
+      own.step_seconds and number.text(1e3 * own.step_seconds) .. " ms" or "–", words.interval(own.diverged, percent),
       words.interval(own.memory, words.megabytes),
     }
   end

@@ -1,0 +1,78 @@
+/* Mpi: the Lua module gls.mpi, texts between the processes that mpirun started. MPI's failures become Lua errors, so that
+   a rank that is gone does not end the others; whether they go on is then mpirun's (Open MPI: --enable-recovery). */
+#include <lauxlib.h>
+#include <limits.h>
+#include <lua.h>
+#include <mpi.h>
+
+static int check(lua_State *L, const char *call, int code) {
+  if (code == MPI_SUCCESS) return 0;
+  char text[MPI_MAX_ERROR_STRING] = "";
+  int length = 0;
+  MPI_Error_string(code, text, &length);
+  return luaL_error(L, "mpi.%s: %s", call, text);
+}
+
+/* start() -> rank from 0, number of ranks */
+static int start(lua_State *L) {
+  int begun = 0, rank, size;
+  MPI_Initialized(&begun);
+  if (!begun) {
+    int level;
+    check(L, "start", MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &level));
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  }
+  check(L, "start", MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+  check(L, "start", MPI_Comm_size(MPI_COMM_WORLD, &size));
+  lua_pushinteger(L, rank);
+  lua_pushinteger(L, size);
+  return 2;
+}
+
+/* send(rank, text) */
+static int send(lua_State *L) {
+  size_t length;
+  lua_Integer to = luaL_checkinteger(L, 1);
+  const char *text = luaL_checklstring(L, 2, &length);
+  luaL_argcheck(L, to >= 0 && to <= INT_MAX, 1, "no rank");
+  luaL_argcheck(L, length <= INT_MAX, 2, "too long");
+  check(L, "send", MPI_Send(text, (int)length, MPI_CHAR, (int)to, 0, MPI_COMM_WORLD));
+  return 0;
+}
+
+/* receive() -> text, rank it came from; nothing where none waits */
+static int receive(lua_State *L) {
+  int waits = 0, length;
+  MPI_Status status;
+  check(L, "receive", MPI_Iprobe(MPI_ANY_SOURCE, 0, MPI_COMM_WORLD, &waits, &status));
+  if (!waits) return 0;
+  check(L, "receive", MPI_Get_count(&status, MPI_CHAR, &length));
+  luaL_Buffer buffer;
+  char *text = luaL_buffinitsize(L, &buffer, (size_t)length);
+  check(L, "receive", MPI_Recv(text, length, MPI_CHAR, status.MPI_SOURCE, 0, MPI_COMM_WORLD, &status));
+  luaL_pushresultsize(&buffer, (size_t)length);
+  lua_pushinteger(L, status.MPI_SOURCE);
+  return 2;
+}
+
+/* stop(): every rank calls it */
+static int stop(lua_State *L) {
+  int over = 0;
+  MPI_Finalized(&over);
+  if (!over) check(L, "stop", MPI_Finalize());
+  return 0;
+}
+
+/* abort(code): ends all ranks at once */
+static int abort_all(lua_State *L) {
+  MPI_Abort(MPI_COMM_WORLD, (int)luaL_checkinteger(L, 1));
+  return 0;
+}
+
+__attribute__((visibility("default"))) int luaopen_gls_mpi(lua_State *L);
+int luaopen_gls_mpi(lua_State *L) {
+  static const luaL_Reg functions[] = {{"start", start}, {"send", send},       {"receive", receive},
+                                       {"stop", stop},   {"abort", abort_all}, {NULL, NULL}};
+  luaL_newlib(L, functions);
+  return 1;
+}
