@@ -26,15 +26,17 @@ return { name = "tiny", version = 1, title = "tiny", open = open, batch = 8, ste
   model = function() return nn.Linear(4, 1) end, loss = function(output, batch) return nn.mse(output, batch.y) end }
 ]]
 
--- Whether a rank can be started at all; root has to say that it means it.
-local ENVIRONMENT = "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "
+local glsrun = os.getenv "GLSRUN" or "build/glsrun"
+
+-- Root has to say that it means it. What Open MPI leaves unfreed is its own.
+local ENVIRONMENT = "ASAN_OPTIONS=detect_leaks=0 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "
 local has_mpi = package.searchpath("gls.mpi", package.cpath) ~= nil
   and os.execute(ENVIRONMENT .. "mpirun --oversubscribe -n 1 true > /dev/null 2>&1") == true
 
 local function run(launcher, out)
-  local command = ENVIRONMENT .. [[timeout 100 %s lua5.4 %s --quiet --optimizer %s --task %s --baselines momentum \
+  local command = ENVIRONMENT .. [[timeout 100 %s %s %s --quiet --optimizer %s --task %s --baselines momentum \
     --studies 2 --trials 3 --retunes 1 --threads 1 --out %s > %s 2>&1]]
-  local good = os.execute(command:format(launcher, scratch.write("run.lua", 'require("gls.compare").run()'),
+  local good = os.execute(command:format(launcher, glsrun, scratch.write("run.lua", 'require("gls.compare").run()'),
     scratch.path "mine.lua", scratch.path "tiny.lua", scratch.path(out), scratch.path "printed"))
   return good, scratch.read "printed"
 end
