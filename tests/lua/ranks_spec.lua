@@ -36,8 +36,8 @@ local has_mpi = package.searchpath("gls.mpi", package.cpath) ~= nil
 local function run(launcher, out)
   local command = ENVIRONMENT .. [[timeout 100 %s %s %s --quiet --optimizer %s --task %s --baselines momentum \
     --studies 2 --trials 3 --retunes 1 --threads 1 --out %s > %s 2>&1]]
-  local good = os.execute(command:format(launcher, glsrun, scratch.write("run.lua", 'require("gls.compare").run()'),
-    scratch.path "mine.lua", scratch.path "tiny.lua", scratch.path(out), scratch.path "printed"))
+  local script = scratch.write("run.lua", 'require("gls.compare").run()')
+  local good = os.execute(command:format(launcher, glsrun, script, scratch.path "mine.lua", scratch.path "tiny.lua", scratch.path(out), scratch.path "printed"))
   return good, scratch.read "printed"
 end
 
