@@ -29,7 +29,8 @@ return { name = "tiny", version = 1, title = "tiny", open = open, batch = 8, ste
 local glsrun = os.getenv "GLSRUN" or "build/glsrun"
 
 -- Root has to say that it means it. What Open MPI leaves unfreed is its own.
-local ENVIRONMENT = "ASAN_OPTIONS=detect_leaks=0 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "
+local ENVIRONMENT = "ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 "
+  .. "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
 local has_mpi = package.searchpath("gls.mpi", package.cpath) ~= nil
   and os.execute(ENVIRONMENT .. "mpirun --oversubscribe -n 1 true > /dev/null 2>&1") == true
 
@@ -37,7 +38,8 @@ local function run(launcher, out)
   local command = ENVIRONMENT .. [[timeout 100 %s %s %s --quiet --optimizer %s --task %s --baselines momentum \
     --studies 2 --trials 3 --retunes 1 --threads 1 --out %s > %s 2>&1]]
   local script = scratch.write("run.lua", 'require("gls.compare").run()')
-  local good = os.execute(command:format(launcher, glsrun, script, scratch.path "mine.lua", scratch.path "tiny.lua", scratch.path(out), scratch.path "printed"))
+  local good = os.execute(command:format(launcher, glsrun, script, scratch.path "mine.lua", scratch.path "tiny.lua",
+    scratch.path(out), scratch.path "printed"))
   return good, scratch.read "printed"
 end
 
