@@ -1,9 +1,11 @@
-/* Mpi: the Lua module gls.mpi, texts between the processes that mpirun started. MPI's failures become Lua errors, so
+/* Mpi: the Lua module gls.mpi, texts and vectors between the processes that mpirun started. MPI's failures become Lua errors, so
    that a rank that is gone does not end the others, where mpirun lets them be (Open MPI: --enable-recovery). */
 #include <lauxlib.h>
 #include <limits.h>
 #include <lua.h>
 #include <mpi.h>
+
+#include "../tensor/tensor.h"
 
 static int check(lua_State *L, const char *call, int code) {
   if (code == MPI_SUCCESS) return 0;
@@ -55,6 +57,34 @@ static int receive(lua_State *L) {
   return 2;
 }
 
+/* The numbers of a tensor of one dimension, one after the other, about to be written to; their count. */
+static real *vector(lua_State *L, int *count) {
+  struct tensor *x = *(struct tensor **)luaL_checkudata(L, 1, "gls.tensor");
+  bool right = x && x->storage && x->type == TYPE_REAL && x->shape.rank == 1 && x->shape.size[0] <= INT_MAX;
+  luaL_argcheck(L, right && (x->stride[0] == 1 || x->shape.size[0] <= 1), 1, "a vector of numbers expected");
+  *count = (int)x->shape.size[0];
+  x->storage->version++;
+  return (real *)x->storage->data + x->offset;
+}
+
+static MPI_Datatype element(void) { return sizeof(real) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE; }
+
+/* sum(vector): into every rank's vector the sum of all; every rank calls it */
+static int sum(lua_State *L) {
+  int count;
+  real *data = vector(L, &count);
+  check(L, "sum", MPI_Allreduce(MPI_IN_PLACE, data, count, element(), MPI_SUM, MPI_COMM_WORLD));
+  return 0;
+}
+
+/* broadcast(vector): into every rank's vector that of rank 0; every rank calls it */
+static int broadcast(lua_State *L) {
+  int count;
+  real *data = vector(L, &count);
+  check(L, "broadcast", MPI_Bcast(data, count, element(), 0, MPI_COMM_WORLD));
+  return 0;
+}
+
 /* stop(): every rank calls it */
 static int stop(lua_State *L) {
   int over = 0;
@@ -71,8 +101,8 @@ static int abort_all(lua_State *L) {
 
 __attribute__((visibility("default"))) int luaopen_gls_mpi(lua_State *L);
 int luaopen_gls_mpi(lua_State *L) {
-  static const luaL_Reg functions[] = {{"start", start}, {"send", send},       {"receive", receive},
-                                       {"stop", stop},   {"abort", abort_all}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {{"start", start},         {"send", send}, {"receive", receive}, {"sum", sum},
+                                       {"broadcast", broadcast}, {"stop", stop}, {"abort", abort_all}, {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;
 }

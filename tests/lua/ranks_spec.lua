@@ -1,5 +1,6 @@
--- Runs of a comparison over the ranks of MPI. Where gls.mpi is not built, or mpirun is not there, the tests say so.
+-- Runs of a comparison over the ranks of MPI.
 local record = require "gls.experiment.record"
+local mpirun = require "tests.lua.mpirun"
 local scratch = require "tests.lua.scratch"
 
 scratch.each(before_each, after_each)
@@ -26,20 +27,12 @@ return { name = "tiny", version = 1, title = "tiny", open = open, batch = 8, ste
   model = function() return nn.Linear(4, 1) end, loss = function(output, batch) return nn.mse(output, batch.y) end }
 ]]
 
-local glsrun = os.getenv "GLSRUN" or "build/glsrun"
-
--- Root has to say that it means it. What Open MPI leaves unfreed is its own.
-local ENVIRONMENT = "ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 "
-  .. "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-local has_mpi = package.searchpath("gls.mpi", package.cpath) ~= nil
-  and os.execute(ENVIRONMENT .. "mpirun --oversubscribe -n 1 true > /dev/null 2>&1") == true
-
 local function run(launcher, out)
-  local command = ENVIRONMENT .. [[timeout 100 %s %s %s --quiet --optimizer %s --task %s --baselines momentum \
+  local command = mpirun.environment .. [[timeout 100 %s %s %s --quiet --optimizer %s --task %s --baselines momentum \
     --studies 2 --trials 3 --retunes 1 --threads 1 --out %s > %s 2>&1]]
   local script = scratch.write("run.lua", 'require("gls.compare").run()')
-  local good = os.execute(command:format(launcher, glsrun, script, scratch.path "mine.lua", scratch.path "tiny.lua",
-    scratch.path(out), scratch.path "printed"))
+  local good = os.execute(command:format(launcher, mpirun.program, script, scratch.path "mine.lua",
+    scratch.path "tiny.lua", scratch.path(out), scratch.path "printed"))
   return good, scratch.read "printed"
 end
 
@@ -58,12 +51,7 @@ local function losses(out)
 end
 
 describe("ranks", function()
-  local function test(name, f)
-    it(name, function()
-      if not has_mpi then pending "gls.mpi is not built or mpirun is not there (libopenmpi-dev, openmpi-bin)" end
-      f()
-    end)
-  end
+  local function test(name, f) mpirun.test(it, pending, name, f) end
 
   test("come to what one process comes to", function()
     scratch.write("mine.lua", MINE:format "")

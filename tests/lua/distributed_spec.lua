@@ -1,0 +1,101 @@
+-- One model trained by several processes.
+local mpirun = require "tests.lua.mpirun"
+local scratch = require "tests.lua.scratch"
+
+scratch.each(before_each, after_each)
+
+-- 70 rows in batches of 16: three ranks have unequal parts of each, and of the last one of 6 rows. Prints every loss.
+local SCRIPT = [[
+local gls, nn, optim, data = require "gls", require "gls.nn", require "gls.optim", require "gls.data"
+local distributed = require "gls.distributed"
+gls.seed(distributed.rank() + 1) -- other models, until rank 0's is everyone's
+local model = nn.Sequential { nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3) }
+local unused = gls.ones(2):requires_grad(true)
+distributed.broadcast(model)
+gls.seed(5)
+local labels = {}
+for i = 1, 70 do labels[i] = i %% 3 + 1 end
+local set = { x = gls.randn(70, 6), y = gls.tensor(labels, { type = "int32" }) }
+local parameters = model:parameters()
+parameters[#parameters + 1], parameters.names = unused, nil
+local opt = distributed.optimizer(optim.%s(parameters, { learning_rate = %s }))
+local loader = data.loader(set, { batch = %s, shuffle = true, seed = %s })
+for _ = 1, 3 do
+  for batch in distributed.batches(loader) do
+    local loss = nn.cross_entropy(model(batch.x), batch.y) * batch.share
+    loss:backward()
+    opt:step()
+    local whole = distributed.sum(loss:detach():clone()):item()
+    if distributed.rank() == 0 then print(("%%.9g"):format(whole)) end
+  end
+end
+assert(unused:sum():item() == 2, "a parameter without a gradient has moved")
+distributed.stop()
+]]
+
+local function run(ranks, optimizer, changes)
+  changes = changes or {}
+  local script = scratch.write("script.lua", SCRIPT:format(optimizer, changes.rate or 0.05, changes.batch or 16,
+    changes.seed or 9))
+  local launcher = ranks == 1 and "" or ("mpirun --oversubscribe -n %d "):format(ranks)
+  local command = "%s timeout 60 %s%s %s > %s 2>&1"
+  local good = os.execute(command:format(mpirun.environment, launcher, mpirun.program, script, scratch.path "printed"))
+  return good, scratch.read "printed"
+end
+
+local function losses(printed)
+  local list = {}
+  for line in printed:gmatch "[^\n]+" do list[#list + 1] = assert(tonumber(line), printed) end
+  return list
+end
+
+describe("without mpirun, distributed training", function()
+  it("is that of one process", function()
+    local good, printed = run(1, "SGD")
+    assert(good, printed)
+    local list = losses(printed)
+    assert(#list == 15 and list[15] < list[1])
+  end)
+
+  it("refuses optimizers that read factors", function()
+    local good, printed = run(1, "GLS")
+    assert.is_not_true(good)
+    assert(printed:find("optim.GLS reads more than gradients", 1, true), printed)
+  end)
+end)
+
+describe("with mpirun, distributed training", function()
+  local function test(name, f) mpirun.test(it, pending, name, f) end
+
+  test("has the losses of one process, on 2, 3 and 4 ranks", function()
+    for _, optimizer in ipairs { "SGD", "AdamW", "Muon" } do
+      local _, alone = run(1, optimizer)
+      local expected = losses(alone)
+      for ranks = 2, 4 do
+        local good, printed = run(ranks, optimizer)
+        assert(good, printed)
+        for i, loss in ipairs(losses(printed)) do
+          assert(math.abs(loss / expected[i] - 1) < 1e-5, ("%s, %d ranks, step %d: %.9g, %.9g"):format(optimizer, ranks,
+            i, loss, expected[i]))
+        end
+      end
+    end
+  end)
+
+  test("has the same losses to the last bit, run to run", function()
+    local _, first = run(3, "AdamW")
+    assert.equal(first, (select(2, run(3, "AdamW"))))
+  end)
+
+  test("is an error, and no hang, where ranks differ or are more than rows", function()
+    for expected, changes in pairs {
+      ["optimizers differ between ranks"] = { rate = "0.01 * (1 + distributed.rank())" },
+      ["seeds of loaders differ between ranks"] = { seed = "distributed.rank()" },
+      ["a batch of 2 rows for 3 ranks"] = { batch = 2 },
+    } do
+      local good, printed = run(3, "SGD", changes)
+      assert.is_not_true(good)
+      assert(printed:find(expected, 1, true), printed)
+    end
+  end)
+end)

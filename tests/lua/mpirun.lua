@@ -1,0 +1,19 @@
+-- What tests of several processes share. Where gls.mpi is not built, or mpirun is not there, they say so.
+local mpirun = { program = os.getenv "GLSRUN" or "build/glsrun" }
+
+--- Before every command. Root has to say that it means it; what Open MPI leaves unfreed is its own.
+mpirun.environment = "ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 "
+  .. "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+
+local is_there = package.searchpath("gls.mpi", package.cpath) ~= nil
+  and os.execute(mpirun.environment .. "mpirun --oversubscribe -n 1 true > /dev/null 2>&1") == true
+
+--- A test that needs them, by busted's `it` and `pending`.
+function mpirun.test(it, pending, name, f)
+  it(name, function()
+    if not is_there then pending "gls.mpi is not built or mpirun is not there (libopenmpi-dev, openmpi-bin)" end
+    f()
+  end)
+end
+
+return mpirun
