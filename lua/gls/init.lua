@@ -2,6 +2,7 @@
 -- of the core and those of gls.tensor; nn, optim, data, train, plot, experiment and options are loaded when they are
 -- first asked for.
 -- @module gls
+local anomaly = require "gls.anomaly"
 local checkpoint = require "gls.checkpoint"
 local core = require "gls.core"
 local help = require "gls.help"
@@ -15,6 +16,7 @@ for name, value in pairs(core) do gls[name] = value end
 for name, value in pairs(tensor) do gls[name] = value end
 gls.core = core
 gls.save, gls.load, gls.save_npz, gls.profile = checkpoint.save, checkpoint.load, checkpoint.save_npz, profile.profile
+gls.anomaly = anomaly.anomaly
 gls.documentation, gls.help = help.text, help.print
 
 local submodules = {

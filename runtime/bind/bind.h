@@ -22,6 +22,7 @@
                                     journal.c     what Lua writes: whole files, lines, locks
                                     random.c      the generator            threads.c  how many
                                     profile.c     where the time goes     signals.c   that wait for a step
+                                    diagnose.c    modules by name, anomalies
 
    The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
    C path, through "%s". Userdata are made first, empty and safe, then filled. */
@@ -192,6 +193,7 @@ extern _Thread_local lua_State *bind_running;
 /* Each domain adds its functions to the module table at the top of the stack. */
 void bind_open_collector(lua_State *L);
 void bind_open_create(lua_State *L);
+void bind_open_diagnose(lua_State *L);
 void bind_open_function(lua_State *L);
 void bind_open_fuse(lua_State *L);
 void bind_open_grad(lua_State *L);

@@ -23,6 +23,7 @@ __attribute__((visibility("default"))) int luaopen_gls_core(lua_State *L) {
   bind_functions(L, functions);
   bind_open_collector(L);
   bind_open_profile(L);
+  bind_open_diagnose(L);
   bind_open_random(L);
   bind_open_signals(L);
   bind_open_threads(L);

@@ -19,6 +19,8 @@ static const char usage[] =
     "  -i         open the prompt after running the script\n"
     "  -v         print the version, with those of Lua and OpenBLAS, and the CPU\n"
     "  -W         turn warnings on\n"
+    "  --profile[=FILE]  measure the script by op and by module, and write a trace for ui.perfetto.dev to FILE\n"
+    "             (glsrun-trace.json)\n"
     "  -h --help  print this text\n"
     "  --         end of the options\n"
     "  -          run standard input as a script\n"
@@ -39,6 +41,7 @@ static int run_chunk(lua_State *L, int status) {
 struct options {
   int script; /* index in argv of the script, argc when there is none */
   bool interactive, version, help, execute;
+  const char *profile; /* where the trace goes; NULL: none */
 };
 
 /* False: argv[*wrong] is not understood. */
@@ -56,6 +59,10 @@ static bool read_options(int argc, char **argv, struct options *options, int *wr
       options->help = true;
     } else if (strcmp(option, "--version") == 0 || strcmp(option, "-v") == 0) {
       options->version = true;
+    } else if (strcmp(option, "--profile") == 0) {
+      options->profile = "glsrun-trace.json";
+    } else if (strncmp(option, "--profile=", 10) == 0 && option[10]) {
+      options->profile = option + 10;
     } else if (strcmp(option, "-i") == 0) {
       options->interactive = true;
     } else if (strcmp(option, "-W") == 0) {
@@ -119,14 +126,27 @@ static bool is_standard_input(char **argv, int script) {
   return strcmp(argv[script], "-") == 0 && strcmp(argv[script - 1], "--") != 0;
 }
 
-static int run_script(lua_State *L, int argc, char **argv, int script) {
+/* Pushes gls.profile's run (lua/gls/profile.lua), which calls a script and says where its time went, and the path. */
+static int push_profiler(lua_State *L, const char *path) {
+  lua_getglobal(L, "require");
+  lua_pushliteral(L, "gls.profile");
+  int status = cli_call(L, 1, 1, false);
+  if (status != LUA_OK) return status;
+  lua_getfield(L, -1, "run");
+  lua_remove(L, -2);
+  lua_pushstring(L, path);
+  return LUA_OK;
+}
+
+/* profile: where a trace goes; NULL: none. */
+static int run_script(lua_State *L, int argc, char **argv, int script, const char *profile) {
   const char *name = argv[script];
-  int status = luaL_loadfile(L, is_standard_input(argv, script) ? NULL : name);
+  int arguments = argc - script - 1, status = profile ? push_profiler(L, profile) : LUA_OK;
+  if (status == LUA_OK) status = luaL_loadfile(L, is_standard_input(argv, script) ? NULL : name);
   if (status != LUA_OK) return cli_report(L, status, true);
-  int arguments = argc - script - 1;
   luaL_checkstack(L, arguments + 3, "too many arguments to the script");
   for (int i = script + 1; i < argc; i++) lua_pushstring(L, argv[i]);
-  return cli_report(L, cli_call(L, arguments, 0, false), true);
+  return cli_report(L, cli_call(L, profile ? arguments + 2 : arguments, 0, false), true);
 }
 
 /* ---- version ---- */
@@ -172,7 +192,12 @@ static int protected_main(lua_State *L) {
   set_arguments(L, argc, argv, options.script);
   if (!run_options(L, argv, options.script)) return 0;
   bool has_script = options.script < argc;
-  if (has_script && run_script(L, argc, argv, options.script) != LUA_OK && !options.interactive) return 0;
+  if (options.profile && !has_script) {
+    fprintf(stderr, "%s: --profile is for a script: %s --profile script.lua\n", cli_program, cli_program);
+    return 0;
+  }
+  bool failed = has_script && run_script(L, argc, argv, options.script, options.profile) != LUA_OK;
+  if (failed && !options.interactive) return 0;
   if (options.interactive) {
     if (!cli_prompt(L)) return 0;
   } else if (!has_script && !options.execute && !options.version) {

@@ -1,7 +1,9 @@
 /* Backward: reverse mode. One walk from the loss to the oldest node; the list of live nodes is in time's order, so
    every node's gradient is whole when its turn comes. */
 #include "../base/memory.h"
+#include "../base/place.h"
 #include "../base/profile.h"
+#include "anomaly.h"
 #include "tape.h"
 
 /* The storage of the gradient that backward started from, the caller's to change once backward has returned. */
@@ -29,6 +31,18 @@ static int leave_factor(struct tensor *leaf, struct node *node, struct node *roo
 
 /* Weight and bias of an affine op. */
 static bool is_factor(const struct op_call *call, int input) { return call->op->affine && (input == 1 || input == 2); }
+
+/* What a vjp does whose kernels have not counted it: an operation for every element that it gives. */
+static void count_elements(const struct node *node, struct tensor *const *result) {
+  if (node->call.op->flags & OP_VIEW || profile_counted()) return;
+  double elements = 0, bytes = (double)tensor_bytes(node->gradient);
+  for (int i = 0; i < node->call.input_count; i++) {
+    if (!result[i]) continue;
+    elements += (double)tensor_count(result[i]);
+    bytes += 2 * (double)tensor_bytes(result[i]); /* with what it was computed from */
+  }
+  profile_count(elements, bytes);
+}
 
 /* The gradient of each input of one node, handed on. */
 static int step_back(struct node *node, struct node *root) {
@@ -65,6 +79,9 @@ static int step_back(struct node *node, struct node *root) {
   for (int i = 1; i <= 2 && inner && status == STATUS_OK; i++)
     if (call->input[i] && call->input[i]->requires_gradient)
       status = leave_factor(call->input[i], node, root, i, result[0]);
+  for (int i = 0; i < count && anomaly_on && status == STATUS_OK && any; i++)
+    if (result[i]) status = anomaly_check_backward(node, i, result[i]);
+  if (profile_on && any) count_elements(node, result);
   for (int i = 0; i < count && result; i++) {
     if (!result[i]) continue;
     if (status != STATUS_OK || !(call->input[i]->requires_gradient || node->input_node[i])) {
@@ -122,11 +139,13 @@ static int walk_back(struct node *root, struct tensor *gradient) {
   root->gradient = gradient;
   root->root = true;
   tape_walk_begin();
+  const char *outside = place;
   /* A function of a script's may let go of tensors, and so of nodes: this one stays, and knows its neighbours. */
   for (struct node *node = node_retain(root), *before; node; node = before) {
     bool scripts = node->gradient && node->function; /* then it is the script's to write on */
     if (scripts && !(node->gradient = to_keep(node->gradient))) status = STATUS_ERROR;
     if (node->gradient && status == STATUS_OK) {
+      place = node->place;
       profile_begin("backward", node->call.op->name);
       status = step_back(node, root);
       profile_end();
@@ -138,6 +157,7 @@ static int walk_back(struct node *root, struct tensor *gradient) {
     before = node->previous ? node_retain(node->previous) : NULL;
     node_release(node);
   }
+  place = outside;
   tape_walk_end();
   return status;
 }

@@ -1,6 +1,7 @@
 /* Forward mode: tangents over the recorded nodes, oldest first, for all rows of the batch or for some of them. */
 
 #include "../base/memory.h"
+#include "../base/place.h"
 #include "../base/profile.h"
 #include "../base/vector.h"
 #include "tape.h"
@@ -33,10 +34,13 @@ static int advance(struct node *node, const struct op_call *call, struct tensor 
   if (any) {
     if (node->function && !node->function->jvp)
       return status_error("fn: forward mode needs the function's jvp (gls.fn{ forward =, backward =, jvp = })");
+    const char *outside = place;
+    place = node->place;
     profile_begin("tangents", node->call.op->name);
     int status = node->function ? node->function->jvp(node->context, tangent, &node->tangent)
                                 : call->op->jvp(call, tangent, &node->tangent);
     profile_end();
+    place = outside;
     STATUS_TRY(status);
   }
   if (!known) return STATUS_OK;

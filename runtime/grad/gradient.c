@@ -2,7 +2,9 @@
 #include "gradient.h"
 
 #include "../base/memory.h"
+#include "../base/place.h"
 #include "../base/profile.h"
+#include "anomaly.h"
 #include "../base/vector.h"
 
 static void forget_factors(struct gradient *gradient) {
@@ -156,10 +158,16 @@ static struct tensor *product(const struct factor *factor) {
   bool needed[3] = {0};
   struct tensor *result[3] = {0};
   needed[factor->input] = true;
+  const char *outside = place;
+  place = factor->node->place;
   profile_begin("backward", call->op->name);
   const struct op_affine *affine = call->op->affine;
-  int status = (affine->products ? affine->products : call->op->vjp)(call, factor->gradient, needed, result);
-  if (profile_ended(status) == STATUS_OK) return result[factor->input];
+  int status =
+      profile_ended((affine->products ? affine->products : call->op->vjp)(call, factor->gradient, needed, result));
+  place = outside;
+  if (status == STATUS_OK && anomaly_on)
+    status = anomaly_check_backward(factor->node, factor->input, result[factor->input]);
+  if (status == STATUS_OK) return result[factor->input];
   for (int i = 0; i < 3; i++) tensor_release(result[i]);
   return NULL;
 }

@@ -2,6 +2,7 @@
 #include "node.h"
 
 #include "../base/memory.h"
+#include "../base/place.h"
 
 static struct node *first, *last;
 static int live_count;
@@ -96,6 +97,7 @@ struct node *node_new(int input_count, struct tensor *const *input, bool values)
   struct node *node = memory_new(1, sizeof *node + (size_t)input_count * row);
   if (!node) return NULL;
   node->references = 1;
+  node->place = place;
   node->released = true; /* not on the list of live ones */
   node->call.input_count = input_count;
   node->call.input = (struct tensor **)(node + 1);

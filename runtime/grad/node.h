@@ -22,6 +22,7 @@ struct node {
   bool released;       /* what it saved is gone */
   bool reached;        /* by a backward pass */
   bool root;           /* a backward pass began here */
+  const char *place;   /* the module that it was made in, where anomalies or profiles ask; or NULL */
   struct op_call call; /* inputs: leaves themselves; of other tensors an alias, or only their shape */
   struct node *
       *input_node;         /* owned; NULL where the input is a leaf or a constant; of a step that has ended: released */

@@ -1,5 +1,6 @@
 /* Release: the end of a training step. */
 #include "../base/profile.h"
+#include "anomaly.h"
 #include "tape.h"
 
 static int walks;                         /* that are under way */
@@ -34,6 +35,7 @@ void tape_release(bool all) {
     all_released = all_released || all;
     return;
   }
+  anomaly_step_ended();
   profile_begin("memory", "tape release");
   mark(all);
   for (struct node *node = node_last() ? node_retain(node_last()) : NULL, *before; node; node = before) {

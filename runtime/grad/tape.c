@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../base/profile.h"
+#include "anomaly.h"
 
 static bool enabled = true;
 
@@ -48,12 +49,26 @@ static struct tensor *run_recorded(const struct op *op, int input_count, struct 
   return output;
 }
 
+/* What an op does whose kernel has not counted it: an operation for every element of the result. */
+static void count_elements(const struct op *op, int input_count, struct tensor *const *input,
+                           const struct tensor *output) {
+  if (!output || op->flags & OP_VIEW || profile_counted()) return;
+  double bytes = (double)tensor_bytes(output);
+  for (int i = 0; i < input_count; i++)
+    if (input[i]) bytes += (double)tensor_bytes(input[i]);
+  profile_count((double)tensor_count(output), bytes);
+}
+
 struct tensor *tape_run(const struct op *op, int input_count, struct tensor *const *input,
                         const struct op_value *values) {
   profile_begin("forward", op->name);
   struct tensor *output = run_recorded(op, input_count, input, values);
+  if (profile_on) count_elements(op, input_count, input, output);
   profile_end();
-  return output;
+  if (!anomaly_on || !output || anomaly_check_forward(op, input_count, input, values, output) == STATUS_OK)
+    return output;
+  tensor_release(output);
+  return NULL;
 }
 
 int tape_record_function(const struct tape_function *function, void *context, int input_count,

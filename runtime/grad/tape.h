@@ -5,6 +5,7 @@
    forward.c    forward mode (jvp)          rows.c       a recorded call for some of the batch's rows
    curvature.c  the losses' Hessians        linear.c     a call's derivative as a step of its own
    derive.c     gradients as tensors that can be differentiated again
+   anomaly.c    the first number that is not finite
    gradient and tape know node; backward and release know both; forward knows rows; curvature and derive are above. */
 #ifndef GLS_GRAD_TAPE_H
 #define GLS_GRAD_TAPE_H

@@ -5,14 +5,15 @@
    image.c        one PNG or JPEG in, grids of images out      cifar.c        CIFAR-10's binary batches
    jpeg.c png.c   what must hold before stb_image decodes      folder.c       trees of class folders, and their cache
    text.c         windows of tokens                            dataset.c      rows, means and checksums of a set
-   loader.c       batches, shuffled and prefetched             augment.c      an image moved, turned, erased
-   journal.c      files that grow by lines; locks of folders
+   loader.c       batches, shuffled and prefetched             augment.c      an image turned, or erased in part
+   journal.c      files that grow by lines; locks of folders   trace.c        the spans of a profile
    Messages begin with the path of the file they are about. Labels and tokens in tensors start at 1. */
 #ifndef GLS_IO_IO_H
 #define GLS_IO_IO_H
 
 #include <stdio.h>
 
+#include "../base/profile.h"
 #include "../tensor/tensor.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
@@ -67,6 +68,10 @@ int journal_append(struct journal *journal, const void *data, size_t bytes);
 /* The lock of a folder, held until it is closed or the process ends; *free is false while another process has it. */
 int journal_lock_folder(struct journal *lock, bool *free, const char *path);
 void journal_close(struct journal *journal); /* more than once is fine */
+
+/* ---- trace.c ---- */
+/* The spans of a profile as a file for Perfetto. */
+int trace_write(const char *path, const struct profile_entry *entry, const struct profile_event *event, int count);
 
 /* ---- number.c ---- */
 /* Elements as files have them. A tensor holds them as uint8, int32 or real: 64-bit integers where int32 holds their

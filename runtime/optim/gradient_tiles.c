@@ -13,6 +13,9 @@ static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bo
   if (!gradient) return STATUS_OK;
   const real *value = tensor_real(gradient);
   int64_t count = tensor_count(gradient);
+  int arrays = 2; /* the gradient; what is touched is read and written */
+  for (int i = 0; i < GEMM_TOUCHED && update->touched[i]; i++) arrays += 2;
+  profile_count((double)count, (double)arrays * (double)count * (double)sizeof(real));
   enum { PIECE = 1 << 14 };
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int64_t i = 0; i < count; i += PIECE)

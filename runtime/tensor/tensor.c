@@ -199,6 +199,8 @@ struct tensor *tensor_flatten_rows(const struct tensor *source) {
 
 int64_t tensor_count(const struct tensor *tensor) { return shape_count(&tensor->shape); }
 
+size_t tensor_bytes(const struct tensor *tensor) { return (size_t)tensor_count(tensor) * type_size(tensor->type); }
+
 bool tensor_is_contiguous(const struct tensor *tensor) {
   int64_t stride = 1;
   if (tensor_count(tensor) == 0) return true;

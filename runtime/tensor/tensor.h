@@ -87,6 +87,7 @@ struct tensor *tensor_flatten_rows(
     const struct tensor *source); /* (…, d) as (rows, d): a view, or a copy where strides forbid it */
 
 int64_t tensor_count(const struct tensor *tensor);
+size_t tensor_bytes(const struct tensor *tensor); /* of its elements */
 bool tensor_is_contiguous(const struct tensor *tensor);
 /* source itself, retained, when it is contiguous, else a contiguous copy. */
 struct tensor *tensor_contiguous(struct tensor *source);

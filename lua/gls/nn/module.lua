@@ -361,13 +361,35 @@ local shapes -- module → shape of its last output, where they are remembered
 --- Remembers from now on, for printing, the shape of what each module gives: at the prompt.
 function Module.remember_shapes() shapes = shapes or setmetatable({}, { __mode = "k" }) end
 
+-- While gls.anomaly or gls.profile wants modules named: how many do, and the core's handles of names.
+local tracing, handles = 0, {}
+
+local function handle_of(name)
+  handles[name] = handles[name] or gls.core.place_name(name)
+  return handles[name]
+end
+
+--- From here on the core knows the module whose forward runs, until as many calls with false.
+function Module.trace(on) tracing = tracing + (on and 1 or -1) end
+
+-- Names of the modules below a root, for the core.
+local function places_of(root)
+  local places = {}
+  walk(root, "", root, {}, function(value, name)
+    if type(value) == "table" then places[value] = handle_of(name == "" and root.name or name) end
+  end)
+  return places
+end
+
 local function leave(level, ...)
+  if running.places then gls.core.leave_place() end
   if shapes and gls.is_tensor((...)) then shapes[running[level]] = (...).shape end
   for i = #running, level, -1 do running[i] = nil end
   return ...
 end
 
 local function finish(before, before_in, ok, ...)
+  if running.places then gls.core.unwind_places(running.depth) end
   if ok and shapes and gls.is_tensor((...)) then shapes[running[1]] = (...).shape end
   running, running_in = before, before_in
   if ok then return ... end
@@ -379,10 +401,15 @@ function Module:__call(...)
   if running and running_in == thread then
     local level = #running + 1
     running[level] = self
+    if running.places then gls.core.enter_place(running.places[self] or handle_of(self.name)) end
     return leave(level, self:forward(...))
   end
   local before, before_in = running, running_in
   running, running_in = { self }, thread
+  if tracing > 0 then
+    running.places, running.depth = places_of(self), gls.core.place_depth()
+    gls.core.enter_place(running.places[self])
+  end
   return finish(before, before_in, xpcall(self.forward, explain, self, ...))
 end
 

@@ -1,6 +1,7 @@
 /* Convolution: every product is made by the first back end of the table that serves it. */
 #include <stddef.h>
 
+#include "../../base/profile.h"
 #include "back_end.h"
 
 enum conv_product { CONV_FORWARD, CONV_DATA_GRADIENT, CONV_WEIGHT_GRADIENT };
@@ -51,16 +52,30 @@ static const struct back_end *choose(const struct conv_geometry *geometry, enum 
   return back_end;
 }
 
+/* The operations of the plain sum, whatever the back end: Winograd's are fewer. */
+static void count(const struct conv_geometry *geometry) {
+  const struct conv_axis *y = &geometry->y, *x = &geometry->x;
+  double channels = (double)(geometry->groups * geometry->channels);
+  double outputs = (double)(geometry->groups * geometry->outputs), images = (double)geometry->images;
+  double kernel = (double)geometry->channels * (double)(y->kernel * x->kernel);
+  double places = images * outputs * (double)(y->places * x->places);
+  profile_count(2 * places * kernel,
+                (images * channels * (double)(y->size * x->size) + places + outputs * kernel) * (double)sizeof(real));
+}
+
 int conv_forward(real *output, const real *x, const real *weight, const real *bias,
                  const struct conv_geometry *geometry) {
+  count(geometry);
   return choose(geometry, CONV_FORWARD)->forward(output, x, weight, bias, geometry);
 }
 
 int conv_data_gradient(real *dx, const real *gradient, const real *weight, const real *bias,
                        const struct conv_geometry *geometry) {
+  count(geometry);
   return choose(geometry, CONV_DATA_GRADIENT)->data_gradient(dx, gradient, weight, bias, geometry);
 }
 
 int conv_weight_gradient(real *dweight, const real *gradient, const real *x, const struct conv_geometry *geometry) {
+  count(geometry);
   return choose(geometry, CONV_WEIGHT_GRADIENT)->weight_gradient(dweight, gradient, x, geometry);
 }

@@ -10,6 +10,7 @@
 #include <tgmath.h>
 
 #include "../../base/integer.h"
+#include "../../base/profile.h"
 #include "linalg.h"
 
 enum { WHOLE_MOST = 64 /* rows that are not cut in two */ };
@@ -33,7 +34,10 @@ static bool factorise_whole(real *a, int64_t n, int64_t stride) {
 }
 
 static bool factorise(real *a, int64_t n, int64_t stride) {
-  if (n <= WHOLE_MOST) return factorise_whole(a, n, stride);
+  if (n <= WHOLE_MOST) {
+    profile_count((double)(n * n * n) / 3, (double)(n * n) * (double)sizeof(real));
+    return factorise_whole(a, n, stride);
+  }
   int64_t half = round_up(n / 2, n > 2 * WHOLE_MOST ? WHOLE_MOST : 16);
   real *below = a + half * stride, *rest = below + half;
   if (!factorise(a, half, stride)) return false;

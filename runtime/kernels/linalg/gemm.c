@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../../base/parallel.h"
+#include "../../base/profile.h"
 #include "gemm_kernel.h"
 
 static bool is_forbidden[GEMM_UNITS];
@@ -65,8 +66,14 @@ static void fill_with_bias(struct gemm_product *p) {
   p->bias = NULL, p->beta = 1;
 }
 
+static void count(const struct gemm_product *p) {
+  double touched = (double)(p->m * p->k) + (double)(p->k * p->n) + (double)(p->m * p->n);
+  profile_count(multiplications(p) * (p->lower ? 1 : 2), touched * (double)sizeof(real));
+}
+
 static bool make(struct gemm_product product) {
   if (product.m == 0 || product.n == 0) return true;
+  count(&product);
   for (size_t i = 0; i < sizeof back_ends / sizeof *back_ends; i++) {
     if (!back_ends[i].serves(&product)) continue;
     if (product.bias && !back_ends[i].knows_bias) fill_with_bias(&product);

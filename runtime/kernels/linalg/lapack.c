@@ -3,6 +3,7 @@
    the calling thread, so that results do not depend on the number of threads. */
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
+#include "../../base/profile.h"
 #include "linalg.h"
 
 #ifdef GLS_DOUBLE
@@ -51,6 +52,7 @@ int symmetric_eigen(real *a, int64_t n, real *values) {
   int *integers = memory_new((size_t)integer_need, sizeof *integers);
   int status = STATUS_ERROR;
   if (work && integers) {
+    profile_count(9 * (double)n * (double)n * (double)n, 4 * (double)n * (double)n * (double)sizeof *a); /* about */
     SYEVD("V", "U", &size, a, &size, values, work, &length, integers, &integer_need, &info);
     status = info == 0 ? STATUS_OK
                        : status_error("eigen: no convergence (LAPACK info %d); is there a NaN in the matrix?", info);
@@ -74,6 +76,7 @@ int orthogonalise(real *a, int64_t m, int64_t n) {
   int status = STATUS_ERROR;
   int threads = parallel_alone();
   if (tau && work && sign) {
+    profile_count(4 * (double)m * (double)n * (double)k, 4 * (double)m * (double)n * (double)sizeof *a); /* about */
     (wide ? GELQF : GEQRF)(&rows, &columns, a, &rows, tau, work, &length, &info);
     for (int i = 0; i < k; i++) sign[i] = a[(int64_t)i * rows + i] < 0 ? -1 : 1;
     if (info == 0) (wide ? ORGLQ : ORGQR)(&rows, &columns, &k, a, &rows, tau, work, &length, &info);

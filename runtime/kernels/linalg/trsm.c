@@ -9,6 +9,7 @@
 
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
+#include "../../base/profile.h"
 #include "gemm.h"
 #include "gemm_kernel.h"
 
@@ -240,9 +241,17 @@ static void subtract(const struct right_hand_sides *s, int64_t to, int64_t to_co
     gemm(back, false, to_count, s->count, from_count, -1, block, stride, x, s->inner, 1, c, s->inner);
 }
 
+/* n² operations a right-hand side, each way. */
+static void count(int64_t n, int directions, const struct right_hand_sides *s) {
+  double ways = directions == (FORWARD | BACK) ? 2 : 1, square = (double)n * (double)n;
+  profile_count(ways * square * (double)s->count,
+                (square / 2 + 2 * (double)n * (double)s->count) * (double)sizeof(real));
+}
+
 static void solve_halves(const real *factor, int64_t n, int64_t stride, int direction,
                          const struct right_hand_sides *s) {
   if (n <= TRIANGLE_MOST) {
+    count(n, direction, s);
     if (!solve_vector(factor, n, stride, direction, s)) solve_blas(factor, n, stride, direction, s);
     return;
   }
@@ -264,9 +273,10 @@ static void solve(const real *factor, int64_t n, int64_t stride, int directions,
   if (n == 0 || s->count == 0) return;
   bool few = !s->rows && (n < ROWS_LEAST || s->count < COLUMNS_LEAST);
   if (few || !gemm_usable(GEMM_VECTOR_UNIT)) {
+    count(n, directions, s);
     solve_blas(factor, n, stride, directions, s);
   } else if (n <= TRIANGLE_MOST && solve_vector(factor, n, stride, directions, s)) {
-    return; /* both ways in one visit */
+    count(n, directions, s); /* both ways in one visit */
   } else {
     if (directions & FORWARD) solve_halves(factor, n, stride, FORWARD, s);
     if (directions & BACK) solve_halves(factor, n, stride, BACK, s);
