@@ -1,5 +1,6 @@
-/* Mpi: the Lua module gls.mpi, texts and vectors between the processes that mpirun started. MPI's failures become Lua errors, so
-   that a rank that is gone does not end the others, where mpirun lets them be (Open MPI: --enable-recovery). */
+/* Mpi: the Lua module gls.mpi, texts and vectors between the processes that mpirun started. MPI's failures become Lua
+   errors, so that a rank that is gone does not end the others, where mpirun lets them be (Open MPI:
+   --enable-recovery). */
 #include <lauxlib.h>
 #include <limits.h>
 #include <lua.h>
