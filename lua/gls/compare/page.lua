@@ -76,6 +76,12 @@ local function inline(text)
   return (escaped(text):gsub("`([^`]+)`", "<code>%1</code>"):gsub("%*%*([^*]+)%*%*", "<strong>%1</strong>"))
 end
 
+local function list(lines)
+  local parts = {}
+  for i, line in ipairs(lines) do parts[i] = "<li>" .. inline(line) .. "</li>" end
+  return '<ul class="how">' .. table.concat(parts) .. "</ul>"
+end
+
 local function html_table(head, rows)
   local parts = { '<div class="wide"><table><thead><tr>' }
   for _, text in ipairs(head) do parts[#parts + 1] = "<th>" .. escaped(text) .. "</th>" end
@@ -93,25 +99,24 @@ local function html_table(head, rows)
   return table.concat(parts)
 end
 
--- Every entry's colour: candidates first, then baselines in their order.
+-- Every entry's colour, and their names: candidates first, then baselines in their order.
 local function colors_of(plan)
-  local colors, count = {}, 0
+  local colors, names = {}, {}
   for _, baseline in ipairs { false, true } do
     for _, entry in ipairs(plan.entries) do
       if (plan.is_baseline[entry.name] or false) == baseline then
-        colors[entry.name] = count % 8 + 1
-        count = count + 1
+        colors[entry.name] = #names % 8 + 1
+        names[#names + 1] = entry.name
       end
     end
   end
-  return colors
+  return colors, names
 end
 
-local function legend(plan, colors)
+local function legend(colors, names)
   local parts = {}
-  for _, entry in ipairs(plan.entries) do
-    parts[#parts + 1] = ('<span><i style="--c:var(--s%d)"></i>%s</span>'):format(colors[entry.name],
-      escaped(entry.name))
+  for i, name in ipairs(names) do
+    parts[i] = ('<span><i style="--c:var(--s%d)"></i>%s</span>'):format(colors[name], escaped(name))
   end
   return '<div class="legend">' .. table.concat(parts) .. "</div>"
 end
@@ -193,7 +198,7 @@ end
 -- @tparam table config
 -- @treturn string HTML
 function page.of(found, plan, config)
-  local colors = colors_of(plan)
+  local colors, names = colors_of(plan)
   local parts = { HEAD:format(escaped(config.title)), "<h1>" .. escaped(config.title) .. "</h1>" }
   local function add(text) parts[#parts + 1] = text end
   if config.state ~= "finished" then
@@ -205,7 +210,7 @@ function page.of(found, plan, config)
     end
   end
   add(html_table(summary.overall(found, plan)))
-  add(legend(plan, colors))
+  add(legend(colors, names))
   add('<div class="figures">')
   for _, budget in ipairs { "steps", "seconds" } do
     add(ratio_figure(found, plan, colors, "by_" .. budget,
@@ -218,13 +223,13 @@ function page.of(found, plan, config)
     add("<h2>" .. escaped(part.task.name) .. "</h2>")
     add("<p>" .. escaped(summary.describe(part.task)) .. (part.target and (" Target: validation loss %s."):format(
       number.text(part.target)) or "") .. "</p>")
-    add(legend(plan, colors))
+    add(legend(colors, names))
     add(curves(part, colors))
     add(html_table(summary.of_task(part)))
+    add(list(summary.winners(part)))
   end
-  add '<h2>How</h2><ul class="how">'
-  for _, line in ipairs(summary.method(plan, config)) do add("<li>" .. inline(line) .. "</li>") end
-  add "</ul>"
+  add "<h2>How</h2>"
+  add(list(summary.method(plan, config)))
   add(SORT)
   return table.concat(parts, "\n") .. "\n"
 end

@@ -10,8 +10,7 @@ local summary = {}
 
 local function percent(share) return ("%.0f %%"):format(100 * share) end
 
--- How a winner was set in its studies, most frequent schedule first: settings differ from study to study, so their
--- range.
+-- How an optimizer was set in its final runs, each once.
 local function settings_of(rows)
   local texts, seen = {}, {}
   for _, row in ipairs(rows) do
@@ -46,6 +45,17 @@ function summary.of_task(part)
     }
   end
   return head, rows
+end
+
+--- What won each optimizer's searches.
+-- @tparam table part of analysis.of's tasks
+-- @treturn table list of sentences
+function summary.winners(part)
+  local lines = {}
+  for i, own in ipairs(part.entries) do
+    lines[i] = ("`%s` won with: %s."):format(own.entry.name, settings_of(own.rows))
+  end
+  return lines
 end
 
 --- The table over tasks.
@@ -117,11 +127,7 @@ function summary.markdown(found, plan, config)
     parts[#parts + 1] = summary.describe(part.task) .. (part.target and (" Target: validation loss %s%s."):format(
       number.text(part.target), part.task.target and "" or (", of %s"):format(part.best.entry.name)) or "")
     parts[#parts + 1] = tables.markdown(summary.of_task(part))
-    local lines = {}
-    for _, own in ipairs(part.entries) do
-      lines[#lines + 1] = ("- `%s` won with: %s."):format(own.entry.name, settings_of(own.rows))
-    end
-    parts[#parts + 1] = table.concat(lines, "\n")
+    parts[#parts + 1] = "- " .. table.concat(summary.winners(part), "\n- ")
   end
   local lines = summary.method(plan, config)
   parts[#parts + 1] = "## How\n\n- " .. table.concat(lines, "\n- ")
