@@ -7,7 +7,7 @@
 
 #include "../base/memory.h"
 #include "../base/parallel.h"
-#include "op.h"
+#include "compose.h"
 
 enum { QUERY, KEY, VALUE, OPERANDS, MASK = OPERANDS };
 enum { HEADS, CAUSAL, SCALE };
@@ -336,5 +336,5 @@ const struct op attention_ops[] = {
                   GIVEN("mask", OP_OPTIONAL_TENSOR), DEFAULT("heads", OP_INTEGER, 1), DEFAULT("causal", OP_FLAG, 0),
                   DEFAULT("scale", OP_NUMBER, 0)),
        OP_SAVES_INPUTS | OP_SAVES_OUTPUT, attention_shape, attention_forward_run, attention_vjp, attention_jvp,
-       .batch_inputs = 15, .rowwise = attention_rowwise),
+       .batch_inputs = 15, .rowwise = attention_rowwise, .composed = attention_composed),
     {.name = NULL}};

@@ -1,10 +1,12 @@
-/* Compose: what rows of several families point to for derivatives of their derivatives (compose.c; op.h). */
+/* Compose: what rows of several families point to for derivatives of their derivatives (op.h): compose.c, and of
+   attention and recurrences compose_sequence.c. */
 #ifndef GLS_OPS_COMPOSE_H
 #define GLS_OPS_COMPOSE_H
 
 #include "formula.h"
 
 formula_rule layer_norm_composed, rms_norm_composed, group_norm_composed, batch_norm_composed;
+formula_rule attention_composed, lstm_composed, gru_composed;
 formula_rule prod_composed, mse_composed, huber_composed, binary_cross_entropy_composed;
 graph_rule softmax_graph, log_softmax_graph, logsumexp_graph, variance_graph, std_graph, norm_graph;
 graph_rule cross_entropy_graph;

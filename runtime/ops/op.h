@@ -16,7 +16,7 @@
    norm.c norm_batch.c                   normalisations
    loss.c cross_entropy.c random.c       losses; dropout, draws
    call.c formula.c  running a row; formulas of rows
-   second.c compose.c                    derivatives of derivatives, as formulas
+   second.c compose.c compose_sequence.c derivatives of derivatives, as formulas
 
    A call holds the op's tensor inputs in the order of its parameters, and the values of the other parameters in their
    order. Every op works for any strides, broadcast, size 1 and empty. */

@@ -6,7 +6,7 @@
 
 #include "../base/vector.h"
 #include "../kernels/linalg/linalg.h"
-#include "op.h"
+#include "compose.h"
 
 enum { X, WEIGHT, BIAS, STATE, MASK, INPUTS };
 
@@ -196,12 +196,13 @@ static bool always(const struct op_call *call) {
   return true;
 }
 
-#define RECURRENT(name, doc, samples, cell)                                                                           \
+#define RECURRENT(name, doc, samples, cell, formula)                                                                  \
   OP(name, doc, samples,                                                                                              \
      PARAMETERS(TENSOR("x"), TENSOR("weight"), GIVEN("bias", OP_OPTIONAL_TENSOR), GIVEN("state", OP_OPTIONAL_TENSOR), \
                 GIVEN("mask", OP_OPTIONAL_TENSOR)),                                                                   \
      OP_SAVES_INPUTS | OP_SAVES_OUTPUT, recurrent_shape, recurrent_run, recurrent_vjp, recurrent_jvp,                 \
-     .batch_inputs = 1 << X | 1 << STATE | 1 << MASK, .rowwise = always, .affine = &recurrent_affine, .family = cell)
+     .batch_inputs = 1 << X | 1 << STATE | 1 << MASK, .rowwise = always, .affine = &recurrent_affine,                 \
+     .composed = formula, .family = cell)
 
 const struct op recurrent_ops[] = {
     RECURRENT(
@@ -212,7 +213,7 @@ const struct op recurrent_ops[] = {
         "(batch, times) is 0 the state stays (Hochreiter and Schmidhuber, 1997; Gers et al., 2000)",
         SAMPLES("2x3x8 2x8", "3x4x12 3x12 12 3x6", "2x5x8 2x8 8 2x4 mask:2x5", "30x2x68 17x68 - 30x34", "1x1x4 1x4 4",
                 "0x3x8 2x8 8", "2x0x8 2x8 8"),
-        &recurrent_lstm),
+        &recurrent_lstm, lstm_composed),
     RECURRENT(
         "gru",
         "gated recurrent unit over sequences: x (batch, times, 3 · width) is the input's part of the gates, weight "
@@ -221,5 +222,5 @@ const struct op recurrent_ops[] = {
         "et al., 2014, the reset gate after the product)",
         SAMPLES("2x3x6 2x6", "3x4x9 3x9 9 3x3", "2x5x6 2x6 6 2x2 mask:2x5", "30x2x51 17x51 - 30x17", "1x1x3 1x3 3",
                 "0x3x6 2x6 6", "2x0x6 2x6 6"),
-        &recurrent_gru),
+        &recurrent_gru, gru_composed),
     {.name = NULL}};
