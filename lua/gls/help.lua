@@ -11,7 +11,8 @@ local help = {}
 
 -- The modules whose names are public, by the first part of a dotted name.
 local ROOTS = { gls = "gls", nn = "gls.nn", optim = "gls.optim", data = "gls.data", train = "gls.train",
-  plot = "gls.plot", log = "gls.log", experiment = "gls.experiment" }
+  plot = "gls.plot", log = "gls.log", experiment = "gls.experiment",
+  curvature = "gls.curvature" }
 
 -- ---- comments in files ----
 

@@ -1,11 +1,12 @@
 --- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the functions
--- of the core and those of gls.tensor; nn, optim, data, train, plot, experiment and options are loaded when they are
--- first asked for.
+-- of the core and those of gls.tensor; nn, optim, data, train, plot, experiment, curvature and options are loaded when
+-- they are first asked for.
 -- @module gls
 local anomaly = require "gls.anomaly"
 local checkpoint = require "gls.checkpoint"
 local core = require "gls.core"
 local help = require "gls.help"
+local products = require "gls.curvature.products"
 local profile = require "gls.profile"
 local strict = require "gls.strict"
 local tensor = require "gls.tensor"
@@ -17,10 +18,12 @@ for name, value in pairs(tensor) do gls[name] = value end
 gls.core = core
 gls.save, gls.load, gls.save_npz, gls.profile = checkpoint.save, checkpoint.load, checkpoint.save_npz, profile.profile
 gls.anomaly = anomaly.anomaly
+gls.jvp, gls.hvp, gls.ggn = products.jvp, products.hvp, products.ggn
 gls.documentation, gls.help = help.text, help.print
 
 local submodules = {
   nn = true, optim = true, data = true, train = true, plot = true, experiment = true, options = true,
+  curvature = true,
 }
 
 return strict.module("gls", gls, function(name) return submodules[name] and require("gls." .. name) or nil end)
