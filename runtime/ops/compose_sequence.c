@@ -58,7 +58,7 @@ static term seen(struct formula *f, const struct op_call *call, int64_t heads, i
   return mask ? term_mul(f, mask, ones) : ones;
 }
 
-/* softmax(scale · query keyᵀ) value; scores that are not seen count as −10³⁰, and the weights that come of them as 0. */
+/* softmax(scale · query keyᵀ) value; scores not seen count as −10³⁰, and the weights that come of them as 0. */
 term attention_composed(struct formula *f, const struct op_call *call) {
   const int64_t heads = call->value[0].list[0];
   term part[3] = {call->input[QUERY], call->input[KEY], call->input[VALUE]};
