@@ -3,9 +3,9 @@ local task = require "models.task"
 
 return task("resnet", {
   name = "resnet8", version = 1, title = "ResNet-8 on images",
-  sets = { "cifar10", "fashion-mnist" }, samples = 20000, validation = 4000, test = 4000,
+  sets = { "cifar10", "fashion-mnist" }, samples = 20000, validation = 1000, test = 4000,
   options = { depth = 8 }, initialisation = "he", head = { "9" },
-  data = { center = true, scale = 0.25, flip = true, crop = 4 },
-  batch = 100, steps = 2000,
+  augment = { flip = true, crop = 4 },
+  batch = 100, steps = 1000,
   short = { samples = 10000, validation = 1000, test = 4000, batch = 50, steps = 200 },
 })

@@ -109,7 +109,7 @@ local function regression(changes)
   end
   local task = {
     name = "regression", version = 1, title = "noisy linear regression", fingerprint = "seed 7", note = "made here",
-    sets = { train = set(256), valid = set(128), test = set(128) }, options = {}, head = {}, data = {},
+    sets = { train = set(256), valid = set(128), test = set(128) }, options = {}, head = {}, data = {}, augment = {},
     classify = false, loss_name = "mean of squares", batch = 16, steps = 40,
     model = function() return nn.Linear(8, 1) end,
     loss = function(output, batch) return nn.mse(output, batch.y) end,
@@ -211,11 +211,14 @@ describe("the tool", function()
 end)
 
 describe("the protocol", function()
+  -- How many steps a second takes is never the same, so without the runs that hang on it.
   local function chosen(results)
     local list = {}
     for _, row in ipairs(results.rows) do
-      list[#list + 1] = { row.optimizer, row.phase, row.study, row.number, row.settings, row.schedule, row.seed,
-        row.valid_loss }
+      if row.phase ~= "seconds" then
+        list[#list + 1] = { row.optimizer, row.phase, row.study, row.number, row.settings, row.schedule, row.seed,
+          row.valid_loss }
+      end
     end
     return list
   end
@@ -227,14 +230,7 @@ describe("the protocol", function()
     other.sets.test = { x = other.sets.test.x * 3, y = other.sets.test.y - 100 }
     plan.tasks = { other }
     local _, others = answer(plan)
-    local function without_timed(list) -- how many steps a second takes is never the same
-      local kept = {}
-      for _, row in ipairs(list) do
-        if row[2] ~= "seconds" then kept[#kept + 1] = row end
-      end
-      return kept
-    end
-    assert.same(without_timed(chosen(results)), without_timed(chosen(others)))
+    assert.same(chosen(results), chosen(others))
   end)
 
   it("gives all optimizers the same number of runs, and in a study the same seeds", function()
@@ -279,14 +275,7 @@ describe("the protocol", function()
     end
     local whole, again = select(2, answer(plan)), ledger.open(path)
     again:close()
-    local function timeless(list)
-      local kept = {}
-      for _, row in ipairs(list) do
-        if row[2] ~= "seconds" then kept[#kept + 1] = row end
-      end
-      return kept
-    end
-    assert.same(timeless(chosen(whole)), timeless(chosen(again)))
+    assert.same(chosen(whole), chosen(again))
   end)
 end)
 
@@ -392,7 +381,7 @@ describe("the tasks that come along", function()
         task.samples, task.batch = 0, 2
         task.validation, task.test = task.sets == "text" and 80 or 2, task.sets == "text" and 80 or 2
         tasks.open(task, scratch.folder(), task.sets ~= "text" and "folder:" .. scratch.folder() or nil)
-        for _, optimizer in ipairs(mode == "short" and entries.names() or { "adamw" }) do
+        for _, optimizer in ipairs(mode == "short" and entries.names() or { "muon" }) do
           local entry = entries.named(optimizer)
           local settings = space.points(entry.space, 1, random.stream(optimizer))[1]
           local row = trial.run(entry, task, { settings = settings, schedule = entry.schedule, seed = 1, steps = 2,

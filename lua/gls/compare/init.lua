@@ -156,11 +156,6 @@ local function title_of(plan, mode)
     mode == "short" and ": the short answer" or "")
 end
 
-local function with_traceback(problem)
-  if type(problem) ~= "string" or misuse.is_interrupt(problem) then return problem end
-  return debug.traceback(problem, 2)
-end
-
 local function open_config(plan, chosen, arguments)
   return {
     title = title_of(plan, chosen.mode), state = "finished", command = circumstances.command("compare", arguments),
@@ -180,7 +175,7 @@ local function job(plan, chosen, arguments, team)
   for _, task in ipairs(plan.tasks) do progress:line(("%-12s %s"):format(task.name, summary.describe(task))) end
   progress:line(("at most %d runs, %d done before; results in %s"):format(protocol.count(plan) * #plan.tasks,
     #results.rows, out))
-  local good, problem = xpcall(protocol.run, with_traceback, plan, results,
+  local good, problem = xpcall(protocol.run, misuse.traceback, plan, results,
     compare.executor(plan, results, progress, team))
   progress:finish()
   results:close()
@@ -219,7 +214,7 @@ function compare.run(arguments)
   end
   local team = ranks.join()
   if not team then return begin(chosen, arguments) end
-  local results = table.pack(xpcall(begin, with_traceback, chosen, arguments, team))
+  local results = table.pack(xpcall(begin, misuse.traceback, chosen, arguments, team))
   if not results[1] then team:abort(results[2]) end
   return results[2]
 end

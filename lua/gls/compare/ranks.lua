@@ -3,6 +3,7 @@
 -- its run, which another takes; should it answer after all, the first answer counts. (Open MPI ends all ranks with
 -- the first that dies, unless mpirun has --enable-recovery.)
 -- @module gls.compare.ranks
+local distributed = require "gls.distributed"
 local log = require "gls.log"
 local misuse = require "gls.experiment.misuse"
 local record = require "gls.experiment.record"
@@ -20,14 +21,12 @@ local PAUSE = 0.005
 -- @treturn table|nil ranks, with `rank` (from 0) and `size`; nil where mpirun has not started this process, or it alone
 -- @raise where mpirun has, but gls.mpi is not built
 function ranks.join()
-  if (tonumber(os.getenv "OMPI_COMM_WORLD_SIZE" or os.getenv "PMI_SIZE") or 1) < 2 then return nil end
-  local good, mpi = pcall(require, "gls.mpi")
-  if not good then
-    misuse.raise "mpirun: gls.mpi is not built; install libopenmpi-dev and openmpi-bin, then make builds it"
-  end
-  local self = setmetatable({ mpi = mpi, heard = {}, at_work = {}, idle = {}, lost = {}, given = {} }, ranks)
-  self.rank, self.size = mpi.start()
-  return self
+  local size = misuse.attempt(distributed.size)
+  if size < 2 then return nil end
+  return setmetatable({
+    mpi = require "gls.mpi", rank = distributed.rank(), size = size, heard = {}, at_work = {}, idle = {}, lost = {},
+    given = {},
+  }, ranks)
 end
 
 -- ---- rank 0 ----

@@ -21,7 +21,8 @@ tasks.built_in = { "mlp", "cnn", "resnet8", "autoencoder", "transformer", "lstm"
 -- @field model function(set, settings) gives a module; `options` and `initialisation` reach it as settings.model and
 --   settings.initialisation
 -- @field loss function(output, batch) gives a tensor of one element, above 0
--- @field data options of the loader: flatten, center, scale, flip, crop
+-- @field data options of all loaders: flatten, center, scale
+-- @field augment options of the training's alone: flip, crop
 -- @field batch, steps of a run
 -- @field target the validation loss to reach; default: what the best tuned baseline ends at
 -- @field head names of the output layer, which optimizers of matrices leave to AdamW
@@ -30,7 +31,7 @@ local TASK = {
   name = check.required, version = check.required, title = check.required, sets = check.none, open = check.none,
   samples = 0, validation = 2000, test = 2000, context = 64, model = check.required, options = check.any {},
   initialisation = check.none, loss = check.required, loss_name = "loss", classify = false, data = check.any {},
-  batch = check.required, steps = check.required, target = check.none, head = check.any {}, short = check.any {},
+  augment = check.any {}, batch = check.required, steps = check.required, target = check.none, head = check.any {}, short = check.any {},
 }
 
 local COUNTS = { "version", "batch", "steps" }

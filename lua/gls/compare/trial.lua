@@ -77,7 +77,9 @@ function trial.run(entry, task, run, on_step)
   local model = task.model(sets.train, { model = task.options, initialisation = task.initialisation })
   local options = { batch = task.batch, shuffle = true, drop_last = true }
   if sets.train.mean then options.mean = sets.train end
-  for name, value in pairs(task.data) do options[name] = value end
+  for _, given in ipairs { task.data, task.augment } do
+    for name, value in pairs(given) do options[name] = value end
+  end
   local loader = data.loader(sets.train, options)
   local optimizer = trial.optimizer(entry, task, model:parameters(), run.settings, run.schedule, run.steps)
   local first = runner.evaluate(task, model, sets.valid, sets)

@@ -209,11 +209,6 @@ local function asked_rows(rows, planned)
   return result
 end
 
-local function with_traceback(problem)
-  if type(problem) ~= "string" or misuse.is_interrupt(problem) then return problem end
-  return debug.traceback(problem, 2)
-end
-
 local function say_results(progress, spec, config, rows, table_text, drawn, why)
   progress:line ""
   progress:line(table_text)
@@ -296,7 +291,7 @@ function experiment.run(given, arguments)
   progress:line("results  " .. chosen.out)
   progress:line ""
 
-  local good, problem = xpcall(run_all, with_traceback, spec, chosen, sets, planned, results, ended, progress)
+  local good, problem = xpcall(run_all, misuse.traceback, spec, chosen, sets, planned, results, ended, progress)
   progress:finish()
   results:close()
   local interrupted = not good and misuse.is_interrupt(problem)

@@ -14,6 +14,14 @@ function misuse.raise(format, ...) error(setmetatable({ message = format:format(
 -- @treturn boolean
 function misuse.is_interrupt(problem) return tostring(problem):find("interrupted!", 1, true) ~= nil end
 
+--- What xpcall is given: a traceback for errors that are nobody's to mend but the program's.
+-- @param problem
+-- @return the problem, with a traceback where it is a text and not Ctrl-C's
+function misuse.traceback(problem)
+  if type(problem) ~= "string" or misuse.is_interrupt(problem) then return problem end
+  return debug.traceback(problem, 2)
+end
+
 --- Calls a function whose failures are the user's to mend (a directory, a file of data).
 -- @tparam function f
 -- @param ... its arguments
