@@ -31,7 +31,8 @@ local TASK = {
   name = check.required, version = check.required, title = check.required, sets = check.none, open = check.none,
   samples = 0, validation = 2000, test = 2000, context = 64, model = check.required, options = check.any {},
   initialisation = check.none, loss = check.required, loss_name = "loss", classify = false, data = check.any {},
-  augment = check.any {}, batch = check.required, steps = check.required, target = check.none, head = check.any {}, short = check.any {},
+  augment = check.any {}, batch = check.required, steps = check.required, target = check.none, head = check.any {},
+  short = check.any {},
 }
 
 local COUNTS = { "version", "batch", "steps" }
