@@ -2,7 +2,8 @@
 -- rate, no guards), with guards at a fixed rate, and with its cure (the automatic rate), beside SGD's and Adam's over
 -- their rate.
 --   glsrun experiments/stability.lua --data cifar10 --samples 2000 --epochs 5 --batch 50
--- --model is mlp (default), deep (five layers) or autoencoder; --study takes more rates and dampings.
+-- --model is mlp (default), deep (five layers), autoencoder, resnet (of 8 layers) or transformer; --study takes more
+-- rates and dampings. On the last two the matched step with an orthogonal direction is mapped too.
 local experiment = require "gls.experiment"
 local file = require "gls.file"
 local plot = require "gls.plot"
@@ -11,15 +12,17 @@ local task = require "models.task"
 
 local grid = experiment.grid
 local choices = experiment.choices("stability", {
-  { name = "model", values = { "mlp", "deep", "autoencoder" }, help = "What is trained (default mlp)." },
+  { name = "model", values = { "mlp", "deep", "autoencoder", "resnet", "transformer" },
+    help = "What is trained (default mlp)." },
   { name = "study", help = "More rates and dampings." },
 })
-local autoencoder = choices.model == "autoencoder"
+local autoencoder, language = choices.model == "autoencoder", choices.model == "transformer"
+local large = language or choices.model == "resnet"
 
 -- Powers of ten.
-local function decades(from, to)
+local function decades(from, to, by)
   local list = {}
-  for exponent = from, to do list[#list + 1] = tonumber(("1e%d"):format(exponent)) end
+  for exponent = from, to, by or 1 do list[#list + 1] = tonumber(("1e%d"):format(exponent)) end
   return list
 end
 
@@ -28,10 +31,13 @@ local more, shift = choices.study and 1 or 0, autoencoder and 3 or 0
 local RATES, DAMPINGS = decades(-2 - more + shift, 3 + more + shift), decades(-4 - 2 * more, 1)
 local SGD, ADAM = decades(-3 - more + shift // 2, 2 + more + shift // 2), decades(-5 - more, more)
 local DELTAS = { 0, 0.3, 1 }
+local MATCHED = large and decades(-3, 0) or {}
+if large and not choices.study then RATES, DAMPINGS = decades(-2, 1), decades(-3, 1, 2) end
 
 local around = {
-  initialisation = autoencoder and "orthogonal-small" or "he",
-  model = choices.model == "deep" and { hidden = { 512, 512, 512, 512 } } or nil,
+  initialisation = autoencoder and "orthogonal-small" or not language and "he" or nil,
+  model = choices.model == "deep" and { hidden = { 512, 512, 512, 512 } } or choices.model == "resnet" and { depth = 8 }
+    or nil,
 }
 local function trials(...)
   local list = {}
@@ -44,18 +50,23 @@ local function trials(...)
   return list
 end
 
-local path = experiment.run(task(autoencoder and "autoencoder" or "mlp", {
+local path = experiment.run(task(choices.model == "deep" and "mlp" or choices.model, {
   name = "stability",
   title = "Stability: " .. choices.model,
   choices = choices,
+  batches = language and 100 or nil,
   trials = {
     sgd = trials { learning_rate = SGD },
     adam = trials { learning_rate = ADAM },
     gls = trials({ learning_rate = RATES, damping = DAMPINGS },
       { learning_rate = RATES, damping = DAMPINGS, trust = 0.1 },
       { learning_rate = "auto", damping = DAMPINGS, delta = DELTAS }),
+    ["gls-orthogonal"] = large and trials { learning_rate = MATCHED, damping = DAMPINGS } or nil,
   },
-  defaults = { samples = 2000, validation = 1000, epochs = 5, batch = 50, optimizers = { "sgd", "adam", "gls" } },
+  defaults = {
+    data = language and "text" or nil, samples = not language and 2000 or nil,
+    validation = language and 5000 or 1000, epochs = language and 2 or 5, batch = language and 12 or 50,
+  },
 }))
 if not path then return end
 
@@ -129,8 +140,8 @@ local function draw(values, settings)
   end
 end
 
-local function map(name, title, picked, x, columns, x_text)
-  local values, count, guards = cells("gls", picked, x, columns, "damping", DAMPINGS)
+local function map(name, title, picked, x, columns, x_text, optimizer)
+  local values, count, guards = cells(optimizer or "gls", picked, x, columns, "damping", DAMPINGS)
   if count.cells == 0 then return end
   add_line(title, count, guards)
   draw(values, { title = title, x = x_text, y = "damping ρ", columns = texts(columns), rows = texts(DAMPINGS),
@@ -145,6 +156,9 @@ map("guarded.svg", "GLS, fixed rate, trust region 0.1", function(s)
 end, "learning_rate", RATES, "learning rate η")
 map("automatic.svg", "GLS, automatic rate", function(s) return s.learning_rate == "auto" end, "delta", DELTAS,
   "caution δ")
+
+map("matched.svg", "GLS, matched step, orthogonal direction", function() return true end, "learning_rate", MATCHED,
+  "learning rate", "gls-orthogonal")
 
 -- The others have one setting: their rates side by side, in steps of ten.
 local others, columns = { rows = {}, values = {}, smallest = {} }, {}

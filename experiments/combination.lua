@@ -1,0 +1,150 @@
+--- What GLS's direction gains from momentum and from adaptive rates, on six models. Of momentum: none, on the gradient
+-- before the solve, on the direction after it, Nesterov's, and chosen with the automatic step. Of rates: evened per
+-- output, per entry, and over all directions (orthogonal).
+--   glsrun experiments/combination.lua                      the transformer, 600 steps
+--   glsrun experiments/combination.lua --model resnet --data cifar10
+local gls = require "gls"
+local experiment = require "gls.experiment"
+local matrix = require "gls.optim.matrix"
+local task = require "models.task"
+
+-- ---- GLS with moving statistics, open to combinations ----
+
+-- As optim.GLS with statistics = "moving" and graft = "rms", written out in the language: `place` is momentum's,
+-- "gradient", "direction" or "nesterov"; `evened` is "outputs" or "entries".
+local Combined = matrix.class("Combined", {
+  learning_rate = 1e-2, damping = 0.1, momentum = 0.9, place = "gradient", evened = "nothing", decay = 0.95,
+  beta2 = 0.95, refresh = 5,
+})
+Combined.with_bias = true
+
+local ROWS = 512 -- of a convolution's patches that AᵀA is made from
+
+-- AᵀA (of one row, on average) and AᵀG over all uses of a weight, A with a column of ones for the bias.
+local function products(uses, bias)
+  local statistics, gradient
+  for _, use in ipairs(uses) do
+    local a = bias and gls.cat({ use.a, gls.ones(use.a:size(1), 1) }, 2) or use.a
+    local part = a[{ { 1, -1, math.max(1, a:size(1) // ROWS) } }]
+    local product, slope = part:t():matmul(part) / (part:size(1) * #uses), a:t():matmul(use.g)
+    statistics = statistics and statistics + product or product
+    gradient = gradient and gradient + slope or slope
+  end
+  return statistics, gradient
+end
+
+-- A running mean, plain until it is as long as its decay says.
+local function average(old, new, decay, step)
+  return old and old + (new - old) * math.max(1 / step, 1 - decay) or new
+end
+
+local function direction(uses, bias, state, settings, step)
+  -- 1. S ← β S + (1 − β) AᵀA, and at times the Cholesky factor of S + ρ tr S / d I
+  local statistics, gradient = products(uses, bias)
+  state.statistics = average(state.statistics, statistics, settings.decay, step)
+  if (step - 1) % settings.refresh == 0 then
+    local identity = gls.eye(statistics:size(1))
+    local damping = settings.damping * (state.statistics * identity):sum():item() / statistics:size(1)
+    state.factor = gls.cholesky(state.statistics + identity * damping)
+  end
+  -- 2. momentum on the gradient, the solve, momentum on the direction
+  local beta = settings.momentum
+  local function mean(x)
+    state.mean = (state.mean or gls.zeros_like(x)) * beta + x * (1 - beta)
+    return state.mean
+  end
+  if settings.place ~= "direction" then
+    local before = mean(gradient)
+    gradient = settings.place == "nesterov" and gradient * (1 - beta) + before * beta or before
+  end
+  local u = gls.cholesky_solve(state.factor, gradient)
+  if settings.place == "direction" then u = mean(u) end
+  -- 3. second moments, one of each output (NorMuon: Li et al. 2025) or entry (Adam)
+  if settings.evened ~= "nothing" then
+    local square = settings.evened == "outputs" and u:square():mean(1, true) or u:square()
+    state.square = average(state.square, square, settings.beta2, step)
+    u = u / (state.square:sqrt() + 1e-12)
+  end
+  -- 4. the matched length
+  return u * (0.2 * math.sqrt(u:numel()) / (u:norm():item() + 1e-30))
+end
+
+function Combined:update(group, settings)
+  for _, i in ipairs(group.matrices) do
+    local weight, bias, key = group.parameters[i], group.biases[i], group.names[i]
+    local uses = gls.factors(weight)
+    if #uses > 0 then
+      group.states[key] = group.states[key] or {}
+      local u = direction(uses, bias, group.states[key], settings, self.steps + 1)
+      local d = u:size(1) - (bias and 1 or 0)
+      local of_weight = u:narrow(1, 1, d)
+      matrix.move(weight, weight:dim() == 4 and of_weight:t() or of_weight, settings)
+      if bias then bias:detach():copy(bias - u[d + 1] * settings.learning_rate) end
+    end
+  end
+  self:step_others(group, settings)
+end
+
+local moving = { momentum = 0.9, graft = "rms", statistics = "moving" }
+experiment.optimizer("gls-none", "GLS", { momentum = 0, graft = "rms", statistics = "moving" })
+experiment.optimizer("gls-gradient", "GLS", moving)
+experiment.optimizer("gls-direction", Combined, { place = "direction" })
+experiment.optimizer("gls-nesterov", Combined, { place = "nesterov" })
+experiment.optimizer("gls-outputs", Combined, { evened = "outputs" })
+experiment.optimizer("gls-entries", Combined, { evened = "entries" })
+
+-- ---- the tasks ----
+
+local around = { -- of the trials on a model
+  mlp = { damping = 1, initialisation = "he" },
+  cnn = { damping = 1, data = { flip = true, crop = 4 } },
+  autoencoder = { damping = 0.01, initialisation = "orthogonal-small" },
+  resnet = { damping = 0.1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 8 } },
+  transformer = { damping = 0.1, weight_decay = 0.1, warmup = 100, final = 0.1, fallback_learning_rate = 3e-3 },
+}
+around.lstm = around.transformer
+
+local rates = {
+  mlp = { 1e-3, 3e-3 }, cnn = { 3e-3, 1e-2 }, autoencoder = { 1e-3, 3e-3 }, resnet = { 2e-2, 1e-2 },
+  transformer = { 1e-2, 5e-3 }, lstm = { 1e-2, 5e-3 },
+}
+
+local defaults = {
+  mlp = { samples = 5000, epochs = 5, batch = 250 },
+  cnn = { samples = 5000, epochs = 4, batch = 100 },
+  autoencoder = { samples = 1000, epochs = 16, batch = 250, validation = 500 },
+  resnet = { samples = 5000, epochs = 5, batch = 100 },
+  transformer = { data = "text", validation = 20000, epochs = 3, batch = 12 },
+  lstm = { data = "text", validation = 20000, epochs = 3, batch = 12 },
+}
+
+local choices = experiment.choices("combination", {
+  { name = "model", values = { "transformer", "lstm", "resnet", "cnn", "mlp", "autoencoder" },
+    help = "What is trained: transformer (default), lstm, resnet (of 8 layers), cnn, mlp or autoencoder." },
+})
+local model = choices.model
+
+local function with(settings)
+  settings.schedule = settings.schedule or "cosine"
+  for name, value in pairs(around[model]) do
+    if settings[name] == nil then settings[name] = value end
+  end
+  return experiment.grid(settings)
+end
+
+local trials = { gls = with { damping = 0.03, schedule = "constant", momentum = { 0, "auto" } } }
+for _, name in ipairs { "none", "gradient", "direction", "nesterov", "outputs", "entries", "orthogonal" } do
+  trials["gls-" .. name] = with { learning_rate = rates[model] }
+end
+
+local default = defaults[model]
+default.select = model == "autoencoder" and "train" or "valid"
+
+experiment.run(task(model, {
+  name = "combination",
+  title = "GLS with momentum and adaptive rates: " .. model,
+  choices = choices,
+  batches = default.data == "text" and 200 or nil,
+  trials = trials,
+  defaults = default,
+}))
