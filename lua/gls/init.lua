@@ -8,6 +8,7 @@ local core = require "gls.core"
 local help = require "gls.help"
 local products = require "gls.curvature.products"
 local profile = require "gls.profile"
+local pytorch = require "gls.pytorch"
 local strict = require "gls.strict"
 local tensor = require "gls.tensor"
 
@@ -17,7 +18,7 @@ for name, value in pairs(core) do gls[name] = value end
 for name, value in pairs(tensor) do gls[name] = value end
 gls.core = core
 gls.save, gls.load, gls.save_npz, gls.profile = checkpoint.save, checkpoint.load, checkpoint.save_npz, profile.profile
-gls.anomaly = anomaly.anomaly
+gls.anomaly, gls.load_pytorch = anomaly.anomaly, pytorch.load
 gls.jvp, gls.hvp, gls.ggn = products.jvp, products.hvp, products.ggn
 gls.documentation, gls.help = help.text, help.print
 
