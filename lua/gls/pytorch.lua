@@ -82,9 +82,9 @@ function pytorch.load(model, source, given)
   return model:load_state_dict(state, { strict = set.strict })
 end
 
-core.docs.load_pytorch = "load_pytorch(model, source, { names =, transpose = true, strict = true }) -> model\nSets a " ..
-  "model's tensors to those of a safetensors file of PyTorch's, or a table of them by its names: numbers in\nnames " ..
-  "are raised by one, weights of linear layers transposed; names maps the rest: a list of { pattern,\nreplacement }, " ..
-  "or a function."
+core.docs.load_pytorch = "load_pytorch(model, source, { names =, transpose = true, strict = true }) -> model\nSets " ..
+  "a model's tensors to those of a safetensors file of PyTorch's, or a table of them by its names: numbers\nin names " ..
+  "are raised by one, weights of linear layers transposed; names maps the rest: a list of { pattern,\nreplacement " ..
+  "}, or a function."
 
 return pytorch
