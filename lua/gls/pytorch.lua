@@ -83,8 +83,8 @@ function pytorch.load(model, source, given)
 end
 
 core.docs.load_pytorch = "load_pytorch(model, source, { names =, transpose = true, strict = true }) -> model\nSets " ..
-  "a model's tensors to those of a safetensors file of PyTorch's, or a table of them by its names: numbers\nin names " ..
-  "are raised by one, weights of linear layers transposed; names maps the rest: a list of { pattern,\nreplacement " ..
-  "}, or a function."
+  "a model's tensors to those of a safetensors file of PyTorch's, or a table of them by its names:\nnumbers in " ..
+  "names are raised by one, weights of linear layers transposed; names maps the rest: a list of\n{ pattern, " ..
+  "replacement }, or a function."
 
 return pytorch

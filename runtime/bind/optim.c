@@ -282,6 +282,30 @@ static int optimizer_report(lua_State *L) {
   return 1;
 }
 
+/* optimizer:layers() -> list of { place =, damping =, … }: the last step's; from the first call on */
+static int optimizer_layers(lua_State *L) {
+  struct optimizer *o = check_optimizer(L);
+  lua_newtable(L);
+  if (!o->gls) return 1;
+  bind_check(L, gls_watch_layers(o->gls));
+  lua_Integer n = 0;
+  for (int i = 0; i < o->count; i++) {
+    const struct gls_watch *watch = &o->gls->watch[i];
+    if (!watch->stepped) continue;
+    lua_createtable(L, 0, 8);
+    set_count(L, "place", i + 1);
+    set_number(L, "damping", watch->damping);
+    set_number(L, "fraction", watch->fraction);
+    set_number(L, "step", watch->step);
+    set_number(L, "change", watch->change);
+    set_count(L, "retries", watch->retries);
+    set_count(L, "fallbacks", watch->fallbacks);
+    set_count(L, "limits", watch->limits);
+    lua_rawseti(L, -2, ++n);
+  }
+  return 1;
+}
+
 /* clip_gradients(parameters, maximum) -> norm before */
 static int bind_clip(lua_State *L) {
   bind_check_type(L, 1, LUA_TTABLE);
@@ -322,17 +346,13 @@ static int bind_factors(lua_State *L) {
   return 1;
 }
 
-static const struct bind_function methods[] = {{"__gc", optimizer_release, BIND_ANY, NULL},
-                                               {"__close", optimizer_release, BIND_ANY, NULL},
-                                               {"release", optimizer_release, BIND_ANY, NULL},
-                                               {"step", optimizer_step, BIND_ANY, NULL},
-                                               {"unhandled", optimizer_unhandled, BIND_ANY, NULL},
-                                               {"finish", optimizer_finish, BIND_ANY, NULL},
-                                               {"clear", optimizer_clear, BIND_ANY, NULL},
-                                               {"state", optimizer_state, BIND_ANY, NULL},
-                                               {"set_state", optimizer_set_state, BIND_ANY, NULL},
-                                               {"report", optimizer_report, BIND_ANY, NULL},
-                                               {NULL, NULL, 0, NULL}};
+static const struct bind_function methods[] = {
+    {"__gc", optimizer_release, BIND_ANY, NULL},        {"__close", optimizer_release, BIND_ANY, NULL},
+    {"release", optimizer_release, BIND_ANY, NULL},     {"step", optimizer_step, BIND_ANY, NULL},
+    {"unhandled", optimizer_unhandled, BIND_ANY, NULL}, {"finish", optimizer_finish, BIND_ANY, NULL},
+    {"clear", optimizer_clear, BIND_ANY, NULL},         {"state", optimizer_state, BIND_ANY, NULL},
+    {"set_state", optimizer_set_state, BIND_ANY, NULL}, {"report", optimizer_report, BIND_ANY, NULL},
+    {"layers", optimizer_layers, BIND_ANY, NULL},       {NULL, NULL, 0, NULL}};
 
 static const struct bind_function functions[] = {
     {"optimizer", optimizer_new, 2,

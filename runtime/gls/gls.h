@@ -47,6 +47,16 @@ struct gls_report {
   double learning_rate, momentum; /* η and μ of the last step */
 };
 
+/* One layer in the last step. */
+struct gls_watch {
+  bool stepped;
+  double damping;  /* λ */
+  double fraction; /* of the change of the outputs that is wanted, −n G: what −U makes of it; NaN: not known */
+  double step;     /* η */
+  double change;   /* root mean square of the change of the weights */
+  int64_t retries, fallbacks, limits; /* of the guards, in all steps */
+};
+
 /* One affine layer: a weight, maybe a bias, and the state. All tensors are NULL until needed. */
 struct gls_layer {
   struct tensor *velocity;       /* (d or d + 1) × m: V, or the last step under automatic momentum */
@@ -63,11 +73,14 @@ struct gls {
   int count;               /* of parameters, and of the arrays below */
   struct gls_layer *layer; /* layer[i] belongs to parameter i when that is a weight with factors */
   bool *handled;           /* parameter i was stepped by GLS in the last step */
+  struct gls_watch *watch; /* of each layer; NULL: nobody asks */
   struct gls_report report;
 };
 
 struct gls *gls_new(int count);
 void gls_delete(struct gls *gls);
+/* From the next step on watch is filled in: a reading more of every layer's gradient. */
+int gls_watch_layers(struct gls *gls);
 /* One step. Parameters that no affine op used (or that have no gradient) are left, handled[i] = false: theirs is the
    caller's fallback. */
 int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_options *options);

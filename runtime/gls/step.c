@@ -43,7 +43,13 @@ void gls_delete(struct gls *gls) {
   }
   memory_delete(gls->layer);
   memory_delete(gls->handled);
+  memory_delete(gls->watch);
   memory_delete(gls);
+}
+
+int gls_watch_layers(struct gls *gls) {
+  if (!gls->watch) gls->watch = memory_new((size_t)gls->count, sizeof *gls->watch);
+  return gls->watch ? STATUS_OK : STATUS_ERROR;
 }
 
 /* All layers of one step. */
@@ -111,6 +117,45 @@ static void keep_velocity(struct gls_system *system) {
   tensor_release(old);
 }
 
+/* ---- what is watched ---- */
+
+static struct gls_watch *watch_of(const struct gls *gls, const struct gls_system *system) {
+  return gls->watch ? &gls->watch[system->layer - gls->layer] : NULL;
+}
+
+/* ‖G‖² of all uses; NaN where backward has left something else. */
+static double output_gradient_square(const struct gls_system *system) {
+  const struct gradient *gradient = system->weight->gradient;
+  double sum = gradient->dense || factors_recur(system) ? NAN : 0;
+  for (int i = 0; i < gradient->factor_count && !isnan(sum); i++) {
+    const struct tensor *g = gradient->factor[i].gradient;
+    sum += tensor_is_contiguous(g) ? vector_dot(tensor_real(g), tensor_real(g), tensor_count(g)) : NAN;
+  }
+  return sum;
+}
+
+/* ⟨A U, n G⟩ / ‖n G‖². By the dual, where A U = n (G − λ α), of each part of the batch for itself. */
+static void watch_direction(const struct gls *gls, const struct gls_system *system, double terms) {
+  struct gls_watch *watch = watch_of(gls, system);
+  if (!watch) return;
+  bool by_alpha = system->alpha && !system->failed;
+  double square = by_alpha ? system_dot(system->g, system->g) : output_gradient_square(system);
+  watch->damping = system->lambda;
+  watch->retries += system->retries;
+  watch->fallbacks += system->failed;
+  watch->fraction = by_alpha ? 1 - system->lambda * system_dot(system->g, system->alpha) / square
+                             : system->gradient_dot_u / (terms * square);
+}
+
+static void watch_step(const struct gls *gls, const struct gls_system *system, bool limited) {
+  struct gls_watch *watch = watch_of(gls, system);
+  if (!watch) return;
+  watch->stepped = true;
+  watch->step = system->step;
+  watch->change = fabs(system->step) * sqrt(system->u_square / (double)(system->extended * system->outputs));
+  watch->limits += limited;
+}
+
 /* ---- the step ---- */
 
 static double length_of_step(const struct gls_system *system, double eta, enum gls_graft graft) {
@@ -132,10 +177,12 @@ static int choose_steps(struct gls *gls, struct step *step, const struct gls_opt
     struct gls_system *system = &step->system[i];
     system->step = length_of_step(system, eta, options->graft);
     double reach = system->step * system->step * system->gradient_dot_u;
-    if (options->trust > 0 && reach > options->trust) {
+    bool limited = options->trust > 0 && reach > options->trust;
+    if (limited) {
       system->step *= sqrt(options->trust / reach);
       gls->report.trust_limits++;
     }
+    watch_step(gls, system, limited);
   }
   gls->report.learning_rate = eta;
   gls->report.momentum = mu;
@@ -219,6 +266,7 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
     struct gls_system *system = &step->system[i];
     profile_begin("optimizer", "directions");
     STATUS_TRY(profile_ended(layer_solve(system, options, &gls->report)));
+    watch_direction(gls, system, samples);
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;
   }
   for (int i = 0; i < step->count && options->automatic_momentum; i++)

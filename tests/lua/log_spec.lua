@@ -96,6 +96,56 @@ describe("the log of a run that is resumed", function()
   end)
 end)
 
+describe("the layers of GLS", function()
+  it("are logged, with the fraction of the wanted change that the direction makes", function()
+    gls.seed(2)
+    for _, settings in ipairs {
+      { learning_rate = 0.5, damping = 0.3 },                                       -- dual: fewer rows than inputs
+      { learning_rate = 0.5, damping = 0.3, rows_of_batch = 60 },                   -- primal
+      { learning_rate = 0.5, damping = 0.3, graft = "rms", momentum = 0.9, first = true }, -- dual, A U not formed
+    } do
+      local rows, first = settings.rows_of_batch or 12, settings.first
+      settings.rows_of_batch, settings.first = nil, nil
+      local layer = nn.Linear(20, 3)
+      local optimizer = optim.GLS(layer:parameters(), settings)
+      assert.same({}, optimizer:layers())
+      local x, y = gls.randn(rows, 20), gls.randint(1, 3, { rows })
+      nn.cross_entropy(layer(x), y):backward()
+      local factors = gls.factors(layer.weight)[1]
+      local a, g = gls.cat({ factors.a, gls.ones(rows, 1) }, 2), factors.g
+      local before = gls.cat({ layer.weight:detach():clone(), layer.bias:detach():view(1, 3) }, 1)
+      optimizer:step()
+      local report = optimizer:layers().weight
+      local after = gls.cat({ layer.weight:detach(), layer.bias:detach():view(1, 3) }, 1)
+      local moved = before - after
+      assert.is_true(math.abs(report.change - ((moved ^ 2):mean():item()) ^ 0.5) < 1e-5)
+      -- U from the definition: (AᵀA/n + λI)⁻¹ AᵀG, by its normal equations' residual; the mean loss's n is the rows.
+      local direction = moved / report.step / (first and 0.1 or 1) -- V = (1 − β) U in the first step
+      local residual = a:t():matmul(a:matmul(direction)) / rows + direction * report.damping - a:t():matmul(g)
+      assert.is_true(residual:abs():max():item() < 1e-4 * a:t():matmul(g):abs():max():item())
+      local wanted = g * rows
+      local fraction = ((a:matmul(direction) * wanted):sum() / (wanted * wanted):sum()):item()
+      assert.is_true(math.abs(report.fraction - fraction) < 1e-3, ("%g, %g"):format(report.fraction, fraction))
+      assert.is_true(fraction > 0.05 and fraction < 1)
+      assert.same({ 0, 0, 0 }, { report.retries, report.fallbacks, report.limits })
+    end
+  end)
+
+  it("are drawn from the log", function()
+    local model = nn.Sequential { nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3) }
+    run({ log.jsonl(path "run.jsonl", { every = 1, layers = true }) },
+      { model = model, optimizer = optim.GLS(model:parameters()) })
+    local rows = rows_of "run.jsonl"
+    assert.is_true(rows[1]["layer/1.weight/fraction"] > 0 and rows[1]["layer/3.weight/damping"] > 0)
+    log.layers(path "run.jsonl", { file = path "layers.svg" })
+    local figure = read "layers.svg"
+    assert.truthy(figure:find("fraction of the wanted change", 1, true) and figure:find("3.weight", 1, true))
+    run { log.jsonl(path "other.jsonl", { layers = true }) }
+    assert.error_matches(function() log.layers(path "other.jsonl") end, "says nothing of layers")
+    assert.error_matches(function() log.layers(path "absent") end, "absent")
+  end)
+end)
+
 describe("log.tensorboard", function()
   it("makes records with Castagnoli's checksum", function()
     -- RFC 3720, appendix B.4: 32 bytes of zeros, of ones, and rising ones.

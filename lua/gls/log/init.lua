@@ -2,6 +2,7 @@
 -- lines elsewhere; and what it writes: JSON lines, CSV, TensorBoard's files.
 --
 -- writer  what the logs in files share     lines  JSON lines and CSV     tensorboard, event  TensorBoard's files
+-- layers  a figure of a log
 -- @module gls.log
 local system = require "system"
 local lines = require "gls.log.lines"
@@ -145,6 +146,6 @@ end
 Progress.finish = Progress.clear
 
 log.jsonl, log.csv = lines.jsonl, lines.csv
-log.tensorboard = require "gls.log.tensorboard"
+log.tensorboard, log.layers = require "gls.log.tensorboard", require "gls.log.layers"
 
 return require("gls.strict").module("log", log)

@@ -84,9 +84,16 @@ local function rate_of(optimizer)
   return rate * (schedule and schedule(math.max((rawget(optimizer, "steps") or 1) - 1, 0)) or 1)
 end
 
+-- What GLS reports of every layer, where that is asked for.
+local function layers_of(self, optimizer)
+  optimizer = rawget(optimizer, "optimizer") or optimizer
+  return self.set.layers and optimizer.layers and optimizer:layers() or {}
+end
+
 function methods:on_begin(state)
   self:close()
   open(self, state.resumed and state.step or nil)
+  layers_of(self, state.optimizer) -- which are watched from then on
 end
 
 function methods:on_step(state)
@@ -95,10 +102,8 @@ function methods:on_step(state)
     epoch = state.epoch, batch_loss = state.batch_loss, gradient_norm = state.gradient_norm, seconds = state.seconds,
     learning_rate = rate_of(state.optimizer),
   }
-  if self.set.layers and state.optimizer.layers then
-    for name, layer in pairs(state.optimizer:layers()) do
-      for key, value in pairs(layer) do values[("layer/%s/%s"):format(name, key)] = value end
-    end
+  for name, layer in pairs(layers_of(self, state.optimizer)) do
+    for key, value in pairs(layer) do values[("layer/%s/%s"):format(name, key)] = value end
   end
   self:scalars(state.step, values)
 end

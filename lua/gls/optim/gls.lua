@@ -202,6 +202,22 @@ end
 -- the last step's `learning_rate` η and `momentum` μ.
 function GLS:report() return self.groups[1].core:report() end
 
+--- What the last step was in each layer, from the step after the first call on, by the name of its weight: `damping` λ;
+-- `fraction` of the change of the outputs that is wanted (−n G) which the direction makes (1: all of it; of a batch
+-- solved in parts, of each part's own; NaN where it is not known); `step` η; `change`, the root mean square of the
+-- weights' change; and how often so far λ was raised (`retries`), the gradient taken instead (`fallbacks`), the step
+-- shortened (`limits`). It costs a reading more of every layer's gradient.
+-- @treturn table
+function GLS:layers()
+  local found = {}
+  for _, group in ipairs(self.groups) do
+    for _, layer in ipairs(group.core:layers()) do
+      found[group.names[layer.place]], layer.place = layer, nil
+    end
+  end
+  return found
+end
+
 function GLS:state_dict()
   local tensors = base.core_methods.state_dict(self).tensors
   for _, group in ipairs(self.groups) do
