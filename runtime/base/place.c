@@ -13,10 +13,23 @@ _Thread_local const char *place;
 static _Thread_local const char *outer[DEPTH];
 static _Thread_local int depth; /* may be above DEPTH: those are in the place below */
 
+struct name {
+  struct name *next;
+  char text[];
+};
+
+static struct name *names; /* all of them: they are never let go */
+
 const char *place_name(const char *text) {
+  for (const struct name *known = names; known; known = known->next)
+    if (strcmp(known->text, text) == 0) return known->text;
   size_t bytes = strlen(text) + 1;
-  char *name = memory_new(bytes, 1);
-  return name ? memcpy(name, text, bytes) : NULL;
+  struct name *name = memory_new(1, sizeof *name + bytes);
+  if (!name) return NULL;
+  memcpy(name->text, text, bytes);
+  name->next = names;
+  names = name;
+  return name->text;
 }
 
 void place_enter(const char *name) {
