@@ -98,4 +98,10 @@ describe("with mpirun, distributed training", function()
       assert(printed:find(expected, 1, true), printed)
     end
   end)
+
+  test("ends, the rank named, where one is killed", function()
+    local good, printed = run(3, "SGD", { rate = "distributed.rank() == 1 and os.execute 'kill -9 $PPID' or 0.05" })
+    assert.is_not_true(good)
+    assert(printed:find("process rank 1 ", 1, true), printed)
+  end)
 end)
