@@ -109,7 +109,7 @@ function terminal.page(text)
     file:write(text)
     file:close()
     io.stdout:flush()
-    os.execute("LESSCHARSET=utf-8 less -R " .. name)
+    os.execute("LESSCHARSET=utf-8 less -R < " .. name)
     os.remove(name)
     return
   end

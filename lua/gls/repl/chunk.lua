@@ -38,7 +38,8 @@ local function token_at(text, at)
   if text:find("^[\"']", at) then return "string", string_end(text, at) end
   local number = text:match("^%.?%d[%w.]*", at)
   if number then return "number", at + #number - 1 end
-  if text:find("^%.%.%.", at) then return "...", at + 2 end
+  local dots = text:match("^%.%.%.?", at)
+  if dots then return dots, at + #dots - 1 end
   return text:sub(at, at), at
 end
 

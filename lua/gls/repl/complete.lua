@@ -99,12 +99,16 @@ local function expression_start(list, last)
   return nil
 end
 
--- The value of the expression of tokens first to last: what it had when it was typed, else what is known of it.
+-- The value of the expression of tokens first to last: of calls what they gave when they were typed, else what is known
+-- of them.
 local function value_of_expression(line, list, first, last)
-  local typed = session.result_of(line:sub(list[first].first, list[last].last))
-  if typed ~= nil then return typed end
   local function text(i) return line:sub(list[i].first, list[i].last) end
+  local function unquoted(i) return text(i):match "^[\"'](.*)[\"']$" end
+  local function typed(stop) return session.result_of(line:sub(list[first].first, list[stop].last)) end
   if list[first].kind == "string" then return first == last and "" or nil end
+  if list[first].kind == "(" and expression_start(list, last - 1) == first + 1 then
+    return value_of_expression(line, list, first + 1, last - 1)
+  end
   if list[first].kind ~= "name" then return nil end
   local value, name, i = variable(text(first)), text(first), first + 1
   while i <= last and value ~= nil do
@@ -113,15 +117,15 @@ local function value_of_expression(line, list, first, last)
       name = text(i + 1)
       value, i = field_of(value, name), i + 2
     elseif kind == "string" then
-      value, i = result_of_call(value, name, text(i):sub(2, -2)), i + 1
+      value, i = typed(i) or result_of_call(value, name, unquoted(i)), i + 1
     else
       local stop = i + 1
       while list[stop].depth > list[i].depth do stop = stop + 1 end
       if kind == "[" then
-        local key = stop == i + 2 and (math.tointeger(text(i + 1)) or text(i + 1):match "^[\"'](.*)[\"']$") or nil
+        local key = stop == i + 2 and (math.tointeger(text(i + 1)) or unquoted(i + 1)) or nil
         value = core.is_tensor(value) and tensor or key ~= nil and field_of(value, key) or nil
       else
-        value = result_of_call(value, name, stop == i + 2 and text(i + 1):match "^[\"'](.*)[\"']$" or nil)
+        value = typed(stop) or result_of_call(value, name, stop == i + 2 and unquoted(i + 1) or nil)
       end
       i = stop + 1
     end

@@ -3,6 +3,7 @@
 local chunk = require "gls.repl.chunk"
 local core = require "gls.core"
 local file = require "gls.file"
+local gls = require "gls"
 local session = require "gls.repl.session"
 local tools = require "gls.repl.tools"
 
@@ -48,6 +49,7 @@ function repl.start(version, change_folder)
     plot = "gls.plot" }
   for name, module in pairs(modules) do
     if rawget(_G, name) == nil then rawset(_G, name, require(module)) end
+    if name ~= "gls" then gls[name] = require(module) end -- for Tab
   end
   require("gls.nn.module").remember_shapes()
   rawset(session.environment, "cd", change_folder)

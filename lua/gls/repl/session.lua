@@ -54,7 +54,8 @@ function session.named()
   local names = {}
   for _, known in ipairs { declared, assigned } do
     for name in pairs(known) do
-      if rawget(session.environment, name) ~= nil or rawget(_G, name) ~= nil then names[#names + 1] = name end
+      local there = rawget(session.environment, name) ~= nil or rawget(_G, name) ~= nil
+      if there and not name:find "^_%d*$" then names[#names + 1] = name end
     end
   end
   table.sort(names)
