@@ -140,6 +140,16 @@ local function explain(name, with_source)
   terminal.page(text .. "\n\n" .. (source or ("%s has no source in Lua"):format(name)))
 end
 
+-- What `*pool*?` prints: the public names that fit, * standing for any characters.
+local function list_names(wanted)
+  local pattern, lines = "^" .. wanted:gsub("%.", "%%."):gsub("%*", ".*") .. "$", {}
+  for _, known in ipairs(help.names()) do
+    if known.name:find(pattern) then lines[#lines + 1] = known.name end
+  end
+  if #lines == 0 then error(("there is no name like %s"):format(wanted), 0) end
+  terminal.page(table.concat(lines, "\n"))
+end
+
 local function shell(command)
   io.stdout:flush()
   local good, how, code = os.execute(command)
@@ -180,6 +190,8 @@ function session.compile(text)
   if text:find "^%s*%?%s*$" then return session.summary end
   local name, marks = text:match "^%s*([%w_.:%[%]]+)%s*(%?%??)%s*$"
   if name then return function() explain(name, marks == "??") end end
+  local wanted = text:match "^%s*([%w_.*]+)%s*%?%s*$"
+  if wanted then return function() list_names(wanted) end end
   name = text:match "^%s*(%a+)%s*$"
   if (name == "exit" or name == "quit") and rawget(_G, name) == nil and not declared[name] then return false end
 

@@ -14,7 +14,7 @@ local tools = {}
 local SUMMARY = [[
 x                the value of an expression; with ; at the end it is not shown
 _  _1 … _5       the last value, the last five
-name?  name??    help; help and source
+name?  name??    help; help and source; *pool*? lists names
 !command         the shell's; lines = !command keeps its lines
 Tab              names, fields, methods, options, modules, files
 Ctrl-R           searches the lines typed before
@@ -25,7 +25,7 @@ gls.profile(f)   where the time goes, op by op
 --- Prints what the prompt has.
 function tools.summary()
   local lines = {}
-  for _, name in ipairs { "who", "timeit", "run", "locals", "history", "edit", "reload", "cd" } do
+  for _, name in ipairs { "who", "show", "timeit", "run", "locals", "history", "edit", "reload", "cd" } do
     lines[#lines + 1] = ("%-16s %s"):format(name .. "()", tools.documentation[name])
   end
   terminal.page(SUMMARY .. table.concat(lines, "\n") .. "\nexit  Ctrl-D     leaves")
@@ -33,6 +33,7 @@ end
 
 tools.documentation = {
   who = "lists the variables",
+  show = "prints values as the prompt shows them",
   timeit = 'timeit(f) or timeit "x:matmul(y)": how long a call takes',
   run = 'run("file.lua", …): runs a script here; its top-level locals stay',
   locals = "the calls of the last error; locals(1): a table of the variables of one",
@@ -54,6 +55,8 @@ function tools.who()
     print(("%-" .. width .. "s  %s"):format(name, show.brief(session.environment[name])))
   end
 end
+
+tools.show = show.print
 
 -- ---- time ----
 
