@@ -45,8 +45,9 @@ describe("the prompt in tmux", function()
     for _, key in ipairs { ... } do shell(tmux .. "send-keys " .. key) end
   end
 
-  -- Types a line on an empty screen.
+  -- Types a line on an empty screen, once there is a prompt: what is typed before it is not the editor's.
   local function line(text)
+    wait(">$", nil, true)
     keys "C-l"
     keys("-l -- " .. quote(text), "Enter")
   end

@@ -22,6 +22,11 @@ Loader.__index = Loader
 
 function Loader:__len() return self.batches end
 
+function Loader:__tostring()
+  return ("loader: %d batches an epoch, %d begun, of %s"):format(self.batches, self.epochs,
+    getmetatable(self.set) and tostring(self.set) or "tensors")
+end
+
 -- An epoch's next batch, or nil after the last.
 local function next_batch(running)
   local x, y, index = running.epoch:next()
