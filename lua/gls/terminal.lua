@@ -9,10 +9,12 @@ local function once(name, find)
   return known[name]
 end
 
-local function environment(name)
+--- What the environment has under a name; nil where that is empty.
+function terminal.environment(name)
   local value = os.getenv(name)
   return value ~= "" and value or nil
 end
+local environment = terminal.environment
 
 --- Whether standard output is a terminal that follows control sequences; a pipe, a file and TERM=dumb are none.
 -- @treturn boolean

@@ -208,7 +208,7 @@ function session.compile(text)
     local before = log.clock()
     local results = table.pack(f())
     local seconds = log.clock() - before
-    keep(text, results)
+    keep(plain, results)
     if not silent then show.print(table.unpack(results, 1, results.n)) end
     if seconds >= LONG then print(("(%s)"):format(log.duration(seconds))) end
   end

@@ -79,11 +79,13 @@ end
 function tools.timeit(what)
   local f = what
   if type(what) == "string" then
-    f = load("return " .. what, "=timeit", "t", session.environment) or assert(load(what, "=timeit", "t",
-      session.environment))
+    local problem
+    f = load("return " .. what, "=timeit", "t", session.environment)
+    if not f then f, problem = load(what, "=timeit", "t", session.environment) end
+    if not f then error(problem, 0) end
   end
   if type(f) ~= "function" then
-    error("timeit: a function or the text of an expression expected, got " .. type(f), 2)
+    core.raise("timeit: a function or the text of an expression expected, got " .. type(f))
   end
   local count, taken = 1, time(f, 1)
   while taken * count < LEAST do
@@ -103,9 +105,9 @@ end
 -- ---- scripts and text ----
 
 function tools.run(path, ...)
-  if type(path) ~= "string" then error("run: the name of a file expected, got " .. type(path), 2) end
+  if type(path) ~= "string" then core.raise("run: the name of a file expected, got " .. type(path)) end
   local text, message = file.read(path)
-  if not text then error("run: " .. message, 2) end
+  if not text then core.raise("run: " .. message) end
   local plain, names = chunk.without_locals((text:gsub("^#[^\n]*", "")))
   local f, problem = load(plain, "@" .. path, "t", session.environment)
   if not f then error(problem, 0) end
@@ -119,7 +121,7 @@ end
 function tools.history(path)
   local list = session.history
   if path ~= nil then
-    if type(path) ~= "string" then error("history: the name of a file expected, got " .. type(path), 2) end
+    if type(path) ~= "string" then core.raise("history: the name of a file expected, got " .. type(path)) end
     file.replace(path, table.concat(list, "\n") .. "\n")
     return
   end
@@ -133,24 +135,24 @@ function tools.edit(what)
   if type(what) ~= "string" then
     file.replace(path, (session.history[what or #session.history - 1] or "") .. "\n")
   end
-  local editor = os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
+  local editor = terminal.environment "VISUAL" or terminal.environment "EDITOR" or "vi"
   io.stdout:flush()
   local good = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
   local text = file.read(path)
   if type(what) ~= "string" then os.remove(path) end
-  if not good or not text then error(("edit: %s has failed; EDITOR names another"):format(editor), 0) end
+  if not good or not text then core.raise(("edit: %s has failed; EDITOR names another"):format(editor)) end
   text = text:gsub("%s+$", "")
   if text == "" then return end
   io.write(text, "\n")
   session.note(text)
   local f = session.compile(text)
-  if not f then error("edit: the text is not complete", 0) end
+  if not f then core.raise("edit: the text is not complete") end
   f()
 end
 
 function tools.reload(name)
   local old = package.loaded[name]
-  if old == nil then error(("reload: there is no loaded module %s"):format(tostring(name)), 2) end
+  if old == nil then core.raise(("reload: there is no loaded module %s"):format(tostring(name))) end
   package.loaded[name] = nil
   local good, new = pcall(require, name)
   if not good then
@@ -208,7 +210,7 @@ function tools.locals(number)
   end
   if number ~= nil then
     local frame = frames[number]
-    if not frame then error(("locals: the last error has calls 1 to %d"):format(#frames), 2) end
+    if not frame then core.raise(("locals: the last error has calls 1 to %d"):format(#frames)) end
     return frame.values
   end
   for i, frame in ipairs(frames) do
