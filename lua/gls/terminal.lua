@@ -1,5 +1,7 @@
 --- Terminal: what standard output can show: colours, pictures, how much at once; and long texts a page at a time.
 -- @module gls.terminal
+local log = require "gls.log"
+
 local terminal = {}
 
 -- What the environment and the shell say is asked once.
@@ -100,6 +102,20 @@ function terminal.graphics()
   end)
 end
 
+--- Seconds that programs had which the user works in: a pager, an editor.
+terminal.handed_over = 0
+
+--- Runs a program that the user works in.
+-- @tparam string command
+-- @return as os.execute
+function terminal.hand_over(command)
+  io.stdout:flush()
+  local before = log.clock()
+  local good, how, code = os.execute(command)
+  terminal.handed_over = terminal.handed_over + log.clock() - before
+  return good, how, code
+end
+
 --- Prints a text; on a terminal with fewer rows through `less -R`, where it is installed.
 -- @tparam string text
 function terminal.page(text)
@@ -110,8 +126,7 @@ function terminal.page(text)
     local file = assert(io.open(name, "w"))
     file:write(text)
     file:close()
-    io.stdout:flush()
-    os.execute("LESSCHARSET=utf-8 less -R < " .. name)
+    terminal.hand_over("LESSCHARSET=utf-8 less -R < " .. name)
     os.remove(name)
     return
   end

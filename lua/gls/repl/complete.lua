@@ -224,6 +224,7 @@ local function options_of(path)
   local good, text = pcall(help.text, path)
   if not good and value ~= nil then good, text = pcall(help.text, value) end
   for name in (good and text or ""):gmatch "([%a_][%w_]*)`? = " do names[name] = true end
+  for name in (good and text or ""):gmatch "`([%a_][%w_]*)`[ :][^=]" do names[name] = true end
   return names
 end
 

@@ -205,9 +205,9 @@ function session.compile(text)
   end
   session.declare(names)
   return function()
-    local before = log.clock()
+    local before = log.clock() - terminal.handed_over
     local results = table.pack(f())
-    local seconds = log.clock() - before
+    local seconds = log.clock() - terminal.handed_over - before
     keep(plain, results)
     if not silent then show.print(table.unpack(results, 1, results.n)) end
     if seconds >= LONG then print(("(%s)"):format(log.duration(seconds))) end

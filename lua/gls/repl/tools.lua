@@ -136,8 +136,7 @@ function tools.edit(what)
     file.replace(path, (session.history[what or #session.history - 1] or "") .. "\n")
   end
   local editor = terminal.environment "VISUAL" or terminal.environment "EDITOR" or "vi"
-  io.stdout:flush()
-  local good = os.execute(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
+  local good = terminal.hand_over(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
   local text = file.read(path)
   if type(what) ~= "string" then os.remove(path) end
   if not good or not text then core.raise(("edit: %s has failed; EDITOR names another"):format(editor)) end
