@@ -280,6 +280,7 @@ function checkpoint.save_npz(path, arrays, given)
   files.write_npz(path, names, tensors, set.deflated)
 end
 
+core.groups.save, core.groups.load, core.groups.save_npz = "files", "files", "files"
 core.docs.save = "save(path, value)\nWrites nil, a boolean, number, string, tensor, or a table of such, nested, as " ..
   "a safetensors file.\nIt is replaced in one moment, when it is complete and on disk."
 core.docs.load = "load(path) -> value\nReads what save has written, or another program's safetensors file: its " ..

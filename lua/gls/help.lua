@@ -1,5 +1,5 @@
---- Help: the documentation of every public name. For what is in C it is registered beside the function; for what is in
--- Lua it is the doc comment above the definition, read from the file.
+--- Help: the documentation of every public name, in groups. For what is in C it is registered beside the function; for
+-- what is in Lua it is the doc comment above the definition, read from the file.
 -- @module gls.help
 local core = require "gls.core"
 local options = require "gls.options"
@@ -11,8 +11,16 @@ local help = {}
 
 -- The modules whose names are public, by the first part of a dotted name.
 local ROOTS = { gls = "gls", nn = "gls.nn", optim = "gls.optim", data = "gls.data", train = "gls.train",
-  plot = "gls.plot", log = "gls.log", experiment = "gls.experiment",
-  curvature = "gls.curvature" }
+  plot = "gls.plot", log = "gls.log", experiment = "gls.experiment", compare = "gls.compare",
+  curvature = "gls.curvature", distributed = "gls.distributed" }
+
+-- The groups in order: those of gls itself, then modules.
+local GROUPS = {
+  "tensors", "creation", "views", "arranging", "indexing", "order", "arithmetic and activations",
+  "elementary functions", "reductions", "products and convolutions", "attention and recurrence", "images",
+  "normalisations", "losses", "linear algebra", "random numbers", "derivatives", "storage", "files", "the runtime",
+  "nn", "optim", "data", "train", "experiment", "compare", "curvature", "distributed", "plot", "log",
+}
 
 -- ---- comments in files ----
 
@@ -114,12 +122,11 @@ local function text_of(name, value, root)
   return above and name .. "\n" .. above
 end
 
--- The value of a dotted name and the root it is under, or nil.
+-- The value of a dotted name and the root it is under, or nil. A name without a root is one of gls.
 local function find(name)
   local parts = {}
   for part in name:gmatch "[^.:]+" do parts[#parts + 1] = part end
-  local root = table.remove(parts, 1)
-  if not ROOTS[root] then return nil end
+  local root = ROOTS[parts[1]] and table.remove(parts, 1) or "gls"
   local value = require(ROOTS[root])
   for _, part in ipairs(parts) do
     if type(value) ~= "table" then return nil end
@@ -131,24 +138,32 @@ local function find(name)
   return value, root
 end
 
---- Every public name with a first line about it.
--- @treturn table list of { name =, text = } in order
+-- Whether a class or module has a function from elsewhere: it is documented there.
+local function borrowed(owner, value)
+  local path = module_path(owner)
+  return path and type(value) == "function" and source.of(strict.original(value)) ~= path
+end
+
+--- Every public name with its group and its text.
+-- @treturn table list of { name =, group =, text = } in the order of names
 function help.names()
   local list, seen = {}, {}
-  local function add(name, text)
+  local function add(name, group, text)
     if not seen[name] then
       seen[name] = true
-      list[#list + 1] = { name = name, text = text }
+      list[#list + 1] = { name = name, group = group, text = text }
     end
   end
-  for name, text in pairs(core.docs) do add(name, text) end
+  for name, text in pairs(core.docs) do add(name, core.groups[name] or "the runtime", text) end
   for root, module in pairs(ROOTS) do
     local function walk(prefix, names, depth)
       for key, value in pairs(names) do
-        local name = prefix .. "." .. key
-        if type(key) == "string" and not key:find "^_" and not (root == "gls" and (core.docs[key] or core[key])) then
+        local gls = root == "gls"
+        local name = gls and depth == 1 and key or prefix .. "." .. tostring(key)
+        if type(key) == "string" and not key:find "^_" and not (gls and (core.docs[key] or core[key] or ROOTS[key]))
+          and not (depth > 1 and borrowed(names, value)) then
           local text = text_of(name, value, root)
-          if text then add(name, text) end
+          if text then add(name, gls and (core.groups[key] or "the runtime") or root, text) end
           if not text and type(value) == "table" and depth < 2 then walk(name, value, depth + 1) end
           if text and type(value) == "table" and module_path(value) and not rawget(value, "__index") then
             walk(name, value, depth + 1)
@@ -156,14 +171,76 @@ function help.names()
         end
       end
     end
-    if root ~= "gls" then add(root, file_comment(package.searchpath(module, package.path)) or "") end
     walk(root, require(module), 1)
   end
   table.sort(list, function(a, b) return a.name < b.name end)
   return list
 end
 
---- The help text of a public name: "conv2d", "x:item" or "item", "nn.Linear", "optim.schedule.cosine"; or of a value.
+-- ---- pages ----
+
+-- The first sentence of a text below its call; of a row what it gives.
+local function summary(text)
+  local call, rest = text:gsub("\nIs checked with inputs.*", ""):match "^([^\n]*)\n?(.*)$"
+  rest = (rest ~= "" and rest or call):gsub("%s*\n%s*", " ")
+  return rest:match "^(.-[.])%s" or rest
+end
+
+-- A text cut to so many characters.
+local function cut(text, width)
+  if utf8.len(text) and utf8.len(text) <= width then return text end
+  return text:sub(1, (utf8.offset(text, width) or #text + 1) - 1) .. "…"
+end
+
+-- A line for every name of a group; nil where there is no such group.
+local function group_page(group)
+  local names, widest, there = {}, 0, false
+  for _, known in ipairs(GROUPS) do there = there or known == group end
+  if not there then return nil end
+  for _, known in ipairs(help.names()) do
+    if known.group == group then
+      names[#names + 1] = known
+      widest = math.max(widest, #known.name)
+    end
+  end
+  local columns = math.max(terminal.is_one() and terminal.size() or 120, 80)
+  local lines = {}
+  if ROOTS[group] then
+    lines = { file_comment(package.searchpath(ROOTS[group], package.path)) or group, "" }
+  end
+  for _, known in ipairs(names) do
+    lines[#lines + 1] = ("%-" .. widest .. "s  %s"):format(known.name, cut(summary(known.text), columns - widest - 3))
+  end
+  return table.concat(lines, "\n")
+end
+
+--- The names of all groups, as lines.
+-- @treturn string
+function help.overview()
+  local of, groups = {}, { table.unpack(GROUPS) }
+  for _, known in ipairs(help.names()) do
+    if not of[known.group] then of[known.group] = {} end
+    table.insert(of[known.group], known.name)
+  end
+  local lines, columns = {}, math.min(terminal.size(), 120)
+  for _, group in ipairs(groups) do
+    lines[#lines + 1] = terminal.paint("1", group)
+    local line = " "
+    for _, name in ipairs(of[group] or {}) do
+      if #line + #name + 1 > columns and line ~= " " then
+        lines[#lines + 1] = line
+        line = " "
+      end
+      line = line .. " " .. name
+    end
+    lines[#lines + 1] = line
+  end
+  lines[#lines + 1] = 'gls.help "reductions": a line for each of a group; gls.help "sum": all about one'
+  return table.concat(lines, "\n")
+end
+
+--- The help text of a public name: "conv2d", "x:item" or "item", "nn.Linear", "optim.schedule.cosine"; of a value; or
+-- of a group, "nn" or "reductions": a line for each of its names.
 -- @param what a name, a function, or a class
 -- @treturn string
 -- @raise when there is none, with the nearest name
@@ -181,12 +258,13 @@ function help.text(what)
     if not name then core.raise "help: a name is expected, or a function or class that has one" end
   end
   local short = name:match "^gls%.([%w_]+)$" or name:match "^x[:.]([%w_]+)$" or name
-  if core.docs[short] then return core.docs[short] end
-  local value, root = find(name)
-  if ROOTS[name] then return name .. "\n" .. file_comment(package.searchpath(ROOTS[name], package.path)) end
-  local text = value ~= nil and text_of(name, value, root) or nil
+  local page = group_page(name)
+  if core.docs[short] and page then return core.docs[short] .. "\n\n" .. page end -- log is an op, and a module
+  if core.docs[short] or page then return core.docs[short] or page end
+  local value, root = find(short)
+  local text = value ~= nil and text_of(short, value, root) or nil
   if text then return text end
-  local names = {}
+  local names = { table.unpack(GROUPS) }
   for _, known in ipairs(help.names()) do
     if known.name:match "[%w_]+$" == name then return help.text(known.name) end -- "Linear" is nn.Linear
     names[#names + 1] = known.name
@@ -196,20 +274,8 @@ function help.text(what)
     or ""))
 end
 
---- Prints the help of one name, or a list of all; on a terminal a page at a time.
--- @param[opt] what a name, a function, or a class
-function help.print(what)
-  if what ~= nil then
-    terminal.page(help.text(what))
-    return
-  end
-  local names, width, lines = help.names(), 0, {}
-  for _, known in ipairs(names) do width = math.max(width, #known.name) end
-  for i, known in ipairs(names) do
-    local call, rest = known.text:match "^([^\n]*)\n?([^\n]*)"
-    lines[i] = ("%-" .. width .. "s  %s"):format(known.name, rest ~= "" and rest or call)
-  end
-  terminal.page(table.concat(lines, "\n"))
-end
+--- Prints the help of one name or one group, or the names of all groups; on a terminal a page at a time.
+-- @param[opt] what a name, a function, a class, or a group
+function help.print(what) terminal.page(what == nil and help.overview() or help.text(what)) end
 
 return help

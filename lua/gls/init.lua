@@ -21,6 +21,8 @@ gls.save, gls.load, gls.save_npz, gls.profile = checkpoint.save, checkpoint.load
 gls.anomaly, gls.load_pytorch = anomaly.anomaly, pytorch.load
 gls.jvp, gls.hvp, gls.ggn = products.jvp, products.hvp, products.ggn
 gls.documentation, gls.help = help.text, help.print
+for _, name in ipairs { "hvp", "ggn", "anomaly" } do core.groups[name] = "derivatives" end
+core.groups.load_pytorch = "files"
 
 local submodules = {
   nn = true, optim = true, data = true, train = true, plot = true, experiment = true, options = true,

@@ -191,6 +191,7 @@ struct op {
 int op_count(void);
 const struct op *op_at(int i);
 const struct op *op_find(const char *name); /* NULL when there is none */
+const char *op_group(const char *name);     /* of its family in the help; NULL when there is no such row */
 
 /* ---- call.c ---- */
 /* Runs shape and forward, unrecorded: a new output, or NULL with message. values may be NULL when the op has none. */

@@ -4,29 +4,56 @@
 
 #include "op.h"
 
-static const struct op *const family[] = {elementwise_ops, function_ops,  reduce_ops, softmax_ops,       matmul_ops,
-                                          attention_ops,   recurrent_ops, move_ops,   arrange_ops,       index_ops,
-                                          sort_ops,        scan_ops,      solve_ops,  conv_ops,          image_ops,
-                                          pool_ops,        norm_ops,      loss_ops,   cross_entropy_ops, random_ops};
+/* Families, and the group of the help that their rows are listed under. */
+static const struct {
+  const struct op *rows;
+  const char *group;
+} family[] = {{elementwise_ops, "arithmetic and activations"},
+              {function_ops, "elementary functions"},
+              {reduce_ops, "reductions"},
+              {softmax_ops, "reductions"},
+              {matmul_ops, "products and convolutions"},
+              {attention_ops, "attention and recurrence"},
+              {recurrent_ops, "attention and recurrence"},
+              {move_ops, "views"},
+              {arrange_ops, "arranging"},
+              {index_ops, "indexing"},
+              {sort_ops, "order"},
+              {scan_ops, "reductions"},
+              {solve_ops, "linear algebra"},
+              {conv_ops, "products and convolutions"},
+              {image_ops, "images"},
+              {pool_ops, "images"},
+              {norm_ops, "normalisations"},
+              {loss_ops, "losses"},
+              {cross_entropy_ops, "losses"},
+              {random_ops, "random numbers"}};
 enum { FAMILY_COUNT = sizeof family / sizeof family[0] };
 
 int op_count(void) {
   int count = 0;
   for (int f = 0; f < FAMILY_COUNT; f++)
-    for (const struct op *op = family[f]; op->name; op++) count++;
+    for (const struct op *op = family[f].rows; op->name; op++) count++;
   return count;
 }
 
 const struct op *op_at(int i) {
   for (int f = 0; f < FAMILY_COUNT; f++)
-    for (const struct op *op = family[f]; op->name; op++)
+    for (const struct op *op = family[f].rows; op->name; op++)
       if (i-- == 0) return op;
   return NULL;
 }
 
 const struct op *op_find(const char *name) {
   for (int f = 0; f < FAMILY_COUNT; f++)
-    for (const struct op *op = family[f]; op->name; op++)
+    for (const struct op *op = family[f].rows; op->name; op++)
       if (strcmp(op->name, name) == 0) return op;
+  return NULL;
+}
+
+const char *op_group(const char *name) {
+  for (int f = 0; f < FAMILY_COUNT; f++)
+    for (const struct op *op = family[f].rows; op->name; op++)
+      if (strcmp(op->name, name) == 0) return family[f].group;
   return NULL;
 }

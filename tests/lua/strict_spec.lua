@@ -195,6 +195,21 @@ describe("help", function()
     end
   end)
 
+  it("lists every public name in a group, which has a page", function()
+    local help, pages = require "gls.help", {}
+    local overview = " " .. help.overview():gsub("%s+", " ") .. " "
+    for _, known in ipairs(help.names()) do
+      pages[known.group] = pages[known.group] or "\n" .. gls.documentation(known.group)
+      assert.truthy(overview:find(" " .. known.name .. " ", 1, true), known.name)
+      assert.truthy(pages[known.group]:find("\n" .. known.name .. "  ", 1, true), known.name)
+    end
+    for group in pairs(pages) do assert.truthy(overview:find(group, 1, true), group) end
+    for _, row in ipairs(gls.op_names()) do assert.not_equal("the runtime", gls.core.groups[row], row) end
+    assert.matches("\nsplit +Parts of x along a dimension", pages["arranging"])
+    assert.matches("\nsum +sum over dims", pages["reductions"])
+    assert.matches('did you mean "reductions"', message_of(gls.documentation, "reduction"))
+  end)
+
   it("is what stands above the definition, and finds a value and a last name too", function()
     assert.matches("z = x W %+ b.*inputs %(integer%)", gls.documentation "nn.Linear")
     assert.equal(gls.documentation "nn.Linear", gls.documentation(nn.Linear))

@@ -4,12 +4,13 @@
 local core = require "gls.core"
 local strict = require "gls.strict"
 
-local functions = { einsum = strict.checked("einsum", require "gls.tensor.einsum") }
+local functions = { einsum = require "gls.tensor.einsum" }
 local methods = getmetatable(core.zeros(0)).methods
+core.groups.einsum = "products and convolutions"
 
-for _, name in ipairs { "arrange", "order", "algebra" } do
+for name, group in pairs { arrange = "arranging", order = "order", algebra = "linear algebra" } do
   for word, f in pairs(require("gls.tensor." .. name)) do
-    functions[word] = strict.checked(word, f)
+    functions[word], core.groups[word] = strict.checked(word, f), group
     if debug.getlocal(f, 1) ~= "vectors" then methods[word] = functions[word] end
   end
 end
