@@ -105,63 +105,39 @@ static int solve_forward(struct op_call *call) {
   return status;
 }
 
-/* *result = -y · z, of matrices. */
-static struct tensor *minus_product(struct tensor *y, struct tensor *z) {
-  struct tensor *product = op_run2("matmul", y, z), *minus = product ? op_run1("neg", product) : NULL;
-  tensor_release(product);
-  return minus;
-}
-
-/* A vector as a matrix of one column, as a term. */
-static struct tensor *term_columns(struct formula *f, struct tensor *t, bool vector) {
-  struct shape shape = t->shape;
-  if (vector) shape.size[shape.rank++] = 1;
-  return term_reshape(f, t, &shape);
-}
-
-/* x = a⁻¹ b: ∂L/∂b = a⁻ᵀ g, ∂L/∂a = −(∂L/∂b) xᵀ. */
+/* x = a⁻¹ b: ∂L/∂b = a⁻ᵀ g, ∂L/∂a = −(∂L/∂b) xᵀ. A formula of rows: what gls.grad differentiates again. */
 static int solve_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  struct tensor *a = call->input[0], *b = call->input[1];
-  const bool vector = is_vector(call);
   struct formula f = {0};
-  struct tensor *g = term_columns(&f, gradient, vector), *by_b = term_of_two(&f, "solve", term_transpose(&f, a), g);
-  int status = by_b ? STATUS_OK : STATUS_ERROR;
-  if (status == STATUS_OK && needed[0]) {
-    struct tensor *x = term_columns(&f, call->output, vector);
-    struct tensor *by_a = term_affine(&f, term_of_two(&f, "matmul", by_b, term_transpose(&f, x)), -1, 0);
-    status = formula_give(term_sum_to(&f, by_a, &a->shape), &result[0]);
-  }
-  if (status == STATUS_OK && needed[1]) {
-    struct shape columns = b->shape;
-    if (vector) columns.size[columns.rank++] = 1;
+  struct tensor *a = call->input[0], *b = call->input[1];
+  struct shape solution = gradient->shape, columns = b->shape;
+  if (is_vector(call)) solution.size[solution.rank++] = columns.size[columns.rank++] = 1;
+  struct tensor *g = term_reshape(&f, gradient, &solution), *x = term_reshape(&f, call->output, &solution);
+  struct tensor *by_b = term_of_two(&f, "solve", term_transpose(&f, a), g);
+  struct tensor *by_a = needed[0] ? term_of_two(&f, "matmul", by_b, term_transpose(&f, x)) : NULL;
+  int status = STATUS_OK;
+  if (needed[0]) status = formula_give(term_sum_to(&f, term_of(&f, "neg", by_a), &a->shape), &result[0]);
+  if (needed[1] && status == STATUS_OK)
     status = formula_give(term_reshape(&f, term_sum_to(&f, by_b, &columns), &b->shape), &result[1]);
-  }
   formula_end(&f, NULL);
   return status;
 }
 
 /* dx = a⁻¹ (db − da x) */
 static int solve_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
-  bool vector = is_vector(call);
-  struct tensor *x = as_columns(call->output, vector), *change = NULL;
-  if (x && tangent[0]) change = minus_product(tangent[0], x);
-  if (x && tangent[1]) {
-    struct tensor *columns = as_columns(tangent[1], vector);
-    struct tensor *sum = columns && change ? op_run2("add", change, columns) : columns ? tensor_retain(columns) : NULL;
-    tensor_release(columns);
-    tensor_release(change);
-    change = sum;
+  struct formula f = {0};
+  struct shape solution = call->output->shape, columns = call->input[1]->shape;
+  if (is_vector(call)) solution.size[solution.rank++] = columns.size[columns.rank++] = 1;
+  struct tensor *change = NULL;
+  if (tangent[0]) {
+    struct tensor *x = term_reshape(&f, call->output, &solution);
+    change = term_of(&f, "neg", term_of_two(&f, "matmul", tangent[0], x));
   }
-  struct tensor *moved = change ? op_run2("solve", call->input[0], change) : NULL, *view = NULL;
-  if (moved) view = tensor_expand(moved, &x->shape);
-  struct tensor *flat = view ? tensor_contiguous(view) : NULL;
-  int status = flat ? op_give(tensor_view_shape(flat, &call->output->shape), result) : STATUS_ERROR;
-  tensor_release(x);
-  tensor_release(change);
-  tensor_release(moved);
-  tensor_release(view);
-  tensor_release(flat);
-  return status;
+  if (tangent[1]) {
+    struct tensor *by_b = term_reshape(&f, tangent[1], &columns);
+    change = tangent[0] ? term_add(&f, change, by_b) : by_b;
+  }
+  struct tensor *moved = term_expand(&f, term_of_two(&f, "solve", call->input[0], change), &solution);
+  return op_give(formula_end(&f, term_reshape(&f, moved, &call->output->shape)), result);
 }
 
 /* ---- log_determinant, determinant_sign ---- */
@@ -199,9 +175,9 @@ static int determinant_forward(struct op_call *call) {
   return status;
 }
 
-/* a⁻ᵀ, which is the derivative: d log |det a| = tr(a⁻¹ da) (Jacobi). */
-static struct tensor *inverse_transposed(struct formula *f, struct tensor *a) {
-  const int64_t n = a->shape.size[a->shape.rank - 1];
+/* d log |det a| = tr(a⁻¹ da) (Jacobi): the derivative is a⁻ᵀ. */
+static struct tensor *determinant_slope(struct formula *f, struct tensor *a) {
+  int64_t n = a->shape.size[a->shape.rank - 1];
   struct shape square = shape_of(2, n, n);
   struct tensor *identity = formula_keep(f, tensor_zeros(TYPE_REAL, &square));
   for (int64_t i = 0; identity && i < n; i++) tensor_real(identity)[i * n + i] = 1;
@@ -210,24 +186,20 @@ static struct tensor *inverse_transposed(struct formula *f, struct tensor *a) {
 
 static int log_determinant_vjp(const struct op_call *call, struct tensor *gradient, const bool *needed,
                                struct tensor **result) {
-  struct formula f = {0};
   if (!needed[0]) return STATUS_OK;
+  struct formula f = {0};
   struct shape shape = gradient->shape;
   shape.size[shape.rank++] = 1;
   shape.size[shape.rank++] = 1;
   struct tensor *factor = term_reshape(&f, gradient, &shape);
-  int status = formula_give(term_mul(&f, inverse_transposed(&f, call->input[0]), factor), &result[0]);
-  formula_end(&f, NULL);
-  return status;
+  return op_give(formula_end(&f, term_mul(&f, determinant_slope(&f, call->input[0]), factor)), &result[0]);
 }
 
 static int log_determinant_jvp(const struct op_call *call, struct tensor *const *tangent, struct tensor **result) {
   struct formula f = {0};
+  struct tensor *change = term_mul(&f, determinant_slope(&f, call->input[0]), tangent[0]);
   struct op_value values[OP_MAX_PARAMETERS] = {{.count = 2, .list = {-2, -1}}};
-  struct tensor *change = term_mul(&f, inverse_transposed(&f, call->input[0]), tangent[0]);
-  int status = formula_give(term_run(&f, "sum", 1, &change, values), result);
-  formula_end(&f, NULL);
-  return status;
+  return op_give(formula_end(&f, term_run(&f, "sum", 1, &change, values)), result);
 }
 
 const struct op solve_ops[] = {
