@@ -150,14 +150,16 @@ static void check_mask(lua_State *L, const struct tensor *x, const struct pick *
   if (!fits)
     bind_fail(L, "a mask of shape %s does not fit %s from dimension %d on (indices are int32: x:int() converts)",
               shape_text(&mask->shape), shape_text(&x->shape), pick->dimension + 1);
-  struct tensor *flat = tensor_convert(mask, TYPE_REAL);
+  struct tensor *flat = tensor_contiguous(pick->by);
   if (!flat) bind_error(L);
-  real wrong = 0;
-  for (int64_t i = 0; i < tensor_count(flat); i++)
-    if (tensor_real(flat)[i] != 0 && tensor_real(flat)[i] != 1) wrong = tensor_real(flat)[i];
+  int64_t count = tensor_count(flat);
+  bool wrong = false;
+  if (flat->type == TYPE_REAL)
+    for (int64_t i = 0; i < count; i++) wrong |= (tensor_real(flat)[i] != 0) & (tensor_real(flat)[i] != 1);
+  else
+    for (int64_t i = 0; i < count; i++) wrong |= tensor_uint8(flat)[i] > 1;
   tensor_release(flat);
-  if (wrong != 0)
-    bind_fail(L, "a mask holds 0 and 1, this one %f (indices are int32: x:int() converts)", (lua_Number)wrong);
+  if (wrong) bind_fail(L, "a mask holds 0 and 1 alone (indices are int32: x:int() converts)");
 }
 
 /* The places, from 1, that are picked from the dimensions of x as one: a list, pushed. */

@@ -420,30 +420,44 @@ int index_assign(struct tensor *x, int dimension, int covered, struct tensor *in
 
 /* ---- nonzero ---- */
 
-/* How many elements are not 0; their places, from 1, in row-major order where out is given. */
-static int64_t find_nonzero(const struct tensor *flat, int32_t *out) {
-  const int rank = flat->shape.rank;
+static int64_t count_nonzero(const struct tensor *flat) {
   int64_t found = 0, count = tensor_count(flat);
-  for (int64_t i = 0; i < count; i++) {
-    bool zero = flat->type == TYPE_REAL    ? tensor_real(flat)[i] == 0
-                : flat->type == TYPE_INT32 ? tensor_int32(flat)[i] == 0
-                                           : tensor_uint8(flat)[i] == 0;
-    if (!zero && out)
-      for (int64_t k = rank - 1, at = i; k >= 0; at /= flat->shape.size[k], k--)
-        out[found * rank + k] = (int32_t)(at % flat->shape.size[k] + 1);
-    found += !zero;
-  }
+  if (flat->type == TYPE_REAL)
+    for (int64_t i = 0; i < count; i++) found += tensor_real(flat)[i] != 0;
+  else if (flat->type == TYPE_INT32)
+    for (int64_t i = 0; i < count; i++) found += tensor_int32(flat)[i] != 0;
+  else
+    for (int64_t i = 0; i < count; i++) found += tensor_uint8(flat)[i] != 0;
   return found;
+}
+
+/* out (total × rank): the places, from 1, of the elements that are not 0, in row-major order. Every place is written,
+   and kept when its element counts: nothing hangs on a branch. */
+static void list_nonzero(const struct tensor *flat, int64_t total, int32_t *out) {
+  const int64_t rank = flat->shape.rank;
+  int64_t found = 0;
+  if (rank == 0) return;
+  if (flat->type == TYPE_REAL)
+    for (int32_t i = 0; found < total; found += tensor_real(flat)[i++] != 0) out[found * rank] = i;
+  else if (flat->type == TYPE_INT32)
+    for (int32_t i = 0; found < total; found += tensor_int32(flat)[i++] != 0) out[found * rank] = i;
+  else
+    for (int32_t i = 0; found < total; found += tensor_uint8(flat)[i++] != 0) out[found * rank] = i;
+  for (int64_t k = 0; k < total; k++) {
+    int64_t at = out[k * rank];
+    for (int64_t d = rank - 1; d > 0; at /= flat->shape.size[d], d--)
+      out[k * rank + d] = (int32_t)(at % flat->shape.size[d] + 1);
+    out[k * rank] = (int32_t)(at + 1);
+  }
 }
 
 static int nonzero_shape(const struct op_call *call, struct shape *shape, enum element_type *type) {
   struct tensor *x = call->input[0];
   *type = TYPE_INT32;
-  for (int i = 0; i < x->shape.rank; i++)
-    if (x->shape.size[i] > INT32_MAX) return status_error("too many elements to number them with int32");
+  if (tensor_count(x) > INT32_MAX) return status_error("too many elements to number them with int32");
   struct tensor *flat = tensor_contiguous(x);
   if (!flat) return STATUS_ERROR;
-  *shape = shape_of(2, find_nonzero(flat, NULL), (int64_t)x->shape.rank);
+  *shape = shape_of(2, count_nonzero(flat), (int64_t)x->shape.rank);
   tensor_release(flat);
   return STATUS_OK;
 }
@@ -451,7 +465,7 @@ static int nonzero_shape(const struct op_call *call, struct shape *shape, enum e
 static int nonzero_forward(struct op_call *call) {
   struct tensor *flat = tensor_contiguous(call->input[0]);
   if (!flat) return STATUS_ERROR;
-  find_nonzero(flat, tensor_int32(call->output));
+  list_nonzero(flat, call->output->shape.size[0], tensor_int32(call->output));
   tensor_release(flat);
   return STATUS_OK;
 }

@@ -121,6 +121,23 @@ add("tensors", function()
   return table.concat(text) .. tostring(gls.eigh(a:matmul(a:t())):sum():item())
 end)
 
+add("order, indices and linear algebra", function()
+  gls.seed(1)
+  local scope <close> = gls.scope()
+  local a, leaf = gls.arange(12):view(4, 3):sin(), gls.arange(9):view(3, 3):sin():requires_grad(true)
+  a[a:gt(0.5)] = 0
+  a[gls.tensor({ 2, 3 }, { type = "int32" })] = gls.ones(3)
+  local values, inverse, counts = a:unique()
+  local square = leaf + gls.eye(3) * 3
+  local loss = gls.solve(square, gls.ones(3)):sum() + gls.slogdet(square) + leaf[leaf:gt(0)]:sum()
+    + gls.einsum("ij,kj->ik", leaf, leaf):diag():sum() + leaf:sort(1):cumsum(2):sum()
+  loss:backward()
+  local result = leaf.grad:sum():item() + values:sum():item() + inverse:sum():item() + counts:cumsum(1):prod():item()
+  gls.tape_release()
+  local _, s = gls.svd(a)
+  return result + s:sum():item() + gls.multinomial(gls.ones(2, 3), 2):sum():item()
+end)
+
 -- ---- files and loaders ----
 
 local folder = os.tmpname()

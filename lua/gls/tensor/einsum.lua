@@ -132,6 +132,13 @@ local function arranged(operand, labels)
   return x
 end
 
+-- x in a shape; as it is where that is its own, for a transposed one would be copied.
+local function reshaped(x, sizes)
+  local same = x:dim() == #sizes
+  for i = 1, #sizes do same = same and x:size(i) == sizes[i] end
+  return same and x or x:reshape(sizes)
+end
+
 -- x broadcast to sizes.
 local function spread(x, sizes)
   for i, size in ipairs(sizes) do
@@ -156,11 +163,10 @@ local function contracted(a, b, needed, sizes)
     local order = joined(batch, first, second)
     local x = spread(arranged(operand, order), sizes_of(order, sizes))
     local rows, columns = product(first, sizes), product(second, sizes)
-    if #batch == 0 then return x:reshape(rows, columns) end
-    return x:reshape(product(batch, sizes), rows, columns)
+    return reshaped(x, #batch == 0 and { rows, columns } or { product(batch, sizes), rows, columns })
   end
   local x = matrices(a, left, inner):matmul(matrices(b, inner, right))
-  return { x = x:reshape(sizes_of(labels, sizes)), labels = labels }
+  return { x = reshaped(x, sizes_of(labels, sizes)), labels = labels }
 end
 
 -- The size that every label stands for; 1 broadcasts.
