@@ -108,14 +108,14 @@ static int grad_jvp(lua_State *L) {
 /* ---- grad ---- */
 
 struct grad_options {
-  bool create_graph, unused;
+  bool create_graph, unused, values;
   struct list seeds;
 };
 
 /* Seeds that are made are kept by the table at index `kept`. */
 static struct grad_options read_grad_options(lua_State *L, int i, struct list output, int kept) {
-  static const char *const fields[] = {"create_graph", "unused", "seeds", NULL};
-  struct grad_options options = {false, false, {0, NULL}};
+  static const char *const fields[] = {"create_graph", "unused", "values", "seeds", NULL};
+  struct grad_options options = {false, false, true, {0, NULL}};
   if (!lua_isnoneornil(L, i)) {
     bind_check_type(L, i, LUA_TTABLE);
     for (lua_pushnil(L); lua_next(L, i); lua_pop(L, 1)) {
@@ -128,6 +128,8 @@ static struct grad_options read_grad_options(lua_State *L, int i, struct list ou
     }
     options.create_graph = bind_flag_field(L, i, "create_graph");
     options.unused = bind_flag_field(L, i, "unused");
+    options.values = lua_getfield(L, i, "values") == LUA_TNIL || bind_flag_field(L, i, "values");
+    lua_pop(L, 1);
     if (lua_getfield(L, i, "seeds") != LUA_TNIL) {
       options.seeds = read_list(L, lua_gettop(L), "grad", "seeds");
       if (options.seeds.count != output.count)
@@ -175,7 +177,7 @@ static int grad_grad(lua_State *L) {
   lua_State *before = bind_running;
   bind_running = L;
   int status = tape_gradients(output.count, output.tensor, options.seeds.tensor, input.count, input.tensor,
-                              options.create_graph, result.tensor);
+                              options.create_graph, options.values || !options.create_graph, result.tensor);
   bind_running = before;
   bind_recording();
   bind_check(L, status);
@@ -249,12 +251,13 @@ static const struct bind_function functions[] = {
      "backward_passes() -> number\n"
      "Passes of backward whose gradients no step has used or forgotten."},
     {"grad", grad_grad, 3,
-     "grad(outputs, inputs [, { create_graph =, seeds =, unused = }]) -> tensors\n"
+     "grad(outputs, inputs [, { create_graph =, seeds =, unused =, values = }]) -> tensors\n"
      "The gradients of outputs, numbers (or tensors, each times its seed of the same shape, summed), by inputs: "
      "leaves\n"
      "that require a gradient, or tensors on the tape. Each is a tensor or a list, and the result is as inputs is.\n"
      "With create_graph the gradients are on the tape, and can be differentiated again. An input on which no output\n"
-     "depends is an error, or has zeros with unused. Leaves' own gradients, x.grad, stay as they are."},
+     "depends is an error, or has zeros with unused. Leaves' own gradients, x.grad, stay as they are. values = false,\n"
+     "beside create_graph, is for who wants derivatives of the gradients alone: those of weights are NaN."},
     {"jvp", grad_jvp, 3,
      "jvp(outputs, inputs, tangents) -> tensors\n"
      "The changes of outputs, on the tape, when each of the inputs (leaves, or tensors on the tape) changes by its\n"

@@ -20,7 +20,7 @@ struct walk {
   int inputs;
   struct tensor *const *input;
   struct tensor **result;
-  bool graph;
+  bool graph, values;
   int count, capacity;
   struct place *place; /* newest first */
 };
@@ -154,7 +154,7 @@ static int composed_gradient(struct node *node, struct op_call *call, struct ten
   }
   struct tensor *output = status == STATUS_OK ? node->call.op->composed(&f, call) : NULL;
   if (status == STATUS_OK)
-    status = output ? tape_gradients(1, &output, &gradient, count, from, true, made) : STATUS_ERROR;
+    status = output ? tape_gradients(1, &output, &gradient, count, from, true, true, made) : STATUS_ERROR;
   for (int i = 0, k = 0; i < call->input_count && status == STATUS_OK; i++)
     if (needed[i]) result[i] = made[k++];
   memory_delete(from);
@@ -220,6 +220,30 @@ static int hand_on(const struct walk *walk, const struct tensor *tensor, struct 
   return status;
 }
 
+/* recorded_gradient, of affine ops the leaves' part apart, so that it needs no values. */
+static int graph_gradient(const struct walk *walk, struct node *node, struct tensor *gradient, bool *needed,
+                          struct tensor **result) {
+  const struct op_call *call = &node->call;
+  if (walk->values || !call->op->affine) return recorded_gradient(node, gradient, needed, result);
+  bool leaves[OP_MAX_PARAMETERS] = {false}, any_leaf = false, any = false;
+  for (int i = 0; i < call->input_count; i++) {
+    leaves[i] = i > 0 && needed[i] && call->input[i]->requires_gradient;
+    needed[i] = needed[i] && !leaves[i];
+    any_leaf = any_leaf || leaves[i];
+    any = any || needed[i];
+  }
+  int status = any ? recorded_gradient(node, gradient, needed, result) : STATUS_OK;
+  if (status == STATUS_OK && any_leaf) {
+    struct tensor *part[OP_MAX_PARAMETERS] = {NULL};
+    bool values = tape_set_values(false);
+    status = recorded_gradient(node, gradient, leaves, part);
+    tape_set_values(values);
+    for (int i = 0; i < call->input_count; i++)
+      if (leaves[i]) result[i] = part[i], needed[i] = true;
+  }
+  return status;
+}
+
 static int pass(const struct walk *walk, const struct place *place) {
   struct node *node = place->node;
   const struct op_call *call = &node->call;
@@ -230,7 +254,7 @@ static int pass(const struct walk *walk, const struct place *place) {
   for (int i = 0; i < call->input_count && status == STATUS_OK; i++) needed[i] = is_needed(walk, node, i);
   profile_begin("backward", call->op->name);
   if (status == STATUS_OK)
-    status = walk->graph      ? recorded_gradient(node, place->gradient, needed, result)
+    status = walk->graph      ? graph_gradient(walk, node, place->gradient, needed, result)
              : node->function ? node->function->backward(node->context, place->gradient, needed, result)
                               : call->op->vjp(call, place->gradient, needed, result);
   profile_end();
@@ -277,11 +301,11 @@ static int walk_places(struct walk *walk, int outputs, struct tensor *const *out
 }
 
 int tape_gradients(int outputs, struct tensor *const *output, struct tensor *const *seed, int inputs,
-                   struct tensor *const *input, bool graph, struct tensor **result) {
+                   struct tensor *const *input, bool graph, bool values, struct tensor **result) {
   /* What a script's function lets go of stays until the end. */
   for (int i = 0; i < outputs; i++) tensor_retain(output[i]), tensor_retain(seed[i]);
   for (int i = 0; i < inputs; i++) tensor_retain(input[i]), result[i] = NULL;
-  struct walk walk = {.inputs = inputs, .input = input, .result = result, .graph = graph};
+  struct walk walk = {.inputs = inputs, .input = input, .result = result, .graph = graph, .values = values};
   bool was_enabled = tape_set_enabled(graph);
   op_runner *recorder = op_recorder;
   op_recorder = graph ? tape_run : NULL;

@@ -1,6 +1,7 @@
 /* Linear: products with the derivatives of recorded calls. */
 #include "linear.h"
 
+#include "../base/integer.h"
 #include "../base/memory.h"
 #include "../base/profile.h"
 #include "../ops/formula.h"
@@ -60,21 +61,61 @@ static int multiply(struct node *node, int input, bool adjoint, struct tensor *t
   return status;
 }
 
-/* direction · t · f″, recorded when the recorder is set and the tensors are on the tape. */
+/* direction · t · f″. */
+static struct tensor *bent(struct formula *f, const struct op_call *call, struct tensor *direction, struct tensor *t) {
+  return term_chain(f, term_chain(f, direction, t), call->op->second(f, call));
+}
+
+enum { BLOCK = 8192 }; /* elements of which a formula's terms stay in the L2 cache */
+
+static bool is_whole(const struct tensor *t) { return !t->storage || tensor_is_contiguous(t); }
+
+/* The same block by block, with nothing recorded. */
+static int bent_in_blocks(const struct op_call *call, struct tensor *direction, struct tensor *t,
+                          struct tensor **result) {
+  const int64_t count = tensor_count(t);
+  const struct shape line = shape_of(1, count);
+  struct tensor *whole[] = {call->input[0], call->output, direction, t, tensor_new(TYPE_REAL, &t->shape)};
+  int status = whole[4] ? STATUS_OK : STATUS_ERROR;
+  for (int64_t start = 0; start < count && status == STATUS_OK; start += BLOCK) {
+    struct formula f = {0};
+    struct tensor *part[5];
+    for (int i = 0; i < 5; i++) {
+      struct tensor *flat = formula_keep(&f, tensor_alias(whole[i]));
+      if (flat) flat->shape = line, flat->stride[0] = 1;
+      part[i] = flat ? formula_keep(&f, tensor_narrow(flat, 0, start, min(BLOCK, count - start), 1))
+                     : NULL;
+      if (!part[i]) status = STATUS_ERROR;
+    }
+    struct op_call block = *call;
+    block.input = part;
+    block.output = part[1];
+    struct tensor *values = status == STATUS_OK ? bent(&f, &block, part[2], part[3]) : NULL;
+    status = values ? tensor_assign(part[4], values) : STATUS_ERROR;
+    formula_end(&f, NULL);
+  }
+  return op_give_if(status, whole[4], result);
+}
+
+/* The same for a step, recorded when the recorder is set and the tensors are on the tape. */
 static int bend(const struct linear *linear, struct tensor *direction, struct tensor **result) {
   const struct node *own = linear->node;
   struct formula f = {0};
   struct tensor *t = formula_keep(&f, linear_input(own, 0)), *x = formula_keep(&f, linear_input(own, 1));
   struct op_call call = linear->of->call;
-  struct tensor *input[1] = {x};
-  call.input = input;
+  call.input = &x;
   call.output = formula_keep(&f, linear_output(linear->of));
   int status = t && x && call.output ? node_check_versions(linear->of) : STATUS_ERROR;
   if (status == STATUS_OK && t->storage->version != own->input_version[0])
     status =
         status_error("%s: the gradient that its derivative was multiplied by was modified in place", call.op->name);
-  if (status == STATUS_OK)
-    status = formula_give(term_chain(&f, term_chain(&f, direction, t), call.op->second(&f, &call)), result);
+  if (status == STATUS_OK) {
+    bool whole = is_whole(x) && is_whole(call.output) && tensor_is_contiguous(t) && tensor_is_contiguous(direction);
+    if (!op_recorder && whole && tensor_count(t) > BLOCK)
+      status = bent_in_blocks(&call, direction, t, result);
+    else
+      status = formula_give(bent(&f, &call, direction, t), result);
+  }
   formula_end(&f, NULL);
   return status;
 }

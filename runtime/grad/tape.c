@@ -1,6 +1,7 @@
 /* Tape: recording calls as nodes. */
 #include "tape.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "../base/profile.h"
@@ -20,6 +21,23 @@ bool tape_tracks(const struct tensor *tensor) {
   return tensor && (tensor->requires_gradient || (tensor->node && !tensor->node->released));
 }
 
+static bool computes = true; /* values */
+
+bool tape_set_values(bool computed) {
+  bool old = computes;
+  computes = computed;
+  return old;
+}
+
+/* The output of a call, all of it NaN. */
+static int no_values(struct op_call *call) {
+  struct shape shape = {0};
+  enum element_type type = op_common_type(call);
+  STATUS_TRY(call->op->shape(call, &shape, &type));
+  STATUS_TRY(op_give(tensor_new(type, &shape), &call->output));
+  return tensor_fill(call->output, (double)NAN);
+}
+
 static struct tensor *run_recorded(const struct op *op, int input_count, struct tensor *const *input,
                                    const struct op_value *values) {
   bool record = false;
@@ -35,7 +53,7 @@ static struct tensor *run_recorded(const struct op *op, int input_count, struct 
   node->call.differentiable = true;
   if (values) memcpy(node->call.value, values, sizeof node->call.value);
   node->call.input = (struct tensor **)input; /* forward sees the values */
-  int status = op_call_forward(&node->call);
+  int status = computes || op->flags & OP_VIEW ? op_call_forward(&node->call) : no_values(&node->call);
   node->call.input = kept_input;
   struct tensor *output = node->call.output;
   node->call.output = NULL;

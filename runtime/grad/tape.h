@@ -16,6 +16,8 @@
 /* ---- tape.c ---- */
 bool tape_enabled(void);
 bool tape_set_enabled(bool enabled); /* returns what was */
+/* Off: of what is recorded no values are computed, but those of views; they are NaN. Returns what was. */
+bool tape_set_values(bool computed);
 /* Runs an op and records it when it is enabled and an input leads to a leaf that requires gradient. New
    output, or NULL with message ("add: …"). */
 struct tensor *tape_run(const struct op *op, int input_count, struct tensor *const *input,
@@ -32,10 +34,10 @@ int tape_backward(struct tensor *loss, struct tensor *seed);
 
 /* ---- derive.c ---- */
 /* result[i]: the gradient of the sum of outputs times seeds (of their shapes) by input i, a leaf or a tensor on the
-   tape, new; NULL where none of them depends on it. With graph the gradients are on the tape. Leaves' own gradients
-   stay as they are. */
+   tape, new; NULL where none of them depends on it. With graph the gradients are on the tape; without values those of
+   affine ops' weights are NaN, for who wants their derivatives alone. Leaves' own gradients stay as they are. */
 int tape_gradients(int outputs, struct tensor *const *output, struct tensor *const *seed, int inputs,
-                   struct tensor *const *input, bool graph, struct tensor **result);
+                   struct tensor *const *input, bool graph, bool values, struct tensor **result);
 
 /* ---- release.c ---- */
 /* The end of a training step: takes what they saved from all nodes that backward has reached and from those that were

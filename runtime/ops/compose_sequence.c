@@ -38,27 +38,23 @@ static term heads_apart(struct formula *f, term x, int64_t heads, bool back) {
   return term_reshape(f, x, &shape);
 }
 
-/* 1 where a key is seen, 0 elsewhere, broadcast to the scores; NULL where all are. */
-static term seen(struct formula *f, const struct op_call *call, int64_t heads, int64_t n) {
-  term mask = call->input[MASK], ones = NULL;
-  if (mask) {
-    struct shape shape = mask->shape;
-    if (heads > 1 && shape.rank > 2) { /* the same for all heads */
-      for (int i = shape.rank; i > shape.rank - 2; i--) shape.size[i] = shape.size[i - 1];
-      shape.size[shape.rank - 2] = 1;
-      shape.rank++;
-    }
-    mask = term_reshape(f, term_of_two(f, "ne", mask, term_number(f, 0)), &shape);
+/* 1 where the mask lets a key be seen, 0 elsewhere, for all heads alike; NULL where there is no mask. */
+static term seen(struct formula *f, struct tensor *mask, int64_t heads) {
+  if (!mask) return NULL;
+  struct shape shape = mask->shape;
+  if (heads > 1 && shape.rank > 2) {
+    for (int i = shape.rank; i > shape.rank - 2; i--) shape.size[i] = shape.size[i - 1];
+    shape.size[shape.rank - 2] = 1;
+    shape.rank++;
   }
-  if (!call->value[1].list[0]) return mask;
-  const struct shape square = shape_of(2, n, n);
-  const struct op_value main[OP_MAX_PARAMETERS] = {{.list = {0}}};
-  ones = term_expand(f, term_number(f, 1), &square);
-  ones = term_run(f, "tril", 1, &ones, main);
-  return mask ? term_mul(f, mask, ones) : ones;
+  return term_reshape(f, term_of_two(f, "ne", mask, term_number(f, 0)), &shape);
 }
 
-/* softmax(scale · query keyᵀ) value; scores not seen count as −10³⁰, and the weights that come of them as 0. */
+/* 0 where allowed is 1, −10³⁰ where it is 0. */
+static term lowering(struct formula *f, term allowed) { return term_affine(f, allowed, 1e30, -1e30); }
+
+/* softmax(scale · query keyᵀ) value. Scores that are not seen are lowered until their weights are 0; only where a mask
+   may hide all keys of a query they are made 0 besides. */
 term attention_composed(struct formula *f, const struct op_call *call) {
   const int64_t heads = call->value[0].list[0];
   term part[3] = {call->input[QUERY], call->input[KEY], call->input[VALUE]};
@@ -72,10 +68,15 @@ term attention_composed(struct formula *f, const struct op_call *call) {
   if (!part[QUERY] || !part[VALUE]) return NULL;
   const int64_t size = part[QUERY]->shape.size[part[QUERY]->shape.rank - 1];
   const double given = call->value[2].number, scale = given != 0 ? given : 1 / sqrt((double)(size ? size : 1));
-  term scores = term_affine(f, term_of_two(f, "matmul", part[QUERY], term_transpose(f, part[KEY])), scale, 0);
-  term allowed = seen(f, call, heads, n);
-  const struct op_value last[OP_MAX_PARAMETERS] = {{.list = {-1}}};
-  if (allowed) scores = term_of_three(f, "where", allowed, scores, term_number(f, -1e30));
+  const struct op_value last[OP_MAX_PARAMETERS] = {{.list = {-1}}}, main[OP_MAX_PARAMETERS] = {{.list = {0}}};
+  term scores = term_of_two(f, "matmul", term_affine(f, part[QUERY], scale, 0), term_transpose(f, part[KEY]));
+  term allowed = seen(f, call->input[MASK], heads);
+  if (allowed) scores = term_add(f, scores, lowering(f, allowed));
+  if (call->value[1].list[0]) {
+    const struct shape square = shape_of(2, n, n);
+    term ones = term_expand(f, term_number(f, 1), &square);
+    scores = term_add(f, scores, lowering(f, term_run(f, "tril", 1, &ones, main)));
+  }
   term weights = term_run(f, "softmax", 1, &scores, last);
   if (allowed) weights = term_mul(f, weights, allowed);
   term output = heads_apart(f, term_of_two(f, "matmul", weights, part[VALUE]), heads, true);

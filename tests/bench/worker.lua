@@ -110,10 +110,10 @@ local reductions = {
 
 local kinds = {}
 
-function kinds.step(workload)
+-- The loss of a model over batches in turn, and the model.
+local function training(workload)
   local family = families[workload.model]
   local model = (family and family.make or models[workload.model])(workload)
-  local optimizer = optimizers[workload.optimizer](model:parameters())
   local batches = {}
   for i = 1, workload.batches do
     if family then
@@ -127,9 +127,36 @@ function kinds.step(workload)
   local at = 0
   return function()
     at = at % #batches + 1
-    local loss = loss_of(model(batches[at].x), batches[at].y)
-    loss:backward()
+    return loss_of(model(batches[at].x), batches[at].y)
+  end, model
+end
+
+function kinds.step(workload)
+  local loss, model = training(workload)
+  local optimizer = optimizers[workload.optimizer](model:parameters())
+  return function()
+    loss():backward()
     optimizer:step()
+  end
+end
+
+-- The gradient, formed; and the product of the Hessian with a vector.
+function kinds.gradient(workload)
+  local loss, model = training(workload)
+  local parameters = model:parameters()
+  return function()
+    local _ <close> = gls.scope()
+    gls.grad(loss(), parameters)
+  end
+end
+
+function kinds.hessian_product(workload)
+  local loss, model = training(workload)
+  local parameters, vectors = model:parameters(), {}
+  for i, parameter in ipairs(parameters) do vectors[i] = gls.randn_like(parameter) end
+  return function()
+    local _ <close> = gls.scope()
+    gls.hvp(loss, parameters, vectors)
   end
 end
 

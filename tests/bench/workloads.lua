@@ -108,6 +108,20 @@ model_step("GPT 4×128, context 64, batch 12", gpt, "gls-moving", 1.2, "adamw")
 model_step("GPT 4×128, context 64, batch 12", gpt, "gls", 1.5, "adamw")
 model_step("ResNet-8, batch 128", resnet(8), "gls", 1.5, "adam")
 
+-- The product of the loss's Hessian with a vector, beside the gradient.
+for _, of in ipairs {
+  { "MLP, batch 250", { model = "mlp", batch = 250 } }, { "CNN, batch 50", { model = "cnn", batch = 50 } },
+  { "GPT 4×128, context 64, batch 12", gpt }, { "ResNet-8, batch 128", resnet(8) },
+} do
+  local function work(kind)
+    local all = { kind = kind, batches = 4 }
+    for key, value in pairs(of[2]) do all[key] = value end
+    return all
+  end
+  add { group = "hessian", name = "Hessian product, " .. of[1], work = work "hessian_product", rival = work "gradient",
+    target = 3 }
+end
+
 -- A layer alone, and with its backward pass (gradients of the input and of the weights).
 local function both_ways(row, passes)
   for _, backward in ipairs { false, true } do

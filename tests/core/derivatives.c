@@ -12,7 +12,7 @@
 #include "check.h"
 #include "samples.h"
 
-enum { VARIABLES = SAMPLE_MAX_INPUTS + 1, ORDERS = 3, MOST_ELEMENTS = 3000, FEW_ELEMENTS = 100 };
+enum { VARIABLES = SAMPLE_MAX_INPUTS + 1, ORDERS = 3, MOST_ELEMENTS = 30000, FEW_ELEMENTS = 100 };
 
 static char place[512]; /* of the failure: op, sample, seed */
 
@@ -110,7 +110,7 @@ static bool evaluate(const struct sample *sample, struct point *point, int order
       release_all(change, outputs);
     }
     if (status == STATUS_OK)
-      status = tape_gradients(outputs, output, seed, count, point->variable, order + 1 < orders, next);
+      status = tape_gradients(outputs, output, seed, count, point->variable, order + 1 < orders, true, next);
     f[order] = 0;
     for (int i = 0; i < count && status == STATUS_OK; i++) {
       tensor_release(gradient[i]);

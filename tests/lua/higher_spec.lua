@@ -60,6 +60,18 @@ describe("grad", function()
     end
   end)
 
+  it("leaves the values of weights' gradients away when only their derivatives are wanted", function()
+    local w, b, x = leaf { { 1, 2 }, { 3, 4 } }, leaf { 1, 1 }, gls.tensor { { 1, 1 }, { 2, 0 } }
+    local function loss() return (x:linear(w, b):tanh():linear(w) ^ 2):sum() end
+    local seeds = { gls.tensor { { 1, -1 }, { 0, 2 } }, gls.tensor { 3, 1 } }
+    local whole = gls.grad(loss(), { w, b }, { create_graph = true })
+    local without = gls.grad(loss(), { w, b }, { create_graph = true, values = false })
+    assert.equal(1, without[1]:is_nan():all():item())
+    local expected, got = gls.grad(whole, { w, b }, { seeds = seeds }), gls.grad(without, { w, b }, { seeds = seeds })
+    near(expected[1], got[1])
+    near(expected[2], got[2])
+  end)
+
   it("says what is wrong", function()
     local x, y = leaf { 1, 2 }, leaf { 3 }
     local z = x ^ 2

@@ -50,7 +50,7 @@ local function product_of(where, matrix, loss, parameters)
     if not outputs then core.raise(where .. ": for the Gauss–Newton matrix the function gives the outputs second") end
     return products.gauss_newton(value, outputs, parameters)
   end
-  local gradients = core.grad(value, parameters, { create_graph = true, unused = true })
+  local gradients = core.grad(value, parameters, { create_graph = true, unused = true, values = false })
   return function(vectors) return products.pulled(gradients, parameters, vectors) end
 end
 

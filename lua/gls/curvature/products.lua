@@ -97,7 +97,7 @@ function products.hvp(loss, inputs, vectors, settings)
   check_inputs("hvp", inputs, vectors)
   return as_given(inputs, scoped(set.create_graph, function()
     local list, value = called(loss, inputs)
-    local gradients = core.grad(value, list, { create_graph = true, unused = true })
+    local gradients = core.grad(value, list, { create_graph = true, unused = true, values = false })
     return pulled(gradients, list, as_list(vectors), set.create_graph)
   end))
 end
