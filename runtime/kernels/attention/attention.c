@@ -15,14 +15,6 @@ void attention_pack_keys(real *to, struct attention_matrix from, int64_t keys, i
                             size);
 }
 
-/* Rows far apart would fall on few sets of the L1 cache, and each on a page of its own. */
-struct attention_matrix attention_close(real *to, struct attention_matrix from, int64_t rows, int64_t columns) {
-  if (from.stride == columns || !from.data) return from;
-  for (int64_t i = 0; i < rows; i++)
-    memcpy(to + i * columns, from.data + i * from.stride, (size_t)columns * sizeof(real));
-  return (struct attention_matrix){to, columns};
-}
-
 void attention_pack_lanes(real *to, const real *from, int64_t stride, int64_t count, int64_t size, real scale) {
   if (count < PANEL) memset(to, 0, (size_t)panel_reals(size) * sizeof(real));
   vector_transpose_matrix(to, PANEL, from, stride, count, size);
@@ -31,22 +23,27 @@ void attention_pack_lanes(real *to, const real *from, int64_t stride, int64_t co
   for (int64_t i = 0; i < panel_reals(size); i++) to[i] *= scale;
 }
 
-void attention_pack_rows(real *to, const real *from, int64_t stride, int64_t count, int64_t size, real scale) {
-  for (int64_t column = 0; column < size; column += PANEL, to += panel_reals(PANEL)) {
-    int64_t columns = min(PANEL, size - column);
-    if (columns < PANEL) memset(to, 0, (size_t)panel_reals(count) * sizeof(real));
-    for (int64_t i = 0; i < count; i++)
+void attention_pack_rows(real *to, struct attention_matrix from, int64_t rows, int64_t columns, real scale) {
+  for (int64_t column = 0; column < columns; column += PANEL, to += panel_reals(rows)) {
+    int64_t width = min(PANEL, columns - column);
+    if (width < PANEL) memset(to, 0, (size_t)panel_reals(rows) * sizeof(real));
+    for (int64_t i = 0; i < rows; i++)
 #pragma omp simd
-      for (int64_t j = 0; j < columns; j++) to[i * PANEL + j] = scale * from[i * stride + column + j];
+      for (int64_t j = 0; j < width; j++) to[i * PANEL + j] = scale * from.data[i * from.stride + column + j];
   }
 }
 
-void attention_unpack_lanes(real *to, int64_t stride, const real *panel, int64_t count, int64_t size,
-                            const real *scale) {
-  vector_transpose_matrix(to, stride, panel, PANEL, size, count);
-  for (int64_t i = 0; i < count; i++)
-#pragma omp simd
-    for (int64_t j = 0; j < size; j++) to[i * stride + j] *= scale[i];
+void attention_clear(struct attention_matrix matrix, int64_t rows, int64_t columns) {
+  for (int64_t i = 0; matrix.data && i < rows; i++)
+    memset(matrix.data + i * matrix.stride, 0, (size_t)columns * sizeof(real));
+}
+
+void attention_multiply(struct attention_matrix c, const real *left, int64_t left_step, int64_t rows,
+                        const real *packed, int64_t packed_rows, int64_t first, int64_t columns, int64_t depth,
+                        real beta) {
+  for (int64_t column = 0; column < columns; column += PANEL)
+    gemm_panel(c.data + column, c.stride, left, left_step, rows, packed + column * packed_rows + panel_reals(first),
+               min(PANEL, columns - column), depth, beta);
 }
 
 /* ---- scores ---- */
@@ -100,36 +97,37 @@ static void exponentials(struct running *running, real *restrict factor, real *r
   for (int i = 0; i < PANEL; i++) running->sum[i] = running->sum[i] * factor[i] + sum[i];
 }
 
-static void scale_lanes(real *restrict panel, int64_t rows, const real *restrict factor) {
-  for (int64_t k = 0; k < rows; k++)
+static void scale_rows(struct attention_matrix matrix, int64_t rows, int64_t columns, const real *factor) {
+  for (int64_t i = 0; i < rows; i++)
 #pragma omp simd
-    for (int i = 0; i < PANEL; i++) panel[k * PANEL + i] *= factor[i];
+    for (int64_t j = 0; j < columns; j++) matrix.data[i * matrix.stride + j] *= factor[i];
 }
 
-/* o and the logarithms of at most PANEL queries. */
+/* o and the logarithms of at most PANEL queries; packed: rows of the packed values. */
 static void forward_panel(struct attention_matrix o, real *logarithm, const struct attention_head *head, int64_t query,
-                          int64_t queries, const real *packed_keys, struct attention_matrix v, real *scratch) {
+                          int64_t queries, const real *packed_keys, const real *packed_values, int64_t packed,
+                          real *scratch) {
   real *panel = attention_take(&scratch, panel_reals(head->size)),
-       *scores = attention_take(&scratch, panel_reals(BLOCK)),
-       *sum = attention_take(&scratch, panel_reals(head->values)), factor[PANEL];
+       *scores = attention_take(&scratch, panel_reals(BLOCK)), factor[PANEL];
   struct running running = {.sum = {0}};
   for (int i = 0; i < PANEL; i++) running.maximum[i] = -(real)INFINITY;
   attention_pack_lanes(panel, head->q.data + query * head->q.stride, head->q.stride, queries, head->size, head->scale);
-  memset(sum, 0, (size_t)panel_reals(head->values) * sizeof(real));
+  o.data += query * o.stride;
   int64_t seen = attention_seen(head, query + queries - 1);
   for (int64_t key = 0; key < seen; key += BLOCK) {
     int64_t keys = min(BLOCK, seen - key);
     attention_scores(scores, head, packed_keys, panel, query, queries, key, keys);
     exponentials(&running, factor, scores, keys);
-    if (key > 0) scale_lanes(sum, head->values, factor);
-    gemm_panel(sum, PANEL, v.data + key * v.stride, v.stride, head->values, scores, PANEL, keys, key > 0);
+    if (key > 0) scale_rows(o, queries, head->values, factor);
+    attention_multiply(o, scores, PANEL, queries, packed_values, packed, key, head->values, keys, key > 0);
   }
   for (int64_t i = 0; i < queries; i++) {
     bool none = running.sum[i] == 0;
     factor[i] = none ? 0 : 1 / running.sum[i];
     logarithm[query + i] = none ? (real)INFINITY : running.maximum[i] + log(running.sum[i]);
   }
-  attention_unpack_lanes(o.data + query * o.stride, o.stride, sum, queries, head->values, factor);
+  if (seen == 0) attention_clear(o, queries, head->values);
+  scale_rows(o, queries, head->values, factor);
 }
 
 void attention_forward(struct attention_matrix o, real *logarithm, const struct attention_head *head, int64_t first,
@@ -137,8 +135,8 @@ void attention_forward(struct attention_matrix o, real *logarithm, const struct 
   int64_t seen = attention_seen(head, first + count - 1);
   real *packed_keys = attention_take(&scratch, round_up(head->keys, BLOCK) * head->size);
   attention_pack_keys(packed_keys, head->k, seen, head->size);
-  real *closed = attention_take(&scratch, round_up(head->keys, BLOCK) * head->values);
-  struct attention_matrix v = attention_close(closed, head->v, seen, head->values);
+  real *packed_values = attention_take(&scratch, head->keys * round_up(head->values, PANEL));
+  attention_pack_rows(packed_values, head->v, seen, head->values, 1);
   for (int64_t i = 0; i < count; i += PANEL)
-    forward_panel(o, logarithm, head, first + i, min(PANEL, count - i), packed_keys, v, scratch);
+    forward_panel(o, logarithm, head, first + i, min(PANEL, count - i), packed_keys, packed_values, seen, scratch);
 }

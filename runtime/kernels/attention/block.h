@@ -26,15 +26,15 @@ static inline real *attention_take(real **scratch, int64_t count) {
 
 /* Blocks of BLOCK keys, each transposed: size × BLOCK. */
 void attention_pack_keys(real *to, struct attention_matrix from, int64_t keys, int64_t size);
-/* rows × columns without gaps between the rows: from itself, or a copy in `to`. */
-struct attention_matrix attention_close(real *to, struct attention_matrix from, int64_t rows, int64_t columns);
 /* The first `count` of PANEL rows × scale as a transposed panel, size × PANEL; the other lanes are 0. */
 void attention_pack_lanes(real *to, const real *from, int64_t stride, int64_t count, int64_t size, real scale);
-/* The same as they stand: a panel of PANEL rows for every PANEL of the columns. */
-void attention_pack_rows(real *to, const real *from, int64_t stride, int64_t count, int64_t size, real scale);
-/* count rows of size = scale · the lanes of a panel. */
-void attention_unpack_lanes(real *to, int64_t stride, const real *panel, int64_t count, int64_t size,
-                            const real *scale);
+/* rows × scale as they stand, in panels of PANEL columns, rows × PANEL each; zeros beside the last. */
+void attention_pack_rows(real *to, struct attention_matrix from, int64_t rows, int64_t columns, real scale);
+void attention_clear(struct attention_matrix matrix, int64_t rows, int64_t columns);
+/* c (rows × columns) = leftᵀ · (packed rows, from first on) + beta · c; left: depth × rows, left_step apart. */
+void attention_multiply(struct attention_matrix c, const real *left, int64_t left_step, int64_t rows,
+                        const real *packed, int64_t packed_rows, int64_t first, int64_t columns, int64_t depth,
+                        real beta);
 
 /* Keys of which query is the last that sees them. */
 static inline int64_t attention_seen(const struct attention_head *head, int64_t last_query) {
