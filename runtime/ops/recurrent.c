@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-#include "../base/vector.h"
 #include "../kernels/linalg/linalg.h"
 #include "compose.h"
 
@@ -108,21 +107,28 @@ static struct tensor *states_before(const struct op_call *call) {
   return a;
 }
 
-static int recurrent_factors(const struct op_call *call, struct tensor *dx, struct factors *result) {
+/* ∂L/∂u of ∂L/∂x, which is contiguous. */
+static struct tensor *inner_gradient(const struct op_call *call, struct tensor *dx, const struct shape *shape) {
   const struct recurrent_cell *cell = cell_of(call);
-  int64_t width = width_of(call), gates = cell->gates * width, rows = width ? tensor_count(dx) / gates : 0;
+  if (!cell->inner) return tensor_view_shape(dx, shape);
+  int64_t width = width_of(call), gates = shape->size[1];
+  const real *from = tensor_real(dx), *kept = tensor_real(call->saved[0]);
+  struct tensor *g = tensor_new(TYPE_REAL, shape);
+  for (int64_t i = 0; g && i < shape->size[0]; i++)
+    cell->inner(tensor_real(g) + i * gates, from + i * gates, kept + i * RECURRENT_KEPT * width, width);
+  return g;
+}
+
+static int recurrent_factors(const struct op_call *call, struct tensor *dx, struct factors *result) {
+  int64_t width = width_of(call), gates = cell_of(call)->gates * width, rows = width ? tensor_count(dx) / gates : 0;
   struct shape shape = shape_of(2, rows, gates);
   struct tensor *from = tensor_contiguous(dx), *a = from ? states_before(call) : NULL,
-                *g = a ? tensor_new(TYPE_REAL, &shape) : NULL;
+                *g = a ? inner_gradient(call, from, &shape) : NULL;
+  tensor_release(from);
   if (!g) {
-    tensor_release(from);
     tensor_release(a);
     return STATUS_ERROR;
   }
-  const real *kept = tensor_real(call->saved[0]);
-  for (int64_t i = 0; i < rows; i++)
-    cell->inner(tensor_real(g) + i * gates, tensor_real(from) + i * gates, kept + i * RECURRENT_KEPT * width, width);
-  tensor_release(from);
   *result = (struct factors){.rows = rows, .inputs = width, .outputs = gates, .a = a, .g = g};
   return STATUS_OK;
 }

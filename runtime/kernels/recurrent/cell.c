@@ -39,11 +39,6 @@ static void lstm_backward(real *restrict dx, real *restrict d, const real *restr
   }
 }
 
-static void lstm_inner(real *restrict du, const real *restrict dx, const real *restrict kept, int64_t n) {
-  (void)kept;
-  memcpy(du, dx, 4 * (size_t)n * sizeof(real));
-}
-
 static void lstm_tangent(real *restrict t, const real *restrict tx, const real *restrict tu, const real *restrict kept,
                          const real *restrict state, const real *restrict before, int64_t n) {
   const real *restrict old = before + n;
@@ -58,7 +53,7 @@ static void lstm_tangent(real *restrict t, const real *restrict tx, const real *
   }
 }
 
-const struct recurrent_cell recurrent_lstm = {4, 2, lstm_forward, lstm_backward, lstm_inner, lstm_tangent};
+const struct recurrent_cell recurrent_lstm = {4, 2, lstm_forward, lstm_backward, NULL, lstm_tangent};
 
 /* ---- GRU: h = (1 − z) n + z h; r, z sigmoids of x + u, n = tanh(x + r u); kept: r, z, n, u of n ---- */
 

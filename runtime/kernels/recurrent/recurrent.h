@@ -18,7 +18,7 @@ struct recurrent_cell {
   void (*forward)(real *state, real *kept, const real *x, const real *u, const real *before, int64_t width);
   /* dx; d: on entry ∂L/∂state, on return what of it reaches the state before without the product. */
   void (*backward)(real *dx, real *d, const real *kept, const real *state, const real *before, int64_t width);
-  /* du from dx */
+  /* du from dx; NULL: they are the same */
   void (*inner)(real *du, const real *dx, const real *kept, int64_t width);
   /* t: on entry the change of the state before, on return that of the state; for changes of x and u. */
   void (*tangent)(real *t, const real *tx, const real *tu, const real *kept, const real *state, const real *before,

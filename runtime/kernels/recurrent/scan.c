@@ -99,14 +99,16 @@ static void backward_block(const struct scan *scan, int64_t first, int64_t rows,
       for (int64_t k = 0; k < scan->states; k++) di[k] += gradient[k];
       if (stays(scan, first + i, time)) {
         clear(dx, scan->gates);
-        clear(du + i * scan->gates, scan->gates);
+        if (s->cell->inner) clear(du + i * scan->gates, scan->gates);
         continue;
       }
       s->cell->backward(dx, di, kept, s->states + at * scan->states, before_of(scan, first + i, time, zeros), s->width);
-      s->cell->inner(du + i * scan->gates, dx, kept, s->width);
+      if (s->cell->inner) s->cell->inner(du + i * scan->gates, dx, kept, s->width);
     }
-    if (time > 0 || scan->dstart)
-      gemm_packed(d, scan->states, du, scan->gates, rows, scan->weight, s->width, scan->gates, 1, scratch);
+    if (time == 0 && !scan->dstart) continue;
+    const real *change = s->cell->inner ? du : scan->dx + place(scan, first, time) * scan->gates;
+    int64_t pitch = s->cell->inner ? scan->gates : s->times * scan->gates;
+    gemm_packed(d, scan->states, change, pitch, rows, scan->weight, s->width, scan->gates, 1, scratch);
   }
   if (scan->dstart) copy(scan->dstart + first * scan->states, d, rows * scan->states);
 }
