@@ -235,6 +235,36 @@ describe("train.fit", function()
     end, "the optimizer's learning rate is auto, not a number")
   end)
 
+  it("resumed in the middle of an epoch, with groups of batches or data that is no loader, is the whole run", function()
+    local path = os.tmpname()
+    os.remove(path)
+    local set = problem().data.set
+    local function batches() -- anew in every epoch, without a state of its own
+      return function(_, last)
+        local first = last and last.first + 10 or 1
+        return first <= 60 and { first = first, x = set.x:narrow(1, first, 10), y = set.y:narrow(1, first, 10) } or nil
+      end
+    end
+    for _, changes in ipairs { { accumulate = 2, data = "loader" }, { data = "function" }, { accumulate = 4 } } do
+      local function run(more)
+        local given = problem(more)
+        given.accumulate = changes.accumulate
+        given.data = changes.data == "function" and batches()
+          or data.loader(set, { batch = 10, shuffle = true, seed = 4 })
+        local state = train.fit(given)
+        return given.model.weight:tolist(), state
+      end
+      local whole, state = run { epochs = 3 }
+      for cut = 1, 5 do
+        run { epochs = 3, checkpoint = path, callbacks = { { on_step = function(_, now) return now.step ~= cut end } } }
+        local rest, same = run { epochs = 3, checkpoint = path, resume = true }
+        assert.same(whole, rest)
+        assert.same({ state.step, state.loss, state.first_loss }, { same.step, same.loss, same.first_loss })
+        os.remove(path)
+      end
+    end
+  end)
+
   it("names a file that is no checkpoint of its own", function()
     local path = os.tmpname()
     gls.save(path, { 1, 2 })

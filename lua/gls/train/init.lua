@@ -24,7 +24,7 @@ local function evaluate(model, loss, data, stopped)
   local sums = means.new()
   for batch in data do
     local _ <close> = gls.scope()
-    means.add(sums, batch, loss(model, batch))
+    means.add(sums, means.samples(batch), loss(model, batch))
     if stopped and stopped() then return nil end
   end
   return sums
@@ -46,32 +46,34 @@ end
 
 -- The gradients of the mean loss over the samples of a group of batches, and the step; whether all losses were finite.
 local function step(run, group)
-  local set, state = run.settings, run.state
+  local set, state, sums = run.settings, run.state, run.sums
   local _ <close> = gls.scope()
-  local all, good = 0, true
-  for _, batch in ipairs(group) do all = all + means.samples(batch) end
-  local function part(batch)
+  local sizes, all, total = {}, 0, 0
+  for i, batch in ipairs(group) do
+    sizes[i] = means.samples(batch)
+    all = all + sizes[i]
+  end
+  state.samples = state.samples + all
+  for i, batch in ipairs(group) do
     local loss, metrics = set.loss(set.model, batch)
-    return #group == 1 and loss or loss * (means.samples(batch) / all), loss, metrics
+    local value, share = means.add(sums, sizes[i], loss, metrics), sizes[i] / all
+    total = total + value * share
+    if not finite(value) then break end
+    if share ~= 1 then loss = loss * share end
+    loss:backward()
   end
-  local total = 0
-  for _, batch in ipairs(group) do
-    local weighted, loss, metrics = part(batch)
-    local value = means.add(run.sums, batch, loss, metrics)
-    total, good = total + (#group == 1 and value or value * means.samples(batch) / all), finite(value)
-    if not good then break end
-    weighted:backward()
-  end
-  state.step, state.batch_loss, state.loss = state.step + 1, total, run.sums.loss / run.sums.count
+  state.step, state.batch_loss, state.loss = state.step + 1, total, sums.loss / sums.count
   state.first_loss = state.first_loss or total
-  if not good then
+  if not finite(total) then
     if set.optimizer.zero_grad then set.optimizer:zero_grad() end
     return false
   end
   if set.clip then state.gradient_norm = gls.clip_gradients(set.model:parameters(), set.clip) end
   set.optimizer:step(function()
-    local sum = part(group[1])
-    for i = 2, #group do sum = sum + part(group[i]) end
+    local sum = set.loss(set.model, group[1])
+    if #group == 1 then return sum end
+    sum = sum * (sizes[1] / all)
+    for i = 2, #group do sum = sum + set.loss(set.model, group[i]) * (sizes[i] / all) end
     return sum
   end)
   return true
@@ -79,15 +81,23 @@ end
 
 -- ---- callbacks ----
 
--- Calls what the callbacks have for an event; false from one of them ends the training.
-local function tell(run, event)
-  local paused = log.clock()
-  local go_on = true
-  for _, callback in ipairs(run.settings.callbacks) do
-    if callback[event] and callback[event](callback, run.state) == false then go_on = false end
+-- Functions of the run's state that an event calls: of the callbacks, and the setting of its name.
+local function listeners(set, event)
+  local list = {}
+  for _, callback in ipairs(set.callbacks) do
+    if callback[event] then list[#list + 1] = function(state) return callback[event](callback, state) end end
   end
-  local own = run.settings[event]
-  if own and own(run.state) == false and event ~= "on_step" then go_on = false end
+  local own = set[event]
+  if own then list[#list + 1] = event == "on_step" and function(state) own(state) end or own end
+  return list
+end
+
+-- Tells them; false from one of them ends the training.
+local function tell(run, event)
+  run.listeners[event] = run.listeners[event] or listeners(run.settings, event)
+  if #run.listeners[event] == 0 then return true end
+  local paused, go_on = log.clock(), true
+  for _, listener in ipairs(run.listeners[event]) do go_on = listener(run.state) ~= false and go_on end
   run.paused = run.paused + (log.clock() - paused)
   return go_on
 end
@@ -101,9 +111,11 @@ local function after_step(run)
   if not tell(run, "on_step") then run.state.status = "stopped" end
   if interrupted(run) then run.state.status = "interrupted" end
   if run.state.status ~= "finished" then return false end
-  local paused = log.clock()
-  if run.keeper and run.keeper:is_time "step" then run.keeper:save() end
-  run.paused = run.paused + (log.clock() - paused)
+  if run.keeper and run.keeper:is_time "step" then
+    local paused = log.clock()
+    run.keeper:save()
+    run.paused = run.paused + (log.clock() - paused)
+  end
   return true
 end
 
@@ -116,9 +128,7 @@ local function train_epoch(run)
   local group, go_on = {}, true
   local function take()
     if #group == 0 or not go_on then return end
-    for _, batch in ipairs(group) do
-      state.batch, state.samples = state.batch + 1, state.samples + means.rows(batch)
-    end
+    state.batch = state.batch + #group
     go_on = step(run, group)
     state.seconds = seconds + log.clock() - started - run.paused
     if not go_on then state.status = "diverged" else go_on = after_step(run) end
@@ -133,9 +143,10 @@ local function train_epoch(run)
       if not go_on then break end
     end
   end
+  run.trained = go_on -- the data is at its end: a run that is resumed from here on takes no more of it
   take()
   if run.sums.count == 0 then core.raise("train.fit: the data gave no batch in epoch " .. state.epoch) end
-  run.trained = go_on
+  run.trained = run.trained and state.status ~= "diverged"
 end
 
 -- What an optimizer that averages has in its parameters while the model is evaluated.
@@ -169,7 +180,7 @@ end
 local function run_epoch(run)
   local set, state = run.settings, run.state
   if not run.trained then train_epoch(run) end
-  if not run.trained then return end
+  if not run.trained or state.status ~= "finished" then return end
   local measured = measure(run)
   if measured == false then return end
   if set.seconds and state.seconds >= set.seconds and state.epoch < set.epochs then state.status = "out of time" end
@@ -207,7 +218,7 @@ end
 -- and validation), `loss` (mean of the epoch's batches), `batch_loss`, `first_loss` (of the first batch before any
 -- step), `metrics` (of the last whole epoch: `loss`, `valid_loss`, and the loss's own), `gradient_norm` (with clip),
 -- `status` ("finished", "stopped", "out of time", or "diverged": a loss was not finite, and training ended at once),
--- `epochs`, `batches` (of an epoch, where known), `samples` (since the call), `model`, `optimizer`
+-- `epochs`, `batches` (of an epoch, where known), `samples` (since the call; of a text, tokens), `model`, `optimizer`
 function train.fit(settings)
   local set = settings_of.fit(settings)
   local state = {
@@ -215,7 +226,9 @@ function train.fit(settings)
     epochs = set.epochs, status = "finished", metrics = {},
     batches = type(set.data) == "table" and math.type(set.data.batches) == "integer" and set.data.batches or nil,
   }
-  local run = { settings = set, state = state, sums = means.new(), skip = 0, done = 0, trained = false, paused = 0 }
+  local run = {
+    settings = set, state = state, sums = means.new(), listeners = {}, skip = 0, done = 0, trained = false, paused = 0,
+  }
   if set.checkpoint then
     run.keeper = keeper.new(run)
     if set.resume then run.keeper:load() end

@@ -9,13 +9,10 @@ function means.new() return { count = 0 } end
 
 --- What a batch weighs in a mean: the labels or targets that it has, else its rows.
 function means.samples(batch)
-  if type(batch) ~= "table" then return 1 end
-  return core.is_tensor(batch.y) and batch.y:numel() or means.rows(batch)
-end
-
---- The rows of a batch.
-function means.rows(batch)
-  return type(batch) == "table" and core.is_tensor(batch.x) and batch.x:dim() > 0 and batch.x:size(1) or 1
+  local x, y = nil, nil
+  if type(batch) == "table" then x, y = batch.x, batch.y end
+  if core.is_tensor(y) then return y:numel() end
+  return core.is_tensor(x) and x:dim() > 0 and x:size(1) or 1
 end
 
 local function number_of(name, value)
@@ -28,17 +25,18 @@ end
 
 --- Adds what the loss function gave for a batch.
 -- @tparam table sums
--- @tparam table batch
+-- @tparam number samples that the batch has
 -- @param loss tensor of one element
 -- @tparam[opt] table metrics by name
 -- @treturn number the loss
-function means.add(sums, batch, loss, metrics)
-  local samples, value = means.samples(batch), number_of("loss", loss)
+function means.add(sums, samples, loss, metrics)
+  local value = loss:item()
   sums.count, sums.loss = sums.count + samples, (sums.loss or 0) + value * samples
-  if metrics ~= nil and type(metrics) ~= "table" then
+  if metrics == nil then return value end
+  if type(metrics) ~= "table" then
     error("the loss's second result is a table of metrics by name, got " .. type(metrics), 0)
   end
-  for name, metric in pairs(metrics or {}) do
+  for name, metric in pairs(metrics) do
     if name == "loss" or name == "count" then error(("a metric may not be called %q"):format(name), 0) end
     sums[name] = (sums[name] or 0) + number_of(name, metric) * samples
   end
