@@ -304,6 +304,36 @@ static void write_files(void) {
   tensor_release(one);
 }
 
+/* Rows are drawn in proportion to their weights, the same for the same epoch; a quarter turn and back again is an image
+   as it was, and a turn of 90° takes the top to the side. */
+static void check_draws(void) {
+  enum { ROWS = 4, SIDE = 5 };
+  const double weight[ROWS] = {0, 3, 0, 1}, none[ROWS] = {0}, negative[ROWS] = {1, -1, 1, 1};
+  double sums[ROWS];
+  CHECK(loader_sums(sums, none, ROWS) != STATUS_OK && loader_sums(sums, negative, ROWS) != STATUS_OK,
+        "weights without a sum, or below 0, are taken");
+  CHECK(loader_sums(sums, weight, ROWS) == STATUS_OK && sums[3] == 4, "%s", status_message());
+  int32_t order[ROWS], again[ROWS], count[ROWS] = {0};
+  for (uint64_t epoch = 0; epoch < 1000; epoch++) {
+    loader_order(order, ROWS, 7, epoch, sums);
+    loader_order(again, ROWS, 7, epoch, sums);
+    CHECK(memcmp(order, again, sizeof order) == 0, "epoch %d is drawn in two ways", (int)epoch);
+    for (int i = 0; i < ROWS; i++) count[order[i]]++;
+  }
+  CHECK(count[0] == 0 && count[2] == 0 && abs(count[1] - 3000) < 110, "%d of 4000 draws, 3000 expected", count[1]);
+  real image[SIDE * SIDE], turned[SIDE * SIDE], back[SIDE * SIDE], offset = 0;
+  for (int i = 0; i < SIDE * SIDE; i++) image[i] = (real)(i * i % 17);
+  augment_turn(turned, image, &offset, 1, SIDE, SIDE, 90);
+  augment_turn(back, turned, &offset, 1, SIDE, SIDE, -90);
+  for (int i = 0; i < SIDE * SIDE; i++) {
+    int y = i / SIDE, x = i % SIDE;
+    double side = (double)fmin(fabs((double)(turned[i] - image[x * SIDE + SIDE - 1 - y])),
+                               fabs((double)(turned[i] - image[(SIDE - 1 - x) * SIDE + y])));
+    CHECK(side < 1e-4 && fabs((double)(back[i] - image[i])) < 1e-4, "pixel %d: %g, back %g, was %g", i,
+          (double)turned[i], (double)back[i], (double)image[i]);
+  }
+}
+
 void test_io(void) {
   snprintf(folder, sizeof folder, "/tmp/gls-io-XXXXXX");
   if (!CHECK(mkdtemp(folder) != NULL, "no folder can be made in /tmp")) return;
@@ -328,6 +358,7 @@ void test_io(void) {
   fails_cleanly("loader", call_loader);
   fails_cleanly("loader, ahead", call_loader_ahead);
   check_stops();
+  check_draws();
   check_widths();
   check_checksum();
   tensor_release(images);
