@@ -151,7 +151,10 @@ static void check_mask(lua_State *L, const struct tensor *x, const struct pick *
     bind_fail(L, "a mask of shape %s does not fit %s from dimension %d on (indices are int32: x:int() converts)",
               shape_text(&mask->shape), shape_text(&x->shape), pick->dimension + 1);
   struct tensor *flat = tensor_contiguous(pick->by);
-  if (!flat) bind_error(L);
+  if (!flat) {
+    bind_error(L);
+    return;
+  }
   int64_t count = tensor_count(flat);
   bool wrong = false;
   if (flat->type == TYPE_REAL)

@@ -123,7 +123,6 @@ end)
 
 add("order, indices and linear algebra", function()
   gls.seed(1)
-  local scope <close> = gls.scope()
   local a, leaf = gls.arange(12):view(4, 3):sin(), gls.arange(9):view(3, 3):sin():requires_grad(true)
   a[a:gt(0.5)] = 0
   a[gls.tensor({ 2, 3 }, { type = "int32" })] = gls.ones(3)
