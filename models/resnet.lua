@@ -1,6 +1,6 @@
 --- ResNet for small images: 6n + 2 layers, three stages of n residual blocks each (He, Zhang, Ren and Sun, "Deep
 -- residual learning for image recognition", CVPR 2016, section 4.2), shortcuts without parameters (option A).
-local gls, nn = require "gls", require "gls.nn"
+local nn = require "gls.nn"
 local options = require "gls.options"
 
 local norms = {
@@ -21,9 +21,7 @@ end
 -- Every second row and column, and channels of zeros.
 function Block:shortcut(x)
   if self.stride > 1 then x = x[{ {}, {}, { 1, -1, self.stride }, { 1, -1, self.stride } }] end
-  if self.more == 0 then return x end
-  local zeros = gls.zeros(x:size(1), self.more, x:size(3), x:size(4))
-  return gls.cat({ x, zeros }, 2)
+  return self.more > 0 and x:pad { 0, 0, 0, 0, 0, self.more } or x
 end
 
 function Block:forward(x)

@@ -25,8 +25,8 @@ static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bo
   return STATUS_OK;
 }
 
-/* Above so many rows the product costs far more than a pass over the gradient, and what is visited costs more of it than
-   what is stored (a tenth of the bench's row "LSTM 2×128, 50 places, batch 50"). */
+/* Above so many rows the product costs far more than a pass over the gradient, and one that is visited costs more than
+   one that is stored: an eighth of the bench's row "LSTM 2×128, 50 places, batch 50". */
 enum { VISITED_ROWS = 1024 };
 
 /* The only thing that backward left is one use, of few rows, by an op whose factors cost nothing. */
