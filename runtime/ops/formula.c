@@ -130,8 +130,10 @@ static struct tensor *to_sizes(struct formula *f, const char *name, struct tenso
   return term_run(f, name, 1, &x, values);
 }
 
+/* What is not recorded has no need of the rows for its views. */
 struct tensor *term_reshape(struct formula *f, struct tensor *x, const struct shape *shape) {
-  return to_sizes(f, "reshape", x, shape);
+  if (op_recorder || !x || !tensor_is_contiguous(x)) return to_sizes(f, "reshape", x, shape);
+  return shape_equal(&x->shape, shape) ? x : formula_keep(f, tensor_view_shape(x, shape));
 }
 
 struct tensor *term_expand(struct formula *f, struct tensor *x, const struct shape *shape) {
@@ -140,6 +142,7 @@ struct tensor *term_expand(struct formula *f, struct tensor *x, const struct sha
 
 struct tensor *term_transpose(struct formula *f, struct tensor *x) {
   if (!x) return NULL;
+  if (!op_recorder) return formula_keep(f, tensor_transpose(x, x->shape.rank - 2, x->shape.rank - 1));
   const struct op_value values[OP_MAX_PARAMETERS] = {{.list = {x->shape.rank - 2}}, {.list = {x->shape.rank - 1}}};
   return term_run(f, "transpose", 1, &x, values);
 }

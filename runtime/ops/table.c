@@ -1,5 +1,6 @@
 /* Table: the rows of all families, in one order, and by name. */
 #include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "op.h"
@@ -44,10 +45,15 @@ const struct op *op_at(int i) {
   return NULL;
 }
 
+/* Names are mostly literals, asked for again and again from one place: what was found for a pointer is kept, and is
+   right as long as the text there is the row's name. */
 const struct op *op_find(const char *name) {
+  static const struct op *found[512];
+  const struct op **slot = &found[(uintptr_t)name / 4 % (sizeof found / sizeof found[0])];
+  if (*slot && strcmp((*slot)->name, name) == 0) return *slot;
   for (int f = 0; f < FAMILY_COUNT; f++)
     for (const struct op *op = family[f].rows; op->name; op++)
-      if (strcmp(op->name, name) == 0) return op;
+      if (strcmp(op->name, name) == 0) return *slot = op;
   return NULL;
 }
 

@@ -87,6 +87,19 @@ add("forward mode", function()
   return result
 end)
 
+add("gradients of gradients", function()
+  gls.seed(1)
+  local _ <close> = gls.scope()
+  local model = nn.Sequential { nn.Linear(3, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 2) }
+  local parameters, vectors = model:parameters(), {}
+  for i, parameter in ipairs(parameters) do vectors[i] = gls.ones_like(parameter) end
+  local function loss()
+    local z = model(x)
+    return nn.cross_entropy(z, y), z
+  end
+  return total(gls.hvp(loss, parameters, vectors)) + total(gls.ggn(loss, parameters, vectors))
+end)
+
 add("fused", function()
   local fused = gls.fuse(function(a, b) return ((a * b + a):tanh() - b):relu() end)
   local leaf = gls.arange(6):view(2, 3):requires_grad(true)
