@@ -224,7 +224,7 @@ static int hand_on(const struct walk *walk, const struct tensor *tensor, struct 
 static int graph_gradient(const struct walk *walk, struct node *node, struct tensor *gradient, bool *needed,
                           struct tensor **result) {
   const struct op_call *call = &node->call;
-  if (walk->values || !call->op->affine) return recorded_gradient(node, gradient, needed, result);
+  if (walk->values || !call->op->affine || !call->op->graph) return recorded_gradient(node, gradient, needed, result);
   bool leaves[OP_MAX_PARAMETERS] = {false}, any_leaf = false, any = false;
   for (int i = 0; i < call->input_count; i++) {
     leaves[i] = i > 0 && needed[i] && call->input[i]->requires_gradient;

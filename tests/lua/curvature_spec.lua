@@ -67,16 +67,11 @@ describe("products", function()
     assert.is_nil(x.grad)
   end)
 
-  it("hvp is the difference of gradients along v, of a convolutional network with a norm", function()
-    gls.seed(2)
-    local model = nn.Sequential {
-      nn.Conv2d(2, 4, 3, { padding = 1, stride = 2 }), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.LayerNorm(36),
-      nn.Linear(36, 3),
-    }
-    local x, y, parameters, v = gls.randn(6, 2, 6, 6), gls.randint(1, 3, 6), {}, {}
+  -- H v against the difference of gradients along v.
+  local function check_product(model, loss, tolerance)
+    local parameters, v = {}, {}
     for i, p in ipairs(model:parameters()) do parameters[i], v[i] = p, gls.randn_like(p) end
-    local function loss() return nn.cross_entropy(model(x), y) end
-    local exact, step = flat(gls.hvp(loss, parameters, v)), 3e-3
+    local exact, step = flat(gls.hvp(loss, parameters, v)), 1e-3
     local function at(distance)
       local before = {}
       for i, p in ipairs(parameters) do
@@ -87,7 +82,29 @@ describe("products", function()
       for i, p in ipairs(parameters) do p:detach():copy(before[i]) end
       return gradient
     end
-    near((at(step) - at(-step)) / (2 * step), exact, 0.02)
+    near((at(step) - at(-step)) / (2 * step), exact, tolerance)
+  end
+
+  it("hvp is the difference of gradients along v, of a convolutional network with norms", function()
+    gls.seed(2)
+    local model = nn.Sequential {
+      nn.Conv2d(2, 4, 3, { padding = 1, stride = 2 }), nn.BatchNorm2d(4), nn.GELU(), nn.Flatten(), nn.LayerNorm(36),
+      nn.Linear(36, 3),
+    }
+    local x, y = gls.randn(6, 2, 6, 6), gls.randint(1, 3, 6)
+    check_product(model, function() return nn.cross_entropy(model(x), y) end, 0.02)
+  end)
+
+  it("hvp is that of language models, with attention and with recurrence", function()
+    gls.seed(2)
+    local tokens, wanted = gls.randint(1, 7, 3, 6), gls.randint(1, 7, 3, 6)
+    for _, model in ipairs {
+      require "models.transformer" { vocabulary = 7, layers = 1, heads = 2, width = 8, context = 6 },
+      require "models.lstm" { vocabulary = 7, layers = 1, width = 6 },
+    } do
+      model:eval()
+      check_product(model, function() return nn.cross_entropy(model(tokens), wanted) end, 0.03)
+    end
   end)
 
   it("ggn is Jᵀ H J, J and H formed", function()
