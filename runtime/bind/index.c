@@ -2,9 +2,9 @@
    A key is a number (an index of the first dimension, which goes away); a list of numbers, {from, to} or
    {from, to, step}, a range of the first dimension; a tensor; or a list with a list or a tensor in it, one entry a
    dimension: a number selects, a list is a range, {} is all of it. Indices start at 1, negative ones count from the
-   end, ranges include both ends. An int32 tensor picks places of a dimension, which its own dimensions replace; a mask
-   (of reals or bytes, 0 and 1, as comparisons give) of the first dimensions' sizes picks where it is 1. Reading goes
-   through the ops narrow, select, reshape and index_select, so that it is recorded; without a tensor in the key the
+   end, ranges include both ends. An int32 tensor picks places of a dimension, which its own dimensions replace; several
+   side by side, which broadcast, pick from their dimensions together; a mask (of reals or bytes, 0 and 1, as
+   comparisons give) of the first dimensions' sizes picks where it is 1. Reading goes through the ops narrow, select, reshape and index_select, so that it is recorded; without a tensor in the key the
    result is a view. */
 #include "bind.h"
 
@@ -16,11 +16,13 @@ struct range {
   int64_t start, count, step;
 };
 
-/* The tensor in a key, if there is one. */
+/* The tensors in a key, if there are any: a mask, or indices (int32). */
 struct pick {
-  struct tensor *by; /* indices (int32) or a mask */
-  int dimension;     /* of what the ranges leave of x */
-  int covered;       /* dimensions from there on that it picks from: a mask's own, or 1 */
+  struct tensor *by;                    /* the mask or indices; of several the first, until they are joined to one */
+  struct tensor *each[TENSOR_MAX_RANK]; /* of several, all */
+  int count;
+  int dimension; /* of what the ranges leave of x */
+  int covered;   /* dimensions from there on that are picked from: a mask's own, or one for each tensor */
 };
 
 static bool is_mask(const struct tensor *by) { return by->type != TYPE_INT32; }
@@ -105,13 +107,19 @@ static void parse_key(lua_State *L, const struct tensor *x, struct range *range,
   }
   lua_Integer entries = bind_length(L, 2, "x[…]");
   if (entries > rank) bind_fail(L, "%d indices for a tensor of shape %s", (int)entries, shape_text(&x->shape));
+  bool beside = false; /* the entry before is of indices */
   for (int d = 0; d < entries; d++) {
     lua_rawgeti(L, 2, d + 1);
     struct tensor *by = bind_test_tensor(L, -1);
     if (by) {
-      if (pick->by) bind_fail(L, "entries of x[{…}] are tensors: only one may be (x:gather picks by several)");
-      pick->by = by;
-      for (int before = 0; before < d; before++) pick->dimension += !range[before].selects;
+      if (pick->count > 0 && (!beside || is_mask(by)))
+        bind_fail(L, "several tensors in x[{…}] are int32 indices of neighbouring dimensions");
+      if (pick->count == 0) {
+        pick->by = by;
+        for (int before = 0; before < d; before++) pick->dimension += !range[before].selects;
+      }
+      pick->each[pick->count++] = by;
+      pick->covered = pick->count;
       range[d] = (struct range){.count = x->shape.size[d], .step = 1};
       lua_pop(L, 1);
     } else if (lua_istable(L, -1)) {
@@ -120,6 +128,7 @@ static void parse_key(lua_State *L, const struct tensor *x, struct range *range,
     } else {
       range[d] = (struct range){.selects = true, .start = take_index(L, x, d, "index"), .count = 1, .step = 1};
     }
+    beside = by && !is_mask(by);
   }
   *count = (int)entries;
 }
@@ -165,8 +174,40 @@ static void check_mask(lua_State *L, const struct tensor *x, const struct pick *
   if (wrong) bind_fail(L, "a mask holds 0 and 1 alone (indices are int32: x:int() converts)");
 }
 
+/* Several indices become one of their dimensions together, pushed: row-major, from 1. */
+static void join_indices(lua_State *L, const struct tensor *x, struct pick *pick) {
+  struct shape shape = pick->by->shape, both;
+  int64_t places = 1;
+  for (int k = 0; k < pick->count; k++) {
+    if (!shape_broadcast(&shape, &pick->each[k]->shape, &both))
+      bind_fail(L, "indices of shapes %s and %s in x[{…}] do not broadcast", shape_text(&shape),
+                shape_text(&pick->each[k]->shape));
+    shape = both;
+    places *= x->shape.size[pick->dimension + k];
+    if (places > INT32_MAX) bind_fail(L, "x[{…}]: too many elements to number them with int32");
+  }
+  bind_push_tensor(L, tensor_zeros(TYPE_INT32, &shape));
+  struct tensor *joined = bind_tensor(L, -1);
+  for (int k = 0; k < pick->count; k++) {
+    bind_push_tensor(L, tensor_expand(pick->each[k], &shape));
+    bind_push_tensor(L, tensor_copy(bind_tensor(L, -1)));
+    const int32_t *index = tensor_int32(bind_tensor(L, -1));
+    int64_t size = x->shape.size[pick->dimension + k];
+    for (int64_t i = 0; i < tensor_count(joined); i++) {
+      if (index[i] < 1 || index[i] > size)
+        bind_fail(L, "index %d of dimension %d is out of range: 1 to %I", (int)index[i], pick->dimension + k + 1,
+                  (lua_Integer)size);
+      int32_t *at = tensor_int32(joined) + i;
+      *at = (int32_t)((*at - (k > 0)) * size + index[i]);
+    }
+    lua_pop(L, 2);
+  }
+  pick->by = joined;
+}
+
 /* The places, from 1, that are picked from the dimensions of x as one: a list, pushed. */
-static struct tensor *push_places(lua_State *L, const struct tensor *x, const struct pick *pick) {
+static struct tensor *push_places(lua_State *L, const struct tensor *x, struct pick *pick) {
+  if (pick->count > 1) join_indices(L, x, pick);
   struct shape list = shape_of(1, tensor_count(pick->by));
   struct tensor *flat = NULL, *places = NULL;
   if (is_mask(pick->by)) check_mask(L, x, pick);
@@ -207,7 +248,7 @@ static struct tensor *push_reshaped(lua_State *L, struct tensor *x, const struct
 }
 
 /* Pushes what the key's tensor picks from x. */
-static void push_picked(lua_State *L, struct tensor *x, const struct pick *pick) {
+static void push_picked(lua_State *L, struct tensor *x, struct pick *pick) {
   struct tensor *places = push_places(L, x, pick);
   struct shape picked = picked_shape(L, x, pick, tensor_count(places)), joined = {0};
   for (int i = 0; i < x->shape.rank; i++) {
@@ -254,7 +295,7 @@ int bind_index_read(lua_State *L) {
 }
 
 /* x, a part that the key's ranges leave, = source where its tensor picks. */
-static int assign_picked(lua_State *L, struct tensor *x, const struct pick *pick, const struct tensor *source) {
+static int assign_picked(lua_State *L, struct tensor *x, struct pick *pick, const struct tensor *source) {
   struct tensor *places = push_places(L, x, pick);
   struct shape shape = picked_shape(L, x, pick, tensor_count(places));
   struct tensor *wide = tensor_expand(source, &shape);

@@ -433,11 +433,21 @@ describe("x[mask] and x[index]", function()
     assert.same({ 0, 3 }, x[gls.zeros({ 0 }, { type = "int32" })].shape)
     assert.same({ 5, 4 }, int({ 4, 5 })[int { 2, 1 }]:tolist())
     fails("index 5 at (2) is out of range: 1 to 4", function() return x[int { 1, 5 }] end)
-    fails("only one may be", function() return x[{ int { 1 }, int { 1 } }] end)
+    assert.same({ 3, 5, 10 }, x[{ int { 1, 2, 4 }, int { 3, 2, 1 } }]:tolist()) -- side by side: places together
+    assert.same({ { 3, 1 }, { 12, 10 } }, x[{ int { { 1 }, { 4 } }, int { 3, 1 } }]:tolist())
+    local cube = gls.range(1, 24):view(2, 3, 4)
+    assert.same({ { 6, 10 }, { 18, 22 } }, cube[{ {}, int { 2, 3 }, int { 2, 2 } }]:tolist())
+    assert.same({ 12, 3 }, cube[{ 1, int { 3, 1 }, int { 4, 3 } }]:tolist())
+    fails("index 4 of dimension 2 is out of range: 1 to 3", function() return x[{ int { 1 }, int { 4 } }] end)
+    fails("indices of shapes (2) and (3) in x[{…}] do not broadcast",
+      function() return x[{ int { 1, 1 }, int { 1, 2, 3 } }] end)
+    fails("int32 indices of neighbouring dimensions", function() return cube[{ int { 1 }, {}, int { 1 } }] end)
+    fails("int32 indices of neighbouring dimensions", function() return x[{ int { 1 }, gls.ones(3) }] end)
     local words, table_of = int { { 1, 3 }, { 3, 4 } }, gls.randn(4, 2)
     differentiable(function(t) return t[words] end, table_of)
     differentiable(function(t) return t[x:gt(5)] * 2 end, gls.randn(4, 3))
     differentiable(function(t) return t[{ {}, int { 2, 2, 1 } }] end, gls.randn(3, 2))
+    differentiable(function(t) return t[{ int { 1, 3, 1 }, int { 2, 2, 2 } }] end, gls.randn(3, 2))
   end)
 
   it("write numbers and tensors, through views too; the last stays where places repeat", function()
@@ -453,6 +463,8 @@ describe("x[mask] and x[index]", function()
     assert.same({ 0, 8, 11 }, y[3]:tolist())
     y[{ {}, gls.tensor { 0, 0, 1 } }] = gls.tensor { { 1 }, { 2 }, { 3 }, { 4 } }
     assert.same({ 1, 2, 3, 4 }, y:select(2, 3):tolist())
+    y[{ int { 1, 2 }, int { 2, 3 } }] = gls.tensor { 50, 60 }
+    assert.same({ 50, 60 }, { y[1][2]:item(), y[2][3]:item() })
     local labels = int { 1, 2, 3 }
     labels[labels:ge(2)] = 7
     assert.same({ 1, 7, 7 }, labels:tolist())
