@@ -93,10 +93,11 @@ describe("the prompt", function()
   end)
 
   it("shows nothing of functions that return nothing, and nothing twice", function()
-    local text = session "(function() end)()\nprint 'once'\nplot.bars { a = 1 }\n_ == nil\nshow { 1 }\n"
+    local text = session("(function() end)()\nprint 'once'\nplot.bars { a = 1 }\n_ == nil\n"
+      .. "show { 1 }\n(function() local t = { 7 } return t, nil, nil, t end)()\n")
     assert.equal(1, select(2, text:gsub("once", "")))
     assert.equal(1, select(2, text:gsub("a [^ ]+ 1\n", "")))
-    assert.matches("1\n> true\n> { 1 }\n> $", text)
+    assert.matches("1\n> true\n> { 1 }\n> { 7 }\n> $", text)
   end)
 end)
 

@@ -208,6 +208,9 @@ function session.compile(text)
     local before = log.clock() - terminal.handed_over
     local results = table.pack(f())
     local seconds = log.clock() - terminal.handed_over - before
+    -- What a generic for takes, with the value that it closes at the end, is one value: a loader.
+    local is_for = results.n == 4 and results[2] == nil and results[3] == nil and rawequal(results[1], results[4])
+    if is_for then results.n = 1 end
     keep(plain, results)
     if not silent then show.print(table.unpack(results, 1, results.n)) end
     if seconds >= LONG then print(("(%s)"):format(log.duration(seconds))) end
