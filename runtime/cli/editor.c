@@ -78,7 +78,7 @@ static unsigned char paste_key(EditLine *editor, int key) {
   *last = '\0';
   if (asprintf(&prompt->block, "%.*s%s", before, line->buffer, text) < 0) prompt->block = NULL;
   if (asprintf(&prompt->rest, "%s%.*s", last + 1, after, line->cursor) < 0) prompt->rest = NULL;
-  printf("%s", text);
+  printf("%s\n", text);
   fflush(stdout);
   free(text);
   const LineInfoW *wide = el_wline(editor);
