@@ -176,10 +176,10 @@ describe("the prompt in tmux", function()
       return
     end
     open()
-    line "gls.help()"
-    wait("^abs  .*\n:$", nil, true) -- a page of it, and less's own prompt
+    line "gls.help 'arithmetic and activations'"
+    wait("\nabs .*\n:$", nil, true) -- a page of it, and less's own prompt
     keys "q"
-    wait "> gls.help()"
+    wait "> gls.help 'arith"
   end)
 
   example("is plain with NO_COLOR and in a dumb terminal", function()
