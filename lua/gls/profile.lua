@@ -102,8 +102,8 @@ local function start(events)
 end
 
 local function stop()
-  local entries, seconds = core.profile_stop()
   tracer.trace(false)
+  local entries, seconds = core.profile_stop()
   local rows, modules = rows_of(entries, seconds)
   return setmetatable({ rows = rows, modules = modules, seconds = seconds, limits = limits }, Profile)
 end

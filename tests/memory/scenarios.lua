@@ -178,6 +178,48 @@ add("folder", function()
   return set.images:to("float32"):sum():item() + #set.classes
 end)
 
+add("loader, augmented and drawn by weights", function()
+  local sum = 0
+  for batch in data.loader({ images = images, labels = y:narrow(1, 1, 2) }, {
+    batch = 2, seed = 1, rotate = 20, erase = 0.5, crop = 1, weights = { 1, 3 }, scale = { 2 },
+  }) do
+    sum = sum + batch.x:sum():item()
+  end
+  return sum
+end)
+
+add("rows of a function", function()
+  local sum = 0
+  local set = data.set { size = 3, get = function(i) return { i, 2 }, i end }
+  for batch in data.loader(set, { batch = 2, shuffle = true, seed = 1 }) do sum = sum + batch.x:sum():item() end
+  return sum
+end)
+
+add("train.fit with a checkpoint and a log", function()
+  gls.seed(1)
+  local model = nn.Linear(3, 2)
+  local state = gls.train.fit {
+    model = model, optimizer = optim.SGD(model:parameters()), accumulate = 2, clip = 1,
+    data = data.loader({ x = x, y = y }, { batch = 1, shuffle = true, seed = 1 }),
+    loss = function(network, batch) return nn.cross_entropy(network(batch.x), batch.y), { one = 1 } end,
+    checkpoint = path "run", callbacks = { require "gls.log".jsonl(path "run.jsonl", { every = 1 }) },
+  }
+  return state.loss + state.metrics.one
+end)
+
+add("profile and trace", function()
+  local model = nn.Linear(3, 2)
+  local profile = gls.profile(function() return model(x) end)
+  profile:trace(path "trace.json")
+  return #profile.modules
+end)
+
+add("anomaly", function()
+  local good, message = pcall(gls.anomaly, function() return nn.Tanh()(x * 0):log() end)
+  local named = not good and message:match "anomaly: [^,]*"
+  return named or error(message, 0)
+end)
+
 add("loader", function()
   local sum = 0
   for batch in data.loader({ images = images, labels = y:narrow(1, 1, 2) }, { batch = 1, shuffle = true, seed = 1 }) do

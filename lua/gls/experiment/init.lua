@@ -150,6 +150,7 @@ local function run_all(spec, chosen, sets, planned, results, ended, progress)
     place = place + 1
     local name = name_of_run(trial.key, seed)
     if ended[name] then
+      os.remove(checkpoint_of(chosen.out, name)) -- of a job that ended just before it could
       progress:line(run_line(place, total, trial, seed, nil, spec, widths))
       return
     end

@@ -405,11 +405,10 @@ function Module:__call(...)
     return leave(level, self:forward(...))
   end
   local before, before_in = running, running_in
-  running, running_in = { self }, thread
-  if tracing > 0 then
-    running.places, running.depth = places_of(self), gls.core.place_depth()
-    gls.core.enter_place(running.places[self])
-  end
+  local root = { self }
+  if tracing > 0 then root.places, root.depth = places_of(self), gls.core.place_depth() end
+  running, running_in = root, thread
+  if root.places then gls.core.enter_place(root.places[self]) end
   return finish(before, before_in, xpcall(self.forward, explain, self, ...))
 end
 
