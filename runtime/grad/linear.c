@@ -83,8 +83,7 @@ static int bent_in_blocks(const struct op_call *call, struct tensor *direction, 
     for (int i = 0; i < 5; i++) {
       struct tensor *flat = formula_keep(&f, tensor_alias(whole[i]));
       if (flat) flat->shape = line, flat->stride[0] = 1;
-      part[i] = flat ? formula_keep(&f, tensor_narrow(flat, 0, start, min(BLOCK, count - start), 1))
-                     : NULL;
+      part[i] = flat ? formula_keep(&f, tensor_narrow(flat, 0, start, min(BLOCK, count - start), 1)) : NULL;
       if (!part[i]) status = STATUS_ERROR;
     }
     struct op_call block = *call;
