@@ -61,8 +61,9 @@ static int receive(lua_State *L) {
 /* The numbers of a tensor of one dimension, one after the other, about to be written to; their count. */
 static real *vector(lua_State *L, int *count) {
   struct tensor *x = *(struct tensor **)luaL_checkudata(L, 1, "gls.tensor");
-  bool right = x && x->storage && x->type == TYPE_REAL && x->shape.rank == 1 && x->shape.size[0] <= INT_MAX;
+  bool right = x && x->storage && x->type == TYPE_REAL && x->shape.rank == 1;
   luaL_argcheck(L, right && (x->stride[0] == 1 || x->shape.size[0] <= 1), 1, "a vector of numbers expected");
+  luaL_argcheck(L, x->shape.size[0] <= INT_MAX, 1, "MPI takes at most 2147483647 numbers at a time");
   *count = (int)x->shape.size[0];
   x->storage->version++;
   return (real *)x->storage->data + x->offset;
