@@ -23,56 +23,103 @@ static term along_channels(struct formula *f, term v, int rank, int dimension) {
   return term_reshape(f, v, &shape);
 }
 
-/* x times weight plus bias, either of which may be absent. */
-static term scaled_and_shifted(struct formula *f, term x, struct tensor *weight, struct tensor *bias, int dimension) {
-  if (!x) return NULL;
-  int rank = x->shape.rank;
-  if (weight) x = term_mul(f, x, along_channels(f, weight, rank, dimension));
-  if (bias) x = term_add(f, x, along_channels(f, bias, rank, dimension));
-  return x;
+/* The mean over the dimensions marked, 0 of no elements, which have a part in no derivative. */
+static term average(struct formula *f, term v, const bool *dimension) {
+  return v ? term_reduce(f, tensor_count(v) > 0 ? "mean" : "sum", v, dimension) : NULL;
 }
 
-/* (x − mean) / sqrt(mean square + epsilon) over the dimensions marked. */
-static term normalised(struct formula *f, term x, const bool *dimension, bool centred, double epsilon) {
-  term distance = centred ? term_sub(f, x, term_reduce(f, "mean", x, dimension)) : x;
-  term variance = term_reduce(f, "mean", term_of(f, "square", distance), dimension);
-  return term_mul(f, distance, term_of(f, "rsqrt", term_affine(f, variance, 1, epsilon)));
+/* v summed to one value a channel. */
+static term to_channels(struct formula *f, term v, const struct tensor *parameter, int dimension) {
+  bool marked[TENSOR_MAX_RANK] = {false};
+  if (!v) return NULL;
+  for (int i = 0; i < v->shape.rank; i++) marked[i] = i != dimension;
+  return term_reshape(f, term_reduce(f, "sum", v, marked), &parameter->shape);
 }
 
-static term last_normalised(struct formula *f, const struct op_call *call, bool centred) {
-  term x = call->input[0], bias = centred ? call->input[2] : NULL;
-  int last = x->shape.rank - 1;
+/* What is divided by, inverse, and x̂ = (x − mean) · inverse over the dimensions marked. */
+static term normalised(struct formula *f, term x, const bool *dimension, bool centred, double epsilon, term *inverse) {
+  term distance = centred ? term_sub(f, x, average(f, x, dimension)) : x;
+  term variance = average(f, term_of(f, "square", distance), dimension);
+  *inverse = term_of(f, "rsqrt", term_affine(f, variance, 1, epsilon));
+  return term_mul(f, distance, *inverse);
+}
+
+/* Ends the formula of a norm's gradients: inverse · (d − mean(d) − x̂ mean(d x̂)), d = g · weight, by x, Σ g x̂ by the
+   weight, Σ g by the bias. The statistics go over the dimensions marked, NULL where they are constants; a weight that
+   is the same all over these stands before the sums. */
+static int norm_gradients(struct formula *f, const struct op_call *call, term g, term normal, term inverse,
+                          const bool *dimension, bool centred, int channels, const bool *needed,
+                          struct tensor **result) {
+  const int inputs = call->input_count < 3 ? call->input_count : 3, rank = g->shape.rank;
+  term weight = along_channels(f, call->input[1], rank, channels);
+  term along = term_mul(f, g, normal), d = g, product = along, scale = inverse;
+  int status = along ? STATUS_OK : STATUS_ERROR;
+  if (weight && dimension && dimension[channels]) {
+    d = term_mul(f, d, weight);
+    product = term_mul(f, product, weight);
+  } else if (weight) {
+    scale = term_mul(f, inverse, weight);
+  }
+  if (needed[0] && status == STATUS_OK) {
+    if (dimension) {
+      term inner = term_sub(f, d, term_mul(f, normal, average(f, product, dimension)));
+      d = centred ? term_sub(f, inner, average(f, d, dimension)) : inner;
+    }
+    status = formula_give(term_mul(f, d, scale), &result[0]);
+  }
+  for (int i = 1; i < inputs && status == STATUS_OK; i++)
+    if (needed[i]) status = formula_give(to_channels(f, i == 1 ? along : g, call->input[i], channels), &result[i]);
+  formula_end(f, NULL);
+  return status;
+}
+
+static int last_norm_graph(const struct op_call *call, struct tensor *gradient, const bool *needed,
+                           struct tensor **result, bool centred) {
+  struct formula f = {0};
+  const int last = gradient->shape.rank - 1;
   bool marked[TENSOR_MAX_RANK] = {false};
   marked[last] = true;
-  return scaled_and_shifted(f, normalised(f, x, marked, centred, call->value[0].number), call->input[1], bias, last);
+  term inverse, normal = normalised(&f, call->input[0], marked, centred, call->value[0].number, &inverse);
+  return norm_gradients(&f, call, gradient, normal, inverse, marked, centred, last, needed, result);
 }
 
-term layer_norm_composed(struct formula *f, const struct op_call *call) { return last_normalised(f, call, true); }
-term rms_norm_composed(struct formula *f, const struct op_call *call) { return last_normalised(f, call, false); }
+int layer_norm_graph(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  return last_norm_graph(call, gradient, needed, result, true);
+}
 
-term group_norm_composed(struct formula *f, const struct op_call *call) {
-  term x = call->input[0];
-  int64_t groups = call->value[0].list[0], batch = x->shape.size[0], rows = batch * groups;
-  struct shape folded = shape_of(3, batch, groups, rows > 0 ? tensor_count(x) / rows : 0);
-  term y = normalised(f, term_reshape(f, x, &folded), (bool[TENSOR_MAX_RANK]){[2] = true}, true, call->value[1].number);
-  return scaled_and_shifted(f, term_reshape(f, y, &x->shape), call->input[1], call->input[2], 1);
+int rms_norm_graph(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  return last_norm_graph(call, gradient, needed, result, false);
 }
 
 /* In evaluation the statistics are constants: those that forward saved, for the running ones may have moved since. */
-term batch_norm_composed(struct formula *f, const struct op_call *call) {
-  term x = call->input[0], y = NULL;
-  int rank = x->shape.rank;
-  if (call->value[0].list[0]) {
-    bool marked[TENSOR_MAX_RANK];
-    for (int i = 0; i < TENSOR_MAX_RANK; i++) marked[i] = i != 1;
-    y = normalised(f, x, marked, true, call->value[2].number);
+int batch_norm_graph(const struct op_call *call, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  struct formula f = {0};
+  const int rank = gradient->shape.rank;
+  const bool training = call->value[0].list[0];
+  bool marked[TENSOR_MAX_RANK];
+  for (int i = 0; i < TENSOR_MAX_RANK; i++) marked[i] = i != 1;
+  term x = call->input[0], inverse = NULL, normal = NULL;
+  if (training) {
+    normal = normalised(&f, x, marked, true, call->value[2].number, &inverse);
   } else {
+    const struct shape channels = shape_of(1, x->shape.size[1]);
     term saved[3];
-    struct shape channels = shape_of(1, x->shape.size[1]);
-    for (int i = 0; i < 3; i++) saved[i] = along_channels(f, term_reshape(f, call->saved[i], &channels), rank, 1);
-    y = term_sub(f, term_mul(f, term_sub(f, x, saved[0]), saved[1]), saved[2]);
+    for (int i = 0; i < 3; i++) saved[i] = along_channels(&f, term_reshape(&f, call->saved[i], &channels), rank, 1);
+    inverse = saved[1];
+    normal = term_sub(&f, term_mul(&f, term_sub(&f, x, saved[0]), inverse), saved[2]);
   }
-  return scaled_and_shifted(f, y, call->input[1], call->input[2], 1);
+  return norm_gradients(&f, call, gradient, normal, inverse, training ? marked : NULL, true, 1, needed, result);
+}
+
+term group_norm_composed(struct formula *f, const struct op_call *call) {
+  term x = call->input[0], weight = call->input[1], bias = call->input[2], inverse;
+  int64_t groups = call->value[0].list[0], batch = x->shape.size[0], rows = batch * groups;
+  struct shape folded = shape_of(3, batch, groups, rows > 0 ? tensor_count(x) / rows : 0);
+  const bool marked[TENSOR_MAX_RANK] = {[2] = true};
+  term y = normalised(f, term_reshape(f, x, &folded), marked, true, call->value[1].number, &inverse);
+  y = term_reshape(f, y, &x->shape);
+  if (weight) y = term_mul(f, y, along_channels(f, weight, x->shape.rank, 1));
+  return bias ? term_add(f, y, along_channels(f, bias, x->shape.rank, 1)) : y;
 }
 
 /* ---- softmax and its kin ---- */

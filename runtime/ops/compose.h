@@ -5,10 +5,10 @@
 
 #include "formula.h"
 
-formula_rule layer_norm_composed, rms_norm_composed, group_norm_composed, batch_norm_composed;
+formula_rule group_norm_composed;
 formula_rule attention_composed, lstm_composed, gru_composed;
 formula_rule prod_composed, mse_composed, huber_composed, binary_cross_entropy_composed;
 graph_rule softmax_graph, log_softmax_graph, logsumexp_graph, variance_graph, std_graph, norm_graph;
-graph_rule cross_entropy_graph;
+graph_rule layer_norm_graph, rms_norm_graph, batch_norm_graph, cross_entropy_graph;
 
 #endif

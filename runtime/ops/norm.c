@@ -299,10 +299,10 @@ static const struct row_rule rms_rule = {.centred = false, .epsilon = 0};
 
 /* A form for norms of rows: further parameters after the weight. */
 #define EPSILON DEFAULT("epsilon", OP_NUMBER, 1e-5)
-#define ROW_NORM(word, text, tried, shape_run, rule, formula, ...)                                                  \
+#define ROW_NORM(word, text, tried, shape_run, rule, graph_run, composed_run, ...)                                  \
   OP(word, text, tried, PARAMETERS(TENSOR("x"), GIVEN("weight", OP_OPTIONAL_TENSOR), __VA_ARGS__), OP_SAVES_INPUTS, \
      shape_run, row_norm_forward, row_norm_vjp, row_norm_jvp, .batch_inputs = 1, .rowwise = row_norm_rowwise,       \
-     .composed = formula, .family = rule)
+     .graph = graph_run, .composed = composed_run, .family = rule)
 
 const struct op norm_ops[] = {
     OP("batch_norm",
@@ -317,22 +317,22 @@ const struct op norm_ops[] = {
                   GIVEN("running_mean", OP_OPTIONAL_TENSOR), GIVEN("running_variance", OP_OPTIONAL_TENSOR),
                   GIVEN("training", OP_FLAG), DEFAULT("momentum", OP_NUMBER, 0.1), EPSILON),
        OP_SAVES_INPUTS, batch_norm_shape, batch_norm_forward, batch_norm_vjp, batch_norm_jvp, .batch_inputs = 1,
-       .rowwise = batch_norm_rowwise, .composed = batch_norm_composed),
+       .rowwise = batch_norm_rowwise, .graph = batch_norm_graph),
     ROW_NORM("layer_norm",
              "x (…, d) with mean 0 and variance 1 over the last dimension, times weight (d) plus bias (d) (Ba et al. "
              "2016)",
              SAMPLES("3x5 5 5", "2x3x4 4 -", "2x4 - -", "6 6 6", "1x4 4 4", "2x1 1 1", "0x4 4 4", "70x3 3 3"),
-             row_norm_shape, &layer_rule, layer_norm_composed, GIVEN("bias", OP_OPTIONAL_TENSOR), EPSILON),
+             row_norm_shape, &layer_rule, layer_norm_graph, NULL, GIVEN("bias", OP_OPTIONAL_TENSOR), EPSILON),
     ROW_NORM("group_norm",
              "x (N, C, …) with mean 0 and variance 1 over each image's groups of channels, times weight (C) plus bias "
              "(C) (Wu and He 2018)",
              SAMPLES("2x4x2x3 4 4 groups=2", "3x6 6 - groups=3", "2x4x3 - - groups=1", "2x3x2 3 3 groups=3",
                      "0x4x2x2 4 4 groups=2", "1x2x2x1 2 2 groups=1"),
-             group_norm_shape, &group_rule, group_norm_composed, GIVEN("bias", OP_OPTIONAL_TENSOR),
+             group_norm_shape, &group_rule, NULL, group_norm_composed, GIVEN("bias", OP_OPTIONAL_TENSOR),
              GIVEN("groups", OP_INTEGER), EPSILON),
     ROW_NORM("rms_norm",
              "x (…, d) over the root of its mean square along the last dimension, times weight (d) (Zhang and Sennrich "
              "2019); of width 1 the derivative is what rounding leaves of 1 - 1",
-             SAMPLES("3x5 5", "2x3x4 4", "2x4 -", "6 6", "2x1 1", "0x4 4"), row_norm_shape, &rms_rule,
-             rms_norm_composed, EPSILON),
+             SAMPLES("3x5 5", "2x3x4 4", "2x4 -", "6 6", "2x1 1", "0x4 4"), row_norm_shape, &rms_rule, rms_norm_graph,
+             NULL, EPSILON),
     {.name = NULL}};
