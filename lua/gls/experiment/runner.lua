@@ -63,7 +63,8 @@ function runner.evaluate(spec, model, set, sets)
     model = model, data = data.loader(set, loader_options(spec, sets, { batch = EVALUATION_BATCH, shuffle = false })),
     loss = function(network, batch)
       local output = network(batch.x)
-      return spec.loss(output, batch), spec.classify and { accuracy = output:argmax(2):eq(batch.y):mean() } or nil
+      local right = spec.classify and output:argmax(2):eq(batch.y):sum():item()
+      return spec.loss(output, batch), right and { accuracy = right / batch.y:numel() } or nil
     end,
   }
   return found.loss, found.accuracy
