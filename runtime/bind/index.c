@@ -4,8 +4,8 @@
    dimension: a number selects, a list is a range, {} is all of it. Indices start at 1, negative ones count from the
    end, ranges include both ends. An int32 tensor picks places of a dimension, which its own dimensions replace; several
    side by side, which broadcast, pick from their dimensions together; a mask (of reals or bytes, 0 and 1, as
-   comparisons give) of the first dimensions' sizes picks where it is 1. Reading goes through the ops narrow, select, reshape and index_select, so that it is recorded; without a tensor in the key the
-   result is a view. */
+   comparisons give) of the first dimensions' sizes picks where it is 1. Reading goes through the ops narrow, select,
+   reshape and index_select, so that it is recorded; without a tensor in the key the result is a view. */
 #include "bind.h"
 
 #include "../grad/tape.h"
