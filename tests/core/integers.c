@@ -95,9 +95,12 @@ static void check_reductions(enum element_type type) {
   gives("argmax", 1, &x, rows, TYPE_INT32, 2, (double[]){2, 1});
   gives("argmin", 1, &x, none, TYPE_INT32, 1, (double[]){1});
   gives("any", 1, &x, columns, TYPE_REAL, 3, (double[]){1, 1, 1});
-  gives("argsort", 1, &x, rows, TYPE_INT32, 6, (double[]){1, 3, 2, 3, 1, 2});
-  rows[1].list[0] = 1;
-  gives("argsort", 1, &x, rows, TYPE_INT32, 6, (double[]){2, 3, 1, 1, 2, 3});
+  struct op_value sorted[OP_MAX_PARAMETERS] = {{.list = {1}}, {.list = {0}}, {.list = {-1}}};
+  gives("argsort", 1, &x, sorted, TYPE_INT32, 6, (double[]){1, 3, 2, 3, 1, 2});
+  sorted[1].list[0] = 1;
+  gives("argsort", 1, &x, sorted, TYPE_INT32, 6, (double[]){2, 3, 1, 1, 2, 3});
+  sorted[2].list[0] = 2;
+  gives("argsort", 1, &x, sorted, TYPE_INT32, 4, (double[]){2, 3, 1, 2});
   struct tensor *index = whole(TYPE_INT32, 2, 2, (int64_t[]){3, 1});
   gives("gather", 2, (struct tensor *[]){x, index}, rows, type, 2, (double[]){3, 100});
   gives("cat", 2, (struct tensor *[]){x, x}, columns, type, 12,

@@ -165,11 +165,11 @@ static void check_sorting(void) {
   struct tensor *x = tensor_new(TYPE_REAL, &shape);
   const double values[] = {3, NAN, 1, 3, -2, 0};
   for (int i = 0; i < 6; i++) tensor_real(x)[i] = (real)values[i];
-  struct op_value given[2] = {{.list = {-1}}, {.list = {0}}};
-  struct tensor *up = run("argsort", 1, &x, given, 2);
+  struct op_value given[3] = {{.list = {-1}}, {.list = {0}}, {.list = {-1}}};
+  struct tensor *up = run("argsort", 1, &x, given, 3);
   values_are("argsort", up, 6, (double[]){5, 6, 3, 1, 4, 2});
   given[1].list[0] = 1;
-  struct tensor *down = run("argsort", 1, &x, given, 2);
+  struct tensor *down = run("argsort", 1, &x, given, 3);
   values_are("argsort descending", down, 6, (double[]){2, 1, 4, 3, 6, 5});
   tensor_release(up);
   tensor_release(down);

@@ -151,6 +151,14 @@ describe("order", function()
     assert.same({ { { 9, 3 }, { 6, 5 } }, { { 2, 3 }, { 3, 2 } } }, { values:tolist(), places:tolist() })
     assert.same({ { 1, 5, 3 } }, gls.tensor({ { 1, 9, 3 }, { 4, 5, 6 } }):topk(1, 1, false):tolist())
     assert.same({ 2, 0 }, gls.zeros(2, 3):topk(0).shape)
+    gls.seed(9)
+    local long = gls.randn(3, 500):mul(5):floor() -- with equals
+    for _, count in ipairs { 1, 7, 64, 65, 500 } do
+      for _, descending in ipairs { true, false } do
+        assert.same(long:argsort(2, descending):narrow(2, 1, count):tolist(),
+          long:argsort(2, descending, count):tolist())
+      end
+    end
     fails("topk: count is 4: dimension 2 has 3 places", gls.topk, gls.zeros(2, 3), 4)
     differentiable(function(t) return (t:topk(2, 2)) end, gls.tensor { { 0.5, 2, -1 }, { 3, -2, 0 } })
   end)

@@ -26,7 +26,7 @@ function order.topk(x, count, dimension, largest)
   if count > x:size(dimension) then
     arguments.fail("topk", "count is %d: dimension %d has %d places", count, dimension, x:size(dimension))
   end
-  local places = x:argsort(dimension, largest ~= false):narrow(dimension, 1, count)
+  local places = x:argsort(dimension, largest ~= false, count)
   return x:gather(dimension, places), places
 end
 
