@@ -18,15 +18,15 @@ function arrange.split(x, size, dimension)
     size, sizes = whole("split", "size", size, 1), {}
     for start = 0, math.max(total - 1, 0), size do sizes[#sizes + 1] = math.min(size, total - start) end
   end
-  local parts, start = {}, 1
-  for i, count in ipairs(sizes) do
-    if start + whole("split", ("size %d"):format(i), count, 0) > total + 1 then break end
-    parts[i] = x:narrow(dimension, start, count)
-    start = start + count
-  end
-  if #parts < #sizes or start ~= total + 1 then
+  local parts, sum, start = {}, 0, 1
+  for i, count in ipairs(sizes) do sum = sum + whole("split", ("size %d"):format(i), count, 0) end
+  if sum ~= total then
     fail("split", "the sizes %s do not add up to the %d places of dimension %d", table.concat(sizes, ", "), total,
       dimension)
+  end
+  for i, count in ipairs(sizes) do
+    parts[i] = x:narrow(dimension, start, count)
+    start = start + count
   end
   return parts
 end
