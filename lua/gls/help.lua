@@ -27,7 +27,7 @@ local GROUPS = {
 -- LDoc's tags in words.
 local function readable(text)
   return (text
-    :gsub("^@t?param%[?([^%]%s]*)%]?%s+(%S+)%s+(%S+)", function(optional, kind, name)
+    :gsub("^@tparam%[?([^%]%s]*)%]?%s+(%S+)%s+(%S+)", function(optional, kind, name)
       local default = optional:match "^opt=(.*)"
       if optional == "opt" then default = "optional" elseif default then default = "default " .. default end
       return ("  %s (%s%s)"):format(name, kind, default and ", " .. default or "")
