@@ -95,6 +95,10 @@ static void check_reductions(enum element_type type) {
   gives("argmax", 1, &x, rows, TYPE_INT32, 2, (double[]){2, 1});
   gives("argmin", 1, &x, none, TYPE_INT32, 1, (double[]){1});
   gives("any", 1, &x, columns, TYPE_REAL, 3, (double[]){1, 1, 1});
+  gives("cumsum", 1, &x, rows, TYPE_INT32, 6, (double[]){1, 201, 204, 100, 200, 206});
+  gives("prod", 1, &x, rows, TYPE_INT32, 2, (double[]){600, 60000});
+  gives("triu", 1, &x, none, type, 6, (double[]){1, 200, 3, 0, 100, 6});
+  gives("nonzero", 1, &x, none, TYPE_INT32, 12, (double[]){1, 1, 1, 2, 1, 3, 2, 1, 2, 2, 2, 3});
   struct op_value sorted[OP_MAX_PARAMETERS] = {{.list = {1}}, {.list = {0}}, {.list = {-1}}};
   gives("argsort", 1, &x, sorted, TYPE_INT32, 6, (double[]){1, 3, 2, 3, 1, 2});
   sorted[1].list[0] = 1;
@@ -103,6 +107,9 @@ static void check_reductions(enum element_type type) {
   gives("argsort", 1, &x, sorted, TYPE_INT32, 4, (double[]){2, 3, 1, 2});
   struct tensor *index = whole(TYPE_INT32, 2, 2, (int64_t[]){3, 1});
   gives("gather", 2, (struct tensor *[]){x, index}, rows, type, 2, (double[]){3, 100});
+  struct tensor *source = whole(type, 2, 2, (int64_t[]){5, 6});
+  gives("scatter_add", 3, (struct tensor *[]){x, index, source}, rows, type, 6, (double[]){1, 200, 8, 106, 100, 6});
+  tensor_release(source);
   gives("cat", 2, (struct tensor *[]){x, x}, columns, type, 12,
         (double[]){1, 200, 3, 100, 100, 6, 1, 200, 3, 100, 100, 6});
   gives("stack", 2, (struct tensor *[]){x, x}, rows, type, 12,
