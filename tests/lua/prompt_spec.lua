@@ -177,7 +177,7 @@ describe("the prompt in tmux", function()
     end
     open()
     line "gls.help 'arithmetic and activations'"
-    wait("\nabs .*\n:$", nil, true) -- a page of it, and less's own prompt
+    wait("gelu  .*\n:$", nil, true) -- a page of it, and less's own prompt
     keys "q"
     wait "> gls.help 'arith"
   end)
