@@ -28,7 +28,10 @@ static const char usage[] =
     "Without script, -e and -v: the prompt on a terminal, otherwise standard input is run.\n"
     "An experiment takes its own options after its name: %s experiments/mlp.lua --help\n"
     "The exit code is 1 after an error, and 130, 143 or 129 where SIGINT, SIGTERM or SIGHUP has ended a script.\n"
-    "With GLS_TRACEBACK=full in the environment a traceback shows the library's own frames too.\n";
+    "With GLS_TRACEBACK=full in the environment a traceback shows the library's own frames too; NO_COLOR turns "
+    "colours\n"
+    "off; GLS_GRAPHICS (kitty, sixel, blocks, text) says how pictures are shown, which a terminal is asked otherwise.\n"
+    "The prompt first runs ~/.config/glsrun/prompt.lua, where it is there.\n";
 
 /* Runs the chunk that status says is loaded. */
 static int run_chunk(lua_State *L, int status) {
