@@ -31,16 +31,16 @@ experiment.run(task(choices.model, {
   choices = choices,
   batches = 200,
   trials = {
-    adamw = with { learning_rate = { 3e-3, 1e-3, 6e-3 }, beta2 = 0.99, clip = 1, decay = "matrices" },
+    adamw = with { learning_rate = { 3e-3, 6e-3, 1e-3 }, beta2 = 0.99, clip = 1, decay = "matrices" },
     muon = matrices { learning_rate = { 1e-2, 5e-3, 2e-2 }, matched = true },
-    soap = matrices { learning_rate = { 3e-3, 1e-2, 1e-3 } },
-    kfac = matrices { learning_rate = { 0.1, 0.03, 0.3 } },
+    soap = matrices { learning_rate = { 1e-2, 3e-3, 1e-3 } },
+    kfac = matrices { learning_rate = { 0.3, 0.1, 0.03 } },
     ["gls-matched"] = with { fallback_learning_rate = 3e-3, learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 },
     ["gls-moving"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 3e-3, 3e-2 }, damping = 0.1 },
     ["gls-orthogonal"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 5e-3, 2e-2 } },
   },
   defaults = {
     data = "text", validation = 20000, epochs = 3, batch = 12, select = "valid",
-    optimizers = { "adamw", "muon", "gls-orthogonal" },
+    optimizers = { "adamw", "muon", "soap", "gls-orthogonal" },
   },
 }))
