@@ -31,12 +31,12 @@ experiment.run(task("resnet", {
   trials = {
     momentum = with({ learning_rate = { 0.1, 0.03, 0.3 } }, 5e-3),
     adamw = with({ learning_rate = { 3e-3, 1e-3, 1e-2 } }, 0.05),
-    muon = matrices({ learning_rate = { 0.1, 0.05, 0.02 } }, 0.05),
+    muon = matrices({ learning_rate = { 0.2, 0.1, 0.05 } }, 0.05),
     soap = matrices({ learning_rate = { 3e-2, 1e-2, 3e-3 } }, 0.05),
     kfac = matrices({ learning_rate = { 0.1, 0.03, 0.3 } }, 5e-3),
     ["gls-matched"] = with({ learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 }, 0.05),
     ["gls-moving"] = with({ learning_rate = { 5e-2, 2e-2, 1e-2 }, damping = 0.1 }, 0.05),
-    ["gls-orthogonal"] = with({ learning_rate = { 5e-2, 2e-2, 1e-2 } }, 0.05),
+    ["gls-orthogonal"] = with({ learning_rate = { 5e-2, 2e-2, 0.1 } }, 0.05),
   },
   defaults = {
     samples = 5000, epochs = 5, batch = 100, select = "valid",

@@ -8,7 +8,7 @@
 --                  layers as they are initialised by themselves, mirrored images; label smoothing of 0.1 where
 --                  accuracy counts alone: as the training loss falls fast, regularisation pays here
 --   "tokens"       language models: moving statistics, an orthogonal direction; warm-up and cosine to a tenth.
---                  Residual networks too, at a rate of 2e-2 and a decay of 0.05, cosine to zero
+--                  Residual networks too, at a rate of 5e-2 and a decay of 0.05, cosine to zero
 -- Where few batches come again and again, a step fits its own at the cost of others, so it goes a part of the way:
 -- `{ delta = 2 }`; lower still, at two to three times Adam's time,
 -- `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window over about all images, the
