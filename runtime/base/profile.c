@@ -1,6 +1,7 @@
 /* Profile: a stack of open spans, a table of what the closed ones took, and a list of them. */
 #include "profile.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,7 +11,7 @@
 enum { ENTRIES = 4096, SLOTS = 2 * ENTRIES, DEPTH = 256 };
 
 _Thread_local bool profile_on;
-atomic_bool profile_counts;
+bool profile_counts;
 
 static struct profile_entry entry[ENTRIES]; /* the last one takes all that finds no place */
 static int entry_count;
@@ -64,7 +65,7 @@ void profile_start(int events) {
   event = events > 0 ? memory_new((size_t)events, sizeof *event) : NULL;
   if (event) event_most = events;
   profile_on = true;
-  atomic_store(&profile_counts, true);
+  __atomic_store_n(&profile_counts, true, __ATOMIC_RELAXED);
   started = now();
 }
 
@@ -72,7 +73,7 @@ const struct profile_entry *profile_stop(int *count, double *seconds) {
   *seconds = profile_on ? now() - started : 0;
   *count = profile_on ? entry_count : 0;
   profile_on = false;
-  atomic_store(&profile_counts, false);
+  __atomic_store_n(&profile_counts, false, __ATOMIC_RELAXED);
   return entry;
 }
 

@@ -4,7 +4,6 @@
 #ifndef GLS_BASE_PROFILE_H
 #define GLS_BASE_PROFILE_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -22,7 +21,7 @@ struct profile_event {
 };
 
 extern _Thread_local bool profile_on;
-extern atomic_bool profile_counts; /* what other threads compute for the profiled one counts too */
+extern bool profile_counts; /* what other threads compute for the profiled one counts too */
 
 /* Forgets what was measured before. events: how many spans are kept one by one, at most. */
 void profile_start(int events);
@@ -51,7 +50,7 @@ static inline int profile_ended(int status) {
 }
 /* What a kernel does, in the span under way. */
 static inline void profile_count(double operations, double bytes) {
-  if (atomic_load_explicit(&profile_counts, memory_order_relaxed)) profile_add(operations, bytes);
+  if (__atomic_load_n(&profile_counts, __ATOMIC_RELAXED)) profile_add(operations, bytes);
 }
 
 #endif
