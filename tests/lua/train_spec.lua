@@ -273,6 +273,74 @@ describe("train.fit", function()
     os.remove(path)
   end)
 
+  it("remembers every callback of a name in its checkpoint", function()
+    local path = os.tmpname()
+    local function both() return { train.keep_best(), train.keep_best { monitor = "number", mode = "max" } } end
+    local first, again = both(), both()
+    local function run(callbacks, resume)
+      local given = problem { callbacks = callbacks, checkpoint = path, resume = resume, epochs = 2 }
+      local loss = given.loss
+      given.loss = function(model, batch) return loss(model, batch), { number = 7 } end
+      train.fit(given)
+    end
+    run(first, false)
+    run(again, true)
+    os.remove(path)
+    assert.same({ first[1].best, -7, 2, 1 }, { again[1].best, again[2].best, again[1].epoch, again[2].epoch })
+  end)
+
+  it("begins anew with callbacks of an earlier run", function()
+    local stopping, best = train.early_stopping { patience = 0, mode = "max" }, train.keep_best()
+    local callbacks = { stopping, best }
+    assert.equal("stopped", train.fit(problem { callbacks = callbacks }).status)
+    local kept = best.weights.weight
+    local other = problem { callbacks = callbacks, epochs = 1 }
+    other.loss = function(model, batch) return nn.mse(model(batch.x), batch.y) + 1000 end -- never better than before
+    assert.equal("finished", train.fit(other).status)
+    assert.not_same(kept:tolist(), weights(other))
+    assert.is_true(best.best > 1000)
+  end)
+
+  it("knows before it trains whether its files can be written", function()
+    local trained = false
+    local function refused(settings, message)
+      settings.on_step = function() trained = true end
+      assert.error_matches(function() train.fit(problem(settings)) end, message)
+    end
+    refused({ checkpoint = "nowhere/a" }, "checkpoint: nowhere/a: cannot be written: No such file")
+    refused({ checkpoint = "tests" }, "checkpoint: tests: is a folder")
+    refused({ callbacks = { train.keep_best { path = "nowhere/a" } } }, "keep_best: nowhere/a: cannot be written")
+    assert.is_false(trained)
+  end)
+
+  it("leaves evaluation mode, also where the loss fails", function()
+    local given = problem()
+    local fails = { model = given.model, loss = function() error "mine" end, data = given.data }
+    assert.error_matches(function() train.evaluate(fails) end, "mine")
+    assert.is_true(given.model.training)
+  end)
+
+  it("says what is no data, no loss, no metric, no list of callbacks", function()
+    local set = data.tensors { x = gls.ones(3, 5), y = gls.ones(3, 2) }
+    local function refused(settings, message)
+      assert.error_matches(function() train.fit(problem(settings)) end, message)
+    end
+    refused({ data = set }, "data is a loader %(data.loader of a set%)")
+    refused({ validation = set }, "validation is a loader")
+    refused({ loss = function() end }, "the loss function gives a tensor of one element, got nil")
+    local function measuring(metrics) return function(model, batch) return model(batch.x):mean(), metrics end end
+    refused({ loss = measuring { 3 } }, "metrics have names")
+    refused({ loss = measuring { step = 300 } }, 'may not be called "step"')
+    refused({ callbacks = train.early_stopping() }, "put a single one in braces")
+    refused({ checkpoint = { "a", path = "b" } }, "two paths")
+    assert.error_matches(function() train.early_stopping { least = 0 / 0 } end, "least is a number of at least 0")
+    local search = problem { epochs = nil }
+    search.epochs, search.stop = nil, 0
+    assert.error_matches(function() train.find_learning_rate(search) end, "stop is above 1")
+    search.stop, search.data = nil, set
+    assert.error_matches(function() train.find_learning_rate(search) end, "data is a loader")
+  end)
+
   it("says what is missing", function()
     assert.error_matches(function() train.fit { model = nn.Linear(2, 2) } end, "is required")
     for name, value in pairs { model = "x", optimizer = {}, loss = 3, epochs = 1.5, seconds = -1, on_epoch = true } do

@@ -39,9 +39,15 @@ function callbacks.early_stopping(given)
   if math.type(set.patience) ~= "integer" or set.patience < 0 then
     core.raise("train.early_stopping: patience is a whole number of at least 0, got " .. tostring(set.patience))
   end
+  if set.least < 0 or set.least ~= set.least then
+    core.raise("train.early_stopping: least is a number of at least 0, got " .. tostring(set.least))
+  end
   local value_of = watched("train.early_stopping", set)
   local stopping = { name = "early_stopping", best = math.huge, waited = 0 }
-  function stopping:on_begin() return self.waited <= set.patience end
+  function stopping:on_begin(state)
+    if not state.resumed then self.best, self.waited = math.huge, 0 end -- of an earlier run
+    return self.waited <= set.patience
+  end
   function stopping:on_evaluation(state)
     local value = value_of(state)
     if value < self.best - set.least then self.best, self.waited = value, 0 else self.waited = self.waited + 1 end
@@ -63,6 +69,12 @@ function callbacks.keep_best(given)
   if set.path ~= nil and type(set.path) ~= "string" then core.raise "train.keep_best: path is that of a file" end
   local value_of = watched("train.keep_best", set)
   local best = { name = "keep_best", best = math.huge }
+  function best:on_begin(state)
+    if not state.resumed then self.best, self.epoch, self.weights = math.huge, nil, nil end -- of an earlier run
+    local good, problem = true, nil
+    if set.path then good, problem = file.writable(set.path) end
+    if not good then core.raise("train.keep_best: " .. problem) end
+  end
   function best:on_evaluation(state)
     local value = value_of(state)
     if value >= self.best then return end

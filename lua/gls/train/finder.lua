@@ -4,6 +4,7 @@
 local core = require "gls.core"
 local finite = require("gls.number").finite
 local options = require "gls.options"
+local check_data = require("gls.train.settings").check_data
 
 local finder = {}
 
@@ -15,6 +16,7 @@ local function check(set)
   if type(optimizer.learning_rate) ~= "number" then
     fail("the optimizer's learning rate is %s, not a number that could be varied", tostring(optimizer.learning_rate))
   end
+  check_data("train.find_learning_rate", set.data)
   if type(set.loss) ~= "function" then fail("loss is a function of the model and a batch") end
   if not (set.least > 0 and set.least < set.most and set.most < math.huge) then
     fail("rates rise from least to most, above 0; got %g and %g", set.least, set.most)
@@ -22,6 +24,7 @@ local function check(set)
   if math.type(set.steps) ~= "integer" or set.steps < 10 then
     fail("steps is a whole number of at least 10, got %s", tostring(set.steps))
   end
+  if set.stop <= 1 or set.stop ~= set.stop then fail("stop is above 1, got %g", set.stop) end
   if not (set.smoothing >= 0 and set.smoothing < 1) then
     fail("smoothing is from 0 to below 1, got %g", set.smoothing)
   end
@@ -75,6 +78,9 @@ function finder.find(given)
     number = number + 1
     optimizer.learning_rate = set.least * growth ^ (number - 1)
     local loss = set.loss(model, batch)
+    if not core.is_tensor(loss) then
+      error("the loss function gives a tensor of one element, got " .. type(loss), 0)
+    end
     local value = loss:item()
     if not finite(value) then return false end
     average = set.smoothing * average + (1 - set.smoothing) * value

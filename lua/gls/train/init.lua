@@ -6,6 +6,7 @@
 local gls = require "gls"
 local core = require "gls.core"
 local callbacks = require "gls.train.callbacks"
+local file = require "gls.file"
 local finder = require "gls.train.finder"
 local finite = require("gls.number").finite
 local keeper = require "gls.train.keeper"
@@ -17,9 +18,16 @@ local train = {}
 
 -- ---- evaluation ----
 
+-- Evaluation mode until this is closed.
+local function evaluating(model)
+  local mode = model.training
+  model:eval()
+  return setmetatable({}, { __close = function() model:train(mode) end })
+end
+
 -- Means over the data without gradients, in evaluation mode; nil when `stopped` says so before the end.
 local function evaluate(model, loss, data, stopped)
-  model:eval()
+  local _ <close> = evaluating(model)
   local _ <close> = gls.no_grad()
   local sums = means.new()
   for batch in data do
@@ -35,9 +43,7 @@ end
 -- @treturn table means over all samples: `loss`, and each metric by its name
 function train.evaluate(settings)
   local set = settings_of.evaluate(settings)
-  local mode = set.model.training
   local sums = evaluate(set.model, set.loss, set.data)
-  set.model:train(mode)
   if sums.count == 0 then core.raise "train.evaluate: the data gave no batch" end
   return means.of(sums)
 end
@@ -164,7 +170,6 @@ local function measure(run)
   local found = means.of(run.sums)
   if set.validation then
     local sums = evaluate(set.model, set.loss, set.validation, function() return interrupted(run) end)
-    set.model:train(true)
     if not sums then
       gls.random_state(random) -- the resumed run evaluates anew
       state.status = "interrupted"
@@ -230,6 +235,8 @@ function train.fit(settings)
     settings = set, state = state, sums = means.new(), listeners = {}, skip = 0, done = 0, trained = false, paused = 0,
   }
   if set.checkpoint then
+    local good, problem = file.writable(set.checkpoint.path)
+    if not good then core.raise("train.fit: checkpoint: " .. problem) end
     run.keeper = keeper.new(run)
     if set.resume then run.keeper:load() end
   end

@@ -28,10 +28,15 @@ local function has_state(value)
   return type(value) == "table" and type(value.state_dict) == "function" and type(value.load_state_dict) == "function"
 end
 
--- Callbacks are known by their names or, without, by their places.
+-- Callbacks are known by their names or, without, by their places; a further one of a name by its number too.
 local function each_callback(run, visit)
+  local met = {}
   for i, callback in ipairs(run.settings.callbacks) do
-    if has_state(callback) then visit(type(callback.name) == "string" and callback.name or tostring(i), callback) end
+    if has_state(callback) then
+      local name = type(callback.name) == "string" and callback.name or tostring(i)
+      met[name] = (met[name] or 0) + 1
+      visit(met[name] == 1 and name or ("%s %d"):format(name, met[name]), callback)
+    end
   end
 end
 

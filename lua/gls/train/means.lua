@@ -4,6 +4,12 @@ local core = require "gls.core"
 
 local means = {}
 
+-- What train.fit and its logs call something else.
+local TAKEN = {
+  loss = true, count = true, valid_loss = true, step = true, epoch = true, seconds = true, batch_loss = true,
+  learning_rate = true, gradient_norm = true,
+}
+
 --- Nothing yet: `count` samples, and a sum by the name of each metric.
 function means.new() return { count = 0 } end
 
@@ -30,6 +36,9 @@ end
 -- @tparam[opt] table metrics by name
 -- @treturn number the loss
 function means.add(sums, samples, loss, metrics)
+  if not core.is_tensor(loss) then
+    error("the loss function gives a tensor of one element, got " .. type(loss), 0)
+  end
   local value = loss:item()
   sums.count, sums.loss = sums.count + samples, (sums.loss or 0) + value * samples
   if metrics == nil then return value end
@@ -37,7 +46,8 @@ function means.add(sums, samples, loss, metrics)
     error("the loss's second result is a table of metrics by name, got " .. type(metrics), 0)
   end
   for name, metric in pairs(metrics) do
-    if name == "loss" or name == "count" then error(("a metric may not be called %q"):format(name), 0) end
+    if type(name) ~= "string" then error("metrics have names, as { accuracy = … }, got " .. tostring(name), 0) end
+    if TAKEN[name] then error(("a metric may not be called %q"):format(name), 0) end
     sums[name] = (sums[name] or 0) + number_of(name, metric) * samples
   end
   return value

@@ -8,6 +8,10 @@ local settings = {}
 
 local function is_callable(value) return type(value) == "function" end
 local function is_count(value, least) return math.type(value) == "integer" and value >= least end
+local function is_iterable(value)
+  return is_callable(value) or (getmetatable(value) or {}).__call ~= nil
+end
+local BATCHES = "a loader (data.loader of a set), or a function that gives batches"
 local function is_positive(value) return type(value) == "number" and value > 0 end
 
 -- What each setting is; nil is for options.check to judge.
@@ -15,6 +19,8 @@ local KINDS = {
   model = { "a module", function(value) return type(value) == "table" and is_callable(value.train) end },
   optimizer = { "an optimizer", function(value) return type(value) == "table" and is_callable(value.step) end },
   loss = { "a function of the model and a batch", is_callable },
+  data = { BATCHES, is_iterable },
+  validation = { BATCHES, is_iterable },
   epochs = { "a whole number of at least 0", function(value) return is_count(value, 0) end },
   accumulate = { "a whole number of at least 1", function(value) return is_count(value, 1) end },
   clip = { "a number above 0", is_positive },
@@ -24,7 +30,8 @@ local KINDS = {
   callbacks = { "a list of tables", function(value) return type(value) == "table" end },
 }
 local ORDER = {
-  "model", "optimizer", "loss", "epochs", "accumulate", "clip", "seconds", "on_step", "on_epoch", "callbacks",
+  "model", "optimizer", "loss", "data", "validation", "epochs", "accumulate", "clip", "seconds", "on_step",
+  "on_epoch", "callbacks",
 }
 
 local function check_kinds(where, given)
@@ -40,6 +47,12 @@ local EVENTS = { on_begin = true, on_step = true, on_evaluation = true, on_epoch
   on_interrupt = true }
 
 local function check_callbacks(list)
+  for name in pairs(list) do
+    if type(name) == "string" then
+      core.raise(("train.fit: callbacks is a list of tables, found the field %q: put a single one in braces"):format(
+        name))
+    end
+  end
   options.list("train.fit: callbacks", list)
   for i, callback in ipairs(list) do
     if type(callback) ~= "table" then
@@ -61,10 +74,13 @@ local function check_checkpoint(given)
   end
   local named = {}
   for name, value in pairs(given) do named[name == 1 and "path" or name] = value end
+  if given[1] ~= nil and given.path ~= nil then core.raise "train.fit: checkpoint: two paths are given" end
   local set = options.check("train.fit: checkpoint", named, {
     path = options.required, steps = options.none, seconds = options.none, keep = 1,
   })
-  if type(set.path) ~= "string" then core.raise("train.fit: checkpoint: path is that of a file", 4) end
+  if type(set.path) ~= "string" or set.path == "" then
+    core.raise("train.fit: checkpoint: path is that of a file", 4)
+  end
   if set.steps ~= nil and not is_count(set.steps, 1) then
     core.raise("train.fit: checkpoint: steps is a whole number of at least 1, got " .. tostring(set.steps))
   end
@@ -76,6 +92,9 @@ local function check_checkpoint(given)
   end
   return set
 end
+
+--- Refuses what cannot be iterated for batches.
+function settings.check_data(where, given) check_kinds(where, { data = given }) end
 
 --- What train.fit takes.
 function settings.fit(given)
@@ -98,7 +117,7 @@ function settings.fit(given)
       end
     end
   end
-  if set.resume and not set.checkpoint then error("train.fit: resume needs a checkpoint to go on from") end
+  if set.resume and not set.checkpoint then core.raise "train.fit: resume needs a checkpoint to go on from" end
   return set
 end
 
