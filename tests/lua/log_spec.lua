@@ -59,6 +59,23 @@ describe("log.jsonl", function()
   end)
 end)
 
+describe("a log that was closed", function()
+  it("goes on where it is written to again, as after training", function()
+    for _, kind in ipairs { "jsonl", "csv" } do
+      local writer = log[kind](path("run." .. kind))
+      run { writer }
+      local before = read("run." .. kind)
+      writer:scalars(12, { test_loss = 0.5 })
+      writer:close()
+      local after = read("run." .. kind)
+      assert.is_true(#after > #before)
+      assert.equal(select(2, before:gsub("\n", "")) + 1, (select(2, after:gsub("\n", ""))))
+      run { writer } -- another run replaces it
+      assert.equal(#before // 100, #read("run." .. kind) // 100)
+    end
+  end)
+end)
+
 describe("log.csv", function()
   it("has a column for every name, also for those that come later", function()
     local writer = log.csv(path "a.csv")

@@ -41,6 +41,7 @@ end
 -- @tparam string path of a log that log.jsonl(path, { layers = true }) has written
 -- @tparam[opt] table given `file` = "layers.svg" (or .png, .pdf), `title` = "GLS by layer"
 return function(path, given)
+  if type(path) ~= "string" then core.raise("log.layers: the path of a log expected, got " .. type(path)) end
   local set = options.check("log.layers", given, { file = "layers.svg", title = "GLS by layer" })
   local by_value, panels = series_of(path), {}
   for _, entry in ipairs(TITLES) do

@@ -31,7 +31,7 @@ function Board:begin(last)
   if not handle then core.raise(("%s: %s"):format(self.where, problem)) end
   self.handle = handle
   write(self, event.version(system.gettime()))
-  if last then write(self, event.restart(system.gettime(), last + 1)) end
+  if last and last < math.maxinteger then write(self, event.restart(system.gettime(), last + 1)) end
 end
 
 local function add(self, step, values) write(self, event.summary(system.gettime(), step, values)) end
@@ -56,10 +56,7 @@ local function check(self, what, name, tensor)
   if not core.is_tensor(tensor) or tensor:numel() == 0 then
     core.raise(("%s: %s %s: a tensor with elements expected"):format(self.where, what, name))
   end
-  if not self.open then
-    self.open = true
-    self:begin()
-  end
+  writer.open(self)
 end
 
 -- Of what is finite, in buckets of one width.
@@ -113,7 +110,10 @@ function Board:image(step, name, tensor)
   local content = good and file.read(png)
   os.remove(png)
   os.remove(path)
-  if not good then core.raise(tostring(problem)) end
+  if not good then
+    local _, stop = problem:find(png .. ": ", 1, true)
+    core.raise(("%s: image %s: %s"):format(self.where, name, problem:sub((stop or 0) + 1)))
+  end
   add(self, step, { event.image(name, content) })
 end
 

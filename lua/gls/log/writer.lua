@@ -50,10 +50,11 @@ local function check(self, step, values)
   end
 end
 
-local function open(self, last)
+--- Opens a log that is not open: anew, or to go on after what it has up to the step `last`.
+function writer.open(self, last)
   if self.open then return end
-  self.open = true
   self:begin(last)
+  self.open, self.begun = true, true
 end
 
 --- Writes numbers at a step.
@@ -61,7 +62,7 @@ end
 -- @tparam table values numbers by name
 function methods:scalars(step, values)
   check(self, step, values)
-  open(self)
+  writer.open(self, self.begun and math.maxinteger or nil) -- closed before: it goes on
   self:add(step, values)
 end
 
@@ -92,7 +93,7 @@ end
 
 function methods:on_begin(state)
   self:close()
-  open(self, state.resumed and state.step or nil)
+  writer.open(self, state.resumed and state.step or nil)
   layers_of(self, state.optimizer) -- which are watched from then on
 end
 
