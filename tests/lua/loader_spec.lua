@@ -168,7 +168,7 @@ describe("a loader", function()
       numbers(cut)
       local first_part = numbers(cut, 2)
       local saved = cut:state_dict()
-      assert.same({ seed = whole.seed, epochs = 2, batch = 2 }, saved)
+      assert.same({ seed = whole.seed, epochs = 2, batch = 2, batches = #whole }, saved)
       local other = make()
       other:load_state_dict(saved)
       for i, list in ipairs(numbers(other)) do first_part[2 + i] = list end
@@ -178,6 +178,18 @@ describe("a loader", function()
     end
     os.remove(corpus_path)
   end)
+
+  it("does not go on amid an epoch of other batches, whose rest would be other rows", function()
+    local set = data.tensors { x = gls.zeros(20, 2) }
+    local function of(size) return (data.loader(set, { batch = size })) end
+    local loader = of(2)
+    local amid
+    for batch in loader do
+      if batch.number == 4 then amid = loader:state_dict() end
+    end
+    assert.error_matches(function() of(4):load_state_dict(amid) end, "an epoch of 10 batches, this loader's have 5")
+    of(4):load_state_dict(loader:state_dict()) -- between two epochs it does
+  end)
 end)
 
 describe("data.set", function()
@@ -186,6 +198,17 @@ describe("data.set", function()
     for name, value in pairs(changes or {}) do given[name] = value end
     return data.set(given)
   end
+
+  it("holds labels to the classes", function()
+    local function run(changes)
+      for _ in data.loader(squares(changes)) do end
+    end
+    run { classes = 3 }
+    assert.same({ "1", "2" }, squares({ classes = 2 }).classes)
+    assert.error_matches(function() run { classes = 2 } end, "get%(2%) gives the label 3, expected 1 to 2")
+    assert.error_matches(function() run { classes = 3, get = function() return { 1 }, 1.5 end } end, "y is not labels")
+    assert.error_matches(function() run { classes = "3" } end, "classes is a list of names, or their number")
+  end)
 
   it("makes rows when they are wanted", function()
     local set = squares()

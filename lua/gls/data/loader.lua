@@ -70,9 +70,13 @@ function Loader:stop()
 end
 Loader.__close = Loader.stop
 
---- Where the loader is: the seed, the number of the epoch, and the batches that it has given of it (0: all).
+--- Where the loader is: the seed, the number of the epoch, the batches that it has given of it (0: all), and how many
+-- an epoch has.
 function Loader:state_dict()
-  return { seed = self.seed, epochs = self.epochs, batch = self.running and self.running.number or self.first or 0 }
+  return {
+    seed = self.seed, epochs = self.epochs, batch = self.running and self.running.number or self.first or 0,
+    batches = self.batches,
+  }
 end
 
 --- Puts back what `state_dict` gave: the next loop is over the rest of that epoch, or the next one.
@@ -85,6 +89,10 @@ function Loader:load_state_dict(saved)
   if saved.batch < 0 or saved.batch > self.batches then
     core.raise(("data.loader: the saved state is after batch %d, an epoch of this loader has %d"):format(saved.batch,
       self.batches))
+  end
+  if saved.batch > 0 and saved.batches and saved.batches ~= self.batches then
+    core.raise(("data.loader: the saved state is amid an epoch of %d batches, this loader's have %d: its rest would be "
+      .. "other rows"):format(saved.batches, self.batches))
   end
   self:stop()
   self.seed, self.epochs, self.first = saved.seed, saved.epochs, saved.batch > 0 and saved.batch or nil

@@ -29,8 +29,16 @@ function source.new(given)
     and labels:size(1) == given.size) then
     error(("labels is int32 (%d), what balanced draws by"):format(given.size), 0)
   end
+  local classes = given.classes
+  if math.type(classes) == "integer" and classes > 0 then
+    local names = {}
+    for i = 1, classes do names[i] = tostring(i) end
+    classes = names
+  elseif classes ~= nil and type(classes) ~= "table" then
+    error("classes is a list of names, or their number", 0)
+  end
   return setmetatable({
-    size = given.size, get = given.get, labels = labels, name = given.name, note = given.name, classes = given.classes,
+    size = given.size, get = given.get, labels = labels, name = given.name, note = given.name, classes = classes,
   }, Source)
 end
 
@@ -99,6 +107,13 @@ local function assemble(set, rows)
     end
   end
   local y = ys[1] and stack(ys, rows, "y")
+  if y and set.classes then
+    if y.type ~= "int32" then error("data.set: classes are given, but y is not labels, whole numbers", 0) end
+    local at, label = files.find_outside(y, 1, #set.classes)
+    if at then
+      error(("data.set: get(%d) gives the label %d, expected 1 to %d"):format(rows[at], label, #set.classes), 0)
+    end
+  end
   return stack(xs, rows, "x"), y and y:dim() == 1 and y.type ~= "int32" and y:view(-1, 1) or y
 end
 
