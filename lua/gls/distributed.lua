@@ -52,6 +52,7 @@ end
 -- @tparam tensor tensor of numbers, without gradient; all ranks' are of one shape
 -- @treturn tensor the same, changed
 function distributed.sum(tensor)
+  if not core.is_tensor(tensor) then core.raise("distributed.sum: a tensor expected, got " .. type(tensor)) end
   join()
   if not mpi then return tensor end
   local vector = tensor:contiguous():view(-1)
@@ -101,6 +102,9 @@ end
 -- @tparam table model
 -- @raise on all ranks, where the models differ
 function distributed.broadcast(model)
+  if type(model) ~= "table" or not model.state_dict then
+    core.raise("distributed.broadcast: a model expected, got " .. type(model))
+  end
   join()
   local names, list = {}, {}
   for name in pairs(model:state_dict()) do names[#names + 1] = name end
@@ -142,6 +146,9 @@ end
 -- @return the same, its `step` changed
 -- @raise on all ranks, where their settings or parameters differ; where it reads factors
 function distributed.optimizer(optimizer)
+  if type(optimizer) ~= "table" or not optimizer.groups then
+    core.raise("distributed.optimizer: an optimizer of gls.optim expected, got " .. type(optimizer))
+  end
   join()
   if optimizer.name == "GLS" or optimizer.name == "KFAC" or optimizer.name == "LBFGS" then
     error(("distributed.optimizer: optim.%s reads more than gradients, which are all that ranks sum"):format(
@@ -169,6 +176,9 @@ end
 -- @treturn function iterator over one epoch
 -- @raise on all ranks, where a batch has fewer rows than there are ranks
 function distributed.batches(loader)
+  if type(loader) ~= "table" or not loader.epoch then
+    core.raise("distributed.batches: a loader of data.loader expected, got " .. type(loader))
+  end
   join()
   check_equal("seeds of loaders", { loader.seed % 997, loader.seed // 997 % 997, loader.epochs })
   local draw, _, _, running = loader:epoch()

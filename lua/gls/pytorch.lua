@@ -15,9 +15,16 @@ end
 local function name_of(name, names)
   local known = raised(name):gsub("running_var$", "running_variance")
   if known:find "num_batches_tracked$" then return nil end
-  if type(names) == "function" then return names(known) or nil end
+  if type(names) == "function" then
+    local own = names(known) or nil
+    if own ~= nil and type(own) ~= "string" then
+      core.raise(("gls.load_pytorch: names gives %s for %s; expected a name, or nil"):format(type(own), known))
+    end
+    return own
+  end
   for _, pair in ipairs(names or {}) do
-    local found, count = known:gsub(pair[1], pair[2] or "")
+    local good, found, count = pcall(string.gsub, known, pair[1], pair[2] or "")
+    if not good then core.raise(('gls.load_pytorch: names: "%s": %s'):format(pair[1], found)) end
     if count > 0 and not pair[2] then return nil end
     known = found
   end
@@ -27,8 +34,9 @@ end
 local function check_names(names)
   if names == nil or type(names) == "function" then return end
   local good = type(names) == "table"
-  for _, pair in ipairs(good and names or {}) do
-    good = good and type(pair) == "table" and type(pair[1]) == "string" and (not pair[2] or type(pair[2]) == "string")
+  for place, pair in pairs(good and names or {}) do
+    good = good and math.type(place) == "integer" and type(pair) == "table" and type(pair[1]) == "string"
+      and (not pair[2] or type(pair[2]) == "string")
   end
   if not good then
     core.raise "gls.load_pytorch: names is a list of { pattern, replacement or false }, or a function of a name"
@@ -70,6 +78,10 @@ function pytorch.load(model, source, given)
   end
   local linear, state, from = set.transpose and linear_weights(model) or {}, {}, {}
   for name, tensor in pairs(tensors) do
+    if type(name) ~= "string" or not core.is_tensor(tensor) then
+      core.raise(("gls.load_pytorch: tensors by their names expected, got %s under %s"):format(
+        core.is_tensor(tensor) and "a tensor" or type(tensor), tostring(name)))
+    end
     local own = name_of(name, set.names)
     if own then
       if state[own] then

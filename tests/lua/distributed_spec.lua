@@ -57,6 +57,13 @@ describe("without mpirun, distributed training", function()
     assert(#list == 15 and list[15] < list[1])
   end)
 
+  it("names what is no model, optimizer, loader or tensor", function()
+    local distributed = require "gls.distributed"
+    for name, what in pairs { broadcast = "model", optimizer = "optimizer", batches = "loader", sum = "tensor" } do
+      assert.error_matches(function() distributed[name](5) end, "distributed." .. name .. ": an? " .. what)
+    end
+  end)
+
   it("refuses optimizers that read factors", function()
     local good, printed = run(1, "GLS")
     assert.is_not_true(good)
