@@ -23,6 +23,7 @@ local gls = require "gls"
 local distributed = {}
 
 local mpi, own, count -- set by join
+local stopped = false
 
 local function join()
   if count then return end
@@ -48,19 +49,6 @@ function distributed.size()
   return count
 end
 
---- Sums a tensor over all ranks, into each.
--- @tparam tensor tensor of numbers, without gradient; all ranks' are of one shape
--- @treturn tensor the same, changed
-function distributed.sum(tensor)
-  if not core.is_tensor(tensor) then core.raise("distributed.sum: a tensor expected, got " .. type(tensor)) end
-  join()
-  if not mpi then return tensor end
-  local vector = tensor:contiguous():view(-1)
-  mpi.sum(vector)
-  tensor:copy(vector:view(tensor.shape))
-  return tensor
-end
-
 -- Numbers that are equal on all ranks, or an error on all of them: their variance over the ranks is 0.
 local function check_equal(what, numbers)
   if not mpi then return end
@@ -75,6 +63,24 @@ local function check_equal(what, numbers)
       error(("distributed: %s differ between ranks"):format(what), 0)
     end
   end
+end
+
+--- Sums a tensor over all ranks, into each.
+-- @tparam tensor tensor of float32, without gradient; all ranks' are of one shape
+-- @treturn tensor the same, changed
+-- @raise on all ranks, where their numbers of elements differ
+function distributed.sum(tensor)
+  if not core.is_tensor(tensor) or tensor.type ~= "float32" then
+    core.raise("distributed.sum: a tensor of float32 expected, got " .. (core.is_tensor(tensor) and tensor.type
+      or type(tensor)))
+  end
+  join()
+  if not mpi then return tensor end
+  check_equal("sizes of summed tensors", { tensor:numel() % 997, tensor:numel() // 997 })
+  local vector = tensor:contiguous():view(-1)
+  mpi.sum(vector)
+  tensor:copy(vector:view(tensor.shape))
+  return tensor
 end
 
 -- A few numbers that tell texts apart.
@@ -197,8 +203,15 @@ function distributed.batches(loader)
 end
 
 --- Ends the ranks together, after the last of the above.
+-- @raise where another rank is amid a step: they have left the loop at different batches
 function distributed.stop()
-  if mpi then mpi.stop() end
+  if not mpi or stopped then return end
+  local good, problem = pcall(mpi.sum, gls.zeros(1)) -- which is no other sum's counterpart
+  if not good then
+    error("distributed.stop: other ranks are still at work: all have to make the same steps; " .. tostring(problem), 0)
+  end
+  stopped = true
+  mpi.stop()
 end
 
 return require("gls.strict").module("distributed", distributed)

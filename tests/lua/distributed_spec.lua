@@ -58,7 +58,8 @@ describe("without mpirun, distributed training", function()
   end)
 
   it("names what is no model, optimizer, loader or tensor", function()
-    local distributed = require "gls.distributed"
+    local distributed, gls = require "gls.distributed", require "gls"
+    assert.error_matches(function() distributed.sum(gls.arange(0, 3):to "int32") end, "float32 expected, got int32")
     for name, what in pairs { broadcast = "model", optimizer = "optimizer", batches = "loader", sum = "tensor" } do
       assert.error_matches(function() distributed[name](5) end, "distributed." .. name .. ": an? " .. what)
     end
@@ -101,6 +102,17 @@ describe("with mpirun, distributed training", function()
       ["a batch of 2 rows for 3 ranks"] = { batch = 2 },
     } do
       local good, printed = run(3, "SGD", changes)
+      assert.is_not_true(good)
+      assert(printed:find(expected, 1, true), printed)
+    end
+  end)
+
+  test("is an error, and no hang, where a rank ends sooner, or sums another size", function()
+    for expected, lines in pairs {
+      ["all have to make the same steps"] = "if distributed.rank() == 1 then distributed.stop() os.exit(0) end\n",
+      ["sizes of summed tensors differ"] = "distributed.sum(gls.ones(distributed.rank() + 1))\n",
+    } do
+      local good, printed = run(2, "SGD", { seed = "9 })\n" .. lines .. "print({" })
       assert.is_not_true(good)
       assert(printed:find(expected, 1, true), printed)
     end
