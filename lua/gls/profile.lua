@@ -93,16 +93,20 @@ end
 -- ---- measuring ----
 
 local tracer
+local under_way = false
 
 local function start(events)
+  if under_way then core.raise "gls.profile: a profile is under way already (glsrun --profile is one of the script)" end
   limits_of_machine()
   tracer = tracer or require "gls.nn.module"
   tracer.trace(true)
   core.profile_start(events)
+  under_way = true
 end
 
 local function stop()
   tracer.trace(false)
+  under_way = false
   local entries, seconds = core.profile_stop()
   local rows, modules = rows_of(entries, seconds)
   return setmetatable({ rows = rows, modules = modules, seconds = seconds, limits = limits }, Profile)
@@ -119,7 +123,7 @@ end
 --   share of the time that the machine would have needed at its limit, which is measured once (`limits`: flops and
 --   bytes a second). tostring gives two tables; `profile:trace(path)` writes a file for ui.perfetto.dev or
 --   chrome://tracing.
--- @raise what f raises
+-- @raise what f raises; where a profile is under way already
 local function profile(f, ...)
   if type(f) ~= "function" then
     error("gls.profile: the argument is a function to run and measure, got " .. type(f), 2)
@@ -136,7 +140,10 @@ end
 -- @tparam string path
 -- @treturn integer how many are written
 -- @treturn integer how many found no room
-function Profile:trace(path) return core.profile_trace(path) end -- luacheck: ignore self
+function Profile:trace(path) -- luacheck: ignore self
+  if type(path) ~= "string" then core.raise("profile:trace: the path of a file expected, got " .. type(path)) end
+  return core.profile_trace(path)
+end
 
 -- ---- printing ----
 
