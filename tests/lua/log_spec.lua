@@ -70,6 +70,12 @@ describe("a log that was closed", function()
       local after = read("run." .. kind)
       assert.is_true(#after > #before)
       assert.equal(select(2, before:gsub("\n", "")) + 1, (select(2, after:gsub("\n", ""))))
+      assert(io.open(path "empty.csv", "w")):close() -- of a run that was killed as it began
+      local again = log.csv(path "empty.csv")
+      again:on_begin { resumed = true, step = 3, optimizer = {} }
+      again:scalars(4, { loss = 1 })
+      again:close()
+      assert.equal("step,loss\n4,1\n", read "empty.csv")
       run { writer } -- another run replaces it
       assert.equal(#before // 100, #read("run." .. kind) // 100)
     end

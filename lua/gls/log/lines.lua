@@ -119,6 +119,7 @@ function Csv:begin(last)
       local step = math.tointeger(tonumber(line:match "^(%d+),"))
       return step ~= nil and step <= last
     end)
+    if first then kept[1] = header(self.columns) end -- killed before it had a line
     kept[#kept + 1] = ""
     file.replace(self.path, table.concat(kept, "\n"))
     open(self, "a")
