@@ -44,11 +44,30 @@ static void set_hooks(lua_Hook hook, int mask) {
   for (struct running *r = running; r; r = r->outer) lua_sethook(r->L, hook, mask, 1);
 }
 
+static bool is_library(const lua_Debug *frame) {
+  return frame->source[0] == '@' && strstr(frame->source, "lua/gls/") != NULL;
+}
+
+/* "file:line: " of the script's innermost line; nothing where no script runs. */
+static void push_place(lua_State *L) {
+  lua_Debug frame;
+  for (int level = 0; lua_getstack(L, level, &frame); level++) {
+    lua_getinfo(L, "Sl", &frame);
+    if (frame.currentline <= 0 || is_library(&frame)) continue;
+    lua_pushfstring(L, "%s:%d: ", frame.short_src, frame.currentline);
+    return;
+  }
+  lua_pushliteral(L, "");
+}
+
 /* A second signal is not caught by the script: the error is raised anew after every pcall. */
 static void interrupt_hook(lua_State *L, lua_Debug *record) {
   (void)record;
   if (!insists) set_hooks(NULL, 0);
-  luaL_error(L, "interrupted!");
+  push_place(L);
+  lua_pushliteral(L, "interrupted!");
+  lua_concat(L, 2);
+  lua_error(L);
 }
 
 /* Only sets hooks, as a signal handler may do little: Lua runs them before its next instruction. */
@@ -64,10 +83,6 @@ int cli_ended_by(void) { return ended_by; }
 /* ---- tracebacks ---- */
 
 enum { FRAMES = 20 };
-
-static bool is_library(const lua_Debug *frame) {
-  return frame->source[0] == '@' && strstr(frame->source, "lua/gls/") != NULL;
-}
 
 /* Adds the frames of scripts, where there are any; those of the library and of C, which the user did not write, are
    left out. */
