@@ -230,26 +230,27 @@ static struct tensor **take_tensors(lua_State *L, const struct op *op, const str
   return input;
 }
 
-/* Whole numbers beside tensors that are all of integers are integers too. is_whole[i]: input i was given as one. */
-static void settle_numbers(lua_State *L, const struct op *op, struct bind_arguments *read, const bool *is_whole) {
+/* Whole numbers beside tensors that are all of integers are integers too. whole[i]: where on the stack input i was given
+   as one, else 0. */
+static void settle_numbers(lua_State *L, const struct op *op, struct bind_arguments *read, const int *whole) {
   struct op_call call = {.op = op, .input_count = read->input_count};
   struct tensor *others[OP_MAX_PARAMETERS];
   call.input = others;
   bool any = false;
   for (int i = 0; i < read->input_count; i++) {
-    others[i] = is_whole[i] ? NULL : read->input[i];
-    any = any || is_whole[i];
+    others[i] = whole[i] ? NULL : read->input[i];
+    any = any || whole[i];
   }
   if (!any || op_common_type(&call) == TYPE_REAL) return;
   bool integers = false;
   for (int i = 0; i < read->input_count; i++) integers = integers || (others[i] && others[i]->type != TYPE_REAL);
   for (int i = 0; i < read->input_count && integers; i++)
-    if (is_whole[i]) read->input[i] = bind_push_integer(L, (int64_t)tensor_real(read->input[i])[0]);
+    if (whole[i]) read->input[i] = bind_push_integer(L, lua_tointeger(L, whole[i]));
 }
 
 void bind_read_arguments(lua_State *L, const struct op *op, struct bind_arguments *read) {
   int top = lua_gettop(L), value_count = 0;
-  bool is_whole[OP_MAX_PARAMETERS] = {false};
+  int whole[OP_MAX_PARAMETERS] = {0};
   struct arguments a = {.op = op, .positional = top, .next = 1};
   memset(read, 0, sizeof *read);
   read->input = read->input_array;
@@ -270,7 +271,7 @@ void bind_read_arguments(lua_State *L, const struct op *op, struct bind_argument
     if (p->kind == OP_TENSORS) {
       read->input = take_tensors(L, op, p, at, &read->input_count);
     } else if (at) {
-      is_whole[read->input_count] = lua_isinteger(L, at) && bind_fusing == 0;
+      whole[read->input_count] = lua_isinteger(L, at) && bind_fusing == 0 ? at : 0;
       read->input[read->input_count++] = take_tensor(L, op, p, at);
     } else if (p->kind == OP_OPTIONAL_TENSOR) {
       read->input[read->input_count++] = NULL;
@@ -279,5 +280,5 @@ void bind_read_arguments(lua_State *L, const struct op *op, struct bind_argument
     }
   }
   if (a.next <= a.positional) fail(L, op, lua_pushfstring(L, "too many arguments (%d)", top));
-  if (op->integers && op->parameter[0].kind != OP_TENSORS) settle_numbers(L, op, read, is_whole);
+  if (op->integers && op->parameter[0].kind != OP_TENSORS) settle_numbers(L, op, read, whole);
 }

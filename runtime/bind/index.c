@@ -156,7 +156,7 @@ static void check_mask(lua_State *L, const struct tensor *x, const struct pick *
   const struct tensor *mask = pick->by;
   bool fits = mask->shape.rank == pick->covered && pick->dimension + pick->covered <= x->shape.rank;
   for (int i = 0; fits && i < pick->covered; i++) fits = mask->shape.size[i] == x->shape.size[pick->dimension + i];
-  if (!fits)
+  if (!fits || mask->shape.rank == 0)
     bind_fail(L, "a mask of shape %s does not fit %s from dimension %d on (indices are int32: x:int() converts)",
               shape_text(&mask->shape), shape_text(&x->shape), pick->dimension + 1);
   struct tensor *flat = tensor_contiguous(pick->by);
@@ -314,7 +314,12 @@ void bind_index_write(lua_State *L) {
   parse_key(L, x, range, &count, &pick);
   if (!source && lua_type(L, 3) != LUA_TNUMBER)
     bind_fail(L, "an element or a part of a tensor can be set to a number or a tensor, got %s", luaL_typename(L, 3));
-  if (!source && pick.by) source = bind_push_number(L, lua_tonumber(L, 3));
+  if (!source && pick.by) { /* of x's type: float32 does not hold every int32 */
+    bind_push_tensor(L, tensor_new(x->type, &(struct shape){.rank = 0}));
+    struct tensor *number = bind_tensor(L, -1);
+    bind_check(L, tensor_fill(number, lua_tonumber(L, 3)));
+    source = number;
+  }
   bind_push_tensor(L, plain_view(x, range, count));
   struct tensor *view = bind_tensor(L, -1);
   bind_check(L, pick.by  ? assign_picked(L, view, &pick, source)

@@ -3,6 +3,7 @@
 #include "bind.h"
 
 #include <cblas.h>
+#include <math.h>
 #include <string.h>
 
 #include "../base/integer.h"
@@ -66,9 +67,13 @@ static int bind_cholesky_solve(lua_State *L) {
 
 static int eigh(lua_State *L) {
   struct tensor *x = push_square(L, 1, "eigh");
-  struct shape row = shape_of(1, x->shape.size[0]);
+  int64_t n = x->shape.size[0];
+  for (int64_t i = 0; i < n; i++) /* LAPACK may give numbers for a NaN */
+    for (int64_t j = 0; j <= i; j++)
+      if (!isfinite(tensor_real(x)[i * n + j])) return bind_fail(L, "eigh: the matrix has an infinity or a NaN");
+  struct shape row = shape_of(1, n);
   bind_push_tensor(L, tensor_new(TYPE_REAL, &row));
-  bind_check(L, symmetric_eigen(tensor_real(x), x->shape.size[0], tensor_real(bind_tensor(L, -1))));
+  bind_check(L, symmetric_eigen(tensor_real(x), n, tensor_real(bind_tensor(L, -1))));
   struct tensor **vectors = bind_new_tensor(L);
   struct tensor *view = tensor_transpose(x, 0, 1); /* LAPACK leaves one a row */
   if (!view) return bind_error(L);

@@ -153,9 +153,15 @@ int tensor_assign(struct tensor *destination, const struct tensor *given) {
 }
 
 int tensor_fill(struct tensor *destination, double value) {
-  struct tensor *scalar = tensor_new(TYPE_REAL, &(struct shape){.rank = 0});
+  enum element_type type = destination->type;
+  double low = type == TYPE_INT32 ? INT32_MIN : 0, high = type == TYPE_INT32 ? INT32_MAX : UINT8_MAX;
+  if (type != TYPE_REAL && !(value == floor(value) && value >= low && value <= high))
+    return status_error("%g does not fit %s: whole numbers from %.0f to %.0f", value, type_name(type), low, high);
+  struct tensor *scalar = tensor_new(type, &(struct shape){.rank = 0});
   if (!scalar) return STATUS_ERROR;
-  *tensor_real(scalar) = (real)value;
+  if (type == TYPE_REAL) *tensor_real(scalar) = (real)value;
+  if (type == TYPE_INT32) *tensor_int32(scalar) = (int32_t)value;
+  if (type == TYPE_UINT8) *tensor_uint8(scalar) = (uint8_t)value;
   int status = tensor_assign(destination, scalar);
   tensor_release(scalar);
   return status;

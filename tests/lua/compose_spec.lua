@@ -57,6 +57,7 @@ describe("parts", function()
     fails("split: the sizes 3, 3 do not add up", x.split, x, { 3, 3 }, 2)
     fails("split: size must be a whole number from 1 on, got 0", x.split, x, 0)
     fails("split: size 2 must be a whole number from 0 on, got table", x.split, x, { 1, {} }, 2)
+    fails("split: size 2 must be a whole number from 0 on, got nil", x.split, x, { 1, nil, 4 }, 2)
     fails("split: dimension 3 is out of range: the tensor has 2 (1 to 2, or -2 to -1)", x.split, x, 1, 3)
     fails("split: x must be a tensor, got 3", gls.split, 3, 1)
   end)
@@ -81,6 +82,7 @@ describe("parts", function()
     assert.same({ { 10, 1, 2, 3, 4 }, { 5, 6, 7, 8, 9 } }, x:roll(1):tolist())
     assert.same({ { 10, 6, 7, 8, 9 }, { 5, 1, 2, 3, 4 } }, x:roll({ 1, 1 }, { 1, 2 }):tolist())
     assert.same({ 0, 3 }, gls.zeros(0, 3):roll(2, 1).shape)
+    fails("roll: shift must be a whole number, got nil", x.roll, x)
     fails("roll: 1 shifts for 2 dimensions", x.roll, x, 1, { 1, 2 })
     differentiable(function(t) return t:roll({ 2, -1 }, { 1, 2 }) end, gls.randn(3, 4))
   end)
@@ -160,6 +162,7 @@ describe("order", function()
           long:argsort(2, descending, count):tolist())
       end
     end
+    fails("topk: largest must be true or false, got string", gls.topk, gls.zeros(2, 3), 1, 2, "no")
     fails("topk: count is 4: dimension 2 has 3 places", gls.topk, gls.zeros(2, 3), 4)
     differentiable(function(t) return (t:topk(2, 2)) end, gls.tensor { { 0.5, 2, -1 }, { 3, -2, 0 } })
   end)
@@ -195,6 +198,31 @@ describe("integers", function()
     assert.equal(0, large:prod():item())
     fails("which uint8 does not hold", gls.scatter_add, gls.full({ 1 }, 255, { type = "uint8" }), 1, int { 1 },
       gls.full({ 1 }, 1, { type = "uint8" }))
+  end)
+end)
+
+describe("numbers beside integers", function()
+  local large = 2 ^ 24 | 1 -- float32 does not hold it
+
+  it("are exact where tensors are made, filled, written and compared", function()
+    local x = gls.full({ 3 }, large, { type = "int32" })
+    assert.same({ large, large, large }, x:tolist())
+    x[1], x[int { 2 }] = -large, large + 2
+    x[x:eq(large)] = large + 4
+    assert.same({ -large, large + 2, large + 4 }, x:tolist())
+    assert.same({ 1, 0, 0 }, x:eq(-large):tolist())
+    assert.same({ large, large + 2, large + 4 }, gls.maximum(x, large):tolist())
+    assert.same({ large, large, large }, gls.where(x:eq(0), x, large):tolist())
+    assert.same({ 255, 0 }, gls.zeros({ 2 }, { type = "uint8" }):masked_fill(gls.tensor { 1, 0 }, 255):tolist())
+  end)
+
+  it("are refused where the type does not hold them", function()
+    local x = int { 1, 2 }
+    fails("1.5 does not fit int32", function() x[1] = 1.5 end)
+    fails("1.5 does not fit int32", function() x[x:eq(2)] = 1.5 end)
+    fails("nan does not fit int32", function() x:fill(0 / 0) end)
+    fails("256 does not fit uint8", gls.full, { 2 }, 256, { type = "uint8" })
+    assert.same({ 1, 2 }, x:tolist())
   end)
 end)
 
@@ -395,6 +423,7 @@ describe("linear algebra", function()
     local u, s, v = gls.svd(gls.zeros(2, 0))
     assert.same({ { 2, 0 }, { 0 }, { 0, 0 } }, { u.shape, s.shape, v.shape })
     fails("svd: the matrix has an infinity or a NaN", gls.svd, gls.tensor { { 1, 0 / 0 } })
+    fails("eigh: the matrix has an infinity or a NaN", gls.eigh, gls.tensor { { 0 / 0, 1 }, { 1, 0 } })
     local x = gls.randn(3, 3):requires_grad(true)
     for _, name in ipairs { "svd", "qr", "eigh", "cholesky", "orthogonal" } do
       fails("has no derivative, and its argument requires a gradient; give it x:detach()", gls[name], x * 2)
@@ -479,6 +508,7 @@ describe("x[mask] and x[index]", function()
     labels[labels:ge(2)] = 7
     assert.same({ 1, 7, 7 }, labels:tolist())
     fails("does not broadcast", function() y[int { 1, 2 }] = gls.ones(3, 3) end)
+    fails("a mask of shape () does not fit", function() return y[gls.tensor(1)] end)
   end)
 
   it("refuse to write where a gradient would be lost, and what the tape has saved", function()

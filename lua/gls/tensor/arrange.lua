@@ -19,7 +19,7 @@ function arrange.split(x, size, dimension)
     for start = 0, math.max(total - 1, 0), size do sizes[#sizes + 1] = math.min(size, total - start) end
   end
   local parts, sum, start = {}, 0, 1
-  for i, count in ipairs(sizes) do sum = sum + whole("split", ("size %d"):format(i), count, 0) end
+  for i = 1, #sizes do sum = sum + whole("split", ("size %d"):format(i), sizes[i], 0) end
   if sum ~= total then
     fail("split", "the sizes %s do not add up to the %d places of dimension %d", table.concat(sizes, ", "), total,
       dimension)
@@ -57,6 +57,7 @@ end
 function arrange.roll(x, shift, dimension)
   arguments.tensor("roll", x)
   shift, dimension = arguments.named("roll", { "shift", "dimension" }, shift, dimension)
+  if type(shift) ~= "table" then shift = whole("roll", "shift", shift) end
   if dimension == nil and type(shift) ~= "table" then
     return x:dim() == 0 and x or arrange.roll(x:reshape(-1), shift, 1):reshape(x.shape)
   end

@@ -26,6 +26,9 @@ function order.topk(x, count, dimension, largest)
   if count > x:size(dimension) then
     arguments.fail("topk", "count is %d: dimension %d has %d places", count, dimension, x:size(dimension))
   end
+  if largest ~= nil and type(largest) ~= "boolean" then
+    arguments.fail("topk", "largest must be true or false, got %s", type(largest))
+  end
   local places = x:argsort(dimension, largest ~= false, count)
   return x:gather(dimension, places), places
 end
