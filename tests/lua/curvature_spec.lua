@@ -165,6 +165,7 @@ describe("products", function()
     local x = leaf { 1, 2 }
     local function f(a) return (a ^ 2):sum() end
     fails("curvature_spec.lua:%d+: hvp: 1 inputs, but 2 vectors", gls.hvp, f, { x }, { x, x })
+    fails("hvp: vectors are a tensor or a list of tensors, not nil", gls.hvp, f, x)
     fails("seed 1 has type float32 and shape %(3%)", gls.hvp, f, x, gls.ones(3))
     fails("output 1 has shape %(2%)", gls.hvp, x ^ 2, x, gls.ones(2))
     fails("the second is nil", gls.ggn, f, x, gls.ones(2))
@@ -273,6 +274,9 @@ describe("curvature", function()
     fails('matrix is "hessian" or "ggn", not "fisher"', curvature.trace, loss, parameters, { matrix = "fisher" })
     fails("count is 0", curvature.eigenvalues, loss, parameters, { count = 0 })
     fails('not "biggest"', curvature.eigenvalues, loss, parameters, { which = "biggest" })
+    fails("parameters are a list of tensors %(.*%), not a tensor", curvature.trace, loss, parameters[1])
+    fails("parameter 2 is a tensor, not number", curvature.trace, loss, { parameters[1], 2 })
+    fails("a density, as curvature.density gives it", curvature.plot, {})
     fails("there are no parameters", curvature.sharpness, loss, {})
     fails("there is no loss", curvature.sharpness, {}, parameters)
     fails("gives the outputs second", curvature.sharpness, function() return (loss()) end, parameters,

@@ -64,8 +64,15 @@ local function operator(where, loss, parameters, set)
     end
   end
   if #losses == 0 then core.raise(where .. ": there is no loss") end
+  if type(parameters) ~= "table" then
+    core.raise(("%s: parameters are a list of tensors (model:parameters()), not %s"):format(where,
+      core.is_tensor(parameters) and "a tensor" or type(parameters)))
+  end
   local list, length = {}, 0
   for i, parameter in ipairs(parameters) do
+    if not core.is_tensor(parameter) then
+      core.raise(("%s: parameter %d is a tensor, not %s"):format(where, i, type(parameter)))
+    end
     list[i], length = parameter, length + parameter:numel()
   end
   if length == 0 then core.raise(where .. ": there are no parameters") end
@@ -205,6 +212,9 @@ end
 -- @tparam[opt] table settings as of `plot.lines` (`file`, `title` …)
 -- @treturn string|nil as `plot.lines`
 function curvature.plot(density, settings)
+  if type(density) ~= "table" or not density.x or not density.y then
+    core.raise "curvature.plot: a density, as curvature.density gives it, is expected"
+  end
   local shown, peak = { x = density.x, y = {} }, math.max(table.unpack(density.y))
   for k, y in ipairs(density.y) do shown.y[k] = math.max(y, peak * 1e-6) end
   local set = { title = "density of eigenvalues", x = "eigenvalue", y = "density", log = "y" }

@@ -12,11 +12,13 @@ local function as_list(x) return core.is_tensor(x) and { x } or x end
 local function as_given(given, list) return core.is_tensor(given) and list[1] or list end
 
 local function check_inputs(where, inputs, vectors)
-  for name, list in pairs { inputs = inputs, vectors = vectors } do
+  local function check(name, list)
     if type(list) ~= "table" and not core.is_tensor(list) then
       core.raise(("%s: %s are a tensor or a list of tensors, not %s"):format(where, name, type(list)))
     end
   end
+  check("inputs", inputs)
+  check("vectors", vectors)
   if #as_list(inputs) ~= #as_list(vectors) then
     core.raise(("%s: %d inputs, but %d vectors"):format(where, #as_list(inputs), #as_list(vectors)))
   end
