@@ -172,6 +172,21 @@ describe("nn.MultiHeadAttention", function()
     local other = layer:eval()(x)
     assert.is_true(largest(sum / 2000 - other) < 0.03)
     assert.equal(0, largest(other - layer(x)))
+    fails("dropout: a probability from 0 to below 1", nn.MultiHeadAttention, 4, 2, { dropout = 1 })
+  end)
+
+  it("gives in training what it gives without, but for what is dropped", function()
+    local mask = gls.tensor { { 0, 0, 0 }, { 1, 0, 0 }, { 1, 0, 1 } }
+    for _, causal in ipairs { false, true } do
+      local layer = nn.MultiHeadAttention(4, 2, { dropout = 1e-9, causal = causal })
+      local leaf = x:clone():requires_grad(true)
+      local trained = layer(leaf, nil, mask)
+      assert.is_true(largest(gls.grad(trained:sum(), leaf)) < 100) -- and is no NaN
+      assert.is_true(largest(trained - layer:eval()(x, nil, mask)) < 1e-6)
+    end
+    local layer = nn.MultiHeadAttention(4, 2, { dropout = 1e-9, context = 4 })
+    local trained = layer(x[1], x) -- one query for a batch
+    assert.is_true(largest(trained - layer:eval()(x[1], x)) < 1e-6)
   end)
 
   it("leaves factors of its weights", function()

@@ -189,6 +189,9 @@ for kind, values in pairs(golden) do
       fails("the weight is width", layer.op, x, gls.ones(2, 7))
       fails("x is (batch, times", layer.op, x, layer.layers[1].from_state.weight)
       fails("layers must be a whole number", nn[kind], 3, 2, { layers = 0 })
+      fails("dropout: a probability from 0 to below 1", nn[kind], 3, 2, { dropout = -0.1 })
+      fails("the state has an entry for each of the 2 layers, got 1", layer, x, { gls.ones(2, 7) })
+      fails("the state has an entry for each of the 2 layers, got string", layer, x, "zeros")
     end)
   end)
 end

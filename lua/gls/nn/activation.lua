@@ -3,7 +3,7 @@
 local gls = require "gls"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
-local check_size = require("gls.nn.affine").check_size
+local affine = require "gls.nn.affine"
 
 local activation = {}
 
@@ -48,7 +48,7 @@ activation.PReLU = PReLU
 --- `nn.PReLU(1, 0.25)`: x where positive, else a trained slope times x (He, Zhang, Ren and Sun, 2015): one for all, or
 -- one for every channel of x (N, C, …); the slopes begin at the second argument.
 function PReLU:init(channels, start)
-  self.channels = check_size("nn.PReLU", "channels", channels or 1)
+  self.channels = affine.check_size("nn.PReLU", "channels", channels or 1)
   self.weight = gls.full({ self.channels }, start or 0.25):requires_grad(true)
 end
 
@@ -86,11 +86,7 @@ activation.Dropout = Dropout
 --- `nn.Dropout(0.5)`: in training, elements are 0 with this probability and the others scaled by 1 / (1 - probability)
 -- (Srivastava et al., 2014).
 function Dropout:init(probability)
-  probability = probability or 0.5
-  if type(probability) ~= "number" or not (probability >= 0 and probability < 1) then
-    error(("nn.Dropout: a probability from 0 to below 1 expected, got %s"):format(tostring(probability)), 2)
-  end
-  self.probability = probability
+  self.probability = affine.check_dropout("nn.Dropout", probability or 0.5)
 end
 
 function Dropout:forward(x)

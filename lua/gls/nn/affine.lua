@@ -66,4 +66,12 @@ function Affine.check_size(where, what, value)
   return value
 end
 
+--- A probability of dropout, or an error that names where it was given.
+function Affine.check_dropout(where, value)
+  if type(value) ~= "number" or not (value >= 0 and value < 1) then
+    error(("%s: a probability from 0 to below 1 expected, got %s"):format(where, tostring(value)), 3)
+  end
+  return value
+end
+
 return Affine

@@ -4,7 +4,8 @@ local gls = require "gls"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 local Linear = require "gls.nn.linear"
-local check_size = require("gls.nn.affine").check_size
+local affine = require "gls.nn.affine"
+local check_size, check_dropout = affine.check_size, affine.check_dropout
 
 local MultiHeadAttention = Module.class("MultiHeadAttention")
 
@@ -19,6 +20,7 @@ function MultiHeadAttention:init(width, heads, settings)
   check_size(where, "width", width)
   check_size(where, "heads", heads)
   local set = options.check(where, settings, { bias = true, causal = false, dropout = 0, context = options.none })
+  check_dropout(where .. ": dropout", set.dropout)
   if width % heads ~= 0 then error(("%s: %d heads do not divide the width %d"):format(where, heads, width), 2) end
   self.width, self.heads, self.causal, self.dropout = width, heads, set.causal, set.dropout
   local bias = { bias = set.bias }
@@ -44,15 +46,17 @@ end
 -- softmax(q kᵀ / √d) v, with dropout of the weights.
 local function with_dropout(self, query, key, value, mask)
   local q, k, v = by_head(query, self.heads), by_head(key, self.heads), by_head(value, self.heads)
-  local scores = q:matmul(k:transpose(-2, -1)) / math.sqrt(self.width // self.heads)
-  if self.causal then
-    scores = scores:masked_fill(gls.ones(query:size(-2), key:size(-2)):triu(1), -math.huge)
-  end
+  local weights = q:matmul(k:transpose(-2, -1)) / math.sqrt(self.width // self.heads)
+  local hidden = self.causal and gls.ones(query:size(-2), key:size(-2)):triu(1)
   if mask then
-    local hidden = mask:eq(0)
-    scores = scores:masked_fill(mask:dim() > 2 and hidden:unsqueeze(-3) or hidden, -math.huge)
+    local unseen = mask:dim() > 2 and mask:eq(0):unsqueeze(-3) or mask:eq(0)
+    hidden = hidden and hidden:logical_or(unseen) or unseen
   end
-  return gls.dropout(scores:softmax(), self.dropout):matmul(v):transpose(-3, -2):reshape(query.shape)
+  -- Finite where hidden, and 0 after: a query that sees nothing has zeros, not NaN.
+  if hidden then weights = weights:masked_fill(hidden, -1e30) end
+  weights = weights:softmax()
+  if hidden then weights = weights:masked_fill(hidden, 0) end
+  return gls.dropout(weights, self.dropout):matmul(v):transpose(-3, -2):flatten(-2, -1)
 end
 
 --- @tparam tensor x (…, n, width)

@@ -4,7 +4,8 @@ local gls = require "gls"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 local Linear = require "gls.nn.linear"
-local check_size = require("gls.nn.affine").check_size
+local affine = require "gls.nn.affine"
+local check_size, check_dropout = affine.check_size, affine.check_dropout
 
 local recurrent = {}
 
@@ -29,6 +30,7 @@ function Recurrent:make(inputs, width, settings)
   check_size(where, "width", width)
   local set = options.check(where, settings, { layers = 1, dropout = 0 })
   check_size(where, "layers", set.layers)
+  check_dropout(where .. ": dropout", set.dropout)
   self.width, self.dropout, self.layers = width, set.dropout, {}
   for i = 1, set.layers do
     self.layers[i] = Layer(i == 1 and inputs or width, self.gates, width, self.state_bias)
@@ -44,11 +46,16 @@ end
 -- @treturn table for every layer the state after the last time, to go on from (`detach` it where a step has ended)
 function Recurrent:forward(x, state, mask)
   local after = {}
+  local count = gls.is_tensor(state) and state:dim() > 0 and state:size(1) or type(state) == "table" and #state
+  if state ~= nil and count ~= #self.layers then
+    error(("nn.%s: the state has an entry for each of the %d layers, got %s"):format(self.name, #self.layers,
+      count or type(state)), 2)
+  end
   for i, layer in ipairs(self.layers) do
     if i > 1 and self.training and self.dropout > 0 then x = gls.dropout(x, self.dropout) end
-    local states = layer(x, self.op, state and state[i], mask)
-    after[i] = states:select(2, -1)
-    x = self.states > 1 and states:narrow(3, 1, self.width) or states
+    local all = layer(x, self.op, state and state[i], mask)
+    after[i] = all:select(2, -1)
+    x = self.states > 1 and all:narrow(3, 1, self.width) or all
   end
   return x, after
 end
