@@ -180,6 +180,22 @@ static struct attention_head head_of(const struct pass *pass, int64_t item, int6
   return head;
 }
 
+/* A mask to be added to the scores, 0 where a key is seen, would be read the wrong way round. */
+static int check_mask(const struct tensor *mask) {
+  struct tensor *flat = tensor_contiguous((struct tensor *)mask);
+  if (!flat) return STATUS_ERROR;
+  int64_t count = tensor_count(flat), wrong = -1;
+  for (int64_t i = 0; i < count && wrong < 0; i++)
+    if (!(tensor_real(flat)[i] >= 0)) wrong = i;
+  int status = wrong < 0 ? STATUS_OK
+                         : status_error(
+                               "the mask has %g: it is 1 where a key is seen and 0 where not; of one that is "
+                               "added to the scores give mask:eq(0)",
+                               (double)tensor_real(flat)[wrong]);
+  tensor_release(flat);
+  return status;
+}
+
 /* The mask in the scores' shape. */
 static int mask_of(const struct tensor *mask, const struct layout *layout, struct tensor **result) {
   struct shape scores = with_matrix(&layout->batch, layout->queries, layout->keys);
@@ -236,6 +252,7 @@ static void forward_task(const struct pass *pass, int64_t task, real *scratch) {
 static int attention_forward_run(struct op_call *call) {
   struct pass pass;
   int status = pass_open(call, &pass);
+  if (status == STATUS_OK && call->input[MASK]) status = check_mask(call->input[MASK]);
   if (status == STATUS_OK) {
     struct shape shape = with_matrix(&pass.layout.batch, pass.layout.heads, pass.layout.queries);
     status = op_give(tensor_new(TYPE_REAL, &shape), &call->saved[0]);

@@ -128,6 +128,9 @@ describe("gls.attention", function()
     fails("query and key differ in their last size: (2×5×6) and (2×5×3)", gls.attention, x, gls.ones(2, 5, 3), x)
     fails("key and value differ in their places: (2×5×6) and (2×4×6)", gls.attention, x, x, gls.ones(2, 4, 6))
     fails("as many keys as queries", gls.attention, x, gls.ones(2, 4, 6), gls.ones(2, 4, 6), { causal = true })
+    for _, hidden in ipairs { -math.huge, -1e9, 0 / 0 } do
+      fails("of one that is added to the scores give mask:eq(0)", gls.attention, x, x, x, gls.full({ 5, 5 }, hidden))
+    end
     fails("a mask of shape (4×5) does not broadcast to (2×5×5)", gls.attention, x, x, x, gls.ones(4, 5))
   end)
 end)
