@@ -122,7 +122,8 @@ int anomaly_check_forward(const struct op *op, int input_count, struct tensor *c
   return status_error("%s", text);
 }
 
-int anomaly_check_backward(const struct node *node, int input, const struct tensor *result) {
+int anomaly_check_backward(const struct node *node, int input, const struct tensor *gradient,
+                           const struct tensor *result) {
   if (is_finite(result)) return STATUS_OK;
   const struct op_call *call = &node->call;
   char text[TEXT] = "";
@@ -130,7 +131,7 @@ int anomaly_check_backward(const struct node *node, int input, const struct tens
       node->place ? node->place : "");
   name_first(text, result);
   add(text, ", in step %lld", (long long)step);
-  describe(text, "gradient of its result", 0, node->gradient);
+  describe(text, "gradient of its result", 0, gradient);
   if (call->op->flags & OP_SAVES_INPUTS) describe_inputs(text, call->input_count, call->input);
   return status_error("%s", text);
 }

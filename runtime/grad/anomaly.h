@@ -15,7 +15,8 @@ void anomaly_step_ended(void);
    to be there. */
 int anomaly_check_forward(const struct op *op, int input_count, struct tensor *const *input,
                           const struct op_value *values, const struct tensor *output);
-/* An error when the gradient of an input of the node holds NaN or an infinity. */
-int anomaly_check_backward(const struct node *node, int input, const struct tensor *result);
+/* An error when result, the gradient of an input of the node, holds NaN or an infinity; gradient is the output's. */
+int anomaly_check_backward(const struct node *node, int input, const struct tensor *gradient,
+                           const struct tensor *result);
 
 #endif

@@ -80,7 +80,7 @@ static int step_back(struct node *node, struct node *root) {
     if (call->input[i] && call->input[i]->requires_gradient)
       status = leave_factor(call->input[i], node, root, i, result[0]);
   for (int i = 0; i < count && anomaly_on && status == STATUS_OK && any; i++)
-    if (result[i]) status = anomaly_check_backward(node, i, result[i]);
+    if (result[i]) status = anomaly_check_backward(node, i, node->gradient, result[i]);
   if (profile_on && any) count_elements(node, result);
   for (int i = 0; i < count && result; i++) {
     if (!result[i]) continue;

@@ -6,6 +6,7 @@
 #include "../base/memory.h"
 #include "../base/profile.h"
 #include "../ops/formula.h"
+#include "anomaly.h"
 #include "linear.h"
 #include "tape.h"
 
@@ -258,6 +259,8 @@ static int pass(const struct walk *walk, const struct place *place) {
              : node->function ? node->function->backward(node->context, place->gradient, needed, result)
                               : call->op->vjp(call, place->gradient, needed, result);
   profile_end();
+  for (int i = 0; i < call->input_count && anomaly_on && walk->values && status == STATUS_OK; i++)
+    if (result[i] && needed[i]) status = anomaly_check_backward(node, i, place->gradient, result[i]);
   for (int i = 0; i < call->input_count && result; i++) {
     if (!result[i]) continue;
     if (status == STATUS_OK && needed[i] && !shape_equal(&result[i]->shape, &call->input[i]->shape))

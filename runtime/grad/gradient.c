@@ -166,7 +166,7 @@ static struct tensor *product(const struct factor *factor) {
       profile_ended((affine->products ? affine->products : call->op->vjp)(call, factor->gradient, needed, result));
   place = outside;
   if (status == STATUS_OK && anomaly_on)
-    status = anomaly_check_backward(factor->node, factor->input, result[factor->input]);
+    status = anomaly_check_backward(factor->node, factor->input, factor->gradient, result[factor->input]);
   if (status == STATUS_OK) return result[factor->input];
   for (int i = 0; i < 3; i++) tensor_release(result[i]);
   return NULL;

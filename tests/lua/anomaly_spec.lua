@@ -62,6 +62,20 @@ describe("gls.anomaly", function()
       "anomaly: affine gives NaN at (1) and in 1 elements more")
   end)
 
+  it("looks at gradients that are asked for, and at theirs", function()
+    local x = gls.tensor({ 0, 1 }):requires_grad(true)
+    for _, settings in ipairs { {}, { create_graph = true } } do
+      local message = message_of(gls.anomaly, function() return gls.grad((x ^ 0.5):sum(), x, settings) end)
+      says(message, "the gradient of input 1 of power is infinity at (1)", "gradient of its result")
+    end
+    local second = message_of(gls.anomaly, function()
+      return gls.grad(gls.grad((x ^ 1.5):sum(), x, { create_graph = true }):sum(), x)
+    end)
+    says(second, "infinity at (1)")
+    local function square(t) return (t ^ 2):sum() end
+    assert.same({ 2, 2 }, gls.anomaly(gls.hvp, square, x, gls.ones(2)):tolist())
+  end)
+
   it("says that an input had it before", function()
     gls.anomaly(true)
     local x = gls.tensor { 1, 0 / 0, math.huge }
