@@ -259,7 +259,7 @@ static int pass(const struct walk *walk, const struct place *place) {
              : node->function ? node->function->backward(node->context, place->gradient, needed, result)
                               : call->op->vjp(call, place->gradient, needed, result);
   profile_end();
-  for (int i = 0; i < call->input_count && anomaly_on && walk->values && status == STATUS_OK; i++)
+  for (int i = 0; i < call->input_count && anomaly_on && status == STATUS_OK; i++)
     if (result[i] && needed[i]) status = anomaly_check_backward(node, i, place->gradient, result[i]);
   for (int i = 0; i < call->input_count && result; i++) {
     if (!result[i]) continue;
@@ -308,7 +308,8 @@ int tape_gradients(int outputs, struct tensor *const *output, struct tensor *con
   /* What a script's function lets go of stays until the end. */
   for (int i = 0; i < outputs; i++) tensor_retain(output[i]), tensor_retain(seed[i]);
   for (int i = 0; i < inputs; i++) tensor_retain(input[i]), result[i] = NULL;
-  struct walk walk = {.inputs = inputs, .input = input, .result = result, .graph = graph, .values = values};
+  struct walk walk = {.inputs = inputs, .input = input, .result = result, .graph = graph};
+  walk.values = values || anomaly_on; /* which looks at them */
   bool was_enabled = tape_set_enabled(graph);
   op_runner *recorder = op_recorder;
   op_recorder = graph ? tape_run : NULL;

@@ -72,8 +72,9 @@ describe("gls.anomaly", function()
       return gls.grad(gls.grad((x ^ 1.5):sum(), x, { create_graph = true }):sum(), x)
     end)
     says(second, "infinity at (1)")
-    local function square(t) return (t ^ 2):sum() end
-    assert.same({ 2, 2 }, gls.anomaly(gls.hvp, square, x, gls.ones(2)):tolist())
+    local linear, input = nn.Linear(2, 1), gls.tensor { { 1, 2 } } -- of whose gradients gls.hvp makes no values
+    local function loss() return (linear(input) ^ 2):sum() / 2 end
+    assert.same({ { 3 }, { 6 } }, gls.anomaly(gls.hvp, loss, linear.weight, gls.ones(2, 1)):tolist())
   end)
 
   it("says that an input had it before", function()
