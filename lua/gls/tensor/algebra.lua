@@ -43,9 +43,15 @@ function algebra.allclose(x, y, settings)
   arguments.tensor("allclose", x)
   local set = options.check("allclose", settings, { relative = 1e-5, absolute = 1e-8 })
   local other = core.is_tensor(y) and y or core.tensor(y)
+  local equal, difference = x:eq(other), nil
+  if x.type ~= "float32" and other.type ~= "float32" then -- of integers it is exact, where int32 holds it
+    local fits, exact = pcall(function() return x:to "int32" - other:to "int32" end)
+    difference = fits and exact:to "float32"
+  end
   x, other = x:to "float32", other:to "float32" -- bytes have no differences below 0
-  local near = (x - other):abs():le(other:abs() * set.relative + set.absolute)
-  return near:logical_and(other:is_inf():logical_not()):logical_or(x:eq(other)):all():item() == 1
+  difference = difference or x - other
+  local near = difference:abs():le(other:abs() * set.relative + set.absolute)
+  return near:logical_and(other:is_inf():logical_not()):logical_or(equal):all():item() == 1
 end
 
 return algebra
