@@ -230,8 +230,8 @@ static struct tensor **take_tensors(lua_State *L, const struct op *op, const str
   return input;
 }
 
-/* Whole numbers beside tensors that are all of integers are integers too. whole[i]: where on the stack input i was given
-   as one, else 0. */
+/* Whole numbers beside tensors that are all of integers are integers too. whole[i]: where on the stack input i was
+   given as one, else 0. */
 static void settle_numbers(lua_State *L, const struct op *op, struct bind_arguments *read, const int *whole) {
   struct op_call call = {.op = op, .input_count = read->input_count};
   struct tensor *others[OP_MAX_PARAMETERS];
