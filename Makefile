@@ -39,7 +39,7 @@ quiet = $(if $(V),,@echo '  $@';)
 
 FLOORS = base kernels/linalg kernels/conv kernels/attention kernels/recurrent tensor io ops fuse grad optim gls
 CORE = $(wildcard $(addprefix runtime/,$(addsuffix /*.c,$(FLOORS))))
-BIND = $(wildcard runtime/bind/*.c)
+BIND = $(filter-out runtime/bind/mpi.c, $(wildcard runtime/bind/*.c))
 PROGRAM = $(wildcard runtime/cli/*.c)
 TESTS = $(wildcard tests/core/*.c)
 HEADERS = $(wildcard runtime/*/*.h runtime/*/*/*.h tests/core/*.h)
@@ -76,7 +76,7 @@ $(BUILD)/gls/core.so: $(core_objects) $(bind_objects)
 	@mkdir -p $(@D)
 	$(quiet)$(LINK) -shared -Wl,-z,nodelete -o $@ $^ $(LIBRARIES)
 
-$(BUILD)/gls/mpi.so: runtime/distributed/mpi.c $(BUILD)/flags
+$(BUILD)/gls/mpi.so: runtime/bind/mpi.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(quiet)OMPI_CC='$(CC)' mpicc $(FLAGS) -shared -o $@ $<
 

@@ -23,6 +23,7 @@
                                     random.c      the generator            threads.c  how many
                                     profile.c     where the time goes     signals.c   that wait for a step
                                     diagnose.c    modules by name, anomalies
+   Apart, built where MPI is        mpi.c         the Lua module gls.mpi: texts and vectors between mpirun's processes
 
    The core's failures become Lua errors here, always through bind_check or bind_error: the message, never a
    C path, through "%s". Userdata are made first, empty and safe, then filled. */

@@ -39,8 +39,8 @@ static bool wait_briefly(void) {
   return !getenv("GOMP_SPINCOUNT") && !getenv("OMP_WAIT_POLICY") && setenv("GOMP_SPINCOUNT", spins, 0) == 0;
 }
 
-/* OpenBLAS takes a processor that is newer than itself for one with SSE3 alone, and an eigenproblem of 1500×1500 three
-   times as long; so its kernels for the instructions that are there are named. */
+/* OpenBLAS takes a processor that is newer than itself for one with SSE3 alone, and its LAPACK is slow there; so
+   its kernels for the instructions that are there are named. */
 static bool name_kernels(void) {
   const char *kernels = NULL;
 #ifdef __x86_64__

@@ -2,18 +2,13 @@
 -- against differences in tests/core/derivatives.c.)
 local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
 
+local derivatives = require "tests.lua.derivatives"
+local leaf, near = derivatives.leaf, derivatives.near
+
 local function fails(pattern, f, ...)
   local ok, message = pcall(f, ...)
   assert.is_false(ok)
   assert.matches(pattern, message)
-end
-
-local function leaf(list) return gls.tensor(list, { requires_grad = true }) end
-
-local function near(expected, got, tolerance)
-  assert.same(expected.shape, got.shape)
-  local scale = math.max(1, expected:abs():max():item())
-  assert.is_true((expected - got):abs():max():item() <= (tolerance or 1e-4) * scale)
 end
 
 describe("grad", function()

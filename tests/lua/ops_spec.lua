@@ -183,7 +183,9 @@ end)
 describe("norms of rows", function()
   it("that are constant are zero, however long", function()
     for _, width in ipairs { 33, 784, 4096 } do
-      assert.near(0, gls.layer_norm(gls.full(2, width, 1000.1)):abs():max():item(), 1e-6) -- but for rounding
+      local largest = gls.layer_norm(gls.full(2, width, 1000.1)):abs():max():item()
+      -- the sanitizers' build rounds products elsewhere
+      assert.is_true(largest <= ((os.getenv "SANITIZE" or "") ~= "" and 1e-8 or 0), tostring(largest))
     end
     fails("groups do not divide", gls.group_norm, gls.zeros(4, 0, 1), nil, nil, 5)
   end)

@@ -1,6 +1,7 @@
 --- Source: a set whose rows a function gives, one by one, as they are wanted; and its batches.
 -- @module gls.data.source
 local core = require "gls.core"
+local batches = require "gls.data.batches"
 local strict = require "gls.strict"
 local files = core.io
 
@@ -128,14 +129,9 @@ function source.batches(set, given)
   local inner = {}
   for name, value in pairs(given) do inner[name] = value end
   inner.shuffle, inner.weights, inner.drop_last, inner.prefetch = false, nil, false, false
-  local Batches = {}
-  function Batches.batches() return count end
-  function Batches.start(_, seed, epoch, first)
+  return batches.of(count, function(seed, epoch)
     local order = (given.shuffle or given.weights) and files.order(set.size, seed, epoch, given.weights)
-    local number, running = first, {}
-    function running.next()
-      if number == count then return nil end
-      number = number + 1
+    return function(number)
       local from = (number - 1) * given.batch + 1
       local size = math.min(given.batch, set.size - from + 1)
       local rows = order and order:narrow(1, from, size)
@@ -148,10 +144,7 @@ function source.batches(set, given)
       local made_x, made_y = made:next()
       return made_x, made_y, rows
     end
-    function running.stop() number = count end
-    return setmetatable(running, { __close = running.stop })
-  end
-  return Batches
+  end)
 end
 
 return source

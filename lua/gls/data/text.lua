@@ -2,6 +2,7 @@
 -- windows one token later.
 -- @module gls.data.text
 local core = require "gls.core"
+local batches = require "gls.data.batches"
 local strict = require "gls.strict"
 local files = core.io
 
@@ -282,21 +283,13 @@ function text.batches(set, given)
     error("batches is a number of random windows' batches from 1 on, with shuffle = true", 0)
   end
   local count, starts_of = (given.shuffle and random_batches or ordered_batches)(set, given)
-  local Batches = {}
-  function Batches.batches() return count end
-  function Batches.start(_, seed, epoch, first)
-    local number, running = first, {}
-    function running.next()
-      if number == count then return nil end
-      number = number + 1
+  return batches.of(count, function(seed, epoch)
+    return function(number)
       local starts, length = starts_of(seed, epoch, number)
       local x, y = files.windows(set.tokens, starts, length)
       return x, y, starts
     end
-    function running.stop() number = count end
-    return setmetatable(running, { __close = running.stop })
-  end
-  return Batches
+  end)
 end
 
 return text

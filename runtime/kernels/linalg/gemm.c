@@ -25,8 +25,8 @@ bool gemm_usable(enum gemm_unit unit) { return !is_forbidden[unit] && gemm_avail
 
 static double multiplications(const struct gemm_product *p) { return (double)p->m * (double)p->n * (double)p->k; }
 
-/* Packing its three parts costs more than it gains below some 96 rows or columns (1.3 to 2 times the time at 24 to 64,
-   0.65 to 0.9 from 128 on); what is visited needs all of k packed at once. */
+/* Packing its three parts costs more than it gains below some 96 rows or columns (to be
+   seen with GLS_MATRIX_UNIT=0); what is visited needs all of k packed at once. */
 static bool serves_matrix_unit(const struct gemm_product *p) {
   return gemm_usable(GEMM_MATRIX_UNIT) && min(p->m, p->n) >= 96 && p->k >= 16 && multiplications(p) >= 1 << 19 &&
          p->alpha != 0 && (!p->visitor || p->k <= 1024);
