@@ -143,15 +143,17 @@ end
 
 --- An entry by the name of a built-in one, or from a file that returns `{ name =, optimizer =, space = }`.
 -- @tparam string text
+-- @tparam[opt="--optimizer"] string option that named it
 -- @treturn table `name`, `optimizer`, `space`, `defaults`, `schedule`, `weight_decay` (whether it has that setting),
 -- `source`
-function entries.open(text)
+function entries.open(text, option)
+  option = option or "--optimizer"
   local entry = entries.named(text)
   if entry then return entry end
   if not text:find "%.lua$" then
-    misuse("--optimizer: no optimizer is called %q%s; a file ends in .lua", text, check.suggestion(text, names()))
+    misuse("%s: no optimizer is called %q%s; a file ends in .lua", option, text, check.suggestion(text, names()))
   end
-  local given, source = entries.load_file(text, "--optimizer")
+  local given, source = entries.load_file(text, option)
   entry = checked(text, given)
   if entries.built_in[entry.name] then
     misuse("%s: the name %q is that of a built-in optimizer; give yours another", text, entry.name)

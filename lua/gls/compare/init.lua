@@ -47,7 +47,7 @@ function compare.plan(chosen)
     taken[name] = true
   end
   for _, text in ipairs(chosen.baselines) do
-    local entry = type(text) == "string" and entries.open(text) or text
+    local entry = type(text) == "string" and entries.open(text, "--baselines") or text
     if not taken[entry.name] then
       taken[entry.name], plan.is_baseline[entry.name] = true, true
       plan.entries[#plan.entries + 1] = entry
