@@ -1,6 +1,6 @@
---- What GLS's direction gains from momentum and from adaptive rates, on six models. Of momentum: none, on the gradient
--- before the solve, on the direction after it, Nesterov's, and chosen with the automatic step. Of rates: evened per
--- output, per entry, and over all directions (orthogonal).
+--- What GLS's direction gains from momentum and from adaptive rates, on seven models. Of momentum: none, on the
+-- gradient before the solve, on the direction after it, Nesterov's, and chosen with the automatic step. Of rates:
+-- evened per output, per entry, over all directions (orthogonal), and by the second moments of the outputs' gradients.
 --   glsrun experiments/combination.lua                      the transformer, 600 steps
 --   glsrun experiments/combination.lua --model resnet --data cifar10
 local gls = require "gls"
@@ -11,7 +11,7 @@ local task = require "models.task"
 -- ---- GLS with moving statistics, open to combinations ----
 
 -- As optim.GLS with statistics = "moving" and graft = "rms", written out in the language: `place` is momentum's,
--- "gradient", "direction" or "nesterov"; `evened` is "outputs" or "entries".
+-- "gradient", "direction" or "nesterov"; `evened` is "outputs", "entries" or "statistics".
 local Combined = matrix.class("Combined", {
   learning_rate = 1e-2, damping = 0.1, momentum = 0.9, place = "gradient", evened = "nothing", decay = 0.95,
   beta2 = 0.95, refresh = 5,
@@ -20,17 +20,19 @@ Combined.with_bias = true
 
 local ROWS = 512 -- of a convolution's patches that AᵀA is made from
 
--- AᵀA (of one row, on average) and AᵀG over all uses of a weight, A with a column of ones for the bias.
+-- AᵀA (of one row, on average), AᵀG and GᵀG over all uses of a weight, A with a column of ones for the bias.
 local function products(uses, bias)
-  local statistics, gradient
+  local statistics, gradient, of_outputs
   for _, use in ipairs(uses) do
     local a = bias and gls.cat({ use.a, gls.ones(use.a:size(1), 1) }, 2) or use.a
     local part = a[{ { 1, -1, math.max(1, a:size(1) // ROWS) } }]
     local product, slope = part:t():matmul(part) / (part:size(1) * #uses), a:t():matmul(use.g)
     statistics = statistics and statistics + product or product
     gradient = gradient and gradient + slope or slope
+    local square = use.g:t():matmul(use.g)
+    of_outputs = of_outputs and of_outputs + square or square
   end
-  return statistics, gradient
+  return statistics, gradient, of_outputs
 end
 
 -- A running mean, plain until it is as long as its decay says.
@@ -38,14 +40,23 @@ local function average(old, new, decay, step)
   return old and old + (new - old) * math.max(1 / step, 1 - decay) or new
 end
 
+-- The Cholesky factor of S + ρ tr S / d I.
+local function damped_factor(statistics, settings)
+  local identity = gls.eye(statistics:size(1))
+  local damping = settings.damping * (statistics * identity):sum():item() / statistics:size(1)
+  return gls.cholesky(statistics + identity * (damping + 1e-30))
+end
+
 local function direction(uses, bias, state, settings, step)
-  -- 1. S ← β S + (1 − β) AᵀA, and at times the Cholesky factor of S + ρ tr S / d I
-  local statistics, gradient = products(uses, bias)
+  -- 1. S ← β S + (1 − β) AᵀA, and at times its factor; of the outputs likewise (K-FAC's second factor, from the
+  -- training loss's own gradients)
+  local statistics, gradient, of_outputs = products(uses, bias)
+  local both = settings.evened == "statistics"
   state.statistics = average(state.statistics, statistics, settings.decay, step)
+  if both then state.of_outputs = average(state.of_outputs, of_outputs, settings.decay, step) end
   if (step - 1) % settings.refresh == 0 then
-    local identity = gls.eye(statistics:size(1))
-    local damping = settings.damping * (state.statistics * identity):sum():item() / statistics:size(1)
-    state.factor = gls.cholesky(state.statistics + identity * damping)
+    state.factor = damped_factor(state.statistics, settings)
+    if both then state.factor_of_outputs = damped_factor(state.of_outputs, settings) end
   end
   -- 2. momentum on the gradient, the solve, momentum on the direction
   local beta = settings.momentum
@@ -58,9 +69,10 @@ local function direction(uses, bias, state, settings, step)
     gradient = settings.place == "nesterov" and gradient * (1 - beta) + before * beta or before
   end
   local u = gls.cholesky_solve(state.factor, gradient)
+  if both then u = gls.cholesky_solve(state.factor_of_outputs, u:t():contiguous()):t() end
   if settings.place == "direction" then u = mean(u) end
   -- 3. second moments, one of each output (NorMuon: Li et al. 2025) or entry (Adam)
-  if settings.evened ~= "nothing" then
+  if settings.evened == "outputs" or settings.evened == "entries" then
     local square = settings.evened == "outputs" and u:square():mean(1, true) or u:square()
     state.square = average(state.square, square, settings.beta2, step)
     u = u / (state.square:sqrt() + 1e-12)
@@ -92,6 +104,7 @@ experiment.optimizer("gls-direction", Combined, { place = "direction" })
 experiment.optimizer("gls-nesterov", Combined, { place = "nesterov" })
 experiment.optimizer("gls-outputs", Combined, { evened = "outputs" })
 experiment.optimizer("gls-entries", Combined, { evened = "entries" })
+experiment.optimizer("gls-statistics", Combined, { evened = "statistics" })
 
 -- ---- the tasks ----
 
@@ -100,13 +113,14 @@ local around = { -- of the trials on a model
   cnn = { damping = 1, data = { flip = true, crop = 4 } },
   autoencoder = { damping = 0.01, initialisation = "orthogonal-small" },
   resnet = { damping = 0.1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 8 } },
+  resnet20 = { damping = 0.1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 20 } },
   transformer = { damping = 0.1, weight_decay = 0.1, warmup = 100, final = 0.1, fallback_learning_rate = 3e-3 },
 }
 around.lstm = around.transformer
 
 local rates = {
   mlp = { 1e-3, 3e-3 }, cnn = { 3e-3, 1e-2 }, autoencoder = { 1e-3, 3e-3 }, resnet = { 2e-2, 1e-2 },
-  transformer = { 1e-2, 5e-3 }, lstm = { 1e-2, 5e-3 },
+  resnet20 = { 2e-2, 1e-2 }, transformer = { 1e-2, 5e-3 }, lstm = { 1e-2, 5e-3 },
 }
 
 local defaults = {
@@ -114,13 +128,14 @@ local defaults = {
   cnn = { samples = 5000, epochs = 4, batch = 100 },
   autoencoder = { samples = 1000, epochs = 16, batch = 250, validation = 500 },
   resnet = { samples = 5000, epochs = 5, batch = 100 },
+  resnet20 = { samples = 5000, epochs = 5, batch = 100 },
   transformer = { data = "text", validation = 20000, epochs = 3, batch = 12 },
   lstm = { data = "text", validation = 20000, epochs = 3, batch = 12 },
 }
 
 local choices = experiment.choices("combination", {
-  { name = "model", values = { "transformer", "lstm", "resnet", "cnn", "mlp", "autoencoder" },
-    help = "What is trained: transformer (default), lstm, resnet (of 8 layers), cnn, mlp or autoencoder." },
+  { name = "model", values = { "transformer", "lstm", "resnet", "resnet20", "cnn", "mlp", "autoencoder" },
+    help = "What is trained: transformer (default), lstm, resnet (of 8 layers), resnet20, cnn, mlp or autoencoder." },
 })
 local model = choices.model
 
@@ -133,14 +148,15 @@ local function with(settings)
 end
 
 local trials = { gls = with { damping = 0.03, schedule = "constant", momentum = { 0, "auto" } } }
-for _, name in ipairs { "none", "gradient", "direction", "nesterov", "outputs", "entries", "orthogonal" } do
+local names = { "none", "gradient", "direction", "nesterov", "outputs", "entries", "statistics", "orthogonal" }
+for _, name in ipairs(names) do
   trials["gls-" .. name] = with { learning_rate = rates[model] }
 end
 
 local default = defaults[model]
 default.select = model == "autoencoder" and "train" or "valid"
 
-experiment.run(task(model, {
+experiment.run(task(model == "resnet20" and "resnet" or model, {
   name = "combination",
   title = "GLS with momentum and adaptive rates: " .. model,
   choices = choices,
