@@ -12,6 +12,8 @@
 --    end
 --    distributed.stop()
 --
+-- `train.fit` does all this with such an optimizer and `data = distributed.batches(loader)`, and so does an experiment.
+--
 -- It is for optimizers that read gradients (SGD, Adam, Muon, one's own; SOAP too, but its first bases hang on
 -- rounding); those that read the factors of affine layers (GLS, K-FAC) are refused. Batch normalisation sees each
 -- rank's own rows. A rank that dies, or fails, ends the job: mpirun names it.
@@ -19,6 +21,7 @@
 local core = require "gls.core"
 local flat = require "gls.optim.flat"
 local gls = require "gls"
+local json = require "gls.json"
 
 local distributed = {}
 
@@ -83,6 +86,23 @@ function distributed.sum(tensor)
   return tensor
 end
 
+--- Sums numbers over all ranks, in double precision.
+-- @tparam table numbers list, as long on all ranks
+-- @treturn table list of the sums, the same on all ranks
+function distributed.total(numbers)
+  join()
+  return mpi and mpi.total(numbers) or numbers
+end
+
+--- What rank 0 has.
+-- @param value what JSON can say (numbers, texts, tables of them), or nil; that of the other ranks is not looked at
+-- @return rank 0's, on all ranks
+function distributed.tell(value)
+  join()
+  if not mpi then return value end
+  return json.decode(mpi.tell(own == 0 and json.encode { value = value } or "")).value
+end
+
 -- A few numbers that tell texts apart.
 local function digest(text)
   local a, b = 1, 0 -- Adler-32's sums
@@ -102,6 +122,15 @@ local function words(settings)
   end
   table.sort(list)
   return table.concat(list, ",")
+end
+
+--- Holds against each other what has to be the same on all ranks.
+-- @tparam string what what it is, in the plural, for the message
+-- @tparam string text
+-- @raise on all ranks, where they differ
+function distributed.check(what, text)
+  join()
+  check_equal(what, digest(text))
 end
 
 --- Gives every rank the parameters and buffers of rank 0.
@@ -168,6 +197,7 @@ function distributed.optimizer(optimizer)
     end
   end
   check_equal("optimizers", digest(table.concat(parts, " ")))
+  rawset(optimizer, "sums_over_ranks", mpi ~= nil) -- for train.fit to know
   local parameters, step = optimizer:all_parameters(), optimizer.step
   rawset(optimizer, "step", function(self, ...)
     if mpi then sum_gradients(parameters) end
@@ -176,31 +206,92 @@ function distributed.optimizer(optimizer)
   return optimizer
 end
 
+-- ---- batches ----
+
+local Batches = { __name = "distributed.batches" }
+Batches.__index = Batches
+
+local function part(tensor, first, rows) return tensor and tensor:narrow(1, first, rows) end
+
+-- This rank's rows of a batch; nil where it has none.
+local function rows_of(batch)
+  local all = batch.x:size(1)
+  local first, last = all * own // count + 1, all * (own + 1) // count
+  local rows = last - first + 1
+  if rows == 0 then return nil end
+  return { x = part(batch.x, first, rows), y = part(batch.y, first, rows), share = rows / all, number = batch.number }
+end
+
+--- One epoch, for a generic for. Where `few` is true, batches of fewer rows than there are ranks are dealt out too: the
+-- ranks that have no row of one go on to the next.
+function Batches:epoch(few)
+  local loader = self.loader
+  check_equal("seeds of loaders", { loader.seed % 997, loader.seed // 997 % 997, loader.epochs })
+  local draw, _, _, running = loader:epoch()
+  self.running = running
+  return function()
+    local batch = draw()
+    while batch do
+      local rows = rows_of(batch)
+      if batch.x:size(1) < count and not few then
+        error(("distributed.batches: a batch of %d rows for %d ranks"):format(batch.x:size(1), count), 0)
+      end
+      self.number = batch.number
+      if rows then return rows end
+      batch = draw()
+    end
+    self.number, self.running = 0, nil
+    return nil
+  end, nil, nil, running
+end
+
+-- `for batch in batches`: called with nil at the start of a loop, as a loader is.
+function Batches:__call(_, previous)
+  if previous == nil then self.draw = self:epoch() end
+  return self.draw()
+end
+
+--- Ends the present epoch, if one is under way.
+function Batches:stop()
+  if self.running then self.running:stop() end
+  self.running, self.number = nil, 0
+end
+Batches.__close = Batches.stop
+
+--- Where the loader is, as its own `state_dict` says.
+function Batches:state_dict()
+  local state = self.loader:state_dict()
+  if self.number > 0 then state.batch = self.number end
+  return state
+end
+
+--- Puts back what `state_dict` gave, on every rank.
+function Batches:load_state_dict(saved)
+  self:stop()
+  self.loader:load_state_dict(saved)
+end
+
 --- This rank's rows of the batches of a loader, which has to have the same seed on all ranks. Each batch has `share`,
--- its part of the rows: a mean over its rows times it, summed over the ranks, is the mean over the whole batch.
+-- its part of the rows: a mean over its rows times it, summed over the ranks, is the mean over the whole batch. All
+-- ranks draw and augment whole batches, with the same random numbers, so that these are the batches of one process.
 -- @param loader of data.loader
--- @treturn function iterator over one epoch
+-- @treturn table to iterate over, epoch after epoch, as the loader: `for batch in batches do`, or train.fit's `data`
 -- @raise on all ranks, where a batch has fewer rows than there are ranks
-function distributed.batches(loader)
+function distributed.batches(loader, ...)
   if type(loader) ~= "table" or not loader.epoch then
     core.raise("distributed.batches: a loader of data.loader expected, got " .. type(loader))
   end
+  -- data.loader gives itself again, for a generic for to close.
+  local first, second, closed = ...
+  if first ~= nil or second ~= nil or closed ~= nil and closed ~= loader or select("#", ...) > 3 then
+    core.raise "distributed.batches: too many arguments; the call is distributed.batches(loader)"
+  end
   join()
-  check_equal("seeds of loaders", { loader.seed % 997, loader.seed // 997 % 997, loader.epochs })
-  local draw, _, _, running = loader:epoch()
-  local function part(tensor, first, rows) return tensor and tensor:narrow(1, first, rows) end
-  return function()
-    local batch = draw()
-    if not batch then return nil end
-    local all = batch.x:size(1)
-    if all < count then
-      error(("distributed.batches: a batch of %d rows for %d ranks"):format(all, count), 0)
-    end
-    local first, last = all * own // count + 1, all * (own + 1) // count
-    local rows = last - first + 1
-    return { x = part(batch.x, first, rows), y = part(batch.y, first, rows), share = rows / all, number = batch.number }
-  end, nil, nil, running
+  return setmetatable({ loader = loader, batches = loader.batches, number = 0 }, Batches)
 end
+
+--- Whether something is what `distributed.batches` gives.
+function distributed.is_batches(value) return getmetatable(value) == Batches end
 
 --- Ends the ranks together, after the last of the above.
 -- @raise where another rank is amid a step: they have left the loop at different batches

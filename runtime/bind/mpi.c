@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <lua.h>
 #include <mpi.h>
+#include <string.h>
 
 #include "../tensor/tensor.h"
 
@@ -87,6 +88,43 @@ static int broadcast(lua_State *L) {
   return 0;
 }
 
+/* total(list of numbers) -> list of their sums over the ranks; every rank calls it */
+static int total(lua_State *L) {
+  luaL_checktype(L, 1, LUA_TTABLE);
+  lua_Unsigned count = lua_rawlen(L, 1);
+  luaL_argcheck(L, count <= INT_MAX / sizeof(double), 1, "too long");
+  double *number = lua_newuserdatauv(L, (size_t)count * sizeof *number, 0);
+  for (lua_Unsigned i = 0; i < count; i++) {
+    lua_rawgeti(L, 1, (lua_Integer)i + 1);
+    number[i] = luaL_checknumber(L, -1);
+    lua_pop(L, 1);
+  }
+  check(L, "total", MPI_Allreduce(MPI_IN_PLACE, number, (int)count, MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD));
+  lua_createtable(L, (int)count, 0);
+  for (lua_Unsigned i = 0; i < count; i++) {
+    lua_pushnumber(L, number[i]);
+    lua_rawseti(L, -2, (lua_Integer)i + 1);
+  }
+  return 1;
+}
+
+/* tell(text) -> rank 0's text; every rank calls it */
+static int tell(lua_State *L) {
+  int rank;
+  size_t length;
+  const char *text = luaL_checklstring(L, 1, &length);
+  luaL_argcheck(L, length <= INT_MAX, 1, "too long");
+  int bytes = (int)length;
+  check(L, "tell", MPI_Comm_rank(MPI_COMM_WORLD, &rank));
+  check(L, "tell", MPI_Bcast(&bytes, 1, MPI_INT, 0, MPI_COMM_WORLD));
+  luaL_Buffer buffer;
+  char *told = luaL_buffinitsize(L, &buffer, (size_t)bytes);
+  if (rank == 0) memcpy(told, text, length);
+  check(L, "tell", MPI_Bcast(told, bytes, MPI_CHAR, 0, MPI_COMM_WORLD));
+  luaL_pushresultsize(&buffer, (size_t)bytes);
+  return 1;
+}
+
 /* stop(): every rank calls it */
 static int stop(lua_State *L) {
   int over = 0;
@@ -103,8 +141,9 @@ static int abort_all(lua_State *L) {
 
 __attribute__((visibility("default"))) int luaopen_gls_mpi(lua_State *L);
 int luaopen_gls_mpi(lua_State *L) {
-  static const luaL_Reg functions[] = {{"start", start},         {"send", send}, {"receive", receive}, {"sum", sum},
-                                       {"broadcast", broadcast}, {"stop", stop}, {"abort", abort_all}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"start", start},         {"send", send}, {"receive", receive}, {"sum", sum},         {"total", total},
+      {"broadcast", broadcast}, {"tell", tell}, {"stop", stop},       {"abort", abort_all}, {NULL, NULL}};
   luaL_newlib(L, functions);
   return 1;
 }

@@ -57,6 +57,17 @@ describe("without mpirun, distributed training", function()
     assert(#list == 15 and list[15] < list[1])
   end)
 
+  it("takes a loader as data.loader gives it, with what a generic for closes", function()
+    local distributed, gls, data = require "gls.distributed", require "gls", require "gls.data"
+    local sum = 0
+    for batch in distributed.batches(data.loader({ x = gls.arange(0, 6):view(6, 1) }, { batch = 4 })) do
+      sum = sum + batch.x:sum():item() * batch.share
+    end
+    assert.equal(15, sum)
+    local loader = data.loader({ x = gls.ones(6, 1) }, { batch = 4 })
+    assert.error_matches(function() distributed.batches(loader, 2) end, "too many arguments")
+  end)
+
   it("names what is no model, optimizer, loader or tensor", function()
     local distributed, gls = require "gls.distributed", require "gls"
     assert.error_matches(function() distributed.sum(gls.arange(0, 3):to "int32") end, "float32 expected, got int32")

@@ -9,6 +9,7 @@
 --    }
 --
 -- choices, options  the command line     plan, optimizers  the trials     runner  one run     record  results.jsonl
+-- together  several processes
 -- outcome  what runs came to     summary, tables, words, figures, report  what is written of it
 -- study  one comparison in many circumstances
 -- @module gls.experiment
@@ -16,6 +17,7 @@ local gls = require "gls"
 local check = require "gls.options"
 local choices = require "gls.experiment.choices"
 local circumstances = require "gls.experiment.circumstances"
+local distributed = require "gls.distributed"
 local figures = require "gls.experiment.figures"
 local file = require "gls.file"
 local keeper = require "gls.train.keeper"
@@ -30,6 +32,7 @@ local record = require "gls.experiment.record"
 local report = require "gls.experiment.report"
 local runner = require "gls.experiment.runner"
 local summary = require "gls.experiment.summary"
+local together = require "gls.experiment.together"
 local words = require "gls.experiment.words"
 
 local experiment = { grid = plan.grid, choices = choices.read, optimizer = optimizers.add }
@@ -78,6 +81,7 @@ local function new_config(spec, chosen, arguments, sets, counts)
       lr = chosen.lr, set = chosen.set, schedule = chosen.schedule, trials = chosen.trials, seeds = chosen.seeds,
       all_seeds = chosen.all_seeds, choices = spec.choices,
       select = chosen.select, data_dir = chosen.data_dir, threads = chosen.threads,
+      ranks = chosen.shared and distributed.size() or nil,
     },
     trials = counts,
     data = {
@@ -150,7 +154,7 @@ local function run_all(spec, chosen, sets, planned, results, ended, progress)
     place = place + 1
     local name = name_of_run(trial.key, seed)
     if ended[name] then
-      os.remove(checkpoint_of(chosen.out, name)) -- of a job that ended just before it could
+      if chosen.first then os.remove(checkpoint_of(chosen.out, name)) end -- of a job that ended just before it could
       progress:line(run_line(place, total, trial, seed, nil, spec, widths))
       return
     end
@@ -193,6 +197,7 @@ local function run_all(spec, chosen, sets, planned, results, ended, progress)
       if asked[trial.key] then own[#own + 1] = trial end
     end
     local best = outcome.best(own, name, chosen)
+    if chosen.shared then best = together.best(best, planned) end
     for i = 2, #chosen.seeds do run(best, chosen.seeds[i]) end
   end
 end
@@ -250,12 +255,40 @@ local function open_results(chosen, config)
 end
 
 -- A mistake in the settings of any trial is told before the first one runs.
-local function check_trials(planned, spec, sets)
+local function check_trials(planned, spec, sets, shared)
   local parameters = spec.model(sets.train, planned[1].settings):parameters()
-  for _, trial in ipairs(planned) do misuse.attempt(runner.optimizer, trial, parameters, 1000) end
+  for _, trial in ipairs(planned) do misuse.attempt(runner.optimizer, trial, parameters, 1000, shared) end
 end
 
---- Runs an experiment as its command line asks.
+-- Rank 0's directory, and its runs that had ended, for all ranks. What holds the directory is closed at the end.
+local function begin(spec, chosen, config)
+  local lock, results, ended
+  if chosen.first then
+    lock = misuse.attempt(take_directory, spec, chosen)
+    results, ended = misuse.attempt(open_results, chosen, config)
+  end
+  if chosen.shared then
+    local told = distributed.tell { out = chosen.out, ended = ended }
+    chosen.out, ended = told.out, told.ended
+  end
+  return results or together.results(), ended, lock
+end
+
+-- The end of a job: the error that has ended it, if one has. Ranks that come to this alike wait for each other, so that
+-- mpirun does not end rank 0 while it writes the summary.
+local function leave(spec, chosen, good, problem)
+  local interrupted = not good and misuse.is_interrupt(problem)
+  if chosen.shared and (good or interrupted) then distributed.stop() end
+  if interrupted then
+    error(setmetatable({}, { __tostring = function()
+      return ("interrupted; glsrun experiments/%s.lua --resume %s goes on"):format(spec.name, chosen.out)
+    end }), 0)
+  end
+  if not good then error(problem, 0) end
+end
+
+--- Runs an experiment as its command line asks. Under mpirun all ranks train each model together, each with its rows of
+-- every batch; rank 0 prints and writes.
 -- @tparam table given the experiment: `name`; `title`; `model = function(set, settings)`, which gives a module for
 -- the images of a set and a trial's settings (among them `initialisation` and `model`); `loss = function(output,
 -- batch, options)` (options: the trial's `loss`; nil where losses are measured); `trials`: optimizer → list of
@@ -264,31 +297,36 @@ end
 -- `defaults` of the command line; `choices`: what
 -- `experiment.choices` gave, where the experiment has options of its own
 -- @tparam[opt] table arguments list of strings; default: those of the script
--- @treturn string|nil path of summary.md; nil after --help
+-- @treturn string|nil path of summary.md; nil after --help, and on ranks other than 0
 -- @raise on wrong options, unreadable data, a directory that cannot be written; after Ctrl-C or an error in a run,
 -- once everything measured is on disk
 function experiment.run(given, arguments)
   local spec = checked(given)
   arguments = arguments or arg or {}
+  local shared, first = together.join()
   local chosen, help = options.parse(spec, arguments)
   if not chosen then
-    print(help)
+    if first then print(help) end
+    distributed.stop()
     return nil
   end
+  chosen.shared, chosen.first = shared, first
   local planned, counts = plan.make(spec, chosen)
   if chosen.threads then gls.threads(chosen.threads) end
-  local progress = log.progress { quiet = chosen.quiet }
+  local progress = log.progress { quiet = chosen.quiet or not chosen.first }
   local sets = misuse.attempt(runner.open, chosen)
-  check_trials(planned, spec, sets)
+  together.check(chosen, planned, sets)
+  check_trials(planned, spec, sets, chosen.shared)
   local config = new_config(spec, chosen, arguments, sets, counts)
-  local lock <close> = misuse.attempt(take_directory, spec, chosen) -- luacheck: ignore 211
-  local results, ended = misuse.attempt(open_results, chosen, config)
+  local results, ended, lock = begin(spec, chosen, config)
+  local _ <close> = lock
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
   progress:line(("         %d training %s, %d for validation,%s batch %d, %d epochs, %d threads"):format(#sets.train,
     config.data.unit, #sets.valid, sets.test and (" %d for the test,"):format(#sets.test) or "", chosen.batch,
     chosen.epochs, config.machine.threads))
   progress:line("trials   " .. summary.trial_note(config))
+  if chosen.shared then progress:line("ranks    " .. together.note(spec.model(sets.train, planned[1].settings))) end
   progress:line("results  " .. chosen.out)
   progress:line ""
 
@@ -298,18 +336,14 @@ function experiment.run(given, arguments)
   local interrupted = not good and misuse.is_interrupt(problem)
   config.state = good and "finished" or interrupted and "Interrupted." or "Ended by an error."
   config.ended = os.date "%Y-%m-%d %H:%M:%S"
+  if not chosen.first then return leave(spec, chosen, good, problem) end
   local rows = asked_rows(results.rows, planned)
   local written, path, table_text, drawn, why = pcall(report.write, spec, config, rows, chosen.out)
   if not written then error(good and path or problem, 0) end
   say_results(progress, spec, config, rows, table_text, drawn, why)
   io.write(path, "\n")
   io.flush()
-  if interrupted then
-    error(setmetatable({}, { __tostring = function()
-      return ("interrupted; glsrun experiments/%s.lua --resume %s goes on"):format(spec.name, chosen.out)
-    end }), 0)
-  end
-  if not good then error(problem, 0) end
+  leave(spec, chosen, good, problem)
   return path
 end
 

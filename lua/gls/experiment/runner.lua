@@ -2,6 +2,7 @@
 -- @module gls.experiment.runner
 local gls = require "gls"
 local data = require "gls.data"
+local distributed = require "gls.distributed"
 local optim = require "gls.optim"
 local train = require "gls.train"
 local finite = require("gls.number").finite
@@ -56,11 +57,13 @@ end
 -- @tparam table model
 -- @param set
 -- @tparam table sets what open gave
+-- @tparam[opt] boolean shared whether ranks train this model together, and each evaluates its rows
 -- @treturn number loss
 -- @treturn number|nil accuracy, 0 to 1, when the experiment classifies
-function runner.evaluate(spec, model, set, sets)
+function runner.evaluate(spec, model, set, sets, shared)
+  local batches = data.loader(set, loader_options(spec, sets, { batch = EVALUATION_BATCH, shuffle = false }))
   local found = train.evaluate {
-    model = model, data = data.loader(set, loader_options(spec, sets, { batch = EVALUATION_BATCH, shuffle = false })),
+    model = model, data = shared and distributed.batches(batches) or batches,
     loss = function(network, batch)
       local output = network(batch.x)
       local right = spec.classify and output:argmax(2):eq(batch.y):sum():item()
@@ -76,8 +79,10 @@ end
 -- @tparam table trial `optimizer` (name) and `settings`
 -- @param parameters of the model
 -- @tparam integer steps of the whole run, for the schedule
+-- @tparam[opt] boolean shared whether ranks train this model together
 -- @return optimizer
-function runner.optimizer(trial, parameters, steps)
+-- @raise where ranks cannot share what the optimizer reads
+function runner.optimizer(trial, parameters, steps, shared)
   local given = {}
   for name, value in pairs(trial.settings) do
     if not optimizers.around[name] then given[name] = value end
@@ -90,6 +95,7 @@ function runner.optimizer(trial, parameters, steps)
   end
   if trial.settings.decay == "matrices" then parameters = optim.decay_matrices(parameters) end
   local optimizer = optimizers.class(trial.optimizer)(parameters, given)
+  if shared then distributed.optimizer(optimizer) end
   local average = trial.settings.average
   return average and average > 0 and optim.average(optimizer, parameters, average) or optimizer
 end
@@ -106,7 +112,7 @@ end
 
 --- Trains one setting with one seed.
 -- @tparam table spec
--- @tparam table chosen
+-- @tparam table chosen the choices, with `shared`: whether ranks train one model together; they call this alike
 -- @tparam table sets what open gave
 -- @tparam table trial `optimizer`, `settings`
 -- @tparam integer seed
@@ -117,12 +123,13 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step, checkpoint
   gls.collect()
   gls.reset_peak()
   gls.seed(seed)
-  local model = spec.model(sets.train, trial.settings)
+  local model, shared = spec.model(sets.train, trial.settings), chosen.shared
+  if shared then distributed.broadcast(model) end
   local training = loader_options(spec, sets, { batch = chosen.batch, shuffle = true, batches = spec.batches })
   for name, value in pairs(trial.settings.data or {}) do training[name] = value end
   local batches = data.loader(sets.train, training)
   local steps = chosen.epochs * batches.batches
-  local optimizer = runner.optimizer(trial, model:parameters(), steps)
+  local optimizer = runner.optimizer(trial, model:parameters(), steps, shared)
   local function row(state)
     return {
       experiment = spec.name, optimizer = trial.optimizer, settings = trial.settings, seed = seed,
@@ -134,15 +141,17 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step, checkpoint
   local diverged = false
   local state = train.fit {
     model = model, optimizer = optimizer, epochs = chosen.epochs, seconds = chosen.seconds,
-    data = batches, checkpoint = { checkpoint, seconds = SECONDS_BETWEEN_CHECKPOINTS }, resume = true,
+    data = shared and distributed.batches(batches) or batches,
+    checkpoint = { checkpoint, seconds = SECONDS_BETWEEN_CHECKPOINTS }, resume = true,
     loss = function(network, batch) return spec.loss(network(batch.x), batch, trial.settings.loss) end,
     on_step = function(now) on_step(now, steps) end,
     on_epoch = function(now)
       local line = row(now)
       if optimizer.swap then optimizer:swap() end
-      line.train_loss = runner.evaluate(spec, model, sets.evaluated, sets)
-      line.valid_loss, line.valid_accuracy = runner.evaluate(spec, model, sets.valid, sets)
-      if sets.test then line.test_loss, line.test_accuracy = runner.evaluate(spec, model, sets.test, sets) end
+      local function evaluate(set) return runner.evaluate(spec, model, set, sets, shared) end
+      line.train_loss = evaluate(sets.evaluated)
+      line.valid_loss, line.valid_accuracy = evaluate(sets.valid)
+      if sets.test then line.test_loss, line.test_accuracy = evaluate(sets.test) end
       if optimizer.swap then optimizer:swap() end
       diverged = not finite(line.train_loss)
       local last = now.epoch == chosen.epochs or now.status == "out of time"
@@ -156,7 +165,7 @@ function runner.run(spec, chosen, sets, trial, seed, on_row, on_step, checkpoint
     line.status = "diverged"
     on_row(line)
   end
-  os.remove(checkpoint)
+  if not shared or distributed.rank() == 0 then os.remove(checkpoint) end
 end
 
 return runner

@@ -5,10 +5,12 @@ local gls = require "gls"
 local data = require "gls.data"
 local file = require "gls.file"
 local log = require "gls.log"
+local misuse = require "gls.experiment.misuse"
 local number = require "gls.number"
 local outcome = require "gls.experiment.outcome"
 local record = require "gls.experiment.record"
 local runner = require "gls.experiment.runner"
+local together = require "gls.experiment.together"
 local train = require "gls.train"
 local words = require "gls.experiment.words"
 
@@ -150,6 +152,7 @@ end
 -- @tparam[opt] table arguments list of strings; default: those of the script
 -- @treturn string path of study.md
 function study.run(given, arguments)
+  if together.join() then misuse.raise "a study is run by one process; its cells can be, each by its own command" end
   local own = { cells = 1 }
   for _, choice in ipairs(getmetatable(given.choices).declared) do own[choice.name] = choice.values and 1 or 0 end
   local rest, out = without(arguments or arg or {}, own)

@@ -1,7 +1,7 @@
 --- Train: the loop around a model, a loss and an optimizer.
 --
 -- settings   what train.fit takes      keeper    its checkpoints     callbacks  early stopping, the best model
--- progress   how far it is             finder    the learning-rate range test
+-- progress   how far it is             finder    the learning-rate range test      ranks  several processes
 -- @module gls.train
 local gls = require "gls"
 local core = require "gls.core"
@@ -12,6 +12,7 @@ local finite = require("gls.number").finite
 local keeper = require "gls.train.keeper"
 local log = require "gls.log"
 local means = require "gls.train.means"
+local ranks = require "gls.train.ranks"
 local settings_of = require "gls.train.settings"
 
 local train = {}
@@ -29,17 +30,19 @@ end
 local function evaluate(model, loss, data, stopped)
   local _ <close> = evaluating(model)
   local _ <close> = gls.no_grad()
-  local sums = means.new()
-  for batch in data do
+  local sums, together = means.new(), ranks.of(data)
+  for batch in together and data:epoch(true) or data do
     local _ <close> = gls.scope()
-    means.add(sums, means.samples(batch), loss(model, batch))
-    if stopped and stopped() then return nil end
+    local samples, share = means.samples(batch)
+    means.add(sums, samples * share, means.numbers(loss(model, batch)))
+    if stopped and not together and stopped() then return nil end
   end
-  return sums
+  return together and together:sum(sums) or sums
 end
 
 --- The loss and the metrics of a model on data, in evaluation mode, without gradients.
--- @tparam table settings `model`; `loss = function(model, batch)` as for train.fit; `data` (a loader)
+-- @tparam table settings `model`; `loss = function(model, batch)` as for train.fit; `data` (a loader;
+-- of distributed.batches(loader) every rank takes its rows, and all have the means over all)
 -- @treturn table means over all samples: `loss`, and each metric by its name
 function train.evaluate(settings)
   local set = settings_of.evaluate(settings)
@@ -54,17 +57,20 @@ end
 local function step(run, group)
   local set, state, sums = run.settings, run.state, run.sums
   local _ <close> = gls.scope()
-  local sizes, all, total = {}, 0, 0
+  local sizes, shares, all, total = {}, {}, 0, 0
   for i, batch in ipairs(group) do
-    sizes[i] = means.samples(batch)
+    sizes[i], shares[i] = means.samples(batch)
     all = all + sizes[i]
   end
   state.samples = state.samples + all
   for i, batch in ipairs(group) do
     local loss, metrics = set.loss(set.model, batch)
-    local value, share = means.add(sums, sizes[i], loss, metrics), sizes[i] / all
+    local found = means.numbers(loss, metrics)
+    if run.ranks then found, run.stop = run.ranks:whole(found, shares[i], run.signals:noted() ~= nil) end
+    local value, share = means.add(sums, sizes[i], found), sizes[i] / all
     total = total + value * share
     if not finite(value) then break end
+    share = share * shares[i]
     if share ~= 1 then loss = loss * share end
     loss:backward()
   end
@@ -110,11 +116,17 @@ end
 
 -- ---- one epoch ----
 
-local function interrupted(run) return run.signals:noted() ~= nil end
+-- Of several ranks all stop after the step in which the first of them has been told to.
+local function interrupted(run)
+  if run.ranks then return run.stop end
+  return run.signals:noted() ~= nil
+end
 
 -- What follows a step: callbacks, a checkpoint when it is time. Whether the epoch goes on.
 local function after_step(run)
-  if not tell(run, "on_step") then run.state.status = "stopped" end
+  local go_on = tell(run, "on_step")
+  if run.ranks and run.asks then go_on = run.ranks:tell(go_on) end
+  if not go_on then run.state.status = "stopped" end
   if interrupted(run) then run.state.status = "interrupted" end
   if run.state.status ~= "finished" then return false end
   if run.keeper and run.keeper:is_time "step" then
@@ -165,6 +177,10 @@ end
 -- The epoch's means, of the validation data too. False: interrupted before they were there.
 local function measure(run)
   local set, state = run.settings, run.state
+  if run.ranks then
+    run.ranks:meet(set.model)
+    state.seconds = run.ranks:tell(state.seconds)
+  end
   local random = gls.random_state()
   local _ <close> = swapped(set.optimizer)
   local found = means.of(run.sums)
@@ -189,7 +205,9 @@ local function run_epoch(run)
   local measured = measure(run)
   if measured == false then return end
   if set.seconds and state.seconds >= set.seconds and state.epoch < set.epochs then state.status = "out of time" end
-  if not tell(run, "on_epoch") or not measured then state.status = "stopped" end
+  local go_on = tell(run, "on_epoch") and measured
+  if run.ranks then go_on = run.ranks:tell(go_on) end
+  if not go_on then state.status = "stopped" end
   run.trained, run.sums, state.batch = false, means.new(), 0
   run.done = state.epoch
   -- After the callbacks, which may draw random numbers and change the model: a resumed run goes on from there.
@@ -203,6 +221,9 @@ end
 -- (the closure computes the batch's loss again, for optimizers that ask for it); whatever a step made and nobody kept
 -- is released with it. SIGINT and SIGTERM end the training after the step under way, once its checkpoint is written, as
 -- the error "interrupted!" (glsrun then ends with 130 or 143); a second one does not wait.
+-- With `data = distributed.batches(loader)` and `optimizer = distributed.optimizer(…)` the ranks of mpirun train one
+-- model, with the losses of one process. Callbacks run on every rank; rank 0 has the progress bar, writes checkpoints,
+-- which the other ranks have to be able to read, and decides what the clock or a callback decides.
 -- @tparam table settings
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element and, if it likes, a table
 -- of metrics by name (numbers or tensors of one element), which are averaged as the loss is; `data`, iterated anew in
@@ -233,7 +254,9 @@ function train.fit(settings)
   }
   local run = {
     settings = set, state = state, sums = means.new(), listeners = {}, skip = 0, done = 0, trained = false, paused = 0,
+    ranks = ranks.begin(set), stop = false, asks = #set.callbacks > (set.progress and 1 or 0),
   }
+  if run.ranks and set.progress and not run.ranks:is_first() then table.remove(set.callbacks, 1) end
   if set.checkpoint then
     local good, problem = file.writable(set.checkpoint.path)
     if not good then core.raise("train.fit: checkpoint: " .. problem) end
@@ -255,6 +278,7 @@ function train.fit(settings)
     if run.keeper and run.done < state.epoch then run.keeper:save() end
     tell(run, "on_interrupt")
     signals:release() -- raises it
+    if run.ranks then error("interrupted!", 0) end -- another rank had it
     return state
   end
   if state.status == "stopped" and run.keeper and run.done < state.epoch then run.keeper:save() end

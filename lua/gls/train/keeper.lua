@@ -4,6 +4,7 @@ local gls = require "gls"
 local file = require "gls.file"
 local log = require "gls.log"
 local core = require "gls.core"
+local distributed = require "gls.distributed"
 local files = core.io
 
 local keeper = {}
@@ -53,9 +54,10 @@ function Keeper:rotate()
   while #self.kept > self.given.keep do os.remove(path_of(self.path, table.remove(self.kept, 1))) end
 end
 
---- Writes the checkpoint.
+--- Writes the checkpoint; of several ranks, the first.
 function Keeper:save()
   local run = self.run
+  if run.ranks and not run.ranks:is_first() then return end
   local state, set = run.state, run.settings
   local remembered = {}
   each_callback(run, function(name, callback) remembered[name] = callback:state_dict() end)
@@ -92,8 +94,13 @@ end
 
 --- Puts the run where its checkpoint is, when there is one.
 function Keeper:load()
-  if not file.kind(self.path) then return end
-  local run, kept = self.run, gls.load(self.path)
+  local run = self.run
+  local kept = file.kind(self.path) and gls.load(self.path)
+  if run.ranks then
+    distributed.check(("the checkpoints %s that ranks see"):format(self.path), kept and is_good(kept)
+      and ("%d %d %d %s"):format(kept.epoch, kept.batch, kept.step, kept.loss) or "none")
+  end
+  if not kept then return end
   local state, set = run.state, run.settings
   if not is_good(kept) then core.raise(("train.fit: %s is not a checkpoint of train.fit"):format(self.path)) end
   set.optimizer:load_state_dict(kept.optimizer) -- which may be another one's: before the model is touched

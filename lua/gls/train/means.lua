@@ -13,12 +13,19 @@ local TAKEN = {
 --- Nothing yet: `count` samples, and a sum by the name of each metric.
 function means.new() return { count = 0 } end
 
---- What a batch weighs in a mean: the labels or targets that it has, else its rows.
+--- What a batch weighs in a mean: the labels or targets that it has, else its rows. Of a batch that ranks share it is
+-- the whole batch's; the second result is this rank's share of it, else 1.
 function means.samples(batch)
-  local x, y = nil, nil
-  if type(batch) == "table" then x, y = batch.x, batch.y end
-  if core.is_tensor(y) then return y:numel() end
-  return core.is_tensor(x) and x:dim() > 0 and x:size(1) or 1
+  local x, y, share = nil, nil, nil
+  if type(batch) == "table" then x, y, share = batch.x, batch.y, batch.share end
+  local count = 1
+  if core.is_tensor(y) then
+    count = y:numel()
+  elseif core.is_tensor(x) and x:dim() > 0 then
+    count = x:size(1)
+  end
+  if type(share) ~= "number" or share == 1 then return count, 1 end
+  return math.floor(count / share + 0.5), share
 end
 
 local function number_of(name, value)
@@ -29,28 +36,36 @@ local function number_of(name, value)
     tostring(name)), 0)
 end
 
---- Adds what the loss function gave for a batch.
--- @tparam table sums
--- @tparam number samples that the batch has
+--- What the loss function gave for a batch, as numbers.
 -- @param loss tensor of one element
 -- @tparam[opt] table metrics by name
--- @treturn number the loss
-function means.add(sums, samples, loss, metrics)
+-- @treturn table `loss`, and each metric by its name
+function means.numbers(loss, metrics)
   if not core.is_tensor(loss) then
     error("the loss function gives a tensor of one element, got " .. type(loss), 0)
   end
-  local value = loss:item()
-  sums.count, sums.loss = sums.count + samples, (sums.loss or 0) + value * samples
-  if metrics == nil then return value end
+  local found = { loss = loss:item() }
+  if metrics == nil then return found end
   if type(metrics) ~= "table" then
     error("the loss's second result is a table of metrics by name, got " .. type(metrics), 0)
   end
   for name, metric in pairs(metrics) do
     if type(name) ~= "string" then error("metrics have names, as { accuracy = … }, got " .. tostring(name), 0) end
     if TAKEN[name] then error(("a metric may not be called %q"):format(name), 0) end
-    sums[name] = (sums[name] or 0) + number_of(name, metric) * samples
+    found[name] = number_of(name, metric)
   end
-  return value
+  return found
+end
+
+--- Adds the numbers of a batch.
+-- @tparam table sums
+-- @tparam number samples that the batch has
+-- @tparam table found what means.numbers gave
+-- @treturn number the loss
+function means.add(sums, samples, found)
+  sums.count = sums.count + samples
+  for name, value in pairs(found) do sums[name] = (sums[name] or 0) + value * samples end
+  return found.loss
 end
 
 --- The means by name.

@@ -1,0 +1,85 @@
+--- Ranks: what train.fit and train.evaluate do together with the other processes of mpirun, where their data are
+-- `distributed.batches`: losses are those of whole batches, and what the clock or a signal decides, one rank decides.
+-- @module gls.train.ranks
+local core = require "gls.core"
+local distributed = require "gls.distributed"
+local gls = require "gls"
+
+local ranks = {}
+local Ranks = {}
+Ranks.__index = Ranks
+
+--- The ranks that share these data.
+-- @param data of train.fit or train.evaluate
+-- @treturn table|nil nil where this process is alone with them
+function ranks.of(data)
+  if not distributed.is_batches(data) or distributed.size() < 2 then return nil end
+  return setmetatable({ number = distributed.rank() }, Ranks)
+end
+
+--- The ranks of train.fit, its settings held against each other.
+-- @raise where only data or only the optimizer are shared, or a setting is of one process
+function ranks.begin(set)
+  local self = ranks.of(set.data)
+  local inner = rawget(set.optimizer, "optimizer") or set.optimizer -- inside optim.average
+  local summed = rawget(inner, "sums_over_ranks")
+  if summed and not self then
+    core.raise "train.fit: the optimizer is distributed.optimizer's, so data has to be distributed.batches(loader)"
+  elseif not self then
+    return nil
+  elseif not summed then
+    core.raise "train.fit: data is distributed.batches(…), so the optimizer has to be distributed.optimizer(…)"
+  elseif set.clip then
+    core.raise "train.fit: clip would be of one rank's gradients; give the optimizer clip, which is of their sum"
+  end
+  return self
+end
+
+--- Whether this rank is the one that prints and writes.
+function Ranks:is_first() return self.number == 0 end
+
+--- What rank 0 has: distributed.tell.
+function Ranks:tell(value) return distributed.tell(value) end -- luacheck: ignore self
+
+local function names_of(found)
+  local names = {}
+  for name in pairs(found) do names[#names + 1] = name end
+  table.sort(names)
+  return names
+end
+
+--- The means over a whole batch, of which this rank has had a share.
+-- @tparam table found what means.numbers gave for the share
+-- @tparam number share
+-- @tparam boolean stop whether this rank has been told to stop
+-- @treturn table the same of the whole batch, on all ranks
+-- @treturn boolean whether any rank has been told to stop
+function Ranks:whole(found, share, stop) -- luacheck: ignore self
+  local names, list, whole = names_of(found), {}, {}
+  for i, name in ipairs(names) do list[i] = found[name] * share end
+  list[#list + 1] = stop and 1 or 0
+  list = distributed.total(list)
+  for i, name in ipairs(names) do whole[name] = list[i] end
+  return whole, list[#list] > 0
+end
+
+--- The sums over the shares of all ranks.
+-- @tparam table sums of means, of this rank's rows
+-- @treturn table of all rows, on all ranks
+function Ranks:sum(sums) -- luacheck: ignore self
+  local names, list, whole = names_of(sums), {}, {}
+  distributed.check("names of metrics", table.concat(names, " "))
+  for i, name in ipairs(names) do list[i] = sums[name] end
+  for i, total in ipairs(distributed.total(list)) do whole[names[i]] = total end
+  whole.count = math.tointeger(whole.count) or whole.count
+  return whole
+end
+
+--- Before the model is evaluated, or handed to callbacks, at the end of an epoch: what each rank has gone on with by
+-- itself is rank 0's again, running averages of batch normalisation and the state of the generator.
+function Ranks:meet(model)
+  if #model:buffers() > 0 then distributed.broadcast(model) end
+  gls.random_state(self:tell(gls.random_state()))
+end
+
+return ranks

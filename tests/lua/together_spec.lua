@@ -1,0 +1,214 @@
+-- Experiments and train.fit over the ranks of MPI: the losses of one process, and an end for all where one ends.
+local gls = require "gls"
+local mpirun = require "tests.lua.mpirun"
+local record = require "gls.experiment.record"
+local scratch = require "tests.lua.scratch"
+
+scratch.each(before_each, after_each)
+
+-- 43 images in batches of 10: the last batch has a row for each of three ranks. tanh has no kink that rounding would
+-- throw a row over. ON_LOSS is run with every loss that is trained on.
+local EXPERIMENT = [[
+local distributed, experiment = require "gls.distributed", require "gls.experiment"
+local gls, nn = require "gls", require "gls.nn"
+local losses = 0
+experiment.run {
+  name = "tiny", title = "tiny", classify = true, data = { flatten = true, center = true },
+  model = function(set)
+    return nn.Sequential { nn.Linear(set.images[1]:numel(), 5), nn.Tanh(), nn.Linear(5, #set.classes) }
+  end,
+  loss = function(logits, batch)
+    if gls.grad_enabled() then
+      losses = losses + 1
+      %s
+    end
+    return nn.cross_entropy(logits, batch.y)
+  end,
+  trials = {
+    sgd = experiment.grid { learning_rate = { 0.01, 0.02 }, data = { flip = true, crop = 1 } },
+    adam = experiment.grid { learning_rate = { 1e-3, 2e-3 }, average = 0.9 },
+  },
+  defaults = { epochs = 3, batch = 10, validation = 0, optimizers = { "sgd", "adam" }, seeds = { 1, 2 } },
+}
+]]
+
+local function images()
+  gls.seed(1)
+  for split, count in pairs { train = { 20, 23 }, test = { 6, 6 } } do
+    for class, level in ipairs { 0.3, 0.6 } do
+      local folder = ("%s/%s/%d"):format(scratch.path "images", split, class)
+      assert(os.execute("mkdir -p '" .. folder .. "'"))
+      for i = 1, count[class] do
+        gls.save_image(("%s/%02d.png"):format(folder, i), gls.rand(3, 4, 4) * 0.6 + level - 0.3)
+      end
+    end
+  end
+end
+
+local function execute(command)
+  local good = os.execute(("%s timeout 60 %s > %s 2>&1"):format(mpirun.environment, command, scratch.path "printed"))
+  return good, (scratch.read "printed":gsub("\r", ""))
+end
+
+-- Ranks, each with options of its own where `options` is a list.
+local function run(ranks, options, on_loss)
+  local script = scratch.write("script.lua", EXPERIMENT:format(on_loss or ""))
+  local function command(own)
+    return ("%s %s --quiet --data folder:%s %s"):format(mpirun.program, script, scratch.path "images", own)
+  end
+  if ranks == 1 then return execute(command(options)) end
+  local parts = {}
+  for i = 1, ranks do parts[i] = "-n 1 " .. command(type(options) == "table" and options[i] or options) end
+  return execute("mpirun --oversubscribe " .. table.concat(parts, " : "))
+end
+
+-- The losses of every epoch of every run.
+local function rows(out)
+  local list = record.rows(scratch.path(out) .. "/results.jsonl")
+  local function name(row)
+    return ("%s %s %d %d"):format(row.optimizer, record.encode(row.settings), row.seed, row.epoch)
+  end
+  table.sort(list, function(a, b) return name(a) < name(b) end)
+  return list
+end
+
+local function same(out, wanted)
+  local found = rows(out)
+  assert.equal(#wanted, #found)
+  for i, row in ipairs(found) do
+    for _, name in ipairs { "train_loss", "valid_loss", "batch_loss", "first_loss", "valid_accuracy", "step" } do
+      assert.near(wanted[i][name], row[name], 2e-5 * math.abs(wanted[i][name]), row.optimizer .. " " .. name)
+    end
+  end
+end
+
+describe("an experiment over ranks", function()
+  local function test(name, f) mpirun.test(it, pending, name, f) end
+
+  local alone -- the rows of one process
+
+  before_each(function()
+    images()
+    if alone then return end
+    assert(run(1, "--out " .. scratch.path "one"))
+    alone = rows "one"
+    assert.equal(4 * 3 + 2 * 3, #alone)
+  end)
+
+  test("has the losses of one process, of the same trials and the same best ones", function()
+    for ranks = 2, 3 do
+      local out = "ranks-" .. ranks
+      local good, printed = run(ranks, "--out " .. scratch.path(out))
+      assert(good, printed)
+      assert.equal(scratch.path(out) .. "/summary.md\n", printed)
+      same(out, alone)
+    end
+  end)
+
+  test("ends on all ranks when one is told to, and goes on where it was by --resume", function()
+    local good, printed = run(3, "--out " .. scratch.path "cut",
+      "if losses == 22 and distributed.rank() == 1 then os.execute 'kill -TERM $PPID' end")
+    assert.is_not_true(good)
+    assert(printed:find("--resume " .. scratch.path "cut" .. " goes on", 1, true), printed)
+    assert.equal(4, #rows "cut") -- step 22 is amid the second epoch of the second run
+    good, printed = run(3, "--resume " .. scratch.path "cut")
+    assert(good, printed)
+    same("cut", alone)
+  end)
+
+  test("ends, the rank named, when one is killed, and goes on by --resume", function()
+    local good, printed = run(2, "--out " .. scratch.path "cut",
+      "if losses == 22 and distributed.rank() == 1 then os.execute 'kill -9 $PPID' end")
+    assert.is_not_true(good)
+    assert(printed:find("process rank 1 ", 1, true), printed)
+    good, printed = run(2, "--resume " .. scratch.path "cut")
+    assert(good, printed)
+    same("cut", alone)
+  end)
+
+  test("ends a diverging run, and one whose seconds are over, on all ranks", function()
+    local good, printed = run(2, "--seconds 0.000001 --seeds 1 --lr sgd=1e39 --out " .. scratch.path "out")
+    assert(good, printed)
+    local status = {}
+    for _, row in ipairs(rows "out") do status[#status + 1] = row.optimizer .. " " .. row.status end
+    assert.same({ "adam finished", "adam finished", "sgd diverged" }, status)
+  end)
+
+  test("is an error on all ranks, and no hang, where it cannot be", function()
+    local out = " --out " .. scratch.path "out"
+    assert(os.execute(("cp -r '%s' '%s'"):format(scratch.path "images", scratch.path "other")))
+    gls.save_image(scratch.path "other/train/1/01.png", gls.zeros(3, 4, 4))
+    for expected, options in pairs {
+      ["options differ between ranks"] = { "--epochs 2" .. out, "--epochs 3" .. out },
+      ["data differ between ranks"] = { out, "--data folder:" .. scratch.path "other" .. out },
+      ["a batch of 3 rows for 4 ranks"] = { out, out, out, out },
+    } do
+      local good, printed = run(#options, options)
+      assert.is_not_true(good)
+      assert(printed:find(expected, 1, true), printed)
+    end
+  end)
+end)
+
+describe("train.fit over ranks", function()
+  local function test(name, f) mpirun.test(it, pending, name, f) end
+
+  -- Prints the last epoch's loss, and that of the validation data, of which the last batch has one row.
+  local FIT = [[
+local gls, nn, optim, data = require "gls", require "gls.nn", require "gls.optim", require "gls.data"
+local distributed, train = require "gls.distributed", require "gls.train"
+gls.seed(3)
+local x = gls.randn(50, 4)
+local set = { x = x, y = x:matmul(gls.randn(4, 2)) }
+local model = nn.Linear(4, 2)
+distributed.broadcast(model)
+local state = train.fit {
+  model = model, data = distributed.batches(data.loader(set, { batch = 8, shuffle = true, drop_last = true })),
+  validation = distributed.batches(data.loader({ x = x:narrow(1, 1, 9), y = set.y:narrow(1, 1, 9) }, { batch = 4 })),
+  optimizer = distributed.optimizer(optim.Adam(model:parameters(), { learning_rate = 0.01 })),
+  loss = function(network, batch)
+    local output = network(batch.x)
+    return nn.mse(output, batch.y), { size = output:abs():mean() }
+  end,
+  epochs = 4, accumulate = 2, checkpoint = "%s", resume = true, %s
+}
+if distributed.rank() == 0 then
+  print(("%%.9g %%.9g %%.9g"):format(state.metrics.loss, state.metrics.valid_loss, state.metrics.valid_size))
+end
+distributed.stop()
+]]
+
+  local function fit(ranks, checkpoint, changes)
+    local script = scratch.write("fit.lua", FIT:format(scratch.path(checkpoint), changes or ""))
+    return execute(("mpirun --oversubscribe -n %d %s %s"):format(ranks, mpirun.program, script))
+  end
+
+  local function close(a, b)
+    local x, y = {}, {}
+    for number in a:gmatch "%S+" do x[#x + 1] = assert(tonumber(number), a) end
+    for number in b:gmatch "%S+" do y[#y + 1] = assert(tonumber(number), b) end
+    assert.equal(3, #x)
+    for i = 1, 3 do assert.near(x[i], y[i], 1e-5 * math.abs(x[i]), b) end
+  end
+
+  test("has the losses and metrics of one process, several batches a step, and after a rank was killed", function()
+    local _, alone = fit(1, "one")
+    for ranks = 2, 3 do close(alone, (select(2, fit(ranks, "ranks-" .. ranks)))) end
+    local good, printed = fit(2, "cut", [[on_step = function(state)
+      if state.step == 8 and distributed.rank() == 1 then os.execute 'kill -9 $PPID' end
+    end]])
+    assert(not good and printed:find("process rank 1 ", 1, true), printed)
+    close(alone, (select(2, fit(2, "cut"))))
+  end)
+
+  test("refuses what would be of one rank alone", function()
+    for expected, changes in pairs {
+      ["clip would be of one rank's gradients"] = "clip = 1",
+      ["the optimizer has to be distributed.optimizer"] = "optimizer = optim.SGD(model:parameters())",
+      ["data has to be distributed.batches"] = "data = data.loader(set, { batch = 8 })",
+    } do
+      local good, printed = fit(2, "refused", changes)
+      assert(not good and printed:find(expected, 1, true), printed)
+    end
+  end)
+end)
