@@ -1,7 +1,7 @@
 /* Primal: S = AᵀA/n, U = (S + λI)⁻¹ (AᵀG). */
 #include <math.h>
-#include <string.h>
 
+#include "../base/integer.h"
 #include "solvers.h"
 
 /* s := keep · s + take · scale · [A 1]ᵀ[A 1] / n, lower triangle. */
@@ -16,12 +16,26 @@ static void add_statistics(struct tensor *s, double keep, double take, const str
   last[d] += (real)rows * factor;
 }
 
+/* Of batches with at least as many rows as inputs the moving S takes up those at which it is factorised: no step sees
+   what it is in between, and one batch is enough to know it by. With fewer rows one is not: the loss of the wide
+   autoencoder then ended five times as high. */
+static int64_t steps_between(const struct gls_system *system, const struct gls_options *options) {
+  bool enough = system->a->shape.size[0] >= system->extended;
+  return options->statistics == STATISTICS_MOVING && enough ? max(options->refresh, 1) : 1;
+}
+
 int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
   bool averaged = options->statistics == STATISTICS_MOVING || options->adaptive;
+  int64_t passed = steps_between(system, options);
   if (averaged && layer->covariance && layer->covariance->shape.size[0] != system->extended)
     return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
                         (long long)layer->covariance->shape.size[0], (long long)system->extended);
+  if (layer->covariance && layer->updates % passed != 0) {
+    layer->updates++;
+    system->matrix = tensor_retain(layer->covariance);
+    return STATUS_OK;
+  }
   if (averaged && !system_inputs_are_finite(system)) {
     if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
     averaged = false;
@@ -31,7 +45,8 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   system->matrix = first ? tensor_zeros(TYPE_REAL, &(struct shape){2, {system->extended, system->extended}})
                          : tensor_retain(layer->covariance);
   if (!system->matrix) return STATUS_ERROR;
-  double t = (double)layer->updates, keep = first ? 0 : fmin(t / (t + 1), options->decay);
+  double t = (double)layer->updates, age = (double)passed;
+  double keep = first ? 0 : fmin(fmax(t + 1 - age, 0) / (t + 1), pow(options->decay, age));
   add_statistics(system->matrix, keep, 1 - keep, system, scale);
   if (averaged && first) layer->covariance = tensor_retain(system->matrix);
   if (averaged && !options->adaptive) layer->updates++; /* adaptive counts its moments */

@@ -123,11 +123,12 @@ static void test_window(void) {
         for (int automatic = 0; automatic < 2; automatic++) check_window(sizes[k], bias, other, automatic);
 }
 
-/* The moving average of AᵀA, m above n (by rows) and below, the factor made anew at every second step. */
-static void check_moving(int64_t m, bool bias, bool automatic, bool other_gradient) {
+/* The moving average of AᵀA, m above n (by rows) and below, the factor made anew at every second step; batches with as
+   many rows as inputs are taken in at those steps alone. */
+static void check_moving(int64_t n, int64_t m, bool bias, bool automatic, bool other_gradient) {
   enum { STEPS = 7, REFRESH = 2 };
-  struct problem p = problem_new(5, 8, m, bias);
-  int64_t e = p.d + bias, size = problem_size(&p);
+  struct problem p = problem_new(n, 8, m, bias);
+  int64_t e = p.d + bias, size = problem_size(&p), between = n >= e ? REFRESH : 1;
   double *s = calloc((size_t)(e * e), sizeof *s), *damped = calloc((size_t)(e * e), sizeof *s);
   double *factored = calloc((size_t)(e * e), sizeof *s);
   struct gls_options options = plain;
@@ -142,8 +143,9 @@ static void check_moving(int64_t m, bool bias, bool automatic, bool other_gradie
       struct tensor *zero = tensor_zeros(TYPE_REAL, &p.parameter[0]->shape);
       CHECK(gradient_add(p.parameter[0], zero) == STATUS_OK, "%s", status_message());
     }
-    double *a = extended_rows(&p), *expected = reference_gradient(&p), keep = fmin((t - 1) / (double)t, 0.7), trace = 0;
-    for (int64_t i = 0; i < e; i++)
+    double *a = extended_rows(&p), *expected = reference_gradient(&p), trace = 0;
+    double keep = t == 1 ? 0 : fmin((double)(t - between) / t, pow(0.7, (double)between));
+    for (int64_t i = 0; i < e && (t - 1) % between == 0; i++)
       for (int64_t j = 0; j < e; j++) {
         double sum = 0;
         for (int64_t k = 0; k < p.n; k++) sum += a[k * e + i] * a[k * e + j] / (double)p.n;
@@ -158,8 +160,8 @@ static void check_moving(int64_t m, bool bias, bool automatic, bool other_gradie
     double rate = automatic ? reference_rate(&p, expected) : 1, *moved = problem_step(&p, gls, &options);
     for (int64_t i = 0; i < size; i++) expected[i] *= rate;
     double error = relative_error(moved, expected, size);
-    CHECK(error < TOLERANCE, "moving, m %lld bias %d auto %d other %d, step %d: off by %g", (long long)m, bias,
-          automatic, other_gradient, t, error);
+    CHECK(error < TOLERANCE, "moving, n %lld m %lld bias %d auto %d other %d, step %d: off by %g", (long long)n,
+          (long long)m, bias, automatic, other_gradient, t, error);
     free(a);
     free(expected);
     free(moved);
@@ -175,8 +177,10 @@ static void test_moving_average(void) {
   for (int bias = 0; bias < 2; bias++)
     for (int automatic = 0; automatic < 2; automatic++)
       for (int other = 0; other < 2; other++) {
-        check_moving(3, bias, automatic, other);
-        check_moving(17, bias, automatic, other);
+        check_moving(5, 3, bias, automatic, other);
+        check_moving(5, 17, bias, automatic, other);
+        check_moving(9, 3, bias, automatic, other);
+        check_moving(12, 17, bias, automatic, other);
       }
 }
 
