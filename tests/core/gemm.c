@@ -412,8 +412,8 @@ static void newton_schulz_naive(double *x, int m, int n, int iterations) {
   free(next);
 }
 
-/* Wide and tall. With the matrix unit, which rounds to bfloat16, the norm of the error is below that of the authors' own
-   iteration in bfloat16 by PyTorch 2.15: 0.023 to 0.029 of the result's for normal matrices of these sizes. */
+/* Wide and tall. With the matrix unit, which rounds to bfloat16, the norm of the error is below that of the authors'
+   own iteration in bfloat16 by PyTorch 2.15: 0.023 to 0.029 of the result's for normal matrices of these sizes. */
 static void orthogonal(void) {
   static const int sizes[][2] = {{128, 384}, {100, 130}, {128, 128}, {5, 9}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {

@@ -100,7 +100,8 @@ int lu_factorise(real *a, int64_t n, int *pivot, int *exact_zero);
 int lu_solve_rows(const real *lu, const int *pivot, int64_t n, real *b, int64_t m);
 
 /* ---- newton_schulz.c ---- */
-/* x (m×n) becomes U Vᵀ, nearly, for x = U S Vᵀ, by products of bfloat16 where they are fast. Fails only when there is no memory; then x is overwritten. */
+/* x (m×n) becomes U Vᵀ, nearly, for x = U S Vᵀ, by products of bfloat16 where they are fast. Fails only when there is
+   no memory; then x is overwritten. */
 int newton_schulz(real *x, int64_t m, int64_t n, int iterations);
 
 #endif
