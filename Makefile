@@ -76,7 +76,7 @@ $(BUILD)/gls/core.so: $(core_objects) $(bind_objects)
 	@mkdir -p $(@D)
 	$(quiet)$(LINK) -shared -Wl,-z,nodelete -o $@ $^ $(LIBRARIES)
 
-$(BUILD)/gls/mpi.so: runtime/bind/mpi.c $(BUILD)/flags
+$(BUILD)/gls/mpi.so: runtime/bind/mpi.c runtime/base/ranks.h $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(quiet)OMPI_CC='$(CC)' mpicc $(FLAGS) -shared -o $@ $<
 

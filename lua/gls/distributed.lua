@@ -14,9 +14,19 @@
 --
 -- `train.fit` does all this with such an optimizer and `data = distributed.batches(loader)`, and so does an experiment.
 --
--- It is for optimizers that read gradients (SGD, Adam, Muon, one's own; SOAP too, but its first bases hang on
--- rounding); those that read the factors of affine layers (GLS, K-FAC) are refused. Batch normalisation sees each
--- rank's own rows. A rank that dies, or fails, ends the job: mpirun names it.
+-- It is for optimizers that read gradients (SGD, Adam, Muon, one's own), which are summed, and for GLS in all its forms
+-- (runtime/gls/ranks.c): statistics AᵀA and gradients are summed; the rows of one dual system and of a window are
+-- gathered, and every rank solves it. The parts of a batch (`part`) stay on their ranks, where the ranks' rows are
+-- whole parts of those that one process would make (128 rows a part, 256 a rank), and their directions are summed;
+-- else the rows are gathered and dealt out so that they are. Patches of convolutions (`statistics_rows`) and the rows
+-- that the curvature is measured on are drawn from those of all ranks, by the random numbers of rank 0. K-FAC and
+-- L-BFGS are refused.
+--
+-- The losses are those of one process to rounding, and the same to the last bit from run to run on as many ranks. SOAP
+-- and `adaptive` enlarge rounding: directions in which the inputs never went have no basis of their own, and Adam's
+-- first steps there are of full length. Every rank solves the same systems from the same numbers, so that weights stay
+-- equal to the last bit where processors and threads are alike. Batch normalisation sees each rank's own rows. A rank
+-- that dies, or fails, ends the job: mpirun names it.
 -- @module gls.distributed
 local core = require "gls.core"
 local flat = require "gls.optim.flat"
@@ -176,16 +186,33 @@ local function sum_gradients(parameters)
   end
 end
 
---- An optimizer whose step first sums the gradients of all ranks.
--- @param optimizer of gls.optim, which reads gradients
+-- What steps that read more than gradients need, to sum by themselves what they read.
+local function for_steps()
+  return {
+    same = function(settings) check_equal("settings of a step", digest(words(settings))) end,
+    sum_gradients = sum_gradients,
+    -- As core.clip_gradients, by the norm of the sum over ranks.
+    clip = function(parameters, most)
+      local sum = flat.gradients(parameters)
+      local norm = core.clip_gradients(parameters, 0)
+      mpi.sum(sum)
+      local whole = (sum * sum):sum():item() ^ 0.5
+      if whole > most and norm > 0 then core.clip_gradients(parameters, most * norm / whole) end
+      return whole
+    end,
+  }
+end
+
+--- An optimizer whose step first sums the gradients of all ranks, or what else it reads.
+-- @param optimizer of gls.optim
 -- @return the same, its `step` changed
--- @raise on all ranks, where their settings or parameters differ; where it reads factors
+-- @raise on all ranks, where their settings or parameters differ; where it is KFAC or LBFGS
 function distributed.optimizer(optimizer)
   if type(optimizer) ~= "table" or not optimizer.groups then
     core.raise("distributed.optimizer: an optimizer of gls.optim expected, got " .. type(optimizer))
   end
   join()
-  if optimizer.name == "GLS" or optimizer.name == "KFAC" or optimizer.name == "LBFGS" then
+  if optimizer.name == "KFAC" or optimizer.name == "LBFGS" then
     error(("distributed.optimizer: optim.%s reads more than gradients, which are all that ranks sum"):format(
       optimizer.name), 2)
   end
@@ -198,6 +225,10 @@ function distributed.optimizer(optimizer)
   end
   check_equal("optimizers", digest(table.concat(parts, " ")))
   rawset(optimizer, "sums_over_ranks", mpi ~= nil) -- for train.fit to know
+  if optimizer.name == "GLS" then
+    rawset(optimizer, "ranks", mpi and for_steps() or nil)
+    return optimizer
+  end
   local parameters, step = optimizer:all_parameters(), optimizer.step
   rawset(optimizer, "step", function(self, ...)
     if mpi then sum_gradients(parameters) end

@@ -5,8 +5,10 @@
 #include <limits.h>
 #include <lua.h>
 #include <mpi.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "../base/ranks.h"
 #include "../tensor/tensor.h"
 
 static int check(lua_State *L, const char *call, int code) {
@@ -17,7 +19,57 @@ static int check(lua_State *L, const char *call, int code) {
   return luaL_error(L, "mpi.%s: %s", call, text);
 }
 
-/* start() -> rank from 0, number of ranks */
+static MPI_Datatype element(void) { return sizeof(real) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE; }
+
+/* ---- what the core has of them (base/ranks.h) ---- */
+
+static const char *problem_of(int code) {
+  static char text[MPI_MAX_ERROR_STRING];
+  int length = 0;
+  if (code == MPI_SUCCESS) return NULL;
+  MPI_Error_string(code, text, &length);
+  return text;
+}
+
+static const char *sum_values(real *values, int64_t count) {
+  enum { MOST = 1 << 28 }; /* MPI counts by int */
+  int code = MPI_SUCCESS;
+  for (int64_t start = 0; start < count && code == MPI_SUCCESS; start += MOST) {
+    int length = count - start < MOST ? (int)(count - start) : MOST;
+    code = MPI_Allreduce(MPI_IN_PLACE, values + start, length, element(), MPI_SUM, MPI_COMM_WORLD);
+  }
+  return problem_of(code);
+}
+
+static const char *gather_bytes(void *all, const void *own, const int64_t *bytes) {
+  int rank, size;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
+  int *count = malloc(2 * (size_t)size * sizeof *count), *start = count + size;
+  int64_t total = 0;
+  for (int r = 0; r < size && count; r++) {
+    start[r] = (int)total;
+    count[r] = (int)bytes[r];
+    total += bytes[r];
+    if (total > INT_MAX) break;
+  }
+  const char *problem = !count ? "out of memory" : total > INT_MAX ? "MPI takes at most 2147483647 bytes" : NULL;
+  if (!problem)
+    problem = problem_of(MPI_Allgatherv(own, count[rank], MPI_BYTE, all, count, start, MPI_BYTE, MPI_COMM_WORLD));
+  free(count);
+  return problem;
+}
+
+static const char *broadcast_bytes(void *data, int64_t bytes, int root) {
+  if (bytes > INT_MAX) return "MPI takes at most 2147483647 bytes";
+  return problem_of(MPI_Bcast(data, (int)bytes, MPI_BYTE, root, MPI_COMM_WORLD));
+}
+
+static struct ranks ranks = {.sum = sum_values, .gather = gather_bytes, .broadcast = broadcast_bytes};
+
+/* ---- functions ---- */
+
+/* start() -> rank from 0, number of ranks; optimizers find them in the registry */
 static int start(lua_State *L) {
   int begun = 0, rank, size;
   MPI_Initialized(&begun);
@@ -28,6 +80,9 @@ static int start(lua_State *L) {
   }
   check(L, "start", MPI_Comm_rank(MPI_COMM_WORLD, &rank));
   check(L, "start", MPI_Comm_size(MPI_COMM_WORLD, &size));
+  ranks.rank = rank, ranks.size = size;
+  lua_pushlightuserdata(L, &ranks);
+  lua_setfield(L, LUA_REGISTRYINDEX, "gls.ranks");
   lua_pushinteger(L, rank);
   lua_pushinteger(L, size);
   return 2;
@@ -69,8 +124,6 @@ static real *vector(lua_State *L, int *count) {
   x->storage->version++;
   return (real *)x->storage->data + x->offset;
 }
-
-static MPI_Datatype element(void) { return sizeof(real) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE; }
 
 /* sum(vector): into every rank's vector the sum of all; every rank calls it */
 static int sum(lua_State *L) {

@@ -105,10 +105,21 @@ static int choice(lua_State *L, const char *name, const char *const *choices) {
   return value;
 }
 
+/* The processes that step together, where the settings say that there are some (mpi.c leaves them in the registry). */
+static const struct ranks *ranks_of(lua_State *L) {
+  if (!bind_flag_field(L, 2, "ranks")) return NULL;
+  lua_getfield(L, LUA_REGISTRYINDEX, "gls.ranks");
+  const struct ranks *ranks = lua_touserdata(L, -1);
+  lua_pop(L, 1);
+  if (!ranks) bind_fail(L, "ranks: gls.mpi has not been started");
+  return ranks && ranks->size > 1 ? ranks : NULL;
+}
+
 static struct gls_options gls_options_of(lua_State *L) {
   static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", "window",
                                                                                            NULL};
-  return (struct gls_options){.damping = number(L, "damping"),
+  return (struct gls_options){.ranks = ranks_of(L),
+                              .damping = number(L, "damping"),
                               .automatic = bind_flag_field(L, 2, "automatic"),
                               .learning_rate = number(L, "learning_rate"),
                               .delta = number(L, "delta"),

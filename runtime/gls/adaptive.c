@@ -101,7 +101,9 @@ int adaptive_solve(struct gls_system *system, const struct gls_options *options)
   STATUS_TRY(check_state(system));
   STATUS_TRY(system_form_gradient(system));
   system->gradient_square = system_dot(system->gradient, system->gradient);
-  system->failed = !isfinite(system->gradient_square) || !system_inputs_are_finite(system);
+  double square;
+  STATUS_TRY(shared_input_square(system, &square));
+  system->failed = !isfinite(system->gradient_square) || !isfinite((real)square);
   if (system->failed) return STATUS_OK;
   if (!layer->velocity && !(layer->velocity = zeros(e, m))) return STATUS_ERROR;
   if (!layer->second && !(layer->second = zeros(e, m))) return STATUS_ERROR;

@@ -70,10 +70,10 @@ static struct tensor *affine_tangent(void *context, const struct node *node) {
   for (int i = 0; i < pass->count; i++) {
     struct gls_system *system = &pass->system[i];
     if (system->u || !system->product || node->call.input[1] != system->weight) continue;
-    if (system->batch_rows != tensor_count(node->call.output) / (system->outputs ? system->outputs : 1)) continue;
+    if (system->share.own != tensor_count(node->call.output) / (system->outputs ? system->outputs : 1)) continue;
     tensor_release(pass->tangent[2 * i]);
     int64_t before = system->product->shape.size[0] - system->batch_rows; /* of a window: the batch's are the last */
-    struct tensor *batch = tensor_narrow(system->product, 0, before, system->batch_rows, 1);
+    struct tensor *batch = tensor_narrow(system->product, 0, before + system->share.before, system->share.own, 1);
     pass->tangent[2 * i] = batch ? tensor_view_shape(batch, &node->call.output->shape) : NULL;
     tensor_release(batch);
     return pass->tangent[2 * i];
@@ -141,21 +141,37 @@ static int gradient_products(struct pass *pass, bool *with_momentum, double *gu,
   return STATUS_OK;
 }
 
-/* The minimum of the Gauss-Newton model along U, or in the plane of U and the last step P:
-   −η ⟨g,U⟩ + μ ⟨g,P⟩ + (1 + δ)/2 · ‖−η u + μ p‖²_H */
-static int minimise(struct pass *pass, const struct gls_options *options, int64_t batch, int64_t samples, double *eta,
-                    double *mu) {
-  double gu, gp, value[3] = {0};
-  bool with_momentum = options->automatic_momentum, fits = true;
-  STATUS_TRY(gradient_products(pass, &with_momentum, &gu, &gp));
-  STATUS_TRY(form_shared_directions(pass));
+/* The same over all ranks, of rows that are drawn from those of all. */
+static int shared_curvatures(struct pass *pass, const struct loss_rows *batch, double fraction,
+                             const struct ranks *ranks, bool with_momentum, double value[3]) {
   struct drawn_rows drawn;
-  bool all = options->rows < 0 && is_recurrent(pass, samples);
-  int status = drawn_rows_new(&drawn, batch, all ? 1 : options->rows);
-  if (status == STATUS_OK) status = curvatures(pass, drawn.block, with_momentum, &fits, value);
+  double sum[4] = {0}; /* of value, and of the ranks whose rows cannot be followed */
+  bool fits = true;
+  int status = drawn_rows_new(&drawn, batch, fraction, ranks);
+  if (status == STATUS_OK && !drawn.none) status = curvatures(pass, drawn.block, with_momentum, &fits, value);
+  for (int i = 0; i < 3; i++) sum[i] = drawn.times * value[i];
+  sum[3] = !fits;
   drawn_rows_release(&drawn);
   STATUS_TRY(status);
-  if (!fits) STATUS_TRY(curvatures(pass, (struct row_block){0}, with_momentum, &fits, value));
+  STATUS_TRY(ranks_add(ranks, sum, 4));
+  if (sum[3] > 0) {
+    STATUS_TRY(curvatures(pass, (struct row_block){0}, with_momentum, &fits, sum));
+    STATUS_TRY(ranks_add(ranks, sum, 3));
+  }
+  for (int i = 0; i < 3; i++) value[i] = sum[i];
+  return STATUS_OK;
+}
+
+/* The minimum of the Gauss-Newton model along U, or in the plane of U and the last step P:
+   −η ⟨g,U⟩ + μ ⟨g,P⟩ + (1 + δ)/2 · ‖−η u + μ p‖²_H */
+static int minimise(struct pass *pass, const struct gls_options *options, const struct loss_rows *batch, double *eta,
+                    double *mu) {
+  double gu, gp, value[3] = {0};
+  bool with_momentum = options->automatic_momentum;
+  STATUS_TRY(gradient_products(pass, &with_momentum, &gu, &gp));
+  STATUS_TRY(form_shared_directions(pass));
+  bool all = options->rows < 0 && is_recurrent(pass, batch->terms);
+  STATUS_TRY(shared_curvatures(pass, batch, all ? 1 : options->rows, options->ranks, with_momentum, value));
   double more = 1 + options->delta, uu = more * value[0], up = more * value[1], pp = more * value[2];
   *mu = 0;
   *eta = uu > 0 ? gu / uu : 0;
@@ -169,11 +185,11 @@ static int minimise(struct pass *pass, const struct gls_options *options, int64_
   return STATUS_OK;
 }
 
-int curvature_step(struct gls_system *system, int count, const struct gls_options *options, int64_t batch,
-                   int64_t samples, double *eta, double *mu) {
+int curvature_step(struct gls_system *system, int count, const struct gls_options *options,
+                   const struct loss_rows *batch, double *eta, double *mu) {
   struct pass pass = {.system = system, .count = count};
   pass.tangent = memory_new(2 * (size_t)count, sizeof *pass.tangent);
-  int status = pass.tangent ? minimise(&pass, options, batch, samples, eta, mu) : STATUS_ERROR;
+  int status = pass.tangent ? minimise(&pass, options, batch, eta, mu) : STATUS_ERROR;
   memory_delete(pass.tangent);
   return status;
 }

@@ -8,7 +8,7 @@ static void part_matrix(const struct gls_system *system, int64_t p) {
   struct part part = system_part(system, p);
   int64_t rows = part.count, d = system->inputs;
   real *value = tensor_real(system->matrix) + part.at;
-  real scale = (real)((double)system->rows / (double)rows / system->samples);
+  real scale = (real)((double)system->share.rows / (double)rows / system->samples);
   syrk(false, rows, d, scale, tensor_real(system->a) + part.start * d, d, 0, value, rows);
   if (!system->bias) return;
   for (int64_t i = 0; i < rows; i++)
@@ -16,7 +16,7 @@ static void part_matrix(const struct gls_system *system, int64_t p) {
 }
 
 int dual_matrix(struct gls_system *system) {
-  int64_t size = (system->rows + system->parts - 1) / system->parts;
+  int64_t size = (system->share.rows + system->share.parts - 1) / system->share.parts;
   system->matrix = system_matrix(system->parts * size, size);
   if (!system->matrix) return STATUS_ERROR;
   const struct gls_layer *layer = system->layer;

@@ -76,10 +76,14 @@ bool factors_are_direct(const struct gls_system *system) {
 }
 
 /* count rows of 0 … rows − 1, one from each of count strips of equal length, at a random place in it. */
-static int64_t *draw_rows(int64_t rows, int64_t count) {
+static int64_t *draw_rows(const struct ranks *ranks, int64_t rows, int64_t count) {
   int64_t *row = memory_new((size_t)count, sizeof *row);
-  struct random_stream stream = random_next_stream();
-  for (int64_t i = 0; row && i < count; i++) {
+  struct random_stream stream;
+  if (!row || ranks_next_stream(ranks, &stream) != STATUS_OK) {
+    memory_delete(row);
+    return NULL;
+  }
+  for (int64_t i = 0; i < count; i++) {
     uint32_t word[4];
     random_block(stream, (uint64_t)i, word);
     int64_t start = i * rows / count, end = (i + 1) * rows / count;
@@ -88,25 +92,54 @@ static int64_t *draw_rows(int64_t rows, int64_t count) {
   return row;
 }
 
+/* Rows of one use: those of the batch on all ranks, those of A among them, and where this rank's begin. */
+struct use_rows {
+  int64_t all, held, before;
+  int64_t *count; /* of A, of every rank */
+};
+
+/* The factors with limit of A's rows, drawn from those of all ranks, and without G. */
+static int some_factors(const struct gls_system *system, const struct op_call *call, int64_t rows, int64_t limit,
+                        struct use_rows *use, struct factors *f) {
+  int64_t *row = draw_rows(system->share.ranks, use->all, limit), end = 0, first = 0, count = 0;
+  if (!row) return STATUS_ERROR;
+  int ranks = system->share.ranks ? system->share.ranks->size : 1;
+  for (int64_t r = 0, i = 0; r < ranks; r++) {
+    int64_t begin = i;
+    end += use->count[r];
+    while (i < limit && row[i] < end) i++;
+    use->count[r] = i - begin;
+    if (!system->share.ranks || r == system->share.ranks->rank) first = begin, count = i - begin;
+  }
+  for (int64_t i = first; i < first + count; i++) row[i] -= use->before;
+  int64_t outputs = call->input[1]->shape.size[0];
+  *f = (struct factors){.rows = rows, .inputs = tensor_count(call->input[1]) / outputs, .outputs = outputs};
+  int status = call->op->affine->factor_rows(call, row + first, count, &f->a);
+  memory_delete(row);
+  use->held = limit;
+  return status;
+}
+
 /* Factors of one use; where A is made at a cost and has more than limit rows, limit of them and no G. */
-static int factors_of_use(const struct factor *use, int64_t limit, struct factors *f, double *scale) {
-  const struct op_call *call = &use->node->call;
-  *scale = 1;
+static int factors_of_use(const struct gls_system *system, const struct factor *factor, int64_t limit,
+                          struct use_rows *use, struct factors *f) {
+  const struct op_call *call = &factor->node->call;
+  bool by_rows = call->op->affine->factor_rows && limit != 0;
+  int64_t outputs = call->input[1]->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
+  if (!by_rows) {
+    STATUS_TRY(call->op->affine->factors(call, factor->gradient, f));
+    rows = f->rows;
+  }
+  STATUS_TRY(shared_counts(system, rows, use->count, &use->all, &use->before));
+  use->held = use->all;
+  if (!by_rows) return STATUS_OK;
   if (limit < 0) {
-    limit = min(PATCHES_AN_IMAGE * call->output->shape.size[0], PATCHES_MOST);
+    int64_t images = rows > 0 ? call->output->shape.size[0] * use->all / rows : 0;
+    limit = min(PATCHES_AN_IMAGE * images, PATCHES_MOST);
     if (limit < PATCHES_LEAST) limit = PATCHES_LEAST;
   }
-  const struct tensor *weight = call->input[1];
-  int64_t outputs = weight->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
-  if (!call->op->affine->factor_rows || limit <= 0 || rows <= limit)
-    return call->op->affine->factors(call, use->gradient, f);
-  int64_t *row = draw_rows(rows, limit);
-  if (!row) return STATUS_ERROR;
-  *f = (struct factors){.rows = limit, .inputs = tensor_count(weight) / outputs, .outputs = outputs};
-  int status = call->op->affine->factor_rows(call, row, limit, &f->a);
-  memory_delete(row);
-  *scale = (double)rows / (double)limit;
-  return status;
+  return use->all > limit ? some_factors(system, call, rows, limit, use, f)
+                          : call->op->affine->factors(call, factor->gradient, f);
 }
 
 static struct tensor *stack(struct tensor *top, struct tensor *below) {
@@ -131,13 +164,16 @@ static int append(struct tensor **slot, struct tensor *more) {
 
 int factors_gather(struct gls_system *system, const struct gls_options *options, double *scale) {
   int i = 0;
-  const struct factor *use;
-  double used = 0, total = 0;
-  while ((use = next_use(system, &i))) {
+  const struct factor *factor;
+  struct shared_rows *share = &system->share;
+  *share = (struct shared_rows){.ranks = options->ranks};
+  size_t ranks = share->ranks ? (size_t)share->ranks->size : 1;
+  share->count = memory_new((size_t)factors_uses(system) * ranks, sizeof *share->count);
+  if (!share->count) return STATUS_ERROR;
+  struct use_rows use = {.count = share->count};
+  for (; (factor = next_use(system, &i)); use.count += ranks) {
     struct factors f = {0};
-    double this_scale;
-    STATUS_TRY(factors_of_use(use, options->statistics_rows, &f, &this_scale));
-    int64_t rows = f.rows;
+    STATUS_TRY(factors_of_use(system, factor, options->statistics_rows, &use, &f));
     system->inputs = f.inputs;
     system->outputs = f.outputs;
     int status = append(&system->a, f.a);
@@ -146,11 +182,13 @@ int factors_gather(struct gls_system *system, const struct gls_options *options,
     else
       tensor_release(f.g);
     STATUS_TRY(status);
-    used += (double)rows;
-    total += (double)rows * this_scale;
+    system->batch_rows += use.all;
+    share->held += use.held;
+    share->own += f.rows;
+    share->before += use.before;
   }
-  system->rows = system->batch_rows = (int64_t)(total + 0.5);
+  system->rows = system->batch_rows;
   system->extended = system->inputs + (system->bias ? 1 : 0);
-  *scale = used > 0 ? total / used : 1;
+  *scale = share->held > 0 ? (double)system->batch_rows / (double)share->held : 1;
   return STATUS_OK;
 }

@@ -6,10 +6,12 @@
    dual.c primal.c rows.c window.c adaptive.c, solvers.h    the solvers
    direction.c        U, or the factors that it is the product of, into the weights
    factors.c          A and G, as backward left them
+   ranks.c            the same of several processes that make the step together
    system.c, system.h what all solvers share: the layer's linear system, its Cholesky factor, its right-hand sides */
 #ifndef GLS_GLS_H
 #define GLS_GLS_H
 
+#include "../base/ranks.h"
 #include "../grad/tape.h"
 
 enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };
@@ -39,6 +41,7 @@ struct gls_options {
   int64_t statistics_rows;
   bool orthogonal; /* GRAFT_RMS: the direction is replaced by the nearest orthogonal matrix */
   int64_t part;    /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
+  const struct ranks *ranks; /* those that make the step together, each with its rows of the batch; NULL: none */
 };
 
 /* What the guards did, and the last step. */

@@ -24,7 +24,9 @@ static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
 /* The moving S and, when it is due, its eigenbasis. */
 static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
-  if (system->extended > options->widest || !system_inputs_are_finite(system)) return STATUS_OK;
+  double square;
+  STATUS_TRY(shared_input_square(system, &square));
+  if (system->extended > options->widest || !isfinite((real)square)) return STATUS_OK;
   STATUS_TRY(primal_statistics(system, options, scale));
   bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;
@@ -51,11 +53,13 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   if (options->adaptive) return prepare_adaptive(system, options, scale);
   bool whole = true;
   if (options->statistics == STATISTICS_WINDOW) {
+    STATUS_TRY(shared_gather(system));
     STATUS_TRY(window_extend(system, options->window, &whole));
     scale = 1;
   }
-  if (scale > 1 && !moving && system->a->shape.size[0] < system->extended && damping >= WOODBURY_DAMPING) {
-    system->rows = system->a->shape.size[0]; /* few of the rows stand for all */
+  if (scale > 1 && !moving && system->share.held < system->extended && damping >= WOODBURY_DAMPING) {
+    STATUS_TRY(shared_gather(system));
+    system->rows = system->share.held; /* few of the rows stand for all */
     system->samples /= scale;
     whole = false;
   }
@@ -64,16 +68,21 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   bool wide = !moving && (system->rows <= system->extended || system->parts > 1);
   system->dual = wide && factors_alone;
   system->woodbury = wide && !system->dual && (options->statistics == STATISTICS_WINDOW || !whole);
-  /* the momentum of moving statistics is on the gradient */
-  system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system, options);
+  /* the momentum of moving statistics is on the gradient; Y takes all rows */
+  system->by_rows = factors_alone && !(moving && options->momentum > 0) && rows_are_less(system, options) &&
+                    (system->dual || system->share.gathered || !system->share.ranks);
+  system->share.rows = system->rows, system->share.parts = system->parts;
+  if (system->dual) STATUS_TRY(system->parts > 1 ? shared_deal(system) : shared_gather(system));
   if (system->dual && !system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
   bool due = layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
   STATUS_TRY(system->dual || system->woodbury ? dual_matrix(system) : primal_statistics(system, options, scale));
   int64_t rows = options->statistics == STATISTICS_WINDOW ? system->rows : system->batch_rows;
-  if (system->parts > 1) rows = system->matrix->shape.size[1];
+  if (system->share.parts > 1) rows = system->matrix->shape.size[1];
   int64_t least = !moving && rows < system->extended ? rows : system->extended;
   system->stale = !moving || !layer->cholesky || due;
-  system->lambda = damping * system_trace(system) / (double)(least > 0 ? least : 1);
+  double trace;
+  STATUS_TRY(system_trace(system, &trace));
+  system->lambda = damping * trace / (double)(least > 0 ? least : 1);
   const int64_t *size = system->matrix->shape.size;
   system->factor = system->stale ? system_matrix(size[0], size[1]) : tensor_retain(layer->cholesky);
   return system->factor ? STATUS_OK : STATUS_ERROR;
@@ -88,8 +97,9 @@ static int fall_back(struct gls_system *system, struct gls_report *report) {
     *parts[i] = NULL;
   }
   STATUS_TRY(system_form_gradient(system));
-  double square = system_dot(system->a, system->a) / system->samples;
-  double mean = square / (double)(system->extended > 0 ? system->extended : 1);
+  double square;
+  STATUS_TRY(shared_input_square(system, &square));
+  double mean = square / system->samples / (double)(system->extended > 0 ? system->extended : 1);
   real scale = isfinite(mean) && mean > 0 ? (real)(1 / mean) : 1;
   system->u = tensor_copy(system->gradient);
   if (!system->u) return STATUS_ERROR;
@@ -117,6 +127,7 @@ int layer_solve(struct gls_system *system, const struct gls_options *options, st
     STATUS_TRY(system->by_rows ? rows_solve(system, options)
                : system->dual  ? dual_solve(system, options)
                                : primal_solve(system, options));
+    STATUS_TRY(shared_direction(system));
   }
   return system->failed ? fall_back(system, report) : STATUS_OK;
 }

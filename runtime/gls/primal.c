@@ -20,8 +20,22 @@ static void add_statistics(struct tensor *s, double keep, double take, const str
    what it is in between, and one batch is enough to know it by. With fewer rows one is not: the loss of the wide
    autoencoder then ended five times as high. */
 static int64_t steps_between(const struct gls_system *system, const struct gls_options *options) {
-  bool enough = system->a->shape.size[0] >= system->extended;
+  bool enough = system->share.held >= system->extended;
   return options->statistics == STATISTICS_MOVING && enough ? max(options->refresh, 1) : 1;
+}
+
+/* The same of all ranks' rows. */
+static int add_shared_statistics(struct tensor *s, double keep, double take, const struct gls_system *system,
+                                 double scale) {
+  int64_t size = system->extended;
+  struct tensor *sum = tensor_zeros(TYPE_REAL, &(struct shape){2, {size, size}});
+  if (!sum) return STATUS_ERROR;
+  add_statistics(sum, 0, take, system, scale);
+  int status = shared_lower(system, tensor_real(sum), size);
+  for (int64_t i = 0; i < size && status == STATUS_OK; i++)
+    vector_combine(tensor_real(s) + i * size, (real)keep, tensor_real(sum) + i * size, 1, i + 1);
+  tensor_release(sum);
+  return status;
 }
 
 int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
@@ -36,7 +50,9 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
     system->matrix = tensor_retain(layer->covariance);
     return STATUS_OK;
   }
-  if (averaged && !system_inputs_are_finite(system)) {
+  double square = 0;
+  if (averaged) STATUS_TRY(shared_input_square(system, &square));
+  if (averaged && !isfinite((real)square)) {
     if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
     averaged = false;
   }
@@ -47,7 +63,10 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   if (!system->matrix) return STATUS_ERROR;
   double t = (double)layer->updates, age = (double)passed;
   double keep = first ? 0 : fmin(fmax(t + 1 - age, 0) / (t + 1), pow(options->decay, age));
-  add_statistics(system->matrix, keep, 1 - keep, system, scale);
+  if (system->share.ranks && !system->share.gathered)
+    STATUS_TRY(add_shared_statistics(system->matrix, keep, 1 - keep, system, scale));
+  else
+    add_statistics(system->matrix, keep, 1 - keep, system, scale);
   if (averaged && first) layer->covariance = tensor_retain(system->matrix);
   if (averaged && !options->adaptive) layer->updates++; /* adaptive counts its moments */
   return STATUS_OK;

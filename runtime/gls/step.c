@@ -135,16 +135,19 @@ static double output_gradient_square(const struct gls_system *system) {
 }
 
 /* ⟨A U, n G⟩ / ‖n G‖². By the dual, where A U = n (G − λ α), of each part of the batch for itself. */
-static void watch_direction(const struct gls *gls, const struct gls_system *system, double terms) {
+static int watch_direction(const struct gls *gls, const struct gls_system *system, double terms) {
   struct gls_watch *watch = watch_of(gls, system);
-  if (!watch) return;
+  if (!watch) return STATUS_OK;
   bool by_alpha = system->alpha && !system->failed;
   double square = by_alpha ? system_dot(system->g, system->g) : output_gradient_square(system);
+  double by_lambda = by_alpha ? system_dot(system->g, system->alpha) : 0;
+  if (by_alpha) STATUS_TRY(shared_number(system, &by_lambda));
+  STATUS_TRY(by_alpha ? shared_number(system, &square) : ranks_add(system->share.ranks, &square, 1));
   watch->damping = system->lambda;
   watch->retries += system->retries;
   watch->fallbacks += system->failed;
-  watch->fraction = by_alpha ? 1 - system->lambda * system_dot(system->g, system->alpha) / square
-                             : system->gradient_dot_u / (terms * square);
+  watch->fraction = by_alpha ? 1 - system->lambda * by_lambda / square : system->gradient_dot_u / (terms * square);
+  return STATUS_OK;
 }
 
 static void watch_step(const struct gls *gls, const struct gls_system *system, bool limited) {
@@ -166,11 +169,11 @@ static double length_of_step(const struct gls_system *system, double eta, enum g
   return norm > 0 ? eta * wanted / norm : 0;
 }
 
-static int choose_steps(struct gls *gls, struct step *step, const struct gls_options *options, int64_t batch,
-                        int64_t samples) {
+static int choose_steps(struct gls *gls, struct step *step, const struct gls_options *options,
+                        const struct loss_rows *batch) {
   double eta = options->learning_rate, mu = 0;
   if (options->automatic && options->graft == GRAFT_NONE) {
-    STATUS_TRY(curvature_step(step->system, step->count, options, batch, samples, &eta, &mu));
+    STATUS_TRY(curvature_step(step->system, step->count, options, batch, &eta, &mu));
     eta *= options->learning_rate;
   }
   for (int i = 0; i < step->count; i++) {
@@ -212,7 +215,7 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
 }
 
 /* Large factorisations in turn, with all threads; small ones side by side, a thread each. */
-static void factorise_all(struct step *step) {
+static int factorise_all(struct step *step) {
   enum { ALONE_LEAST = 384 };
   int small = 0;
   for (int i = 0; i < step->count; i++) {
@@ -222,12 +225,15 @@ static void factorise_all(struct step *step) {
     if (alone) system_factorise(system);
     small += !alone;
   }
-  if (small == 0) return;
+  if (small > 0) {
 #pragma omp parallel for schedule(dynamic)
-  for (int i = 0; i < step->count; i++) {
-    struct gls_system *system = &step->system[i];
-    if (system->stale && system->matrix->shape.size[1] < ALONE_LEAST) system_factorise(system);
+    for (int i = 0; i < step->count; i++) {
+      struct gls_system *system = &step->system[i];
+      if (system->stale && system->matrix->shape.size[1] < ALONE_LEAST) system_factorise(system);
+    }
   }
+  for (int i = 0; i < step->count; i++) STATUS_TRY(shared_damping(&step->system[i]));
+  return STATUS_OK;
 }
 
 static bool moves(void *context, const struct tensor *leaf) {
@@ -253,6 +259,47 @@ static int open_all(struct gls *gls, struct step *step, struct tensor *const *pa
   return options->automatic && options->graft == GRAFT_NONE ? tape_curvature_known(moves, step) : STATUS_OK;
 }
 
+/* What has to be equal on all ranks, and what they have of the batch. */
+struct agreement {
+  int64_t failed, watched, layers, batch, terms;
+};
+
+/* The same layers, in number, place and use, as one number. */
+static int64_t digest_of(const struct gls *gls, const struct step *step) {
+  uint64_t digest = 14695981039346656037u; /* FNV-1a */
+  for (int i = 0; i < step->count; i++) {
+    const struct gls_system *system = &step->system[i];
+    uint64_t word[] = {(uint64_t)(system->layer - gls->layer), system->bias != NULL, (uint64_t)factors_uses(system),
+                       system->weight->gradient->dense != NULL};
+    for (size_t k = 0; k < sizeof word / sizeof *word; k++) digest = (digest ^ word[k]) * 1099511628211u;
+  }
+  return (int64_t)digest;
+}
+
+/* All ranks step, or none does. */
+static int agree(struct gls *gls, const struct step *step, const struct ranks *ranks, int status,
+                 struct loss_rows *batch) {
+  batch->own = batch->all;
+  if (!ranks) return status;
+  struct agreement own = {status != STATUS_OK, gls->watch != NULL, digest_of(gls, step), batch->all, batch->terms};
+  struct agreement *all = memory_new((size_t)ranks->size, sizeof *all);
+  if (!all) return STATUS_ERROR;
+  int gathered = ranks_gather(ranks, all, &own, sizeof own);
+  batch->all = batch->terms = 0;
+  bool watched = false;
+  for (int r = 0; r < ranks->size && status == STATUS_OK && gathered == STATUS_OK; r++) {
+    if (all[r].failed) status = status_error("gls: rank %d failed in this step", r);
+    if (all[r].layers != all[0].layers) status = status_error("gls: rank %d has other layers in this step", r);
+    watched = watched || all[r].watched;
+    if (r < ranks->rank) batch->before += all[r].batch;
+    batch->all += all[r].batch;
+    batch->terms += all[r].terms;
+  }
+  memory_delete(all);
+  if (watched && status == STATUS_OK) status = gls_watch_layers(gls);
+  return status == STATUS_OK ? gathered : status;
+}
+
 static int solve_all(struct gls *gls, struct step *step, const struct gls_options *options, double samples,
                      bool *finite) {
   for (int i = 0; i < step->count; i++) {
@@ -260,13 +307,12 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
     STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, options->damping, samples)));
   }
   profile_begin("optimizer", "factorisations");
-  factorise_all(step);
-  profile_end();
+  STATUS_TRY(profile_ended(factorise_all(step)));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     profile_begin("optimizer", "directions");
     STATUS_TRY(profile_ended(layer_solve(system, options, &gls->report)));
-    watch_direction(gls, system, samples);
+    STATUS_TRY(watch_direction(gls, system, samples));
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;
   }
   for (int i = 0; i < step->count && options->automatic_momentum; i++)
@@ -287,13 +333,14 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
 int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_options *options) {
   struct step step = {.system = memory_new((size_t)gls->count, sizeof *step.system)};
   for (int i = 0; i < gls->count; i++) gls->handled[i] = false;
-  int64_t batch, terms;
+  struct loss_rows batch = {0};
   bool finite = true;
-  tape_loss_rows(&batch, &terms);
+  tape_loss_rows(&batch.all, &batch.terms);
   int status = step.system ? open_all(gls, &step, parameter, options) : STATUS_ERROR;
-  if (status == STATUS_OK) status = solve_all(gls, &step, options, (double)terms, &finite);
+  status = agree(gls, &step, options->ranks, status, &batch);
+  if (status == STATUS_OK) status = solve_all(gls, &step, options, (double)batch.terms, &finite);
   profile_begin("optimizer", "step size");
-  if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, batch, terms);
+  if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, &batch);
   profile_end();
   profile_begin("optimizer", "weights");
   if (status == STATUS_OK && finite) status = apply(gls, &step, options);

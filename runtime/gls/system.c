@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "../base/memory.h"
 #include "../base/parallel.h"
 
 enum { CHOLESKY_TRIES = 12 };
@@ -15,6 +16,8 @@ void system_close(struct gls_system *system) {
     tensor_release(*owned[i]);
     *owned[i] = NULL;
   }
+  memory_delete(system->share.count);
+  system->share.count = NULL;
 }
 
 bool system_products_are_used(const struct gls_options *options) {
@@ -24,10 +27,10 @@ bool system_products_are_used(const struct gls_options *options) {
 /* ---- parts of the batch ---- */
 
 struct part system_part(const struct gls_system *system, int64_t p) {
-  int64_t size = system->matrix->shape.size[1];
-  if (system->parts == 1) return (struct part){0, size, 0};
-  int64_t start = system->rows * p / system->parts, end = system->rows * (p + 1) / system->parts;
-  return (struct part){start, end - start, p * size * size};
+  int64_t size = system->matrix->shape.size[1], rows = system->share.rows, parts = system->share.parts;
+  if (parts == 1) return (struct part){0, size, 0};
+  int64_t first = system->share.first, start = rows * (first + p) / parts, end = rows * (first + p + 1) / parts;
+  return (struct part){start - rows * first / parts, end - start, p * size * size};
 }
 
 bool system_parts_in_parallel(const struct gls_system *system) {
@@ -40,13 +43,15 @@ static double trace_of(const real *a, int64_t n) {
   return sum;
 }
 
-double system_trace(const struct gls_system *system) {
+int system_trace(const struct gls_system *system, double *trace) {
   double sum = 0;
   for (int64_t p = 0; p < system->parts; p++) {
     struct part part = system_part(system, p);
     sum += trace_of(tensor_real(system->matrix) + part.at, part.count);
   }
-  return sum / (double)system->parts;
+  if (system->share.dealt) STATUS_TRY(shared_number(system, &sum));
+  *trace = sum / (double)system->share.parts;
+  return STATUS_OK;
 }
 
 /* ---- factor and right-hand sides ---- */
@@ -114,7 +119,7 @@ int system_form_gradient(struct gls_system *system) {
     STATUS_TRY(status);
   }
   if (system->bias) memcpy(value + d * m, tensor_real(bias), (size_t)m * sizeof(real));
-  return STATUS_OK;
+  return ranks_sum(system->share.ranks, value, system->extended * m);
 }
 
 /* ---- matrices ---- */

@@ -8,14 +8,25 @@
 #include "../kernels/linalg/linalg.h"
 #include "gls.h"
 
+/* Rows of A and G on the ranks that make the step together (ranks.c). */
+struct shared_rows {
+  const struct ranks *ranks;  /* NULL: one process, whose are all rows */
+  int64_t *count;             /* of A, use by use: uses × ranks */
+  int64_t held;               /* of A on all ranks: those of the batch, or few that stand for them */
+  int64_t own, before;        /* of the batch: this rank's, and those of the ranks before it */
+  bool gathered;              /* a and g are those of all ranks */
+  bool dealt;                 /* a and g are those of this rank's parts; U is summed */
+  int64_t rows, parts, first; /* of all ranks, and this rank's first part */
+};
+
 struct gls_system {
   struct tensor *weight, *bias; /* borrowed leaves; bias NULL when there is none to step */
   struct gls_layer *layer;      /* borrowed state */
   int64_t inputs, extended;     /* d, and d + 1 with a bias */
   int64_t outputs;              /* m */
-  int64_t batch_rows;           /* of this batch, all uses stacked */
+  int64_t batch_rows;           /* of this batch on all ranks, all uses stacked; dealt: this rank's */
   int64_t rows;                 /* of A below: those of the batch, or of the window */
-  int64_t parts;                /* of the batch that are solved each by itself, or 1 */
+  int64_t parts;                /* of the batch that are solved each by itself, or 1; dealt: this rank's */
   double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
   bool dual;
@@ -33,6 +44,7 @@ struct gls_system {
   struct tensor *u;        /* the direction, extended × m; NULL while it is a product and not asked for */
   double gradient_dot_u, u_square, gradient_square; /* ⟨g, U⟩, ‖U‖², ‖g‖² */
   double step;                                      /* this layer's η, set by step.c */
+  struct shared_rows share;
 };
 
 void system_close(struct gls_system *system);
@@ -50,7 +62,7 @@ struct part system_part(const struct gls_system *system, int64_t p);
    product.) */
 bool system_parts_in_parallel(const struct gls_system *system);
 /* The trace of the matrix, averaged over the parts. */
-double system_trace(const struct gls_system *system);
+int system_trace(const struct gls_system *system, double *trace);
 
 /* ---- factor and right-hand sides ---- */
 /* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. Safe to call for several systems at
@@ -77,10 +89,23 @@ static inline double system_dot(const struct tensor *a, const struct tensor *b) 
   return vector_dot(tensor_real(a), tensor_real(b), tensor_count(a));
 }
 
-/* Whether products of the inputs are finite: what is not goes into no average. */
-static inline bool system_inputs_are_finite(const struct gls_system *system) {
-  return isfinite((real)system_dot(system->a, system->a));
-}
+/* ---- ranks.c: what ranks share, nothing in one process ---- */
+/* A number of each rank's rows becomes that of all rows, where the rows at hand are not all. */
+int shared_number(const struct gls_system *system, double *number);
+/* ‖A‖² of all ranks. Of averages: what is not finite goes into none. */
+int shared_input_square(const struct gls_system *system, double *square);
+/* The sum of all ranks' lower triangles, n × n. */
+int shared_lower(const struct gls_system *system, real *s, int64_t n);
+/* count[r]: rows of one use on rank r (there are size); *all of them, *before those of lower ranks. */
+int shared_counts(const struct gls_system *system, int64_t rows, int64_t *count, int64_t *all, int64_t *before);
+/* A, and G where it is of use, become those of all ranks, in the order of one process. */
+int shared_gather(struct gls_system *system);
+/* Every rank gets the rows of whole parts. They stay where they are, where that is so already. */
+int shared_deal(struct gls_system *system);
+/* U of this rank's parts becomes the sum over all. */
+int shared_direction(struct gls_system *system);
+/* Dealt: λ becomes the greatest that any rank has needed. */
+int shared_damping(struct gls_system *system);
 
 /* ---- factors.c ---- */
 /* Finds the factors that backward left at a weight. *is_layer is false when there are none. A bias that is among the

@@ -1,9 +1,10 @@
 -- What tests of several processes share. Where gls.mpi is not built, or mpirun is not there, they say so.
 local mpirun = { program = os.getenv "GLSRUN" or "build/glsrun" }
 
---- Before every command. Root has to say that it means it; what Open MPI leaves unfreed is its own.
+--- Before every command. Root has to say that it means it; what Open MPI leaves unfreed is its own; ranks that wait
+-- leave the processor to others.
 mpirun.environment = "ASAN_OPTIONS=detect_leaks=0 OMP_NUM_THREADS=1 "
-  .. "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+  .. "OMPI_MCA_mpi_yield_when_idle=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
 
 local is_there = package.searchpath("gls.mpi", package.cpath) ~= nil
   and os.execute(mpirun.environment .. "mpirun --oversubscribe -n 1 true > /dev/null 2>&1") == true

@@ -217,7 +217,11 @@ local at_end = { __close = function(step) step.optimizer:finish() end }
 function base:step(_) -- a closure, for those that evaluate the loss themselves
   local _ <close> = core.no_grad()
   local _ <close> = setmetatable({ optimizer = self }, at_end)
-  if self.clip then self.gradient_norm = core.clip_gradients(self:all_parameters(), self.clip) end
+  if self.clip then
+    local ranks = rawget(self, "ranks") -- of gls.distributed
+    local clip = ranks and ranks.clip or core.clip_gradients
+    self.gradient_norm = clip(self:all_parameters(), self.clip)
+  end
   for _, group in ipairs(self.groups) do
     self:update(group, self:current(group))
     for _, state in pairs(group.states) do

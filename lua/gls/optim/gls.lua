@@ -176,9 +176,13 @@ end
 
 -- The fallback steps the parameters that GLS left: the others' gradients are gone by then.
 local function step_fallback(self, group, settings)
-  local left = {}
-  for _, i in ipairs(group.core:unhandled()) do left[i] = true end
+  local left, parameters = {}, {}
+  for _, i in ipairs(group.core:unhandled()) do
+    left[i], parameters[#parameters + 1] = true, group.parameters[i]
+  end
   if next(left) == nil then return end
+  local ranks = rawget(self, "ranks")
+  if ranks then ranks.sum_gradients(parameters) end
   announce(group, function(i) return left[i] and group.parameters[i].grad end)
   for i, parameter in ipairs(group.parameters) do
     if not left[i] then parameter:zero_grad() end
@@ -197,6 +201,9 @@ function GLS:update(group, settings)
   if settings.automatic then settings.learning_rate = settings.factor end
   settings.automatic_momentum = settings.momentum == "auto"
   if settings.automatic_momentum then settings.momentum = 0 end
+  local ranks = rawget(self, "ranks") -- of gls.distributed
+  if ranks then ranks.same(settings) end
+  settings.ranks = ranks ~= nil
   group.core:step(settings)
   step_fallback(self, group, settings)
 end

@@ -1,0 +1,142 @@
+-- One model trained by GLS in several processes: every form has the losses of one process.
+local mpirun = require "tests.lua.mpirun"
+local scratch = require "tests.lua.scratch"
+
+scratch.each(before_each, after_each)
+
+-- Every form on 46 rows in batches of 20 (three ranks have unequal parts of each, and of the last one of 6 rows), and
+-- the random numbers of ranks differ. Prints every loss.
+local SCRIPT = [[
+local gls, nn, optim, data = require "gls", require "gls.nn", require "gls.optim", require "gls.data"
+local distributed = require "gls.distributed"
+local rank = distributed.rank()
+local second = { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 1e-2, part = 5 }
+local forms = {
+  { "automatic, a sample of rows", {} },
+  { "automatic, all rows", { rows = 1 } },
+  { "automatic, a block of rows", {}, squared = true },
+  { "automatic with momentum", { momentum = "auto", rows = 1, delta = 2 } },
+  { "one dual system, a given rate", { learning_rate = 0.05, damping = 0.1, trust = 0.1 } },
+  { "matched, in parts of 5", second, watched = true },
+  { "matched, all rows together", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 1e-2, part = 0 } },
+  { "the norm of SGD", { graft = "sgd", learning_rate = 0.1, clip = 0.05 } },
+  { "window", { statistics = { window = 30 }, damping = 0.1 } },
+  { "moving", { statistics = "moving", damping = 0.1 } },
+  { "tokens", { form = "tokens" } },
+  { "adaptive", { adaptive = true, momentum = 0.9, refresh = 2, learning_rate = 1e-3 }, narrow = true },
+  { "convolutions, few patches", { statistics_rows = 30, damping = 0.1 }, images = true },
+  { "convolutions, many patches", { statistics_rows = 90, statistics = "moving", damping = 0.1 }, images = true },
+  { "convolutions, all patches", { statistics_rows = 0, damping = 0.1 }, images = true },
+  { "a loss that is not a number", second, broken = true },
+}
+
+local function model_of(form)
+  if form.images then
+    return nn.Sequential { nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten(),
+      nn.Linear(32, 10), nn.LayerNorm(10), nn.Linear(10, 3) }
+  end
+  if form.narrow then return nn.Sequential { nn.Linear(6, 3) } end
+  return nn.Sequential { nn.Linear(6, 30), nn.ReLU(), nn.LayerNorm(30), nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 3) }
+end
+
+for number, form in ipairs(forms) do
+  gls.seed(number)
+  local model, labels = model_of(form), {}
+  for i = 1, 46 do labels[i] = i % 3 + 1 end
+  local set = { x = form.images and gls.randn(46, 1, 6, 6) or gls.randn(46, 6), y = gls.tensor(labels):to "int32" }
+  if form.squared then set.y = gls.randn(46, 3) end
+  local optimizer = distributed.optimizer(optim.GLS(model:parameters(), form[2]))
+  local loader = data.loader(set, { batch = 20, shuffle = true, seed = 9 })
+  gls.seed(number + rank)
+  for epoch = 1, 2 do
+    for batch in distributed.batches(loader) do
+      local loss = (form.squared and nn.mse or nn.cross_entropy)(model(batch.x), batch.y) * batch.share
+      if form.broken and epoch == 1 and rank == distributed.size() - 1 then loss = loss * (0 / 0) end
+      loss:backward()
+      if form.watched and rank == 0 then optimizer:layers() end -- of one rank alone
+      optimizer:step()
+      local whole = distributed.sum(loss:detach():clone()):item()
+      if rank == 0 then print(form[1] .. "|" .. ("%.9g"):format(whole)) end
+    end
+  end
+  assert(optimizer:report().skipped_steps == (form.broken and 3 or 0))
+  for _, parameter in ipairs(model:parameters()) do
+    local own = parameter:detach():clone():view(-1)
+    local first = own:clone()
+    if distributed.size() > 1 then require("gls.mpi").broadcast(first) end
+    assert((own - first):abs():max():item() == 0, form[1] .. ": ranks have other weights")
+  end
+end
+distributed.stop()
+]]
+
+local function run(ranks, text)
+  local script = scratch.write("script.lua", text)
+  local launcher = ranks == 1 and "" or ("mpirun --oversubscribe -n %d "):format(ranks)
+  local command = "%s timeout 100 %s%s %s > %s 2>&1"
+  local good = os.execute(command:format(mpirun.environment, launcher, mpirun.program, script, scratch.path "printed"))
+  return good, scratch.read "printed"
+end
+
+local function losses(printed)
+  local list = {}
+  for form, loss in printed:gmatch "([^\n|]+)|([^\n]+)" do list[#list + 1] = { form, loss } end
+  return list
+end
+
+describe("with mpirun, distributed training by GLS", function()
+  local function test(name, f) mpirun.test(it, pending, name, f) end
+
+  test("has the losses of one process in every form, on 2, 3 and 4 ranks", function()
+    local good, alone = run(1, SCRIPT)
+    assert(good, alone)
+    local expected = losses(alone)
+    assert.equal(16 * 6, #expected)
+    for ranks = 2, 4 do
+      local well, printed = run(ranks, SCRIPT)
+      assert(well, printed)
+      local list = losses(printed)
+      assert.equal(#expected, #list)
+      for i, entry in ipairs(list) do
+        local form, loss, right = entry[1], entry[2], expected[i][2]
+        local close = loss:find "nan" and right:find "nan" or math.abs(loss / right - 1) < 1e-4
+        assert(close, ("%s, %d ranks, line %d: %s, %s"):format(form, ranks, i, loss, right))
+      end
+    end
+  end)
+
+  test("has the same losses to the last bit, run to run", function()
+    local first, second = losses(select(2, run(3, SCRIPT))), losses(select(2, run(3, SCRIPT)))
+    assert.equal(16 * 6, #first)
+    for i, entry in ipairs(first) do assert.equal(entry[2], second[i][2]) end
+  end)
+
+  test("is an error on all ranks, and no hang, where they differ", function()
+    for expected, lines in pairs {
+      ["optimizers differ between ranks"] = "local opt = distributed.optimizer(make(0.1 + rank))",
+      ["settings of a step differ between ranks"] =
+        "local opt = distributed.optimizer(make(0.1)) opt.learning_rate = 0.1 + rank",
+      ["has other layers in this step"] =
+        "local opt = distributed.optimizer(make(0.1)) if rank == 1 then model.forward = bypass end",
+    } do
+      local good, printed = run(2, [[
+        local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+        local distributed = require "gls.distributed"
+        local rank = distributed.rank()
+        local model = nn.Sequential { nn.Linear(6, 6), nn.Linear(6, 3) }
+        local function bypass(self, x) return self[2](x) end
+        local function make(rate) return optim.GLS(model:parameters(), { learning_rate = rate }) end
+        ]] .. lines .. [[
+
+        local good, problem = pcall(function()
+          nn.cross_entropy(model:forward(gls.randn(4, 6)), gls.tensor({ 1, 2, 3, 1 }):to "int32"):backward()
+          opt:step()
+        end)
+        print(("rank %d: %s"):format(rank, problem), bypass)
+        os.exit(good)]])
+      assert.is_not_true(good)
+      local _, count = printed:gsub(expected, "")
+      assert(count >= (expected:find "optimizers" and 1 or 2), printed)
+    end
+  end)
+end)
