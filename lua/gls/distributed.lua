@@ -28,6 +28,7 @@
 -- equal to the last bit where processors and threads are alike. Batch normalisation sees each rank's own rows. A rank
 -- that dies, or fails, ends the job: mpirun names it.
 -- @module gls.distributed
+local buckets = require "gls.distributed.buckets"
 local core = require "gls.core"
 local flat = require "gls.optim.flat"
 local gls = require "gls"
@@ -170,19 +171,17 @@ function distributed.broadcast(model)
   model:load_state_dict(state)
 end
 
--- All gradients in one message, and which parameters have one on any rank: the others stay without.
-local function sum_gradients(parameters)
-  local _ <close> = gls.no_grad()
-  local has = {}
-  for i, parameter in ipairs(parameters) do has[i] = parameter.grad and 1 or 0 end
-  local vector, start = gls.cat { flat.gradients(parameters), gls.tensor(has) }, 1
-  mpi.sum(vector)
-  local counts = vector:narrow(1, vector:numel() - #has + 1, #has):tolist()
-  for i, parameter in ipairs(parameters) do
-    if counts[i] > 0 then
-      parameter.grad = vector:narrow(1, start, parameter:numel()):reshape(parameter.shape)
+-- Sums the gradients of a list of parameters, which may be another one at a later call.
+local function sum_of_gradients()
+  local known
+  return function(parameters)
+    local same = known and #known.parameters == #parameters
+    for i, parameter in ipairs(parameters) do same = same and known.parameters[i] == parameter end
+    if not same then
+      if known then known:drop() end
+      known = buckets.new(mpi, parameters, distributed.tell)
     end
-    start = start + parameter:numel()
+    known:sum()
   end
 end
 
@@ -190,7 +189,7 @@ end
 local function for_steps()
   return {
     same = function(settings) check_equal("settings of a step", digest(words(settings))) end,
-    sum_gradients = sum_gradients,
+    sum_gradients = sum_of_gradients(),
     -- As core.clip_gradients, by the norm of the sum over ranks.
     clip = function(parameters, most)
       local sum = flat.gradients(parameters)
@@ -203,7 +202,8 @@ local function for_steps()
   }
 end
 
---- An optimizer whose step first sums the gradients of all ranks, or what else it reads.
+--- An optimizer whose step first sums the gradients of all ranks, or what else it reads. Gradients go in buckets, each
+-- on its way as soon as backward has what is in it; between backward and step `.grad` is this rank's own.
 -- @param optimizer of gls.optim
 -- @return the same, its `step` changed
 -- @raise on all ranks, where their settings or parameters differ; where it is KFAC or LBFGS
@@ -225,14 +225,20 @@ function distributed.optimizer(optimizer)
   end
   check_equal("optimizers", digest(table.concat(parts, " ")))
   rawset(optimizer, "sums_over_ranks", mpi ~= nil) -- for train.fit to know
+  if not mpi then return optimizer end
   if optimizer.name == "GLS" then
-    rawset(optimizer, "ranks", mpi and for_steps() or nil)
+    rawset(optimizer, "ranks", for_steps())
     return optimizer
   end
-  local parameters, step = optimizer:all_parameters(), optimizer.step
+  local gradients = buckets.new(mpi, optimizer:all_parameters(), distributed.tell)
+  local step, zero_grad = optimizer.step, optimizer.zero_grad
   rawset(optimizer, "step", function(self, ...)
-    if mpi then sum_gradients(parameters) end
+    gradients:sum()
     return step(self, ...)
+  end)
+  rawset(optimizer, "zero_grad", function(self)
+    if core.backward_passes() > 0 then gradients:drop() end
+    return zero_grad(self)
   end)
   return optimizer
 end
@@ -328,6 +334,7 @@ function distributed.is_batches(value) return getmetatable(value) == Batches end
 -- @raise where another rank is amid a step: they have left the loop at different batches
 function distributed.stop()
   if not mpi or stopped then return end
+  for gradients in pairs(buckets.under_way) do gradients:drop() end
   local good, problem = pcall(mpi.sum, gls.zeros(1)) -- which is no other sum's counterpart
   if not good then
     error("distributed.stop: other ranks are still at work: all have to make the same steps; " .. tostring(problem), 0)

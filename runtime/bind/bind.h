@@ -16,6 +16,7 @@
    Differentiation                  grad.c        backward, forward mode, leaves
                                     no_grad.c     gls.no_grad
                                     function.c    gls.fn, differentiable functions written in Lua
+                                    watch.c       gradients as soon as backward has them
    The rest                         optim.c       optimizers
                                     linalg.c      Cholesky, eigenproblem
                                     io.c          files and data sets      loader.c   batches
@@ -196,6 +197,7 @@ void bind_open_collector(lua_State *L);
 void bind_open_create(lua_State *L);
 void bind_open_diagnose(lua_State *L);
 void bind_open_function(lua_State *L);
+void bind_open_watch(lua_State *L);
 void bind_open_fuse(lua_State *L);
 void bind_open_grad(lua_State *L);
 void bind_open_io(lua_State *L);

@@ -18,25 +18,16 @@ static const struct bind_function functions[] = {
 static const struct {
   void (*open)(lua_State *L);
   const char *group;
-} domains[] = {{bind_open_collector, "storage"},
-               {bind_open_profile, "the runtime"},
-               {bind_open_diagnose, "the runtime"},
-               {bind_open_random, "random numbers"},
-               {bind_open_signals, "the runtime"},
-               {bind_open_threads, "the runtime"},
-               {bind_open_tensor, "tensors"},
-               {bind_open_create, "creation"},
-               {bind_open_ops, "the runtime"},
-               {bind_open_operators, "tensors"},
-               {bind_open_names, "the runtime"},
-               {bind_open_no_grad, "derivatives"},
-               {bind_open_grad, "derivatives"},
-               {bind_open_function, "derivatives"},
-               {bind_open_fuse, "derivatives"},
-               {bind_open_scope, "storage"},
-               {bind_open_linalg, "linear algebra"},
-               {bind_open_optim, "derivatives"},
-               {bind_open_io, "files"}};
+} domains[] = {{bind_open_collector, "storage"},    {bind_open_profile, "the runtime"},
+               {bind_open_diagnose, "the runtime"}, {bind_open_random, "random numbers"},
+               {bind_open_signals, "the runtime"},  {bind_open_threads, "the runtime"},
+               {bind_open_tensor, "tensors"},       {bind_open_create, "creation"},
+               {bind_open_ops, "the runtime"},      {bind_open_operators, "tensors"},
+               {bind_open_names, "the runtime"},    {bind_open_no_grad, "derivatives"},
+               {bind_open_grad, "derivatives"},     {bind_open_function, "derivatives"},
+               {bind_open_watch, "derivatives"},    {bind_open_fuse, "derivatives"},
+               {bind_open_scope, "storage"},        {bind_open_linalg, "linear algebra"},
+               {bind_open_optim, "derivatives"},    {bind_open_io, "files"}};
 
 /* Every name with a doc and without a group gets this one, or its row's. Module, docs and groups are on the stack. */
 static void note_groups(lua_State *L, int docs, int groups, const char *group) {

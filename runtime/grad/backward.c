@@ -116,6 +116,8 @@ static int check_graph(struct node *root) {
     node->link = NULL;
     if (status == STATUS_OK) status = node_check_versions(node);
     for (int i = 0; i < node->call.input_count && status == STATUS_OK; i++) {
+      const struct tensor *leaf = node->call.input[i];
+      if (leaf && leaf->watch) leaf->watch->last = node; /* the oldest use stays */
       struct node *input = node->input_node[i];
       if (input && input->released)
         status = status_error(
@@ -127,6 +129,17 @@ static int check_graph(struct node *root) {
     }
   }
   return status;
+}
+
+/* Tells of the leaves whose last use this was. */
+static int tell_watches(const struct node *node) {
+  for (int i = 0; i < node->call.input_count; i++) {
+    const struct tensor *leaf = node->call.input[i];
+    if (!leaf || !leaf->watch || leaf->watch->last != node) continue;
+    leaf->watch->last = NULL;
+    STATUS_TRY(leaf->watch->ready(leaf->watch));
+  }
+  return STATUS_OK;
 }
 
 /* From the node root, whose output has this gradient (taken over), to the oldest. */
@@ -152,6 +165,7 @@ static int walk_back(struct node *root, struct tensor *gradient) {
       if (node->call.op->loss) node->loss_weight += only_value(node->gradient);
       node->reached = true;
     }
+    if (status == STATUS_OK) status = tell_watches(node);
     tensor_release(node->gradient);
     node->gradient = NULL;
     before = node->previous ? node_retain(node->previous) : NULL;

@@ -21,6 +21,13 @@ struct gradient {
   const char *lost; /* why factors are gone that were here, and what to do about it; NULL while none are */
 };
 
+/* On a leaf, tensor.watch: is told when a pass of backward has gone past the leaf's last use, so that its gradient is
+   whole, while other gradients are still to come. A leaf that the pass does not reach is not told of. */
+struct gradient_watch {
+  int (*ready)(struct gradient_watch *watch);
+  const struct node *last; /* the use that the pass comes to last: backward's own */
+};
+
 /* *slot += g, taking over g. A sum goes into the old buffer only when nobody else sees it. */
 int gradient_sum(struct tensor **slot, struct tensor *g);
 /* Adds to a leaf's gradient; takes over g in every case. */

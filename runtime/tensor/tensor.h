@@ -30,8 +30,9 @@ struct shape {
   int64_t size[TENSOR_MAX_RANK];
 };
 
-struct node;     /* grad/tape.h: what produced a tensor */
-struct gradient; /* grad/tape.h: what backward left for a leaf */
+struct node;           /* grad/tape.h: what produced a tensor */
+struct gradient;       /* grad/tape.h: what backward left for a leaf */
+struct gradient_watch; /* grad/gradient.h: who is told when that is whole */
 
 struct tensor {
   int references; /* atomic */
@@ -44,6 +45,7 @@ struct tensor {
   uint16_t factor_readers;         /* optimizers that want the leaf's factors of all backward passes of a step */
   struct node *node;               /* owned reference; NULL for a leaf or an unrecorded tensor */
   struct gradient *gradient;       /* owned; NULL until backward reaches this leaf */
+  struct gradient_watch *watch;    /* borrowed; NULL where nobody waits for the leaf's gradient */
 };
 
 /* ---- storage.c ---- */

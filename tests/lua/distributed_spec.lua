@@ -35,8 +35,8 @@ distributed.stop()
 
 local function run(ranks, optimizer, changes)
   changes = changes or {}
-  local script = scratch.write("script.lua", SCRIPT:format(optimizer, changes.rate or 0.05, changes.batch or 16,
-    changes.seed or 9))
+  local script = scratch.write("script.lua", (changes.script or SCRIPT):format(optimizer, changes.rate or 0.05,
+    changes.batch or 16, changes.seed or 9))
   local launcher = ranks == 1 and "" or ("mpirun --oversubscribe -n %d "):format(ranks)
   local command = "%s timeout 60 %s%s %s > %s 2>&1"
   local good = os.execute(command:format(mpirun.environment, launcher, mpirun.program, script, scratch.path "printed"))
@@ -48,6 +48,55 @@ local function losses(printed)
   for line in printed:gmatch "[^\n]+" do list[#list + 1] = assert(tonumber(line), printed) end
   return list
 end
+
+-- What a script may do between backward and step: several passes, gradients written on or forgotten, a weight that is
+-- used twice, two optimizers at once, and a parameter that has a gradient on the last rank alone. Small buckets.
+local UNUSUAL = [[
+require("gls.distributed.buckets").most = 40
+local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+local distributed = require "gls.distributed"
+gls.seed(1)
+local x, y = gls.randn(12, 4), gls.randn(12, 4)
+local rank, size = distributed.rank(), distributed.size()
+local rows, first = 12 // size, 12 * rank // size + 1
+local function own(all) return all:narrow(1, first, rows) end
+local a, b, tied = nn.Linear(4, 8), nn.Linear(8, 8), nn.Linear(4, 4)
+local lonely = gls.ones(3):requires_grad(true)
+local parameters = a:parameters()
+for _, list in ipairs { b:parameters(), tied:parameters(), { lonely } } do
+  for _, parameter in ipairs(list) do parameters[#parameters + 1] = parameter end
+end
+parameters.names = nil
+local other = nn.Linear(8, 4)
+local settings = { learning_rate = 0.1, momentum = 0.5 }
+local one = distributed.optimizer(optim.SGD(parameters, settings))
+local two = distributed.optimizer(optim.SGD(other:parameters(), settings))
+local function loss(with_lonely)
+  local hidden = b(a(tied(tied(own(x)))):tanh()):tanh()
+  local value = nn.mse(other(hidden), own(y)) / size
+  -- Of all ranks together as much as of one process.
+  if with_lonely and rank == size - 1 then value = value + lonely:sum() * lonely:sum() end
+  return value
+end
+for step = 1, 10 do
+  loss(step == 6):backward()
+  if step == 3 or step == 4 then loss(true):backward() end
+  if step == 5 then a.weight.grad = a.weight.grad * 2 end
+  if step == 7 then
+    one:zero_grad()
+    loss():backward()
+  end
+  one:step()
+  two:step()
+end
+for _, optimizer in ipairs { one, two } do
+  for _, parameter in ipairs(optimizer:all_parameters()) do
+    if rank == 0 then print(("%%.9g"):format((parameter * parameter):sum():item())) end
+  end
+end
+loss():backward() -- and no step
+distributed.stop()
+]]
 
 describe("without mpirun, distributed training", function()
   it("is that of one process", function()
@@ -98,6 +147,17 @@ describe("with mpirun, distributed training", function()
             i, loss, expected[i]))
         end
       end
+    end
+  end)
+
+  test("has the gradients of one process, whatever a script does between backward and step", function()
+    local _, alone = run(1, nil, { script = UNUSUAL })
+    local expected = losses(alone)
+    assert.equal(9, #expected)
+    for ranks = 2, 4 do
+      local good, printed = run(ranks, nil, { script = UNUSUAL })
+      assert(good, printed)
+      for i, value in ipairs(losses(printed)) do assert.near(expected[i], value, 1e-5 * expected[i], printed) end
     end
   end)
 

@@ -84,6 +84,42 @@ describe("backward", function()
     assert.same({ 2 }, b.grad:tolist())
   end)
 
+  it("tells of each leaf's gradient as soon as it is whole, with every use, before those of earlier layers", function()
+    local first, both, last = gls.ones(2):requires_grad(true), gls.ones(2, 2):requires_grad(true), gls.ones(2)
+    last:requires_grad(true)
+    local unused, told = gls.ones(1):requires_grad(true), {}
+    local list = { first, both, last, unused }
+    local watch = gls.watch_gradients(list, function(i)
+      told[#told + 1] = { i, list[i].grad:tolist(), first.grad == nil }
+    end)
+    local x = (first * 3):view(1, 2):matmul(both):matmul(both) -- x = [3 3], then [6 6], then [12 12]
+    ;(x * last):sum():backward()
+    assert.same({
+      { 3, { 12, 12 }, true },
+      { 2, { { 12, 12 }, { 12, 12 } }, true }, -- [6 6]ᵀ[1 1], and [3 3]ᵀ[2 2]
+      { 1, { 12, 12 }, false },
+    }, told)
+    local gradient = both.grad
+    assert.is_true(watch:has(2, gradient))
+    assert.is_true(watch:has(4, nil))
+    gradient:copy(gls.ones(2, 2))
+    assert.is_false(watch:has(2, gradient))
+    watch:set(3, gls.zeros(2))
+    assert.same({ 0, 0 }, last.grad:tolist())
+  end)
+
+  it("ends with the error of a function that is told of a gradient", function()
+    local x = gls.ones(2):requires_grad(true)
+    local watch = gls.watch_gradients({ x }, function() error("not now", 0) end) -- luacheck: ignore 231
+    assert.error_matches(function() (x * x):sum():backward() end, "not now")
+    watch = nil -- luacheck: ignore 311
+    collectgarbage()
+    collectgarbage()
+    x:zero_grad();
+    (x * x):sum():backward()
+    assert.same({ 2, 2 }, x.grad:tolist())
+  end)
+
   it("does not go through the condition of where", function()
     local x, y = leaf { 0, 4 }, leaf { 1, 2 }
     gls.where(x:sqrt(), y, x):sum():backward() -- the square root's derivative is infinite at 0
