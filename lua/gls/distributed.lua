@@ -19,8 +19,8 @@
 -- gathered, and every rank solves it. The parts of a batch (`part`) stay on their ranks, where the ranks' rows are
 -- whole parts of those that one process would make (128 rows a part, 256 a rank), and their directions are summed;
 -- else the rows are gathered and dealt out so that they are. Patches of convolutions (`statistics_rows`) and the rows
--- that the curvature is measured on are drawn from those of all ranks, by the random numbers of rank 0. K-FAC and
--- L-BFGS are refused.
+-- that the curvature is measured on are drawn from those of all ranks, by the random numbers of rank 0. For K-FAC
+-- both statistics are summed, for L-BFGS the loss and its gradient within every evaluation of the closure.
 --
 -- The losses are those of one process to rounding, and the same to the last bit from run to run on as many ranks. SOAP
 -- and `adaptive` enlarge rounding: directions in which the inputs never went have no basis of their own, and Adam's
@@ -185,11 +185,18 @@ local function sum_of_gradients()
   end
 end
 
--- What steps that read more than gradients need, to sum by themselves what they read.
+-- What steps that read more than gradients (GLS, K-FAC) or read them several times (L-BFGS) need to sum by themselves.
 local function for_steps()
   return {
     same = function(settings) check_equal("settings of a step", digest(words(settings))) end,
     sum_gradients = sum_of_gradients(),
+    total = distributed.total,
+    -- A list of tensors, each summed in place, in one message.
+    sum = function(list)
+      local vector = flat.values(list)
+      mpi.sum(vector)
+      flat.assign(list, vector)
+    end,
     -- As core.clip_gradients, by the norm of the sum over ranks.
     clip = function(parameters, most)
       local sum = flat.gradients(parameters)
@@ -206,16 +213,12 @@ end
 -- on its way as soon as backward has what is in it; between backward and step `.grad` is this rank's own.
 -- @param optimizer of gls.optim
 -- @return the same, its `step` changed
--- @raise on all ranks, where their settings or parameters differ; where it is KFAC or LBFGS
+-- @raise on all ranks, where their settings or parameters differ
 function distributed.optimizer(optimizer)
   if type(optimizer) ~= "table" or not optimizer.groups then
     core.raise("distributed.optimizer: an optimizer of gls.optim expected, got " .. type(optimizer))
   end
   join()
-  if optimizer.name == "KFAC" or optimizer.name == "LBFGS" then
-    error(("distributed.optimizer: optim.%s reads more than gradients, which are all that ranks sum"):format(
-      optimizer.name), 2)
-  end
   local parts = { optimizer.name }
   for _, group in ipairs(optimizer.groups) do
     parts[#parts + 1] = words(group.settings)
@@ -226,7 +229,7 @@ function distributed.optimizer(optimizer)
   check_equal("optimizers", digest(table.concat(parts, " ")))
   rawset(optimizer, "sums_over_ranks", mpi ~= nil) -- for train.fit to know
   if not mpi then return optimizer end
-  if optimizer.name == "GLS" then
+  if optimizer.name == "GLS" or optimizer.name == "KFAC" or optimizer.name == "LBFGS" then
     rawset(optimizer, "ranks", for_steps())
     return optimizer
   end

@@ -124,12 +124,6 @@ describe("without mpirun, distributed training", function()
       assert.error_matches(function() distributed[name](5) end, "distributed." .. name .. ": an? " .. what)
     end
   end)
-
-  it("refuses optimizers of which nothing is summed but gradients", function()
-    local good, printed = run(1, "KFAC")
-    assert.is_not_true(good)
-    assert(printed:find("optim.KFAC reads more than gradients", 1, true), printed)
-  end)
 end)
 
 describe("with mpirun, distributed training", function()

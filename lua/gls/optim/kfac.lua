@@ -28,21 +28,30 @@ end
 
 local function with_ones(a) return gls.cat({ a, gls.ones(a:size(1), 1) }, 2) end
 
+-- ÃᵀÃ, GᵀG and ÃᵀG of one use, and its numbers of rows and samples: of all ranks (of gls.distributed), if there are
+-- several.
+local function products_of(use, a, samples, ranks)
+  local products, counts = { a:t():matmul(a), use.g:t():matmul(use.g), a:t():matmul(use.g) }, { a:size(1), samples }
+  if not ranks then return products, counts end
+  ranks.sum(products)
+  return products, ranks.total(counts)
+end
+
 -- A = ÃᵀÃ / n and G = n GᵀG / T of all uses, n samples with T rows each (section 3; T: 2016, equation 27), and the
 -- gradient ÃᵀG.
-local function factors_of(weight, bias)
+local function factors_of(weight, bias, ranks)
   local uses = gls.factors(weight)
   if #uses == 0 then return nil end
   local inputs, outputs, gradient
   for _, use in ipairs(uses) do
     local a = bias and with_ones(use.a) or use.a
-    local rows = a:size(1)
-    local samples = weight:dim() == 4 and use.batch or rows -- a token is a sample, a place of an image is not
-    local of_inputs, of_outputs = a:t():matmul(a) / samples, use.g:t():matmul(use.g) * (samples * samples / rows)
+    -- a token is a sample, a place of an image is not
+    local products, counts = products_of(use, a, weight:dim() == 4 and use.batch or a:size(1), ranks)
+    local rows, samples = table.unpack(counts)
+    local of_inputs, of_outputs = products[1] / samples, products[2] * (samples * samples / rows)
     inputs = inputs and inputs + of_inputs or of_inputs
     outputs = outputs and outputs + of_outputs or of_outputs
-    local product = a:t():matmul(use.g)
-    gradient = gradient and gradient + product or product
+    gradient = gradient and gradient + products[3] or products[3]
   end
   return inputs, outputs, gradient
 end
@@ -88,7 +97,7 @@ function KFAC:observe(loss)
   for _, group in ipairs(self.groups) do
     for _, i in ipairs(group.matrices) do
       local key = group.names[i]
-      local inputs, outputs = factors_of(group.parameters[i], group.biases[i])
+      local inputs, outputs = factors_of(group.parameters[i], group.biases[i], rawget(self, "ranks"))
       if inputs then
         group.states[key] = group.states[key] or {}
         update_statistics(group.states[key], inputs, outputs, group.settings)
@@ -104,7 +113,7 @@ local function directions(self, group, settings)
   local list, product = {}, 0
   for _, i in ipairs(group.matrices) do
     local weight, bias, key = group.parameters[i], group.biases[i], group.names[i]
-    local inputs, outputs, gradient = factors_of(weight, bias)
+    local inputs, outputs, gradient = factors_of(weight, bias, rawget(self, "ranks"))
     if inputs then
       local state = group.states[key] or {}
       group.states[key] = state
@@ -139,6 +148,8 @@ function KFAC:update(group, settings)
     matrix.move(weight, weight:dim() == 4 and of_weight:t() or of_weight, settings)
     if layer.bias then layer.bias:detach():copy(layer.bias - state.momentum[d + 1] * settings.learning_rate) end
   end
+  local ranks = rawget(self, "ranks")
+  if ranks and group.fallback then ranks.sum_gradients(group.others) end
   self:step_others(group, settings)
 end
 

@@ -1,7 +1,7 @@
 --- L-BFGS: Newton's method with the inverse Hessian of the last steps' changes of the gradient (Liu and Nocedal, "On
 -- the limited memory BFGS method for large scale optimization", 1989; Nocedal and Wright, "Numerical optimization",
 -- 2006, algorithms 7.4 and 7.5). For a loss that is the same function at every evaluation: a whole data set, a physical
--- problem; not for random batches.
+-- problem; not for random batches. Over several ranks (gls.distributed) the closure's loss is that of this rank's part.
 -- Settings: `learning_rate` = 1 (the first step tried), `iterations` = 20 of one `step`, `evaluations` = 25 of the loss
 -- at most in them, `history` = 100 steps remembered, `tolerance_gradient` = 1e-7 (largest entry) and
 -- `tolerance_change` = 1e-9 (of the loss, or of an entry), below which it stops.
@@ -68,12 +68,16 @@ function LBFGS:step(closure)
     error("optim.LBFGS: step(closure) needs a function that computes the loss, without backward", 2)
   end
   local parameters, settings, memory = self:all_parameters(), self:current(self.groups[1]), rawget(self, "memory")
-  local evaluations = 0
+  local evaluations, ranks = 0, rawget(self, "ranks")
   local function evaluate()
     self:zero_grad()
     local loss = closure()
     loss:backward()
     local value, gradient = loss:item(), flat.gradients(parameters)
+    if ranks then
+      ranks.sum { gradient }
+      value = ranks.total({ value })[1]
+    end
     self:finish()
     evaluations = evaluations + 1
     return value, gradient

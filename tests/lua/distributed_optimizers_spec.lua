@@ -1,4 +1,4 @@
--- One model trained by GLS in several processes: every form has the losses of one process.
+-- One model trained in several processes by optimizers that read more than gradients: GLS in every form, K-FAC, L-BFGS.
 local mpirun = require "tests.lua.mpirun"
 local scratch = require "tests.lua.scratch"
 
@@ -28,6 +28,9 @@ local forms = {
   { "convolutions, many patches", { statistics_rows = 90, statistics = "moving", damping = 0.1 }, images = true },
   { "convolutions, all patches", { statistics_rows = 0, damping = 0.1 }, images = true },
   { "a loss that is not a number", second, broken = true },
+  { "K-FAC", { others = { "3" }, learning_rate = 0.05, refresh = 2, clip = 1 }, class = "KFAC" },
+  { "K-FAC of convolutions", { others = { "7" }, learning_rate = 0.05 }, class = "KFAC", images = true },
+  { "L-BFGS", { iterations = 4 }, class = "LBFGS", narrow = true, whole = true },
 }
 
 local function model_of(form)
@@ -45,21 +48,24 @@ for number, form in ipairs(forms) do
   for i = 1, 46 do labels[i] = i % 3 + 1 end
   local set = { x = form.images and gls.randn(46, 1, 6, 6) or gls.randn(46, 6), y = gls.tensor(labels):to "int32" }
   if form.squared then set.y = gls.randn(46, 3) end
-  local optimizer = distributed.optimizer(optim.GLS(model:parameters(), form[2]))
-  local loader = data.loader(set, { batch = 20, shuffle = true, seed = 9 })
+  local optimizer = distributed.optimizer(optim[form.class or "GLS"](model:parameters(), form[2]))
+  local loader = data.loader(set, { batch = form.whole and 46 or 20, shuffle = true, seed = 9 })
   gls.seed(number + rank)
-  for epoch = 1, 2 do
+  for epoch = 1, form.whole and 6 or 2 do
     for batch in distributed.batches(loader) do
-      local loss = (form.squared and nn.mse or nn.cross_entropy)(model(batch.x), batch.y) * batch.share
+      local function evaluate()
+        return (form.squared and nn.mse or nn.cross_entropy)(model(batch.x), batch.y) * batch.share
+      end
+      local loss = evaluate()
       if form.broken and epoch == 1 and rank == distributed.size() - 1 then loss = loss * (0 / 0) end
       loss:backward()
       if form.watched and rank == 0 then optimizer:layers() end -- of one rank alone
-      optimizer:step()
+      optimizer:step(form.class == "LBFGS" and evaluate or nil)
       local whole = distributed.sum(loss:detach():clone()):item()
       if rank == 0 then print(form[1] .. "|" .. ("%.9g"):format(whole)) end
     end
   end
-  assert(optimizer:report().skipped_steps == (form.broken and 3 or 0))
+  assert(form.class or optimizer:report().skipped_steps == (form.broken and 3 or 0))
   for _, parameter in ipairs(model:parameters()) do
     local own = parameter:detach():clone():view(-1)
     local first = own:clone()
@@ -69,6 +75,7 @@ for number, form in ipairs(forms) do
 end
 distributed.stop()
 ]]
+local FORMS = 19
 
 local function run(ranks, text)
   local script = scratch.write("script.lua", text)
@@ -84,14 +91,14 @@ local function losses(printed)
   return list
 end
 
-describe("with mpirun, distributed training by GLS", function()
+describe("with mpirun, distributed training by more than gradients", function()
   local function test(name, f) mpirun.test(it, pending, name, f) end
 
   test("has the losses of one process in every form, on 2, 3 and 4 ranks", function()
     local good, alone = run(1, SCRIPT)
     assert(good, alone)
     local expected = losses(alone)
-    assert.equal(16 * 6, #expected)
+    assert.equal(FORMS * 6, #expected)
     for ranks = 2, 4 do
       local well, printed = run(ranks, SCRIPT)
       assert(well, printed)
@@ -107,7 +114,7 @@ describe("with mpirun, distributed training by GLS", function()
 
   test("has the same losses to the last bit, run to run", function()
     local first, second = losses(select(2, run(3, SCRIPT))), losses(select(2, run(3, SCRIPT)))
-    assert.equal(16 * 6, #first)
+    assert.equal(FORMS * 6, #first)
     for i, entry in ipairs(first) do assert.equal(entry[2], second[i][2]) end
   end)
 
