@@ -134,7 +134,7 @@ static const struct bind_function functions[] = {
     {"newton_schulz", bind_newton_schulz, 2,
      "newton_schulz(x, iterations=5) -> matrix\n"
      "The orthogonal matrix U Vᵀ, nearly (singular values of 0.7 to 1.2), for x = U S Vᵀ, by products alone (Jordan\n"
-     "et al., 2024): of bfloat16 where the processor has a matrix unit and x at least 96 rows and columns (an error "
+     "et al., 2024): of bfloat16 where the processor has a matrix unit and x at least 32 rows and columns (an error "
      "of\n"
      "some hundredths; GLS_MATRIX_UNIT=0: float32). Not differentiable."},
     {"orthogonal", bind_orthogonal, 1,

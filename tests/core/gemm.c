@@ -345,47 +345,6 @@ static void factorised(void) {
   }
 }
 
-/* Operands rounded to bfloat16 where the matrix unit makes the product: every element is then good to two roundings of
-   2⁻⁹, relative to the sum of the sizes of its products. Elsewhere it is the product that is not rounded. NaN of any
-   kind comes through. */
-static void rounded(void) {
-  static const int64_t sizes[][3] = {{128, 384, 128}, {129, 130, 513}, {100, 97, 33}, {300, 1000, 700}, {5, 9, 7}};
-  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-    for (int choice = 0; choice < 4; choice++) {
-      bool ta = choice & 1, tb = choice & 2;
-      int64_t m = sizes[s][0], n = sizes[s][1], k = sizes[s][2];
-      struct matrices x = matrices_new(ta, tb, m, n, k, choice);
-      const struct gemm_product product = {ta,    tb,  m,     n, k,   (real)-0.5, x.a,
-                                           x.lda, x.b, x.ldb, 2, x.c, x.ldc,      .rounded = true};
-      gemm_make(product);
-      real *sizes_of = memory_acquire(x.count_c * sizeof(real));
-      memset(sizes_of, 0, x.count_c * sizeof(real));
-      gemm_naive(ta, tb, m, n, k, (real)-0.5, x.a, x.lda, x.b, x.ldb, 2, x.reference, x.ldc);
-      double worst = 0;
-      if (gemm_usable(GEMM_MATRIX_UNIT)) {
-        for (size_t i = 0; i < x.count_a; i++) x.a[i] = fabs(x.a[i]);
-        for (size_t i = 0; i < x.count_b; i++) x.b[i] = fabs(x.b[i]);
-        gemm_naive(ta, tb, m, n, k, (real)0.5, x.a, x.lda, x.b, x.ldb, 0, sizes_of, x.ldc);
-        for (int64_t i = 0; i < m; i++)
-          for (int64_t j = 0; j < n; j++) {
-            size_t at = (size_t)(i * x.ldc + j);
-            worst = fmax(worst, fabs((double)x.c[at] - (double)x.reference[at]) / (double)sizes_of[at]);
-          }
-        CHECK(worst <= 2.01 * 0x1p-9, "%d%d %dx%dx%d: off by %g of the sizes", ta, tb, (int)m, (int)n, (int)k, worst);
-      } else {
-        CHECK(difference(&x, k) <= 1, "%d%d %dx%dx%d: rounded", ta, tb, (int)m, (int)n, (int)k);
-      }
-      memset(x.b + 3, 0xff, sizeof(real));
-      gemm_make(product);
-      bool found = false;
-      for (size_t i = 0; i < x.count_c; i++) found = found || isnan(x.c[i]);
-      CHECK(found, "%d%d %dx%dx%d: NaN is gone", ta, tb, (int)m, (int)n, (int)k);
-      memory_release(sizes_of);
-      matrices_delete(&x);
-    }
-  }
-}
-
 /* x (m × n, m ≤ n) after `iterations` of Newton and Schulz, in double. */
 static void newton_schulz_naive(double *x, int m, int n, int iterations) {
   double *gram = calloc((size_t)(m * m), sizeof *gram), *square = calloc((size_t)(m * m), sizeof *square);
@@ -412,30 +371,42 @@ static void newton_schulz_naive(double *x, int m, int n, int iterations) {
   free(next);
 }
 
-/* Wide and tall. With the matrix unit, which rounds to bfloat16, the norm of the error is below that of the authors'
-   own iteration in bfloat16 by PyTorch 2.15: 0.023 to 0.029 of the result's for normal matrices of these sizes. */
+/* Wide and tall, with any number of threads. With the matrix unit, which rounds to bfloat16, the norm of the error is
+   no more than that of the authors' own iteration in bfloat16 by PyTorch 2.15, relative to the result's. */
 static void orthogonal(void) {
-  static const int sizes[][2] = {{128, 384}, {100, 130}, {128, 128}, {5, 9}};
+  static const struct {
+    int m, n;
+    double authors;
+  } sizes[] = {{128, 384, 0.029}, {100, 130, 0.029}, {128, 128, 0.024}, {33, 601, 0.042}, {5, 9, 1e-5}};
   for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
-    int m = sizes[s][0], n = sizes[s][1];
-    real *wide = filled((size_t)(m * n)), *tall = filled((size_t)(m * n));
+    int m = sizes[s].m, n = sizes[s].n;
+    size_t bytes = (size_t)(m * n) * sizeof(real);
+    real *wide = filled((size_t)(m * n)), *tall = filled((size_t)(m * n)), *again = memory_acquire(bytes);
     double *expected = calloc((size_t)(m * n), sizeof *expected), error[2] = {0}, norm = 0;
     for (int i = 0; i < m * n; i++) {
       expected[i] = (double)wide[i];
       tall[i % n * m + i / n] = wide[i];
     }
     newton_schulz_naive(expected, m, n, 5);
+    memcpy(again, wide, bytes);
     CHECK(newton_schulz(wide, m, n, 5) == STATUS_OK && newton_schulz(tall, n, m, 5) == STATUS_OK, "no memory");
+    int threads = parallel_threads();
+    parallel_set_threads(3);
+    CHECK(newton_schulz(again, m, n, 5) == STATUS_OK && memcmp(again, wide, bytes) == 0, "another from three threads");
+    parallel_set_threads(threads);
+    memset(again + m * n / 2, 0xff, sizeof(real)); /* NaN */
+    CHECK(newton_schulz(again, m, n, 5) == STATUS_OK && isnan(again[0]) && isnan(again[m * n - 1]), "NaN is gone");
     for (int i = 0; i < m * n; i++) {
       norm += expected[i] * expected[i];
       error[0] += pow((double)wide[i] - expected[i], 2);
       error[1] += pow((double)tall[i % n * m + i / n] - expected[i], 2);
     }
-    double most = gemm_usable(GEMM_MATRIX_UNIT) ? 0.02 : CHECK_IS_DOUBLE ? 1e-7 : 1e-5;
+    double most = gemm_usable(GEMM_MATRIX_UNIT) ? sizes[s].authors : CHECK_IS_DOUBLE ? 1e-7 : 1e-5;
     for (int i = 0; i < 2; i++)
       CHECK(sqrt(error[i] / norm) < most, "%dx%d: off by %g, tall %d", m, n, sqrt(error[i] / norm), i);
     memory_release(wide);
     memory_release(tall);
+    memory_release(again);
     free(expected);
   }
 }
@@ -456,7 +427,6 @@ void test_gemm(void) {
     solved();
     solved_rows();
     factorised();
-    rounded();
     orthogonal();
   }
   for (int unit = 0; unit < GEMM_UNITS; unit++) gemm_allow(unit, before[unit]);

@@ -18,7 +18,7 @@ function Muon:direction(gradient, state, settings, outputs, inputs)
   state.momentum = (state.momentum or gls.zeros_like(gradient)) * beta + gradient * (1 - beta)
   -- 2. Nesterov: (1 − β) G + β M
   local direction = settings.nesterov and gradient * (1 - beta) + state.momentum * beta or state.momentum
-  -- 3. O = NS₅, its products of bfloat16 where the processor has a unit for them, as the authors'
+  -- 3. O = NS₅, in bfloat16 where the processor has a matrix unit, as the authors'; else in float32
   direction = gls.newton_schulz(direction, settings.iterations)
   -- 4. the step's length: √max(1, outputs / inputs), or 0.2 √max(outputs, inputs)
   local length = settings.matched and 0.2 * math.sqrt(math.max(outputs, inputs))

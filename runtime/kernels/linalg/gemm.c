@@ -71,7 +71,7 @@ static void count(const struct gemm_product *p) {
   profile_count(multiplications(p) * (p->lower ? 1 : 2), touched * (double)sizeof(real));
 }
 
-bool gemm_make(struct gemm_product product) {
+static bool make(struct gemm_product product) {
   if (product.m == 0 || product.n == 0) return true;
   count(&product);
   for (size_t i = 0; i < sizeof back_ends / sizeof *back_ends; i++) {
@@ -86,21 +86,21 @@ bool gemm_make(struct gemm_product product) {
 
 void gemm(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a, int64_t lda,
           const real *b, int64_t ldb, real beta, real *c, int64_t ldc) {
-  gemm_make((struct gemm_product){transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, .ldc = ldc});
+  make((struct gemm_product){transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, beta, c, .ldc = ldc});
 }
 
 void gemm_bias(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const real *a, int64_t lda,
                const real *b, int64_t ldb, const real *bias, real *c) {
-  gemm_make((struct gemm_product){transpose_a, transpose_b, m, n, k, 1, a, lda, b, ldb, 0, c, n, .bias = bias});
+  make((struct gemm_product){transpose_a, transpose_b, m, n, k, 1, a, lda, b, ldb, 0, c, n, .bias = bias});
 }
 
 int gemm_visit(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, real alpha, const real *a,
                int64_t lda, const real *b, int64_t ldb, const struct gemm_visitor *visitor) {
   const struct gemm_product product = {transpose_a, transpose_b, m, n, k, alpha, a, lda, b, ldb, .visitor = visitor};
-  return gemm_make(product) ? STATUS_OK : STATUS_ERROR;
+  return make(product) ? STATUS_OK : STATUS_ERROR;
 }
 
 void syrk(bool transpose, int64_t n, int64_t k, real alpha, const real *a, int64_t lda, real beta, real *c,
           int64_t ldc) {
-  gemm_make((struct gemm_product){transpose, !transpose, n, n, k, alpha, a, lda, a, lda, beta, c, ldc, .lower = true});
+  make((struct gemm_product){transpose, !transpose, n, n, k, alpha, a, lda, a, lda, beta, c, ldc, .lower = true});
 }

@@ -16,14 +16,10 @@ struct gemm_product {
   real beta;
   real *c; /* not read where beta is 0; not there with a visitor */
   int64_t ldc;
-  bool rounded;     /* operands may be rounded to bfloat16 */
   bool lower;       /* what lies above the diagonal need not be filled */
   const real *bias; /* n numbers as which every row of c begins, instead of beta · c; or NULL */
   const struct gemm_visitor *visitor;
 };
-
-/* By the first back end that serves it; false only where a visitor's product finds no memory. */
-bool gemm_make(struct gemm_product product);
 
 /* The back ends: true when the product is made; false, with nothing done, when there is no memory for panels. */
 bool gemm_matrix_unit(const struct gemm_product *product);

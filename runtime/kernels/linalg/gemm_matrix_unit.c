@@ -4,7 +4,6 @@
    near to the exact one as sgemm's, or nearer; infinities and NaN come out as sgemm has them; numbers below 2⁻¹¹⁰ lose
    their low parts, those below 2⁻¹²⁶ count as zero. Source: Henry, Tang, Heinecke, "Leveraging the bfloat16 artificial
    intelligence datatype for higher-precision computations", ARITH 2019.
-   Of a product that is rounded (gemm.h) the high parts alone are packed and multiplied.
 
    The operand with fewer rows or columns is packed for all threads, a shared block of up to SHARED_BYTES. The other is
    streamed: threads take strips of it in turn, pack a strip into their L2 cache and multiply it with the shared block;
@@ -12,18 +11,17 @@
    itself alone, so that a result does not depend on the threads.
 
    A packed panel holds 16 rows (left operand) or 16 columns (right) in steps of 32 along k. One step is three tiles,
-   high, middle and low, each 16 lines of 16 pairs of bf16; pair p joins k = p and k = p + 16, on both sides. Left: a
-   line is a row, its pairs run along k. Right: a line is a pair of k, and runs along the columns.
+   high, middle and low.
 
    Kept by the bench's row "linear 250×3072 → 1024": 1.4 to 1.7 times as fast as AVX-512 (Intel Xeon with AMX, one
    thread). On a shared machine, where the core's other hyperthread has the unit too, 0.9 to 1.0; with 50 rows or 128
    columns 0.7 to 0.95. */
 #include "gemm.h"
+#include "tiles.h"
 
-#if defined(__x86_64__) && !defined(GLS_DOUBLE)
+#ifdef HAS_TILES
 
 #include <cpuid.h>
-#include <immintrin.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -32,14 +30,8 @@
 #include "../../base/memory.h"
 #include "../../base/parallel.h"
 
-#define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,amx-tile,amx-bf16")))
-
 enum {
-  SIDE = 16,  /* rows and columns of a tile of results */
-  BLOCK = 32, /* rows and columns that one call of the kernel makes: 2 × 2 tiles */
-  STEP = 32,  /* of k */
-  PARTS = 3,  /* 1 of a rounded product */
-  TILE_BYTES = 1024,
+  PARTS = 3,
   STEP_BYTES = PARTS * TILE_BYTES,
   DEPTH_MOST = 512,       /* of k between two visits to c */
   SHARED_BYTES = 3 << 19, /* shared block and strip leave room for each other in a 2 MB cache */
@@ -72,25 +64,6 @@ bool gemm_matrix_unit_available(void) {
   return known;
 }
 
-/* As the processor wants it: all eight tile registers of 16 lines of 64 bytes. */
-TARGET static void tiles_configure(void) {
-  struct {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t line_bytes[16];
-    uint8_t lines[16];
-  } layout;
-  memset(&layout, 0, sizeof layout);
-  layout.palette = 1;
-  for (int i = 0; i < 8; i++) {
-    layout.line_bytes[i] = 64;
-    layout.lines[i] = SIDE;
-  }
-  __asm__ volatile("" : : "r"(&layout) : "memory"); /* all of it is written: the intrinsic names 8 bytes of it */
-  _tile_loadconfig(&layout);
-}
-
-TARGET static void tiles_release(void) { _tile_release(); }
-
 /* ---- packing ---- */
 
 /* outer: the rows of the left operand, the columns of the right one. One of the strides is 1. */
@@ -99,32 +72,13 @@ struct operand {
   int64_t outer, outer_stride, inner_stride; /* inner is k */
 };
 
-/* The first count of 16 lanes. */
-static inline __mmask16 lanes(int64_t count) {
-  return count >= 16 ? 0xffff : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
-}
-
-/* The nearest bf16, in the upper half: half of what is cut off is added; a NaN stays one. */
-TARGET static inline __m512i rounded(__m512 x) {
-  enum { NAN_OF_BOTH_KINDS = 0x81 };
-  __m512i bits = _mm512_castps_si512(x);
-  __mmask16 is_number = _knot_mask16(_mm512_fpclass_ps_mask(x, NAN_OF_BOTH_KINDS));
-  bits = _mm512_mask_add_epi32(bits, is_number, bits, _mm512_set1_epi32(0x8000));
-  return _mm512_and_si512(bits, _mm512_set1_epi32((int)0xffff0000));
-}
-
 /* Writes one line of each part: pairs of the bf16 parts of x0 (lower half) and x1. Rounding to nearest is done by
    adding half of what is cut off; what is left after two parts has 8 bits, so that the third is exact. A NaN stays
    one in low, and an infinity makes one there. */
-TARGET static inline void split(__m512 x0, __m512 x1, char *line, int parts) {
-  if (parts == 1) {
-    _mm512_store_si512(line, _mm512_or_si512(rounded(x1), _mm512_srli_epi32(rounded(x0), 16)));
-    return;
-  }
+TARGET static inline void split(__m512 x0, __m512 x1, char *line) {
   const __m512i upper = _mm512_set1_epi32((int)0xffff0000), half = _mm512_set1_epi32(0x8000);
   __m512i high0 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x0), half), upper);
   __m512i high1 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(x1), half), upper);
-  _mm512_store_si512(line, _mm512_or_si512(high1, _mm512_srli_epi32(high0, 16)));
   __m512 rest0 = _mm512_sub_ps(x0, _mm512_castsi512_ps(high0));
   __m512 rest1 = _mm512_sub_ps(x1, _mm512_castsi512_ps(high1));
   __m512i middle0 = _mm512_and_si512(_mm512_add_epi32(_mm512_castps_si512(rest0), half), upper);
@@ -132,39 +86,10 @@ TARGET static inline void split(__m512 x0, __m512 x1, char *line, int parts) {
   __m512i low0 = _mm512_castps_si512(_mm512_sub_ps(rest0, _mm512_castsi512_ps(middle0)));
   __m512i low1 = _mm512_castps_si512(_mm512_sub_ps(rest1, _mm512_castsi512_ps(middle1)));
   enum { A_AND_B_OR_C = 0xea };
+  _mm512_store_si512(line, _mm512_or_si512(high1, _mm512_srli_epi32(high0, 16)));
   _mm512_store_si512(line + TILE_BYTES, _mm512_or_si512(middle1, _mm512_srli_epi32(middle0, 16)));
   _mm512_store_si512(line + 2 * TILE_BYTES,
                      _mm512_ternarylogic_epi32(upper, low1, _mm512_srli_epi32(low0, 16), A_AND_B_OR_C));
-}
-
-/* out (16×16) = inᵀ; in has rows × columns, zeros beyond */
-TARGET static void transpose(float out[16][16], const float *in, int64_t stride, int64_t rows, int64_t columns) {
-  __m512 r[16], t[16];
-  for (int i = 0; i < 16; i++)
-    r[i] = i < rows ? _mm512_maskz_loadu_ps(lanes(columns), in + i * stride) : _mm512_setzero_ps();
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {
-    __m512d a = _mm512_castps_pd(t[i]), b = _mm512_castps_pd(t[i + 1]);
-    __m512d c = _mm512_castps_pd(t[i + 2]), d = _mm512_castps_pd(t[i + 3]);
-    r[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
-    r[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
-    r[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
-    r[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
-  }
-  enum { EVEN = 0x88, ODD = 0xdd }; /* quarters */
-  for (int i = 0; i < 4; i++) {
-    t[i] = _mm512_shuffle_f32x4(r[i], r[i + 4], EVEN);
-    t[i + 4] = _mm512_shuffle_f32x4(r[i], r[i + 4], ODD);
-    t[i + 8] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], EVEN);
-    t[i + 12] = _mm512_shuffle_f32x4(r[i + 8], r[i + 12], ODD);
-  }
-  for (int i = 0; i < 8; i++) {
-    _mm512_store_ps(out[i], _mm512_shuffle_f32x4(t[i], t[i + 8], EVEN));
-    _mm512_store_ps(out[i + 8], _mm512_shuffle_f32x4(t[i], t[i + 8], ODD));
-  }
 }
 
 static inline void prefetch(const float *address) { __builtin_prefetch(address, 0, 3); }
@@ -173,7 +98,6 @@ static inline void prefetch(const float *address) { __builtin_prefetch(address, 
 struct packing {
   const struct operand *operand;
   bool is_left, transposes; /* transposes: lines run across the operand's contiguous direction */
-  int parts;
   char *out;
   int64_t outer, count, inner, depth; /* panels of 16 from outer on (count); k from inner on (depth) */
   int64_t steps, panels;
@@ -181,10 +105,9 @@ struct packing {
   float transposed[2][SIDE][SIDE] __attribute__((aligned(64)));
 };
 
-static void packing_begin(struct packing *packing, char *out, bool is_left, const struct operand *operand, int parts,
+static void packing_begin(struct packing *packing, char *out, bool is_left, const struct operand *operand,
                           int64_t outer, int64_t count, int64_t inner, int64_t depth) {
   packing->operand = operand;
-  packing->parts = parts;
   packing->is_left = is_left;
   packing->transposes = is_left != (operand->inner_stride == 1);
   packing->out = out;
@@ -193,17 +116,15 @@ static void packing_begin(struct packing *packing, char *out, bool is_left, cons
   packing->step = packing->panel = packing->part = 0;
 }
 
-/* A step is packed line by line; where it is transposed, in two halves to transpose and eight pairs of lines. Of a
-   rounded product, where a line is little work, it is one unit. */
+/* A step is packed line by line; where it is transposed, in two halves to transpose and eight pairs of lines. */
 enum { TRANSPOSED_PARTS = 10 };
 
 static int64_t packing_units(const struct packing *packing) {
-  int64_t parts = packing->parts == 1 ? 1 : packing->transposes ? TRANSPOSED_PARTS : SIDE;
-  return packing->steps * packing->panels * parts;
+  return packing->steps * packing->panels * (packing->transposes ? TRANSPOSED_PARTS : SIDE);
 }
 
 /* A line of a left operand: along its row. */
-TARGET static void pack_row(char *line, int parts, const float *from, int64_t rows, int64_t depth) {
+TARGET static void pack_row(char *line, const float *from, int64_t rows, int64_t depth) {
   __m512 x0 = _mm512_setzero_ps(), x1 = x0;
   if (rows > 0) {
     x0 = _mm512_maskz_loadu_ps(lanes(depth), from);
@@ -211,18 +132,17 @@ TARGET static void pack_row(char *line, int parts, const float *from, int64_t ro
     prefetch(from + 2 * STEP);
     prefetch(from + 2 * STEP + SIDE);
   }
-  split(x0, x1, line, parts);
+  split(x0, x1, line);
 }
 
 /* A line of a right operand: along its rows k and k + 16. */
-TARGET static void pack_column(char *line, int parts, const float *from, int64_t stride, int64_t columns,
-                               int64_t depth) {
+TARGET static void pack_column(char *line, const float *from, int64_t stride, int64_t columns, int64_t depth) {
   __mmask16 mask = lanes(columns);
   __m512 x0 = _mm512_maskz_loadu_ps(depth > 0 ? mask : 0, from);
   __m512 x1 = _mm512_maskz_loadu_ps(depth > SIDE ? mask : 0, from + SIDE * stride);
   prefetch(from + STEP * stride);
   prefetch(from + (STEP + SIDE) * stride);
-  split(x0, x1, line, parts);
+  split(x0, x1, line);
 }
 
 /* Part of one step of one panel that is transposed. */
@@ -243,23 +163,7 @@ TARGET static void pack_transposed(struct packing *packing, char *step, const fl
     return;
   }
   for (int64_t i = 2 * (half - 2); i < 2 * (half - 1); i++)
-    split(_mm512_load_ps(packing->transposed[0][i]), _mm512_load_ps(packing->transposed[1][i]), step + 64 * i,
-          packing->parts);
-}
-
-/* One step of one panel of a rounded product. */
-TARGET static void pack_step(struct packing *packing, char *step, const float *from, int64_t rows, int64_t depth) {
-  const struct operand *operand = packing->operand;
-  if (packing->transposes) {
-    for (packing->part = 0; packing->part < TRANSPOSED_PARTS; packing->part++)
-      pack_transposed(packing, step, from, min(rows, SIDE), depth);
-  } else if (packing->is_left) {
-    for (int64_t i = 0; i < SIDE; i++) pack_row(step + 64 * i, 1, from + i * operand->outer_stride, rows - i, depth);
-  } else {
-    for (int64_t i = 0; i < SIDE; i++)
-      pack_column(step + 64 * i, 1, from + i * operand->inner_stride, operand->inner_stride, rows, depth - i);
-  }
-  packing->part = SIDE;
+    split(_mm512_load_ps(packing->transposed[0][i]), _mm512_load_ps(packing->transposed[1][i]), step + 64 * i);
 }
 
 /* The next unit, if there is one. */
@@ -269,23 +173,21 @@ TARGET static void packing_advance(struct packing *packing) {
   int64_t depth = w->depth - w->step * STEP, rows = w->count - w->panel * SIDE;
   const float *from = w->operand->data + (w->outer + w->panel * SIDE) * w->operand->outer_stride +
                       (w->inner + w->step * STEP) * w->operand->inner_stride;
-  char *step = w->out + (w->panel * w->steps + w->step) * w->parts * TILE_BYTES;
-  if (w->parts == 1) {
-    pack_step(w, step, from, rows, depth);
-  } else if (!w->transposes && !w->is_left) { /* all panels line by line: long runs of the operand's rows */
-    pack_column(step + 64 * w->part, w->parts, from + w->part * w->operand->inner_stride, w->operand->inner_stride,
-                rows, depth - w->part);
+  char *step = w->out + (w->panel * w->steps + w->step) * STEP_BYTES;
+  if (!w->transposes && !w->is_left) { /* all panels line by line: long runs of the operand's rows */
+    pack_column(step + 64 * w->part, from + w->part * w->operand->inner_stride, w->operand->inner_stride, rows,
+                depth - w->part);
     if (++w->panel < w->panels) return;
     w->panel = 0;
     if (++w->part < SIDE) return;
     w->part = 0;
     w->step++;
     return;
-  } else if (w->transposes) {
-    pack_transposed(w, step, from, min(rows, SIDE), depth);
-  } else {
-    pack_row(step + 64 * w->part, w->parts, from + w->part * w->operand->outer_stride, rows - w->part, depth);
   }
+  if (w->transposes)
+    pack_transposed(w, step, from, min(rows, SIDE), depth);
+  else
+    pack_row(step + 64 * w->part, from + w->part * w->operand->outer_stride, rows - w->part, depth);
   if (++w->part < (w->transposes ? TRANSPOSED_PARTS : SIDE)) return;
   w->part = 0;
   if (++w->panel < w->panels) return;
@@ -339,7 +241,7 @@ TARGET static void result_advance(struct result *result, int64_t count) {
   }
 }
 
-enum { PLACES = 6, PLACES_ROUNDED = 1 };
+enum { PLACES = 6 };
 
 /* What the vector units do while tiles multiply: store the block before, pack what comes next. */
 struct vector_work {
@@ -438,35 +340,17 @@ TARGET static void kernel_1x1(float *out, const char *left0, const char *right0,
   _tile_stored(SUM_00, out, BLOCK * sizeof(float));
 }
 
-/* Of one part. Rows or columns that are not there are those that are, a second time. */
-TARGET static void kernel_rounded(float *out, const char *left0, const char *left1, const char *right0,
-                                  const char *right1, int64_t steps, struct vector_work *work) {
-  for (int64_t s = 0; s < steps; s++) {
-    LEFT(0, HIGH), RIGHT(0, HIGH), RIGHT(1, HIGH), LEFT(1, HIGH);
-    ADD(0, 0), ADD(0, 1), ADD(1, 0), ADD(1, 1);
-    vector_work_advance(work);
-    left0 += TILE_BYTES, left1 += TILE_BYTES, right0 += TILE_BYTES, right1 += TILE_BYTES;
-  }
-  _tile_stored(SUM_00, out, BLOCK * sizeof(float));
-  _tile_stored(SUM_01, out + SIDE, BLOCK * sizeof(float));
-  _tile_stored(SUM_10, out + SIDE * BLOCK, BLOCK * sizeof(float));
-  _tile_stored(SUM_11, out + SIDE * BLOCK + SIDE, BLOCK * sizeof(float));
-}
-
 /* out (32 × 32, of which rows × columns are wanted) = the panels at left times those at right; the vector
    units may not end their work. */
-TARGET static void multiply(float *out, const char *left, const char *right, int parts, int64_t steps, int64_t rows,
+TARGET static void multiply(float *out, const char *left, const char *right, int64_t steps, int64_t rows,
                             int64_t columns, struct vector_work *work) {
-  size_t panel = (size_t)(steps * parts * TILE_BYTES);
+  size_t panel = (size_t)steps * STEP_BYTES;
   _tile_zero(SUM_00);
   _tile_zero(SUM_01);
   _tile_zero(SUM_10);
   _tile_zero(SUM_11);
   __asm__ volatile("" ::: "memory"); /* the panels are written before tiles are loaded from them */
-  if (parts == 1)
-    kernel_rounded(out, left, rows > SIDE ? left + panel : left, right, columns > SIDE ? right + panel : right, steps,
-                   work);
-  else if (rows > SIDE && columns > SIDE)
+  if (rows > SIDE && columns > SIDE)
     kernel_2x2(out, left, left + panel, right, right + panel, steps, work);
   else if (columns > SIDE)
     kernel_1x2(out, left, right, right + panel, steps);
@@ -482,7 +366,6 @@ struct plan {
   const struct gemm_product *product;
   struct operand left, right;
   bool left_is_shared;
-  int parts;
   int64_t depth;  /* of k at a time */
   int64_t shared; /* rows or columns of the shared operand at a time */
   int64_t strip;  /* of the streamed one */
@@ -490,14 +373,13 @@ struct plan {
   char *buffer; /* the shared block, then each thread's strips and rows to be visited */
 };
 
-static size_t panel_bytes(const struct plan *plan, int64_t outer, int64_t depth) {
-  return (size_t)(ceil_div(outer, SIDE) * ceil_div(depth, STEP) * plan->parts * TILE_BYTES);
+static size_t panel_bytes(int64_t outer, int64_t depth) {
+  return (size_t)(ceil_div(outer, SIDE) * ceil_div(depth, STEP)) * STEP_BYTES;
 }
 
 static bool plan_make(struct plan *plan, const struct gemm_product *product, int threads) {
   const struct gemm_product *p = product;
   plan->product = p;
-  plan->parts = p->rounded ? 1 : PARTS;
   plan->left = (struct operand){p->a, p->m, p->transpose_a ? 1 : p->lda, p->transpose_a ? p->lda : 1};
   plan->right = (struct operand){p->b, p->n, p->transpose_b ? p->ldb : 1, p->transpose_b ? 1 : p->ldb};
   plan->left_is_shared = p->m <= p->n;
@@ -505,17 +387,17 @@ static bool plan_make(struct plan *plan, const struct gemm_product *product, int
   if (p->visitor) {
     plan->depth = p->k;
   } else {
-    int64_t room = SHARED_BYTES / (2 * plan->parts) / max(min(shared_length, 1024), 1);
+    int64_t room = SHARED_BYTES / (2 * PARTS) / max(min(shared_length, 1024), 1);
     int64_t most = min(max(room / STEP * STEP, 256), DEPTH_MOST);
     plan->depth = round_up(ceil_div(p->k, ceil_div(p->k, most)), STEP);
   }
-  int64_t line = (int64_t)panel_bytes(plan, SIDE, plan->depth) / SIDE;
+  int64_t line = (int64_t)panel_bytes(SIDE, plan->depth) / SIDE;
   plan->shared = min(round_up(shared_length, BLOCK), max(SHARED_BYTES / line / BLOCK * BLOCK, BLOCK));
   int64_t strip = max(STRIP_BYTES / line / BLOCK * BLOCK, BLOCK);
   int64_t fair = round_up(ceil_div(streamed_length, 2 * threads), BLOCK);
   plan->strip = min(strip, fair);
-  plan->shared_bytes = panel_bytes(plan, plan->shared, plan->depth);
-  plan->thread_bytes = 2 * panel_bytes(plan, plan->strip, plan->depth);
+  plan->shared_bytes = panel_bytes(plan->shared, plan->depth);
+  plan->thread_bytes = 2 * panel_bytes(plan->strip, plan->depth);
   if (p->visitor) plan->thread_bytes += (size_t)BLOCK * (size_t)max(plan->shared, plan->strip) * sizeof(float);
   plan->buffer = memory_acquire(plan->shared_bytes + (size_t)threads * plan->thread_bytes);
   return plan->buffer != NULL;
@@ -556,17 +438,17 @@ static void strip_times_shared(struct share *share, const char *strip, const str
   bool shared_is_outer = p->visitor && left_is_shared;
   int64_t outer_count = shared_is_outer ? at->shared_count : at->count;
   int64_t inner_count = shared_is_outer ? at->count : at->shared_count;
-  int64_t steps = ceil_div(at->depth, STEP), places_a_step = plan->parts == 1 ? PLACES_ROUNDED : PLACES;
-  int64_t places = max(outer_count / BLOCK * (inner_count / BLOCK) / (p->lower ? 2 : 1), 1) * steps * places_a_step;
+  int64_t steps = ceil_div(at->depth, STEP);
+  int64_t places = max(outer_count / BLOCK * (inner_count / BLOCK) / (p->lower ? 2 : 1), 1) * steps * PLACES;
   struct vector_work work = {.packing = &share->packing,
-                             .rows = ceil_div(BLOCK, steps * places_a_step),
+                             .rows = ceil_div(BLOCK, steps * PLACES),
                              .units = ceil_div(packing_units(&share->packing), places)};
   int which = 0;
   for (int64_t i = 0; i < outer_count; i += BLOCK) {
     for (int64_t j = 0; j < inner_count; j += BLOCK) {
       int64_t in_shared = shared_is_outer ? i : j, in_strip = shared_is_outer ? j : i;
-      const char *shared_panel = plan->buffer + panel_bytes(plan, in_shared, at->depth);
-      const char *strip_panel = strip + panel_bytes(plan, in_strip, at->depth);
+      const char *shared_panel = plan->buffer + panel_bytes(in_shared, at->depth);
+      const char *strip_panel = strip + panel_bytes(in_strip, at->depth);
       int64_t shared_here = min(BLOCK, at->shared_count - in_shared);
       int64_t strip_here = min(BLOCK, at->count - in_strip);
       struct result *result = &share->result[which];
@@ -583,7 +465,7 @@ static void strip_times_shared(struct share *share, const char *strip, const str
       result->next = 0;
       work.prefetch = result->to, work.stride = p->ldc, work.prefetch_rows = p->visitor ? 0 : result->rows;
       multiply(result->block, left_is_shared ? shared_panel : strip_panel, left_is_shared ? strip_panel : shared_panel,
-               plan->parts, steps, result->rows, result->columns, &work);
+               steps, result->rows, result->columns, &work);
       if (work.result) result_advance(work.result, BLOCK);
       work.result = result;
       which = 1 - which;
@@ -632,7 +514,7 @@ static void plan_run(const struct plan *plan) {
   const struct operand *streamed = plan->left_is_shared ? &plan->right : &plan->left;
   int64_t k = plan->product->k;
   char *mine = plan->buffer + plan->shared_bytes + (size_t)omp_get_thread_num() * plan->thread_bytes;
-  size_t strip_bytes = panel_bytes(plan, plan->strip, plan->depth);
+  size_t strip_bytes = panel_bytes(plan->strip, plan->depth);
   struct share share = {
       .plan = plan, .strip = {mine, mine + strip_bytes}, .visited = (float *)(mine + 2 * strip_bytes)};
   struct packing shared_packing;
@@ -642,8 +524,8 @@ static void plan_run(const struct plan *plan) {
   int which = 0;
   if (any) {
     strip_next(&next, plan, first, between);
-    packing_begin(&share.packing, share.strip[0], !plan->left_is_shared, streamed, plan->parts, next.streamed,
-                  next.count, next.inner, next.depth);
+    packing_begin(&share.packing, share.strip[0], !plan->left_is_shared, streamed, next.streamed, next.count,
+                  next.inner, next.depth);
     packing_finish(&share.packing);
   }
   tiles_configure();
@@ -653,16 +535,16 @@ static void plan_run(const struct plan *plan) {
       int64_t depth = min(plan->depth, k - inner);
 #pragma omp for schedule(static)
       for (int64_t i = 0; i < count; i += BLOCK) {
-        packing_begin(&shared_packing, plan->buffer + panel_bytes(plan, i, depth), plan->left_is_shared, shared,
-                      plan->parts, start + i, min(BLOCK, count - i), inner, depth);
+        packing_begin(&shared_packing, plan->buffer + panel_bytes(i, depth), plan->left_is_shared, shared, start + i,
+                      min(BLOCK, count - i), inner, depth);
         packing_finish(&shared_packing);
       }
       while (any && next.shared == start && next.inner == inner) {
         struct strip now = next;
         any = strip_next(&next, plan, first, between);
         if (any) {
-          packing_begin(&share.packing, share.strip[1 - which], !plan->left_is_shared, streamed, plan->parts,
-                        next.streamed, next.count, next.inner, next.depth);
+          packing_begin(&share.packing, share.strip[1 - which], !plan->left_is_shared, streamed, next.streamed,
+                        next.count, next.inner, next.depth);
         }
         strip_times_shared(&share, share.strip[which], &now);
         which = 1 - which;

@@ -8,7 +8,8 @@
    trsm.c              triangular solves
    cholesky.c          the Cholesky factor
    lapack.c            eigenproblems, QR, singular values, LU
-   newton_schulz.c     the nearest orthogonal matrix, by products alone */
+   newton_schulz.c     the nearest orthogonal matrix, by products alone; newton_schulz_tiles.c by AMX in bfloat16
+   tiles.h             what the users of AMX share */
 #ifndef GLS_KERNELS_LINALG_H
 #define GLS_KERNELS_LINALG_H
 
