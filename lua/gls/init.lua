@@ -1,6 +1,6 @@
 --- gls: tensors, differentiation, neural networks and optimizers. `require "gls"` gives the table with the functions
--- of the core and those of gls.tensor; nn, optim, data, train, plot, experiment, curvature and options are loaded when
--- they are first asked for.
+-- of the core and those of gls.tensor; nn, optim, data, train, plot, experiment, curvature, distributed and options
+-- are loaded when they are first asked for.
 -- @module gls
 local anomaly = require "gls.anomaly"
 local checkpoint = require "gls.checkpoint"
@@ -26,7 +26,7 @@ core.groups.load_pytorch = "files"
 
 local submodules = {
   nn = true, optim = true, data = true, train = true, plot = true, experiment = true, options = true,
-  curvature = true,
+  curvature = true, distributed = true,
 }
 
 return strict.module("gls", gls, function(name) return submodules[name] and require("gls." .. name) or nil end)
