@@ -82,10 +82,12 @@ local function step(run, group)
   end
   if set.clip then state.gradient_norm = gls.clip_gradients(set.model:parameters(), set.clip) end
   set.optimizer:step(function()
-    local sum = set.loss(set.model, group[1])
-    if #group == 1 then return sum end
-    sum = sum * (sizes[1] / all)
-    for i = 2, #group do sum = sum + set.loss(set.model, group[i]) * (sizes[i] / all) end
+    local sum
+    for i, batch in ipairs(group) do
+      local loss, share = set.loss(set.model, batch), sizes[i] / all * shares[i] -- of this rank, if there are several
+      if share ~= 1 then loss = loss * share end
+      sum = sum and sum + loss or loss
+    end
     return sum
   end)
   return true
