@@ -274,8 +274,8 @@ function Batches:epoch(few)
     while batch do
       local rows = rows_of(batch)
       if batch.x:size(1) < count and not few then
-        error(("distributed.batches: a batch of %d rows for %d ranks: fewer ranks, larger batches, or drop_last where it "
-          .. "is the rest of the set"):format(batch.x:size(1), count), 0)
+        error(("distributed.batches: a batch of %d rows for %d ranks: take fewer ranks or larger batches, or drop_last "
+          .. "where it is the rest of the set"):format(batch.x:size(1), count), 0)
       end
       self.number = batch.number
       if rows then return rows end

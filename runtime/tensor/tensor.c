@@ -65,6 +65,7 @@ struct tensor *tensor_alias(const struct tensor *source) {
   view->requires_gradient = false;
   view->node = NULL;
   view->gradient = NULL;
+  view->watch = NULL;
   if (view->storage) storage_retain(view->storage);
   return view;
 }

@@ -108,6 +108,20 @@ describe("backward", function()
     assert.same({ 0, 0 }, last.grad:tolist())
   end)
 
+  it("tells of leaves, not of views of them, which outlive who is told", function()
+    local x, told = gls.ones(4):requires_grad(true), 0
+    local watch = gls.watch_gradients({ x }, function() told = told + 1 end) -- luacheck: ignore 231
+    local view = x:view(2, 2)
+    local constant = x:detach():requires_grad(true)
+    ;(view * view + constant:view(2, 2)):sum():backward()
+    assert.equal(1, told)
+    watch = nil -- luacheck: ignore 311
+    collectgarbage()
+    collectgarbage();
+    (view * view + constant:view(2, 2)):sum():backward()
+    assert.equal(1, told)
+  end)
+
   it("ends with the error of a function that is told of a gradient", function()
     local x = gls.ones(2):requires_grad(true)
     local watch = gls.watch_gradients({ x }, function() error("not now", 0) end) -- luacheck: ignore 231
