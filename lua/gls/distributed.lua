@@ -19,8 +19,10 @@
 -- gathered, and every rank solves it. The parts of a batch (`part`) stay on their ranks, where the ranks' rows are
 -- whole parts of those that one process would make (128 rows a part, 256 a rank), and their directions are summed;
 -- else the rows are gathered and dealt out so that they are. Patches of convolutions (`statistics_rows`) and the rows
--- that the curvature is measured on are drawn from those of all ranks, by the random numbers of rank 0. For K-FAC
--- both statistics are summed, for L-BFGS the loss and its gradient within every evaluation of the closure.
+-- that the curvature is measured on are drawn from those of all ranks, by the random numbers of rank 0. Factorisations
+-- are dealt out to ranks and broadcast, where that is less work than to make all of them everywhere: deal.c reckons
+-- with 1e9 bytes a second, `require("gls.mpi").speed(bytes)` says another number. For K-FAC both statistics are
+-- summed, for L-BFGS the loss and its gradient within every evaluation of the closure.
 --
 -- The losses are those of one process to rounding, and the same to the last bit from run to run on as many ranks. SOAP
 -- and `adaptive` enlarge rounding: directions in which the inputs never went have no basis of their own, and Adam's

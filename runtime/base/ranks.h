@@ -10,7 +10,8 @@
 
 /* Each function returns NULL, or what went wrong. */
 struct ranks {
-  int rank, size; /* rank from 0 */
+  int rank, size;          /* rank from 0 */
+  double bytes_per_second; /* of a broadcast, about: what it costs against making the same everywhere */
   /* values := their sum over all ranks, the same to the last bit on all and from run to run. */
   const char *(*sum)(real *values, int64_t count);
   /* all := what the ranks have, one after the other, bytes[r] of rank r. */

@@ -21,6 +21,19 @@ static int check(lua_State *L, const char *call, int code) {
 
 static MPI_Datatype element(void) { return sizeof(real) == sizeof(float) ? MPI_FLOAT : MPI_DOUBLE; }
 
+/* What this process has taken part in since counters() was asked last. */
+static struct {
+  int64_t sums, bytes; /* of all vectors that were summed, as given, and of what a step gathered or broadcast */
+  double waited;       /* seconds */
+} counted;
+
+static void note_bytes(int64_t bytes) {
+  counted.sums++;
+  counted.bytes += bytes;
+}
+
+static void note_sum(int count) { note_bytes((int64_t)count * (int64_t)sizeof(real)); }
+
 /* ---- what the core has of them (base/ranks.h) ---- */
 
 static const char *problem_of(int code) {
@@ -36,6 +49,7 @@ static const char *sum_values(real *values, int64_t count) {
   int code = MPI_SUCCESS;
   for (int64_t start = 0; start < count && code == MPI_SUCCESS; start += MOST) {
     int length = count - start < MOST ? (int)(count - start) : MOST;
+    note_sum(length);
     code = MPI_Allreduce(MPI_IN_PLACE, values + start, length, element(), MPI_SUM, MPI_COMM_WORLD);
   }
   return problem_of(code);
@@ -54,6 +68,7 @@ static const char *gather_bytes(void *all, const void *own, const int64_t *bytes
     if (total > INT_MAX) break;
   }
   const char *problem = !count ? "out of memory" : total > INT_MAX ? "MPI takes at most 2147483647 bytes" : NULL;
+  note_bytes(total);
   if (!problem)
     problem = problem_of(MPI_Allgatherv(own, count[rank], MPI_BYTE, all, count, start, MPI_BYTE, MPI_COMM_WORLD));
   free(count);
@@ -62,23 +77,14 @@ static const char *gather_bytes(void *all, const void *own, const int64_t *bytes
 
 static const char *broadcast_bytes(void *data, int64_t bytes, int root) {
   if (bytes > INT_MAX) return "MPI takes at most 2147483647 bytes";
+  note_bytes(bytes);
   return problem_of(MPI_Bcast(data, (int)bytes, MPI_BYTE, root, MPI_COMM_WORLD));
 }
 
-static struct ranks ranks = {.sum = sum_values, .gather = gather_bytes, .broadcast = broadcast_bytes};
+static struct ranks ranks = {
+    .sum = sum_values, .gather = gather_bytes, .broadcast = broadcast_bytes, .bytes_per_second = 1e9};
 
 /* ---- functions ---- */
-
-/* What this process has taken part in since counters() was asked last. */
-static struct {
-  int64_t sums, bytes; /* of all vectors of a script's that were summed, as given */
-  double waited;       /* seconds */
-} counted;
-
-static void note_sum(int count) {
-  counted.sums++;
-  counted.bytes += (int64_t)count * (int64_t)sizeof(real);
-}
 
 /* Open MPI 4 sums by a tree where there are fewer than four processes; around a ring each sends and receives
    2 (p − 1)/p of the vector, which no way undercuts, and the sum took half the time of MPI_Allreduce on 2 and 3
@@ -264,6 +270,14 @@ static int tell(lua_State *L) {
   return 1;
 }
 
+/* speed(bytes a second): of a broadcast, about, by which a step decides what is made once and sent; on all ranks the
+   same. 1e9 until it is called */
+static int speed(lua_State *L) {
+  ranks.bytes_per_second = luaL_checknumber(L, 1);
+  luaL_argcheck(L, ranks.bytes_per_second > 0, 1, "a number above 0 expected");
+  return 0;
+}
+
 /* stop(): every rank calls it */
 static int stop(lua_State *L) {
   int over = 0;
@@ -288,10 +302,10 @@ static void new_class(lua_State *L, const char *name, const luaL_Reg *methods) {
 
 __attribute__((visibility("default"))) int luaopen_gls_mpi(lua_State *L);
 int luaopen_gls_mpi(lua_State *L) {
-  static const luaL_Reg functions[] = {{"start", start}, {"send", send},       {"receive", receive},
-                                       {"sum", sum},     {"total", total},     {"broadcast", broadcast},
-                                       {"tell", tell},   {"group", group},     {"counters", counters},
-                                       {"stop", stop},   {"abort", abort_all}, {NULL, NULL}};
+  static const luaL_Reg functions[] = {
+      {"start", start},         {"send", send},       {"receive", receive}, {"sum", sum},           {"total", total},
+      {"broadcast", broadcast}, {"tell", tell},       {"group", group},     {"counters", counters}, {"speed", speed},
+      {"stop", stop},           {"abort", abort_all}, {NULL, NULL}};
   static const luaL_Reg of_group[] = {{"sum", begin_sum}, {NULL, NULL}};
   static const luaL_Reg of_sum[] = {{"test", test_sum}, {"wait", wait_sum}, {NULL, NULL}};
   new_class(L, GROUP, of_group);

@@ -47,19 +47,21 @@ static int carry_over(struct tensor **second, const struct tensor *newer, const 
   return STATUS_OK;
 }
 
-int adaptive_refresh(struct gls_system *system) {
-  struct gls_layer *layer = system->layer;
+int adaptive_basis(struct gls_system *system) {
   int64_t e = system->extended;
-  struct tensor *basis = tensor_copy(layer->covariance), *values = basis ? zeros(1, e) : NULL;
-  int status = values ? symmetric_eigen(tensor_real(basis), e, tensor_real(values)) : STATUS_ERROR;
-  if (status == STATUS_OK && layer->basis && layer->second) status = carry_over(&layer->second, basis, layer->basis);
+  struct tensor *values = zeros(1, e);
+  if (!values) return STATUS_ERROR;
+  memcpy(tensor_real(system->factor), tensor_real(system->layer->covariance), (size_t)(e * e) * sizeof(real));
+  int status = symmetric_eigen(tensor_real(system->factor), e, tensor_real(values));
   tensor_release(values);
-  if (status != STATUS_OK) {
-    tensor_release(basis);
-    return STATUS_ERROR;
-  }
+  return status;
+}
+
+int adaptive_turn(struct gls_system *system) {
+  struct gls_layer *layer = system->layer;
+  if (layer->basis && layer->second) STATUS_TRY(carry_over(&layer->second, system->factor, layer->basis));
   tensor_release(layer->basis);
-  layer->basis = basis;
+  layer->basis = tensor_retain(system->factor);
   return STATUS_OK;
 }
 

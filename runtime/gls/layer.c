@@ -21,7 +21,7 @@
    damping than this it is left, where there is a choice. */
 static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
 
-/* The moving S and, when it is due, its eigenbasis. */
+/* The moving S and, when it is due, room for its eigenbasis. */
 static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
   double square;
@@ -29,7 +29,9 @@ static int prepare_adaptive(struct gls_system *system, const struct gls_options 
   if (system->extended > options->widest || !isfinite((real)square)) return STATUS_OK;
   STATUS_TRY(primal_statistics(system, options, scale));
   bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
-  return due && layer->covariance ? adaptive_refresh(system) : STATUS_OK;
+  system->turns = due && layer->covariance;
+  if (system->turns) system->factor = system_matrix(system->extended, system->extended);
+  return system->factor || !system->turns ? STATUS_OK : STATUS_ERROR;
 }
 
 /* The number of parts, where solving in parts is asked for, U as a product is all that is needed, and the work falls by

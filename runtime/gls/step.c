@@ -13,6 +13,7 @@
 #include "../base/profile.h"
 #include "curvature.h"
 #include "layer.h"
+#include "solvers.h"
 
 #include <math.h>
 
@@ -215,12 +216,14 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
 }
 
 /* Large factorisations in turn, with all threads; small ones side by side, a thread each. */
-static int factorise_all(struct step *step) {
+static int factorise_all(struct step *step, const struct ranks *ranks) {
   enum { ALONE_LEAST = 384 };
   int small = 0;
+  STATUS_TRY(deal_factorisations(step->system, step->count, ranks));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
-    if (!system->stale) continue;
+    if (system->turns && deal_is_here(system)) STATUS_TRY(adaptive_basis(system));
+    if (!system->stale || !deal_is_here(system)) continue;
     bool alone = system->matrix->shape.size[1] >= ALONE_LEAST;
     if (alone) system_factorise(system);
     small += !alone;
@@ -229,10 +232,16 @@ static int factorise_all(struct step *step) {
 #pragma omp parallel for schedule(dynamic)
     for (int i = 0; i < step->count; i++) {
       struct gls_system *system = &step->system[i];
-      if (system->stale && system->matrix->shape.size[1] < ALONE_LEAST) system_factorise(system);
+      if (system->stale && deal_is_here(system) && system->matrix->shape.size[1] < ALONE_LEAST)
+        system_factorise(system);
     }
   }
-  for (int i = 0; i < step->count; i++) STATUS_TRY(shared_damping(&step->system[i]));
+  for (int i = 0; i < step->count; i++) {
+    struct gls_system *system = &step->system[i];
+    STATUS_TRY(shared_damping(system));
+    STATUS_TRY(deal_result(system));
+    if (system->turns) STATUS_TRY(adaptive_turn(system));
+  }
   return STATUS_OK;
 }
 
@@ -307,7 +316,7 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
     STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, options->damping, samples)));
   }
   profile_begin("optimizer", "factorisations");
-  STATUS_TRY(profile_ended(factorise_all(step)));
+  STATUS_TRY(profile_ended(factorise_all(step, options->ranks)));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
     profile_begin("optimizer", "directions");

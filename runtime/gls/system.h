@@ -17,6 +17,7 @@ struct shared_rows {
   bool gathered;              /* a and g are those of all ranks */
   bool dealt;                 /* a and g are those of this rank's parts; U is summed */
   int64_t rows, parts, first; /* of all ranks, and this rank's first part */
+  int owner;                  /* the rank that makes the factor for all; -1: every rank */
 };
 
 struct gls_system {
@@ -34,6 +35,7 @@ struct gls_system {
   bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
   struct tensor *matrix, *factor; /* K (of every part) or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
+  bool turns;                     /* adaptive: another eigenbasis has to be made, as factor */
   bool failed;                    /* no damping made it positive definite, or the solution is not finite */
   int64_t retries;
   struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m); of a window the batch's rows come last */
@@ -103,9 +105,15 @@ int shared_gather(struct gls_system *system);
 /* Every rank gets the rows of whole parts. They stay where they are, where that is so already. */
 int shared_deal(struct gls_system *system);
 /* U of this rank's parts becomes the sum over all. */
-int shared_direction(struct gls_system *system);
-/* Dealt: λ becomes the greatest that any rank has needed. */
+int shared_direction(struct gls_system *system); /* Dealt: λ becomes the greatest that any rank has needed. */
 int shared_damping(struct gls_system *system);
+
+/* ---- deal.c ---- */
+/* Who makes which factor. */
+int deal_factorisations(struct gls_system *system, int count, const struct ranks *ranks);
+bool deal_is_here(const struct gls_system *system);
+/* The owner's factor, λ and failure become all ranks'. */
+int deal_result(struct gls_system *system);
 
 /* ---- factors.c ---- */
 /* Finds the factors that backward left at a weight. *is_layer is false when there are none. A bias that is among the

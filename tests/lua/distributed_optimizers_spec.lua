@@ -118,6 +118,40 @@ describe("with mpirun, distributed training by more than gradients", function()
     for i, entry in ipairs(first) do assert.equal(entry[2], second[i][2]) end
   end)
 
+  test("has the same weights to the last bit where factorisations are dealt out to ranks", function()
+    local good, printed = run(3, [[
+      local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+      local distributed = require "gls.distributed"
+      distributed.rank()
+      local mpi, flat = require "gls.mpi", require "gls.optim.flat"
+      local x, y = gls.randn(4, 300), gls.tensor({ 1, 2, 3, 1 }):to "int32"
+      local function train(settings, speed)
+        gls.seed(1)
+        mpi.speed(speed)
+        local model = nn.Sequential { nn.Linear(300, 290), nn.ReLU(), nn.Linear(290, 3) }
+        local optimizer = distributed.optimizer(optim.GLS(model:parameters(), settings))
+        mpi.counters()
+        for _ = 1, 3 do
+          nn.cross_entropy(model(x), y):backward()
+          optimizer:step()
+        end
+        return flat.values(model:parameters()), mpi.counters().bytes
+      end
+      for _, settings in ipairs {
+        { statistics = "moving", refresh = 2, damping = 0.1, learning_rate = 0.1 },
+        { adaptive = true, momentum = 0.9, refresh = 2, learning_rate = 1e-3 },
+      } do
+        local everywhere, few = train(settings, 1)
+        local dealt, many = train(settings, 1e15)
+        assert((everywhere - dealt):abs():max():item() == 0, "other weights")
+        -- the triangles of two layers at least in each of two factorisations
+        assert(many - few >= 2 * 4 * (301 * 302 // 2 + 291 * 292 // 2), many - few)
+      end
+      distributed.stop()
+      print "well"]])
+    assert(good and printed:find "well", printed)
+  end)
+
   test("is an error on all ranks, and no hang, where they differ", function()
     for expected, lines in pairs {
       ["optimizers differ between ranks"] = "local opt = distributed.optimizer(make(0.1 + rank))",
