@@ -330,7 +330,8 @@ function distributed.batches(loader, ...)
     core.raise "distributed.batches: too many arguments; the call is distributed.batches(loader)"
   end
   join()
-  return setmetatable({ loader = loader, batches = loader.batches, number = 0 }, Batches)
+  local made = setmetatable({ loader = loader, batches = loader.batches, number = 0 }, Batches)
+  return made, nil, nil, made -- the last for a generic for to close, as data.loader gives it
 end
 
 --- Whether something is what `distributed.batches` gives.

@@ -52,7 +52,8 @@ end
 -- What a script may do between backward and step: several passes, gradients written on or forgotten, a weight that is
 -- used twice, two optimizers at once, and a parameter that has a gradient on the last rank alone. Small buckets.
 local UNUSUAL = [[
-require("gls.distributed.buckets").most = 40
+local buckets = require "gls.distributed.buckets"
+buckets.most = 40
 local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
 local distributed = require "gls.distributed"
 gls.seed(1)
@@ -80,6 +81,7 @@ local function loss(with_lonely)
 end
 for step = 1, 10 do
   loss(step == 6):backward()
+  if step == 2 and size > 1 then assert(next(buckets.under_way), "nothing is on its way before the step") end
   if step == 3 or step == 4 then loss(true):backward() end
   if step == 5 then a.weight.grad = a.weight.grad * 2 end
   if step == 7 then

@@ -82,6 +82,20 @@ local function same(out, wanted)
   end
 end
 
+describe("what is said of the ranks", function()
+  it("names what sees the rows of one rank alone", function()
+    local nn, together = require "gls.nn", require "gls.experiment.together"
+    local function note(...) return together.note(nn.Sequential { nn.Linear(2, 2), ... }) end
+    local alone = "; batch normalisation is of these alone: losses are not those of one process"
+    assert.matches(alone, note(nn.BatchNorm(2)))
+    assert.matches("; dropout is", note(nn.Dropout(0.1)))
+    local transformer = require "models.transformer" { vocabulary = 4, layers = 1, heads = 1, width = 4, context = 4 }
+    for _, silent in ipairs { note(nn.Dropout(0)), together.note(transformer) } do
+      assert.equal("1, each with its rows of every batch", silent)
+    end
+  end)
+end)
+
 describe("an experiment over ranks", function()
   local function test(name, f) mpirun.test(it, pending, name, f) end
 

@@ -55,8 +55,9 @@ end
 function together.note(model)
   local note = ("%d, each with its rows of every batch"):format(distributed.size())
   for _, module in model:modules() do
+    local drops = rawget(module, "dropout") or rawget(module, "probability") -- a number, or a module that has it
     local what = getmetatable(module).name:find "^BatchNorm" and "batch normalisation"
-      or ((rawget(module, "dropout") or rawget(module, "probability") or 0) > 0) and "dropout"
+      or type(drops) == "number" and drops > 0 and "dropout"
     if what then return note .. ("; %s is of these alone: losses are not those of one process"):format(what) end
   end
   return note
