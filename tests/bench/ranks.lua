@@ -79,20 +79,26 @@ local function work(name, optimizer_name, rows, threads, seconds, steps)
   distributed.stop()
 end
 
--- Whether this process may use two cores.
-local function cores()
-  for line in io.lines "/proc/self/status" do
-    local list = line:match "^Cpus_allowed_list:%s*(.*)$"
-    if list then return list:find "[,-]" ~= nil end
+-- The numbers of the processors that this process may use.
+local function processors()
+  local list, numbers = nil, {}
+  for line in io.lines "/proc/self/status" do list = list or line:match "^Cpus_allowed_list:%s*(.*)$" end
+  for first, last in list:gmatch "(%d+)%-?(%d*)" do
+    for number = tonumber(first), tonumber(last) or tonumber(first) do numbers[#numbers + 1] = number end
   end
+  return numbers
 end
 
 local function turn(row, ranks, threads, rows, seconds, steps, options)
   local environment = ("OMP_NUM_THREADS=%d OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "):format(threads)
-  local launcher = ranks == 1 and "" or ("mpirun -n %d %s %s "):format(ranks,
-    cores() and "--bind-to core" or "--bind-to none --oversubscribe", options or "")
-  local command = ("%s %s%s %s --work %s '%s' %d %d %g %d"):format(environment, launcher,
-    os.getenv "GLSRUN" or "build/glsrun", arg[0], row[1], row[2], rows, threads, seconds, steps)
+  local program = ("%s %s --work %s '%s' %d %d %g %d"):format(os.getenv "GLSRUN" or "build/glsrun", arg[0], row[1],
+    row[2], rows, threads, seconds, steps)
+  local parts, numbers = {}, processors()
+  for rank = 1, ranks > 1 and ranks or 0 do -- each on its own processor
+    parts[rank] = ("-n 1 taskset -c %d %s"):format(numbers[(rank - 1) % #numbers + 1], program)
+  end
+  local command = environment .. (ranks == 1 and program
+    or ("mpirun --bind-to none --oversubscribe %s %s"):format(options or "", table.concat(parts, " : ")))
   local pipe = assert(io.popen(command .. " 2>&1"))
   local printed = pipe:read "a"
   pipe:close()
@@ -158,7 +164,7 @@ local HEADER = "| step, rows a rank | 1 × 1, ms | 1 × 1, twice the rows | 1 ×
   .. "messages |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
 
 local function run(settings)
-  if not cores() then print "One core alone: bytes and messages mean something, times nothing." end
+  if #processors() < 2 then print "One core alone: bytes and messages mean something, times nothing." end
   print(HEADER)
   local step
   for _, row in ipairs(ROWS) do
