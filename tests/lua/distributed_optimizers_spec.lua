@@ -4,23 +4,24 @@ local scratch = require "tests.lua.scratch"
 
 scratch.each(before_each, after_each)
 
--- Every form on 46 rows in batches of 20 (three ranks have unequal parts of each, and of the last one of 6 rows), and
--- the random numbers of ranks differ. Prints every loss.
+-- Every form on 92 rows in batches of 40: three ranks have unequal parts of each, and of the last one of 12 rows; of
+-- the 16 rows that the curvature is measured on a rank of four may have none. The random numbers of ranks differ.
+-- Prints every loss.
 local SCRIPT = [[
 local gls, nn, optim, data = require "gls", require "gls.nn", require "gls.optim", require "gls.data"
 local distributed = require "gls.distributed"
 local rank = distributed.rank()
-local second = { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 1e-2, part = 5 }
+local second = { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 1e-2, part = 10 }
 local forms = {
   { "automatic, a sample of rows", {} },
   { "automatic, all rows", { rows = 1 } },
   { "automatic, a block of rows", {}, squared = true },
   { "automatic with momentum", { momentum = "auto", rows = 1, delta = 2 } },
   { "one dual system, a given rate", { learning_rate = 0.05, damping = 0.1, trust = 0.1 } },
-  { "matched, in parts of 5", second, watched = true },
+  { "matched, in parts of 10", second, watched = true },
   { "matched, all rows together", { graft = "rms", momentum = 0.9, damping = 1, learning_rate = 1e-2, part = 0 } },
   { "the norm of SGD", { graft = "sgd", learning_rate = 0.1, clip = 0.05 } },
-  { "window", { statistics = { window = 30 }, damping = 0.1 } },
+  { "window", { statistics = { window = 50 }, damping = 0.1 } },
   { "moving", { statistics = "moving", damping = 0.1 } },
   { "tokens", { form = "tokens" } },
   { "adaptive", { adaptive = true, momentum = 0.9, refresh = 2, learning_rate = 1e-3 }, narrow = true },
@@ -39,17 +40,17 @@ local function model_of(form)
       nn.Linear(32, 10), nn.LayerNorm(10), nn.Linear(10, 3) }
   end
   if form.narrow then return nn.Sequential { nn.Linear(6, 3) } end
-  return nn.Sequential { nn.Linear(6, 30), nn.ReLU(), nn.LayerNorm(30), nn.Linear(30, 20), nn.Tanh(), nn.Linear(20, 3) }
+  return nn.Sequential { nn.Linear(6, 60), nn.ReLU(), nn.LayerNorm(60), nn.Linear(60, 50), nn.Tanh(), nn.Linear(50, 3) }
 end
 
 for number, form in ipairs(forms) do
   gls.seed(number)
   local model, labels = model_of(form), {}
-  for i = 1, 46 do labels[i] = i % 3 + 1 end
-  local set = { x = form.images and gls.randn(46, 1, 6, 6) or gls.randn(46, 6), y = gls.tensor(labels):to "int32" }
-  if form.squared then set.y = gls.randn(46, 3) end
+  for i = 1, 92 do labels[i] = i % 3 + 1 end
+  local set = { x = form.images and gls.randn(92, 1, 6, 6) or gls.randn(92, 6), y = gls.tensor(labels):to "int32" }
+  if form.squared then set.y = gls.randn(92, 3) end
   local optimizer = distributed.optimizer(optim[form.class or "GLS"](model:parameters(), form[2]))
-  local loader = data.loader(set, { batch = form.whole and 46 or 20, shuffle = true, seed = 9 })
+  local loader = data.loader(set, { batch = form.whole and 92 or 40, shuffle = true, seed = 9 })
   gls.seed(number + rank)
   for epoch = 1, form.whole and 6 or 2 do
     for batch in distributed.batches(loader) do
@@ -146,6 +147,32 @@ describe("with mpirun, distributed training by more than gradients", function()
         assert((everywhere - dealt):abs():max():item() == 0, "other weights")
         -- the triangles of two layers at least in each of two factorisations
         assert(many - few >= 2 * 4 * (301 * 302 // 2 + 291 * 292 // 2), many - few)
+      end
+      distributed.stop()
+      print "well"]])
+    assert(good and printed:find "well", printed)
+  end)
+
+  test("sends directions, rows, or triangles and gradients, as runtime/README.md counts them", function()
+    local good, printed = run(2, [[
+      local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+      local distributed = require "gls.distributed"
+      distributed.rank()
+      local mpi = require "gls.mpi"
+      mpi.speed(1)
+      local rows, d, m = 64, 300, 80 -- of each of two ranks
+      for form, numbers in pairs {
+        [{ graft = "rms", momentum = 0.9, learning_rate = 1e-2, part = 64 }] = (d + 1) * m,
+        [{ learning_rate = 0.1 }] = 2 * rows * (d + m),
+        [{ learning_rate = 0.1, statistics = "moving", refresh = 1 }] = (d + 1) * (d + 2) // 2 + (d + 1) * m,
+      } do
+        local model = nn.Linear(d, m)
+        local optimizer = distributed.optimizer(optim.GLS(model:parameters(), form))
+        nn.mse(model(gls.randn(rows, d)), gls.randn(rows, m)):backward()
+        mpi.counters()
+        optimizer:step()
+        local bytes = mpi.counters().bytes
+        assert(bytes >= 4 * numbers and bytes < 4 * numbers + 1000, bytes .. " bytes of " .. 4 * numbers)
       end
       distributed.stop()
       print "well"]])
