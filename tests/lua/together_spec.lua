@@ -119,13 +119,14 @@ describe("an experiment over ranks", function()
     end
   end)
 
-  test("ends on all ranks when one is told to, and goes on where it was by --resume", function()
+  test("ends on all ranks when one is told to, its checkpoint whole, and goes on by --resume", function()
     local good, printed = run(3, "--out " .. scratch.path "cut",
       "if losses == 22 and distributed.rank() == 1 then os.execute 'kill -TERM $PPID' end")
     assert.is_not_true(good)
     assert(printed:find("--resume " .. scratch.path "cut" .. " goes on", 1, true), printed)
     assert.equal(4, #rows "cut") -- step 22 is amid the second epoch of the second run
-    good, printed = run(3, "--resume " .. scratch.path "cut")
+    assert(os.execute(("ls '%s'/run-*.safetensors > /dev/null"):format(scratch.path "cut")))
+    good, printed = run(1, "--resume " .. scratch.path "cut") -- by as many or as few as there are
     assert(good, printed)
     same("cut", alone)
   end)
@@ -230,6 +231,9 @@ distributed.stop()
       ["clip would be of one rank's gradients"] = "clip = 1",
       ["the optimizer has to be distributed.optimizer"] = "optimizer = optim.SGD(model:parameters())",
       ["data has to be distributed.batches"] = "data = data.loader(set, { batch = 8 })",
+      ["one process alone finds the same rate"] = [[}
+        train.find_learning_rate { model = model, loss = nn.mse, data = data.loader(set, { batch = 8 }),
+          optimizer = distributed.optimizer(optim.SGD(model:parameters()))]],
     } do
       local good, printed = fit(2, "refused", changes)
       assert(not good and printed:find(expected, 1, true), printed)

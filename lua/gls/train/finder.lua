@@ -4,6 +4,7 @@
 local core = require "gls.core"
 local finite = require("gls.number").finite
 local options = require "gls.options"
+local ranks = require "gls.train.ranks"
 local check_data = require("gls.train.settings").check_data
 
 local finder = {}
@@ -46,7 +47,7 @@ end
 -- above `stop` = 4 times its least value, or not finite
 -- @treturn table `rates`, `losses` (of each batch before its step), `smoothed`; `suggestion`: the rate at which the
 -- smoothed loss falls fastest, nil where it never falls
--- @raise where the optimizer's rate is no number (GLS's "auto" is found anew in every step)
+-- @raise where the optimizer's rate is no number (GLS's "auto" is found anew in every step), or several ranks train
 function finder.find(given)
   local set = options.check("train.find_learning_rate", given, {
     model = options.required, optimizer = options.required, loss = options.required, data = options.required,
@@ -55,6 +56,9 @@ function finder.find(given)
   check(set)
   local model, optimizer, data = set.model, set.optimizer, set.data
   local inner = optimizer.optimizer or optimizer -- of an average
+  if rawget(inner, "sums_over_ranks") or ranks.of(data) then
+    core.raise "train.find_learning_rate: ranks share the optimizer or the data; one process alone finds the same rate"
+  end
   local before = {
     model = model:state_dict(), optimizer = optimizer:state_dict(), random = core.random_state(), mode = model.training,
     data = type(data) == "table" and data.state_dict and data:state_dict(), schedule = rawget(inner, "schedule"),
