@@ -297,8 +297,10 @@ static int agree(struct gls *gls, const struct step *step, const struct ranks *r
   batch->all = batch->terms = 0;
   bool watched = false;
   for (int r = 0; r < ranks->size && status == STATUS_OK && gathered == STATUS_OK; r++) {
-    if (all[r].failed) status = status_error("gls: rank %d failed in this step", r);
-    if (all[r].layers != all[0].layers) status = status_error("gls: rank %d has other layers in this step", r);
+    if (all[r].failed)
+      status = status_error("gls: rank %d failed in this step", r);
+    else if (all[r].layers != all[0].layers)
+      status = status_error("gls: rank %d has other layers in this step", r);
     watched = watched || all[r].watched;
     if (r < ranks->rank) batch->before += all[r].batch;
     batch->all += all[r].batch;
