@@ -37,11 +37,12 @@ void direction_apply(struct gls_system *system, double step, double keep) {
   struct tensor *weight = system->weight;
   int64_t d = system->inputs, m = system->outputs;
   real *w = tensor_real(weight), *b = system->bias ? tensor_real(system->bias) : NULL;
-  if (keep != 1) vector_combine(w, (real)keep, w, 0, d * m);
+  bool together = system->u && weight->shape.rank <= 2;
+  if (keep != 1 && !together) vector_combine(w, (real)keep, w, 0, d * m);
   if (!system->u) {
     direction_add(system, -step, 1, w, b);
-  } else if (weight->shape.rank <= 2) {
-    vector_combine(w, 1, tensor_real(system->u), (real)-step, d * m);
+  } else if (together) {
+    vector_combine(w, (real)keep, tensor_real(system->u), (real)-step, d * m);
     if (b) vector_combine(b, 1, tensor_real(system->u) + d * m, (real)-step, m);
   } else { /* a convolution's weight: outputs × inputs */
     const real *u = tensor_real(system->u);

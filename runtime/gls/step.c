@@ -103,12 +103,14 @@ static int orthogonalise_direction(struct gls_system *system) {
   enum { ITERATIONS = 5 };
   if (!isfinite(system->u_square)) return STATUS_OK;
   STATUS_TRY(direction_form(system));
-  struct tensor *u = tensor_copy(system->u); /* V is not to change */
-  if (!u) return STATUS_ERROR;
-  tensor_release(system->u);
-  system->u = u;
-  STATUS_TRY(newton_schulz(tensor_real(u), system->extended, system->outputs, ITERATIONS));
-  system->u_square = system_dot(u, u);
+  if (system->u == system->layer->velocity) { /* V is not to change */
+    struct tensor *u = tensor_copy(system->u);
+    if (!u) return STATUS_ERROR;
+    tensor_release(system->u);
+    system->u = u;
+  }
+  STATUS_TRY(newton_schulz(tensor_real(system->u), system->extended, system->outputs, ITERATIONS));
+  system->u_square = system_dot(system->u, system->u);
   return STATUS_OK;
 }
 
