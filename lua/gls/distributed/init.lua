@@ -12,7 +12,8 @@
 --    end
 --    distributed.stop()
 --
--- `train.fit` does all this with such an optimizer and `data = distributed.batches(loader)`, and so does an experiment.
+-- `train.fit` makes these steps, given such an optimizer and `data = distributed.batches(loader)`; an experiment does
+-- all of it by itself. buckets.lua has the sums of gradients.
 --
 -- It is for optimizers that read gradients (SGD, Adam, Muon, one's own), which are summed, and for GLS in all its forms
 -- (runtime/gls/ranks.c): statistics AᵀA and gradients are summed; the rows of one dual system and of a window are
