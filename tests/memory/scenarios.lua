@@ -66,6 +66,10 @@ add("optim.LBFGS", function()
   return total(parameters)
 end)
 
+add("newton_schulz, large enough for a matrix unit", function()
+  return gls.newton_schulz(gls.arange(1320):view(33, 40):sin()):sum():item()
+end)
+
 add("convolution and norms", function()
   gls.seed(1)
   local model = nn.Sequential {

@@ -28,7 +28,7 @@ int newton_schulz(real *x, int64_t m, int64_t n, int iterations) {
   bool tall = m > n; /* then XᵀX is the smaller square, and multiplies from the right */
   int64_t side = tall ? n : m, length = tall ? m : n;
   double scale = 1 / (sqrt(vector_dot(x, x, m * n)) + 1e-7);
-  if (newton_schulz_tiles(x, m, n, scale, iterations)) return STATUS_OK;
+  if (newton_schulz_has_tiles(m, n)) return newton_schulz_tiles(x, m, n, scale, iterations);
   vector_combine(x, (real)scale, x, 0, m * n);
   real *gram = memory_acquire((size_t)(2 * side * side + m * n) * sizeof *gram);
   if (!gram) return STATUS_ERROR;

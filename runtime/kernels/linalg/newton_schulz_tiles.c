@@ -232,8 +232,9 @@ static void iterate(const struct iteration *it, int iterations) {
   tiles_release();
 }
 
-bool newton_schulz_tiles(real *x, int64_t m, int64_t n, double scale, int iterations) {
-  if (!gemm_usable(GEMM_MATRIX_UNIT) || min(m, n) < BLOCK || iterations < 1) return false;
+bool newton_schulz_has_tiles(int64_t m, int64_t n) { return gemm_usable(GEMM_MATRIX_UNIT) && min(m, n) >= BLOCK; }
+
+int newton_schulz_tiles(real *x, int64_t m, int64_t n, double scale, int iterations) {
   struct iteration it = {.x = x, .m = m, .n = n, .tall = m > n, .scale = (float)scale};
   it.rows = ceil_div(min(m, n), BLOCK), it.columns = ceil_div(max(m, n), BLOCK);
   int threads = omp_in_parallel() ? 1 : (int)min(parallel_threads(), it.columns);
@@ -241,7 +242,7 @@ bool newton_schulz_tiles(real *x, int64_t m, int64_t n, double scale, int iterat
   size_t gram = (square + (size_t)it.rows) / 2 * BLOCK_FLOATS * sizeof(float);
   it.scratch_bytes = pair + BLOCK_FLOATS * sizeof(float) + (size_t)it.rows * pair;
   char *buffer = memory_acquire(gram + (3 * square + 3 * all) * pair + (size_t)threads * it.scratch_bytes);
-  if (!buffer) return false;
+  if (!buffer) return STATUS_ERROR;
   it.gram = (float *)(void *)buffer;
   it.x_left = buffer + gram, it.x_turned = it.x_left + all * pair, it.x_right = it.x_turned + all * pair;
   it.gram_left = it.x_right + all * pair, it.gram_right = it.gram_left + square * pair;
@@ -249,14 +250,19 @@ bool newton_schulz_tiles(real *x, int64_t m, int64_t n, double scale, int iterat
 #pragma omp parallel num_threads(threads) if (threads > 1)
   iterate(&it, iterations);
   memory_release(buffer);
-  return true;
+  return STATUS_OK;
 }
 
 #else
 
-bool newton_schulz_tiles(real *x, int64_t m, int64_t n, double scale, int iterations) {
-  (void)x, (void)m, (void)n, (void)scale, (void)iterations;
+bool newton_schulz_has_tiles(int64_t m, int64_t n) {
+  (void)m, (void)n;
   return false;
+}
+
+int newton_schulz_tiles(real *x, int64_t m, int64_t n, double scale, int iterations) {
+  (void)x, (void)m, (void)n, (void)scale, (void)iterations;
+  return STATUS_ERROR;
 }
 
 #endif
