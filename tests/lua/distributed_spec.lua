@@ -165,7 +165,8 @@ describe("with mpirun, distributed training", function()
   test("is an error, and no hang, where ranks differ or are more than rows", function()
     for expected, changes in pairs {
       ["optimizers differ between ranks"] = { rate = "0.01 * (1 + distributed.rank())" },
-      ["seeds of loaders differ between ranks"] = { seed = "distributed.rank()" },
+      ["loaders differ between ranks"] = { seed = "distributed.rank()" },
+      ["batches of loaders differ between ranks"] = { batch = "16 + distributed.rank()" },
       ["a batch of 2 rows for 3 ranks"] = { batch = 2 },
     } do
       local good, printed = run(3, "SGD", changes)

@@ -230,6 +230,7 @@ distributed.stop()
     for expected, changes in pairs {
       ["clip would be of one rank's gradients"] = "clip = 1",
       ["the optimizer has to be distributed.optimizer"] = "optimizer = optim.SGD(model:parameters())",
+      ["settings of train.fit differ between ranks"] = "epochs = 3 + distributed.rank()",
       ["data has to be distributed.batches"] = "data = data.loader(set, { batch = 8 })",
       ["one process alone finds the same rate"] = [[}
         train.find_learning_rate { model = model, loss = nn.mse, data = data.loader(set, { batch = 8 }),

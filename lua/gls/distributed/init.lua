@@ -269,11 +269,16 @@ end
 -- ranks that have no row of one go on to the next.
 function Batches:epoch(few)
   local loader = self.loader
-  check_equal("seeds of loaders", { loader.seed % 997, loader.seed // 997 % 997, loader.epochs })
   local draw, _, _, running = loader:epoch()
+  local checked = false
   self.running = running
   return function()
     local batch = draw()
+    if not checked then
+      distributed.check("seeds or batches of loaders", ("%d %d %d %d"):format(loader.seed, loader.epochs,
+        loader.batches, batch and batch.x:size(1) or 0))
+      checked = true
+    end
     while batch do
       local rows = rows_of(batch)
       if batch.x:size(1) < count and not few then

@@ -32,6 +32,8 @@ function ranks.begin(set)
   elseif set.clip then
     core.raise "train.fit: clip would be of one rank's gradients; give the optimizer clip, which is of their sum"
   end
+  distributed.check("settings of train.fit", ("%d %d %s %s %s %s %d"):format(set.epochs, set.accumulate, set.seconds,
+    set.validation ~= nil, set.checkpoint ~= nil, set.resume, #set.callbacks))
   return self
 end
 
