@@ -152,7 +152,8 @@ local function announce(group, without)
   if #others == 0 then return end
   local message = ("GLS: no factors for %s: left to Adam, learning rate %g\n"):format(table.concat(others, ", "),
     group.settings.fallback_learning_rate)
-  if not said[message] then io.stderr:write(message) end
+  local rank = tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMI_RANK") or 0 -- one process says it for all
+  if not said[message] and rank == 0 then io.stderr:write(message) end
   said[message] = true
 end
 
