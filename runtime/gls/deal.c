@@ -1,15 +1,20 @@
-/* Deal: the factorisations that all ranks need alike are dealt out to them, the dearest first, each to the rank that
-   has least to do, and the results are broadcast: KAISA (Pauloski, Huang, Huang, Venkataraman, Chard, Foster and
-   Zhang, "KAISA: an adaptive second-order optimizer framework for deep neural networks", SC 2021). Where that takes
-   longer than to make all of them everywhere, it is not done; the numbers are the same. */
+/* Deal: work that all ranks need alike is dealt out to them, where that takes less than if each does all of it; the
+   numbers are the same. Factorisations, the dearest first, each to the rank that has least to do, the results
+   broadcast: KAISA (Pauloski, Huang, Huang, Venkataraman, Chard, Foster and Zhang, "KAISA: an adaptive second-order
+   optimizer framework for deep neural networks", SC 2021). Of the right-hand sides of a system each rank solves some,
+   and the solutions are gathered. */
 #include <string.h>
 
+#include "../base/integer.h"
 #include "../base/memory.h"
 #include "system.h"
 
 /* Measured on one core at n = 1024: 8.6 ms, 123 ms. */
 static const double CHOLESKY_RATE = 1e11, EIGEN_RATE = 8e9; /* n³ a second */
+static const double SOLVE_RATE = 8e10;                      /* floating-point operations a second */
 static const double LATENCY = 5e-5;                         /* seconds a message */
+
+/* ---- factorisations ---- */
 
 static bool is_wanted(const struct gls_system *system) {
   return system->turns || (system->stale && !system->share.dealt);
@@ -97,5 +102,51 @@ int deal_result(struct gls_system *system) {
     move(system, packed, false);
   }
   memory_release(message);
+  return status;
+}
+
+/* ---- right-hand sides ---- */
+
+enum { COLUMNS = 16 }; /* dealt out together */
+
+static int64_t first_column(int64_t columns, int rank, int size) {
+  int64_t blocks = ceil_div(columns, COLUMNS);
+  return min(columns, blocks * rank / size * COLUMNS);
+}
+
+/* Columns start to end of b (n × columns) to (pack) or from rows of their own. */
+static void move_columns(real *b, int64_t n, int64_t columns, int64_t start, int64_t end, real *packed, bool pack) {
+  for (int64_t i = 0; i < n; i++) {
+    real *row = b + i * columns + start, *own = packed + i * (end - start);
+    memcpy(pack ? own : row, pack ? row : own, (size_t)(end - start) * sizeof(real));
+  }
+}
+
+int deal_solve(const struct gls_system *system, int64_t n, real *b, int64_t columns) {
+  const struct ranks *ranks = system->share.ranks;
+  const real *factor = tensor_real(system->factor);
+  double size = ranks ? ranks->size : 1, count = (double)n * (double)columns;
+  double saved = 2 * (double)n * count / SOLVE_RATE * (1 - 1 / size);
+  if (!ranks || saved <= LATENCY + count * sizeof(real) / ranks->bytes_per_second)
+    return cholesky_solve(factor, n, b, columns);
+  int64_t start = first_column(columns, ranks->rank, ranks->size), at = 0;
+  int64_t end = first_column(columns, ranks->rank + 1, ranks->size);
+  int64_t *bytes = memory_new((size_t)ranks->size, sizeof *bytes);
+  struct tensor *own = system_matrix(n, end - start), *all = system_matrix(n, columns);
+  int status = bytes && own && all ? STATUS_OK : STATUS_ERROR;
+  if (status == STATUS_OK) {
+    move_columns(b, n, columns, start, end, tensor_real(own), true);
+    status = end > start ? cholesky_solve(factor, n, tensor_real(own), end - start) : STATUS_OK;
+  }
+  for (int r = 0; r < ranks->size && status == STATUS_OK; r++)
+    bytes[r] =
+        n * (int64_t)sizeof(real) * (first_column(columns, r + 1, ranks->size) - first_column(columns, r, ranks->size));
+  if (status == STATUS_OK) status = ranks_gather_unequal(ranks, tensor_real(all), tensor_real(own), bytes);
+  for (int r = 0; r < ranks->size && status == STATUS_OK; at += bytes[r++] / (int64_t)sizeof(real))
+    move_columns(b, n, columns, first_column(columns, r, ranks->size), first_column(columns, r + 1, ranks->size),
+                 tensor_real(all) + at, false);
+  memory_delete(bytes);
+  tensor_release(own);
+  tensor_release(all);
   return status;
 }

@@ -7,7 +7,7 @@
    direction.c        U, or the factors that it is the product of, into the weights
    factors.c          A and G, as backward left them
    ranks.c            the same of several processes that make the step together
-   deal.c             which of them makes which factorisation
+   deal.c             which of them makes which factorisation, and solves for which right-hand sides
    system.c, system.h what all solvers share: the layer's linear system, its Cholesky factor, its right-hand sides */
 #ifndef GLS_GLS_H
 #define GLS_GLS_H

@@ -88,8 +88,7 @@ int primal_solve(struct gls_system *system, const struct gls_options *options) {
   system->u = tensor_copy(from);
   if (!system->u) return STATUS_ERROR;
   STATUS_TRY(system->woodbury ? window_solve(system)
-                              : cholesky_solve(tensor_real(system->factor), system->extended, tensor_real(system->u),
-                                               system->outputs));
+                              : deal_solve(system, system->extended, tensor_real(system->u), system->outputs));
   system->gradient_dot_u = system_dot(system->gradient, system->u);
   system->u_square = system_dot(system->u, system->u);
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);

@@ -84,6 +84,7 @@ static int solve_part(const struct gls_system *system, int64_t p, real *b, int64
 }
 
 int system_solve_parts(const struct gls_system *system, real *b, int64_t columns) {
+  if (system->share.parts == 1) return deal_solve(system, system->rows, b, columns);
   if (!system_parts_in_parallel(system)) {
     for (int64_t p = 0; p < system->parts; p++) STATUS_TRY(solve_part(system, p, b, columns));
     return STATUS_OK;

@@ -114,6 +114,8 @@ int deal_factorisations(struct gls_system *system, int count, const struct ranks
 bool deal_is_here(const struct gls_system *system);
 /* The owner's factor, λ and failure become all ranks'. */
 int deal_result(struct gls_system *system);
+/* b (n × columns) := (K + λI)⁻¹ b or (S + λI)⁻¹ b of one system, the same on all ranks. */
+int deal_solve(const struct gls_system *system, int64_t n, real *b, int64_t columns);
 
 /* ---- factors.c ---- */
 /* Finds the factors that backward left at a weight. *is_layer is false when there are none. A bias that is among the

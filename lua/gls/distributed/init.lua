@@ -21,15 +21,15 @@
 -- whole parts of those that one process would make (128 rows a part, 256 a rank), and their directions are summed;
 -- else the rows are gathered and dealt out so that they are. Patches of convolutions (`statistics_rows`) and the rows
 -- that the curvature is measured on are drawn from those of all ranks, by the random numbers of rank 0. Factorisations
--- are dealt out to ranks and broadcast, where that is less work than to make all of them everywhere: deal.c reckons
--- with 1e9 bytes a second, `require("gls.mpi").speed(bytes)` says another number. For K-FAC both statistics are
--- summed, for L-BFGS the loss and its gradient within every evaluation of the closure.
+-- and right-hand sides that all ranks need are dealt out to them, where that is less work than all of it everywhere:
+-- runtime/gls/deal.c reckons with 1e9 bytes a second, `require("gls.mpi").speed(bytes)` says another number. For K-FAC
+-- both statistics are summed, for L-BFGS the loss and its gradient within every evaluation of the closure.
 --
 -- The losses are those of one process to rounding, and the same to the last bit from run to run on as many ranks. SOAP
 -- and `adaptive` enlarge rounding: directions in which the inputs never went have no basis of their own, and Adam's
 -- first steps there are of full length. Every rank solves the same systems from the same numbers, so that weights stay
--- equal to the last bit where processors and threads are alike. Batch normalisation sees each rank's own rows. A rank
--- that dies, or fails, ends the job: mpirun names it.
+-- equal to the last bit where processors and threads are alike; where they are not, `broadcast` the model now and then.
+-- Batch normalisation sees each rank's own rows. A rank that dies, or fails, ends the job: mpirun names it.
 -- @module gls.distributed
 local buckets = require "gls.distributed.buckets"
 local core = require "gls.core"
