@@ -2,7 +2,7 @@
    numbers are the same. Factorisations, the dearest first, each to the rank that has least to do, the results
    broadcast: KAISA (Pauloski, Huang, Huang, Venkataraman, Chard, Foster and Zhang, "KAISA: an adaptive second-order
    optimizer framework for deep neural networks", SC 2021). Of the right-hand sides of a system each rank solves some,
-   and the solutions are gathered. */
+   and the solutions are gathered. Measured by tests/bench/deal.lua. */
 #include <string.h>
 
 #include "../base/integer.h"
