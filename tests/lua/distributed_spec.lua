@@ -50,7 +50,8 @@ local function losses(printed)
 end
 
 -- What a script may do between backward and step: several passes, gradients written on or forgotten, a weight that is
--- used twice, two optimizers at once, and a parameter that has a gradient on the last rank alone. Small buckets.
+-- used twice, two optimizers at once, one of them given twice, and a parameter that has a gradient on the last rank
+-- alone. Small buckets.
 local UNUSUAL = [[
 local buckets = require "gls.distributed.buckets"
 buckets.most = 40
@@ -71,7 +72,7 @@ parameters.names = nil
 local other = nn.Linear(8, 4)
 local settings = { learning_rate = 0.1, momentum = 0.5 }
 local one = distributed.optimizer(optim.SGD(parameters, settings))
-local two = distributed.optimizer(optim.SGD(other:parameters(), settings))
+local two = distributed.optimizer(distributed.optimizer(optim.SGD(other:parameters(), settings)))
 local function loss(with_lonely)
   local hidden = b(a(tied(tied(own(x)))):tanh()):tanh()
   local value = nn.mse(other(hidden), own(y)) / size
@@ -193,6 +194,14 @@ describe("with mpirun, distributed training", function()
       assert.is_not_true(good)
       assert(printed:find(expected, 1, true), printed)
     end
+  end)
+
+  test("finds equal what is equal on many ranks", function() -- 19 · 995² is odd, and no float32
+    local good, printed = run(19, nil, { script = [[
+      local distributed = require "gls.distributed"
+      distributed.check("texts", ("x"):rep(995))
+      distributed.stop()]] })
+    assert(good, printed)
   end)
 
   test("ends, the rank named, where one is killed", function()

@@ -71,12 +71,11 @@ local function check_equal(what, numbers)
   if not mpi then return end
   local sums = {}
   for i, value in ipairs(numbers) do
-    sums[i], sums[#numbers + i] = value % 997, (value % 997) ^ 2 -- so that float32 has the sums exactly
+    sums[i], sums[#numbers + i] = value % 997, (value % 997) ^ 2 -- so that the sums are exact
   end
-  local vector = gls.tensor(sums)
-  mpi.sum(vector)
+  sums = mpi.total(sums)
   for i = 1, #numbers do
-    if vector[i]:item() ^ 2 ~= count * vector[#numbers + i]:item() then
+    if sums[i] ^ 2 ~= count * sums[#numbers + i] then
       error(("distributed: %s differ between ranks"):format(what), 0)
     end
   end
@@ -230,6 +229,7 @@ function distributed.optimizer(optimizer)
     end
   end
   check_equal("optimizers", digest(table.concat(parts, " ")))
+  if rawget(optimizer, "sums_over_ranks") then return optimizer end
   rawset(optimizer, "sums_over_ranks", mpi ~= nil) -- for train.fit to know
   if not mpi then return optimizer end
   if optimizer.name == "GLS" or optimizer.name == "KFAC" or optimizer.name == "LBFGS" then
