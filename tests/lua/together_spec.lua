@@ -216,6 +216,21 @@ distributed.stop()
     close(alone, (select(2, fit(2, "cut"))))
   end)
 
+  test("has logs and the bar on rank 0, and callbacks on the ranks that have them", function()
+    local log = scratch.path "log.csv"
+    local _, alone = fit(1, "one")
+    local good, printed = fit(3, "ranks", ([[
+      progress = true, callbacks = { require("gls.log").csv("%s", { every = 0 }),
+        distributed.rank() == 0 and { on_step = function() end } or distributed.rank() == 1 and {
+          on_begin = function() return false end } or nil },
+    ]]):format(log))
+    assert(good, printed)
+    close(alone, printed:match "[^\n]+\n$")
+    assert.equal(4, select(2, printed:gsub("epoch %d/4 +loss", "")), printed)
+    local lines = select(2, scratch.read("log.csv"):gsub("\n", ""))
+    assert.equal(1 + 4, lines)
+  end)
+
   test("has them with optimizers that read more than gradients", function()
     for i, optimizer in ipairs { "LBFGS(model:parameters(), { learning_rate = 0.1, iterations = 1 })",
       "GLS(model:parameters())", "KFAC(model:parameters())" } do

@@ -33,7 +33,7 @@ function writer.new(class, where, path, given, more)
   return setmetatable({ where = where, path = path, set = set }, class)
 end
 
-local methods = {}
+local methods = { for_one_rank = true } -- to train.fit
 writer.methods = methods
 
 local function check(self, step, values)

@@ -224,8 +224,9 @@ end
 -- is released with it. SIGINT and SIGTERM end the training after the step under way, once its checkpoint is written, as
 -- the error "interrupted!" (glsrun then ends with 130 or 143); a second one does not wait.
 -- With `data = distributed.batches(loader)` and `optimizer = distributed.optimizer(…)` the ranks of mpirun train one
--- model, with the losses of one process. Callbacks run on every rank; rank 0 has the progress bar, writes checkpoints,
--- which the other ranks have to be able to read, and decides what the clock or a callback decides.
+-- model, with the losses of one process. Callbacks run on every rank that has them, the progress bar and logs on rank 0
+-- alone; it writes checkpoints, which the other ranks have to be able to read, and decides what the clock or a callback
+-- decides.
 -- @tparam table settings
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element and, if it likes, a table
 -- of metrics by name (numbers or tensors of one element), which are averaged as the loss is; `data`, iterated anew in
@@ -256,9 +257,9 @@ function train.fit(settings)
   }
   local run = {
     settings = set, state = state, sums = means.new(), listeners = {}, skip = 0, done = 0, trained = false, paused = 0,
-    ranks = ranks.begin(set), stop = false, asks = #set.callbacks > (set.progress and 1 or 0),
+    ranks = ranks.begin(set), stop = false,
   }
-  if run.ranks and set.progress and not run.ranks:is_first() then table.remove(set.callbacks, 1) end
+  if run.ranks then run.asks = run.ranks:share_callbacks(set.callbacks) end
   if set.checkpoint then
     local good, problem = file.writable(set.checkpoint.path)
     if not good then core.raise("train.fit: checkpoint: " .. problem) end
@@ -267,7 +268,9 @@ function train.fit(settings)
   end
   local signals <close> = core.hold_signals()
   run.signals = signals
-  if not tell(run, "on_begin") then state.status = "stopped" end
+  local go_on = tell(run, "on_begin")
+  if run.ranks then go_on = run.ranks:tell(go_on) end
+  if not go_on then state.status = "stopped" end
   for epoch = run.done + 1, set.epochs do
     if state.status ~= "finished" then break end
     state.epoch = epoch

@@ -4,7 +4,7 @@ local log = require "gls.log"
 local number = require "gls.number"
 
 local progress = {}
-local Progress = {}
+local Progress = { for_one_rank = true } -- to train.fit
 Progress.__index = Progress
 
 --- A callback of train.fit.

@@ -32,13 +32,28 @@ function ranks.begin(set)
   elseif set.clip then
     core.raise "train.fit: clip would be of one rank's gradients; give the optimizer clip, which is of their sum"
   end
-  distributed.check("settings of train.fit", ("%d %d %s %s %s %s %d"):format(set.epochs, set.accumulate, set.seconds,
-    set.validation ~= nil, set.checkpoint ~= nil, set.resume, #set.callbacks))
+  distributed.check("settings of train.fit", ("%d %d %s %s %s %s"):format(set.epochs, set.accumulate, set.seconds,
+    set.validation ~= nil, set.checkpoint ~= nil, set.resume))
   return self
 end
 
 --- Whether this rank is the one that prints and writes.
 function Ranks:is_first() return self.number == 0 end
+
+--- Leaves those callbacks to rank 0 that are for one rank: the bar and logs.
+-- @tparam table callbacks of train.fit, in which others keep their places
+-- @treturn boolean whether rank 0 has one that may end the training after a step
+function Ranks:share_callbacks(callbacks)
+  local asks = false
+  for i, callback in ipairs(callbacks) do
+    if not callback.for_one_rank then
+      asks = asks or callback.on_step ~= nil
+    elseif not self:is_first() then
+      callbacks[i] = {}
+    end
+  end
+  return self:tell(asks)
+end
 
 --- What rank 0 has: distributed.tell.
 function Ranks:tell(value) return distributed.tell(value) end -- luacheck: ignore self
