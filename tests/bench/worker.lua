@@ -68,6 +68,7 @@ local optimizers = {
     return optim.GLS(parameters,
       { learning_rate = 1e-3, momentum = 0.9, graft = "rms", damping = 0.1, statistics = "moving" })
   end,
+  ["gls-tokens"] = function(parameters) return optim.GLS(parameters, "tokens") end,
 }
 
 -- f(…) with a derivative: forward, backward from a fixed gradient, gradients of all leaves formed.

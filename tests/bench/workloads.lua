@@ -45,7 +45,7 @@ local function add(row) rows[#rows + 1] = row end
 
 local names = {
   sgd = "SGD", adam = "Adam", adamw = "AdamW", gls = "GLS", ["gls-matched"] = "GLS matched",
-  ["gls-moving"] = "GLS moving",
+  ["gls-moving"] = "GLS moving", ["gls-tokens"] = "GLS tokens",
 }
 local titles = { mlp = "MLP", autoencoder = "autoencoder", cnn = "CNN" }
 local step_targets = {
@@ -105,6 +105,7 @@ model_step("GPT 4×128, context 64, batch 12", gpt, "gls-matched", 1.15, "adamw"
 model_step("ResNet-8, batch 128", resnet(8), "gls-matched", 1.15, "adam")
 model_step("LSTM 2×128, 50 places, batch 50", lstm, "gls-matched", 1.15, "adam")
 model_step("GPT 4×128, context 64, batch 12", gpt, "gls-moving", 1.2, "adamw")
+model_step("GPT 4×128, context 64, batch 12", gpt, "gls-tokens", 1.2, "adamw")
 model_step("GPT 4×128, context 64, batch 12", gpt, "gls", 1.5, "adamw")
 model_step("ResNet-8, batch 128", resnet(8), "gls", 1.5, "adam")
 
