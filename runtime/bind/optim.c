@@ -337,6 +337,9 @@ static int bind_clip(lua_State *L) {
 /* factors(parameter) -> list of { a = A, g = G, batch = N } */
 static int bind_factors(lua_State *L) {
   struct tensor *leaf = bind_tensor(L, 1);
+  if (leaf->gradient && leaf->gradient->lost)
+    return bind_fail(L, "factors: of the weight of shape %s they are gone: %s", shape_text(&leaf->shape),
+                     leaf->gradient->lost);
   lua_newtable(L);
   lua_Integer n = 0;
   for (int i = 0; leaf->gradient && i < leaf->gradient->factor_count; i++) {

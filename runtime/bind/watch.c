@@ -106,11 +106,15 @@ static int has(lua_State *L) {
 
 /* watch:set(i, gradient): the gradient of the i-th is this tensor itself, not a copy */
 static int set(lua_State *L) {
+  static const char summed[] =
+      "gradients alone are summed over ranks; of optimizers that read factors GLS and KFAC are known there";
   struct tensor *leaf = leaf_of(L), *gradient = bind_tensor(L, 3);
+  bool factors = leaf->gradient && leaf->gradient->factor_count > 0;
   luaL_argcheck(L, gradient->type == TYPE_REAL && shape_equal(&gradient->shape, &leaf->shape), 3,
                 "not of the parameter's shape");
   gradient_clear(leaf);
   bind_check(L, gradient_add(leaf, tensor_retain(gradient)));
+  if (factors) leaf->gradient->lost = summed;
   return 0;
 }
 

@@ -61,7 +61,8 @@ int gradient_sum(struct tensor **slot, struct tensor *g) {
 static const char WRITTEN[] =
     "an input of it was modified in place between backward and step; clone it before modifying it";
 static const char SUMMED[] =
-    "backward was called several times before the optimizer was made; make it before the first, or call zero_grad()";
+    "backward was called several times before the optimizer was made; make it before the first (GLS keeps the factors "
+    "of all, and it alone), or call zero_grad()";
 static const char EDITED[] = "its .grad was written on; scale the loss, or give the optimizer clip";
 
 static struct gradient *gradient_of(struct tensor *leaf) {

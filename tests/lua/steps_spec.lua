@@ -126,6 +126,13 @@ describe("several backward calls before a step", function()
     assert.is_true(gap(weight(2, 1), weight(1, 2)) < 1e-6)
   end)
 
+  it("are refused by K-FAC, which has the factors of the last alone", function()
+    local model = nn.Linear(3, 2)
+    local optimizer = optim.KFAC(model:parameters())
+    for _ = 1, 2 do nn.mse(model(gls.randn(4, 3)), gls.randn(4, 2)):backward() end
+    assert.error_matches(function() optimizer:step() end, "factors: of the weight of shape %(3×2%).*several times")
+  end)
+
   it("take no more memory than one, read in between or not", function()
     local model = nn.Sequential { nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64) }
     local x = gls.randn(100, 64)

@@ -236,6 +236,7 @@ distributed.stop()
       "GLS(model:parameters())", "KFAC(model:parameters())" } do
       -- One epoch: L-BFGS enlarges rounding.
       local changes = ("epochs = 1, optimizer = distributed.optimizer(optim.%s)"):format(optimizer)
+      if optimizer:find "^KFAC" then changes = changes .. ", accumulate = 1" end
       local _, alone = fit(1, "one-" .. i, changes)
       close(alone, (select(2, fit(3, "ranks-" .. i, changes))), 1e-4)
     end
