@@ -1,8 +1,10 @@
-/* Deal: work that all ranks need alike is dealt out to them, where that takes less than if each does all of it; the
-   numbers are the same. Factorisations, the dearest first, each to the rank that has least to do, the results
-   broadcast: KAISA (Pauloski, Huang, Huang, Venkataraman, Chard, Foster and Zhang, "KAISA: an adaptive second-order
-   optimizer framework for deep neural networks", SC 2021). Of the right-hand sides of a system each rank solves some,
-   and the solutions are gathered. Measured by tests/bench/deal.lua. */
+/* Deal: work that all ranks need alike is dealt out to them, where that takes less than if each does all of it.
+   Factorisations, the dearest first, each to the rank that has least to do, the results broadcast: KAISA (Pauloski,
+   Huang, Huang, Venkataraman, Chard, Foster and Zhang, "KAISA: an adaptive second-order optimizer framework for deep
+   neural networks", SC 2021). Of the right-hand sides of a system each rank solves some, of the products AAᵀ and U of
+   gathered rows it makes some rows, and they are gathered. Factors and solutions are the same to the last bit, products
+   to rounding. Measured by tests/bench/deal.lua. */
+#include <math.h>
 #include <string.h>
 
 #include "../base/integer.h"
@@ -114,6 +116,12 @@ static int64_t first_column(int64_t columns, int rank, int size) {
   return min(columns, blocks * rank / size * COLUMNS);
 }
 
+/* Whether a rank that does its part of so many operations gains more than it takes to gather so many numbers. */
+static bool is_worth(const struct ranks *ranks, double operations, double numbers) {
+  double saved = operations / SOLVE_RATE * (1 - 1 / (double)ranks->size);
+  return saved > LATENCY + numbers * sizeof(real) / ranks->bytes_per_second;
+}
+
 /* Columns start to end of b (n × columns) to (pack) or from rows of their own. */
 static void move_columns(real *b, int64_t n, int64_t columns, int64_t start, int64_t end, real *packed, bool pack) {
   for (int64_t i = 0; i < n; i++) {
@@ -125,10 +133,8 @@ static void move_columns(real *b, int64_t n, int64_t columns, int64_t start, int
 int deal_solve(const struct gls_system *system, int64_t n, real *b, int64_t columns) {
   const struct ranks *ranks = system->share.ranks;
   const real *factor = tensor_real(system->factor);
-  double size = ranks ? ranks->size : 1, count = (double)n * (double)columns;
-  double saved = 2 * (double)n * count / SOLVE_RATE * (1 - 1 / size);
-  if (!ranks || saved <= LATENCY + count * sizeof(real) / ranks->bytes_per_second)
-    return cholesky_solve(factor, n, b, columns);
+  double count = (double)n * (double)columns;
+  if (!ranks || !is_worth(ranks, 2 * (double)n * count, count)) return cholesky_solve(factor, n, b, columns);
   int64_t start = first_column(columns, ranks->rank, ranks->size), at = 0;
   int64_t end = first_column(columns, ranks->rank + 1, ranks->size);
   int64_t *bytes = memory_new((size_t)ranks->size, sizeof *bytes);
@@ -148,5 +154,65 @@ int deal_solve(const struct gls_system *system, int64_t n, real *b, int64_t colu
   memory_delete(bytes);
   tensor_release(own);
   tensor_release(all);
+  return status;
+}
+
+/* ---- products ---- */
+
+/* Rows at[r] to at[r + 1] of whole (so many columns), of which this rank has made its own, become all ranks'. */
+static int gather_rows(const struct ranks *ranks, real *whole, const int64_t *at, int64_t columns) {
+  int64_t *bytes = memory_new((size_t)ranks->size, sizeof *bytes), own = at[ranks->rank];
+  struct tensor *copy = system_matrix(at[ranks->rank + 1] - own, columns);
+  int status = bytes && copy ? STATUS_OK : STATUS_ERROR;
+  for (int r = 0; r < ranks->size && status == STATUS_OK; r++)
+    bytes[r] = (at[r + 1] - at[r]) * columns * (int64_t)sizeof(real);
+  if (status == STATUS_OK) memcpy(tensor_real(copy), whole + own * columns, (size_t)bytes[ranks->rank]);
+  if (status == STATUS_OK) status = ranks_gather_unequal(ranks, whole, tensor_real(copy), bytes);
+  memory_delete(bytes);
+  tensor_release(copy);
+  return status;
+}
+
+bool deal_divides_direction(const struct gls_system *system) {
+  const struct ranks *ranks = system->share.ranks;
+  if (!ranks || !system->share.gathered || system->u) return false;
+  double rows = (double)(system->y ? system->g : system->alpha)->shape.size[0];
+  double count = (double)system->inputs * (double)system->outputs;
+  return is_worth(ranks, 2 * rows * count, count);
+}
+
+int deal_direction(const struct gls_system *system, const struct tensor *left, int64_t step, const struct tensor *right,
+                   real *u) {
+  const struct ranks *ranks = system->share.ranks;
+  int64_t d = system->inputs, m = system->outputs, *at = memory_new((size_t)ranks->size + 1, sizeof *at);
+  if (!at) return STATUS_ERROR;
+  for (int r = 0; r <= ranks->size; r++) at[r] = first_column(d, r, ranks->size);
+  int64_t start = at[ranks->rank], count = at[ranks->rank + 1] - start;
+  gemm(true, false, count, m, right->shape.size[0], 1, tensor_real(left) + start, step, tensor_real(right), m, 0,
+       u + start * m, m);
+  int status = gather_rows(ranks, u, at, m);
+  memory_delete(at);
+  return status;
+}
+
+bool deal_divides_gram(const struct gls_system *system) {
+  double rows = (double)system->rows;
+  return system->share.ranks && system->share.gathered &&
+         is_worth(system->share.ranks, rows * rows * (double)system->inputs, rows * rows);
+}
+
+int deal_gram(const struct gls_system *system, real scale, real *k) {
+  const struct ranks *ranks = system->share.ranks;
+  int64_t n = system->rows, d = system->inputs, *at = memory_new((size_t)ranks->size + 1, sizeof *at);
+  const real *a = tensor_real(system->a);
+  if (!at) return STATUS_ERROR;
+  for (int r = 0; r <= ranks->size; r++) /* equal areas of the triangle */
+    at[r] = min(n, round_up((int64_t)((double)n * sqrt((double)r / (double)ranks->size)), COLUMNS));
+  at[ranks->size] = n;
+  int64_t start = at[ranks->rank], count = at[ranks->rank + 1] - start;
+  gemm(false, true, count, start, d, scale, a + start * d, d, a, d, 0, k + start * n, n);
+  syrk(false, count, d, scale, a + start * d, d, 0, k + start * n + start, n);
+  int status = gather_rows(ranks, k, at, n);
+  memory_delete(at);
   return status;
 }

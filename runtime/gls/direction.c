@@ -2,24 +2,46 @@
 #include "../base/parallel.h"
 #include "layer.h"
 
+/* U = leftᵀ right, left's rows step apart. */
+struct product {
+  const struct tensor *left, *right;
+  int64_t step;
+};
+
+static struct product product_of(const struct gls_system *system) {
+  return system->y ? (struct product){system->y, system->g, system->extended}
+                   : (struct product){system->a, system->alpha, system->inputs};
+}
+
+static void add_bias(const struct gls_system *system, double scale, double keep, real *bias) {
+  struct product of = product_of(system);
+  for (int64_t j = 0; j < system->outputs; j++) bias[j] = keep == 0 ? 0 : (real)keep * bias[j];
+  system_add_rows(bias, scale, of.right, system->y ? tensor_real(of.left) + system->inputs : NULL, of.step);
+}
+
 void direction_add(const struct gls_system *system, double scale, double keep, real *weight, real *bias) {
-  int64_t d = system->inputs, m = system->outputs, step = system->y ? system->extended : d;
-  const struct tensor *left = system->y ? system->y : system->a, *right = system->y ? system->g : system->alpha;
-  gemm(true, false, d, m, right->shape.size[0], (real)scale, tensor_real(left), step, tensor_real(right), m, (real)keep,
-       weight, m);
-  if (!bias) return;
-  for (int64_t j = 0; j < m; j++) bias[j] = keep == 0 ? 0 : (real)keep * bias[j];
-  system_add_rows(bias, scale, right, system->y ? tensor_real(left) + d : NULL, step);
+  int64_t d = system->inputs, m = system->outputs;
+  struct product of = product_of(system);
+  gemm(true, false, d, m, of.right->shape.size[0], (real)scale, tensor_real(of.left), of.step, tensor_real(of.right), m,
+       (real)keep, weight, m);
+  if (bias) add_bias(system, scale, keep, bias);
 }
 
 int direction_form(struct gls_system *system) {
   if (system->u) return STATUS_OK;
   struct tensor *direction = system_matrix(system->extended, system->outputs);
   if (!direction) return STATUS_ERROR;
-  real *u = tensor_real(direction);
-  direction_add(system, 1, 0, u, system->bias ? u + system->inputs * system->outputs : NULL);
+  real *u = tensor_real(direction), *bias = system->bias ? u + system->inputs * system->outputs : NULL;
+  int status = STATUS_OK;
+  if (deal_divides_direction(system)) {
+    struct product product = product_of(system);
+    status = deal_direction(system, product.left, product.step, product.right, u);
+    if (bias) add_bias(system, 1, 0, bias);
+  } else {
+    direction_add(system, 1, 0, u, bias);
+  }
   system->u = direction;
-  return STATUS_OK;
+  return status;
 }
 
 /* w (m × d) −= step · uᵀ: some columns at a time, which stay in cache. */

@@ -4,15 +4,18 @@
 #include "../base/parallel.h"
 #include "solvers.h"
 
+static void add_ones(real *k, int64_t rows, real scale) {
+  for (int64_t i = 0; i < rows; i++)
+    for (int64_t j = 0; j <= i; j++) k[i * rows + j] += scale;
+}
+
 static void part_matrix(const struct gls_system *system, int64_t p) {
   struct part part = system_part(system, p);
   int64_t rows = part.count, d = system->inputs;
   real *value = tensor_real(system->matrix) + part.at;
   real scale = (real)((double)system->share.rows / (double)rows / system->samples);
   syrk(false, rows, d, scale, tensor_real(system->a) + part.start * d, d, 0, value, rows);
-  if (!system->bias) return;
-  for (int64_t i = 0; i < rows; i++)
-    for (int64_t j = 0; j <= i; j++) value[i * rows + j] += scale;
+  if (system->bias) add_ones(value, rows, scale);
 }
 
 int dual_matrix(struct gls_system *system) {
@@ -25,7 +28,11 @@ int dual_matrix(struct gls_system *system) {
                       system->bias ? 1 : 0);
     return STATUS_OK;
   }
-  if (system_parts_in_parallel(system)) {
+  if (deal_divides_gram(system)) {
+    real scale = (real)(1 / system->samples);
+    STATUS_TRY(deal_gram(system, scale, tensor_real(system->matrix)));
+    if (system->bias) add_ones(tensor_real(system->matrix), size, scale);
+  } else if (system_parts_in_parallel(system)) {
 #pragma omp parallel for schedule(dynamic)
     for (int64_t p = 0; p < system->parts; p++) part_matrix(system, p);
   } else {

@@ -85,6 +85,7 @@ static void blend(const struct gls_system *system, struct tensor *velocity, doub
 /* The direction becomes V := β V + (1 − β) U. Under the automatic rate, which may still fail, V is a new tensor that
    apply puts in its place. */
 static int take_momentum(struct gls_system *system, const struct gls_options *options) {
+  if (deal_divides_direction(system)) STATUS_TRY(direction_form(system));
   struct tensor *old = system->layer->velocity;
   struct tensor *velocity = options->automatic ? tensor_copy(old) : tensor_retain(old);
   if (!velocity) return STATUS_ERROR;
@@ -204,6 +205,7 @@ static int apply(struct gls *gls, struct step *step, const struct gls_options *o
   for (int i = 0; i < step->count && options->automatic_momentum; i++) STATUS_TRY(open_velocity(&step->system[i]));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
+    if (deal_divides_direction(system)) STATUS_TRY(direction_form(system));
     if (options->automatic_momentum) { /* P := μ P − η U, then W := W + P */
       blend(system, system->layer->velocity, gls->report.momentum, -system->step);
       tensor_release(system->u);

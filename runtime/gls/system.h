@@ -116,6 +116,15 @@ bool deal_is_here(const struct gls_system *system);
 int deal_result(struct gls_system *system);
 /* b (n × columns) := (K + λI)⁻¹ b or (S + λI)⁻¹ b of one system, the same on all ranks. */
 int deal_solve(const struct gls_system *system, int64_t n, real *b, int64_t columns);
+/* Whether U, a product of factors that all ranks have, is less work in blocks of its rows. */
+bool deal_divides_direction(const struct gls_system *system);
+/* u (d × m) := leftᵀ right, left's rows step apart. */
+int deal_direction(const struct gls_system *system, const struct tensor *left, int64_t step, const struct tensor *right,
+                   real *u);
+/* The same of AAᵀ. */
+bool deal_divides_gram(const struct gls_system *system);
+/* k (lower triangle, rows × rows) := scale · AAᵀ. */
+int deal_gram(const struct gls_system *system, real scale, real *k);
 
 /* ---- factors.c ---- */
 /* Finds the factors that backward left at a weight. *is_layer is false when there are none. A bias that is among the
