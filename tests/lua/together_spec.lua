@@ -216,6 +216,18 @@ distributed.stop()
     close(alone, (select(2, fit(2, "cut"))))
   end)
 
+  test("has its checkpoint written when mpirun is interrupted", function()
+    local good, printed = fit(3, "cut", ([[epochs = 10000, checkpoint = { "%s", seconds = 1000 },
+      on_step = function(state)
+        if state.step >= 7 and distributed.rank() == 1 then
+          os.execute(state.step == 7 and "kill -INT $(ps -o ppid= -p $PPID)" or "sleep 0.05")
+        end
+      end]]):format(scratch.path "cut"))
+    assert.is_not_true(good)
+    assert(printed:find "interrupted!", printed)
+    assert(gls.load(scratch.path "cut").step >= 7)
+  end)
+
   test("has logs and the bar on rank 0, and callbacks on the ranks that have them", function()
     local log = scratch.path "log.csv"
     local _, alone = fit(1, "one")

@@ -282,6 +282,7 @@ function train.fit(settings)
   if state.status == "interrupted" then
     if run.keeper and run.done < state.epoch then run.keeper:save() end
     tell(run, "on_interrupt")
+    if run.ranks then run.ranks:tell(true) end -- mpirun ends rank 0 with the first that ends: it has to have written
     signals:release() -- raises it
     if run.ranks then error("interrupted!", 0) end -- another rank had it
     return state
