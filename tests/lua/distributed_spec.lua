@@ -196,6 +196,29 @@ describe("with mpirun, distributed training", function()
     end
   end)
 
+  test("ends well where several optimizers have sums under way", function()
+    local good, printed = run(3, nil, { script = [[
+      local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+      local distributed = require "gls.distributed"
+      local models, optimizers = {}, {}
+      for i = 1, 6 do
+        local layers = {}
+        for k = 1, i do layers[k] = nn.Linear(4, 4) end
+        models[i] = nn.Sequential(layers)
+        optimizers[i] = distributed.optimizer(optim.SGD(models[i]:parameters(), { learning_rate = 0.1 }))
+      end
+      for _ = 1, 2 do
+        local x = gls.ones(2, 4)
+        for i = 1, 6 do x = models[i](x) end
+        x:sum():backward()
+        for i = 1, 6 do if not optimizers.stepped then optimizers[i]:step() end end
+        optimizers.stepped = true
+      end
+      assert(next(require("gls.distributed.buckets").under_way))
+      distributed.stop()]] })
+    assert(good, printed)
+  end)
+
   test("finds equal what is equal on many ranks", function() -- 19 · 995² is odd, and no float32
     local good, printed = run(19, nil, { script = [[
       local distributed = require "gls.distributed"

@@ -10,6 +10,7 @@ local gls = require "gls"
 local buckets = {
   most = 1 << 20, -- numbers of several gradients in a bucket, 4 MB; a larger gradient is a bucket by itself
   under_way = {}, -- buckets of which a message is: they must not be collected
+  made = 0,
 }
 local Buckets = {}
 Buckets.__index = Buckets
@@ -21,6 +22,8 @@ Buckets.__index = Buckets
 function buckets.new(mpi, parameters, tell)
   local self = setmetatable({ mpi = mpi, parameters = parameters, tell = tell, met = {}, eager = true }, Buckets)
   self:forget()
+  buckets.made = buckets.made + 1
+  self.number = buckets.made
   self.watch = core.watch_gradients(parameters, function(i) self:ready(i) end)
   return self
 end
@@ -137,6 +140,14 @@ function Buckets:drop()
   if not self.ordered or not self.group then return end
   self:wait()
   self:forget()
+end
+
+--- Waits for all that is under way, of every list of parameters, in one order on all ranks.
+function buckets.drop()
+  local list = {}
+  for gradients in pairs(buckets.under_way) do list[#list + 1] = gradients end
+  table.sort(list, function(a, b) return a.number < b.number end)
+  for _, gradients in ipairs(list) do gradients:drop() end
 end
 
 return buckets

@@ -27,9 +27,11 @@
 --
 -- The losses are those of one process to rounding, and the same to the last bit from run to run on as many ranks. SOAP
 -- and `adaptive` enlarge rounding: directions in which the inputs never went have no basis of their own, and Adam's
--- first steps there are of full length. Every rank solves the same systems from the same numbers, so that weights stay
--- equal to the last bit where processors and threads are alike; where they are not, `broadcast` the model now and then.
--- Batch normalisation sees each rank's own rows. A rank that dies, or fails, ends the job: mpirun names it.
+-- first steps there are of full length; Muon and `orthogonal` round to bfloat16 where the processor has a matrix unit,
+-- and losses soon differ by a ten-thousandth (not with GLS_MATRIX_UNIT=0). Every rank solves the same systems from the
+-- same numbers, so that weights stay equal to the last bit where processors and threads are alike; where they are not,
+-- `broadcast` the model now and then. Batch normalisation sees each rank's own rows. A rank that dies, or fails, ends
+-- the job: mpirun names it.
 -- @module gls.distributed
 local buckets = require "gls.distributed.buckets"
 local core = require "gls.core"
@@ -347,7 +349,7 @@ function distributed.is_batches(value) return getmetatable(value) == Batches end
 -- @raise where another rank is amid a step: they have left the loop at different batches
 function distributed.stop()
   if not mpi or stopped then return end
-  for gradients in pairs(buckets.under_way) do gradients:drop() end
+  buckets.drop()
   local good, problem = pcall(mpi.sum, gls.zeros(1)) -- which is no other sum's counterpart
   if not good then
     error("distributed.stop: other ranks are still at work: all have to make the same steps; " .. tostring(problem), 0)
