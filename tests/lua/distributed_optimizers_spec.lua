@@ -194,6 +194,9 @@ describe("with mpirun, distributed training by more than gradients", function()
         "local opt = distributed.optimizer(optim.GLS(model:parameters())) penalised = rank == 1",
       ["has other layers in this step"] =
         "local opt = distributed.optimizer(make(0.1)) if rank == 1 then model.forward = bypass end",
+      ["optim.SGD evaluates the loss by itself"] = [[local own = optim.SGD(model:parameters())
+        rawset(own, "step", function(_, closure) closure() end)
+        local opt = distributed.optimizer(own)]],
       ["gradients alone are summed over ranks"] = [[local opt = distributed.optimizer(optim.SGD(model:parameters()))
         rawset(opt, "update", function() gls.factors(model[1].weight) end)]],
     } do

@@ -240,9 +240,13 @@ function distributed.optimizer(optimizer)
   end
   local gradients = buckets.new(mpi, optimizer:all_parameters(), distributed.tell)
   local step, zero_grad = optimizer.step, optimizer.zero_grad
-  rawset(optimizer, "step", function(self, ...)
+  local function refuse()
+    error(("distributed.optimizer: optim.%s evaluates the loss by itself, where ranks sum the gradients of backward "
+      .. "alone"):format(optimizer.name), 0)
+  end
+  rawset(optimizer, "step", function(self)
     gradients:sum()
-    return step(self, ...)
+    return step(self, refuse)
   end)
   rawset(optimizer, "zero_grad", function(self)
     if core.backward_passes() > 0 then gradients:drop() end
@@ -323,8 +327,9 @@ function Batches:load_state_dict(saved)
 end
 
 --- This rank's rows of the batches of a loader, which has to have the same seed on all ranks. Each batch has `share`,
--- its part of the rows: a mean over its rows times it, summed over the ranks, is the mean over the whole batch. All
--- ranks draw and augment whole batches, with the same random numbers, so that these are the batches of one process.
+-- its part of the rows: a mean over its rows times it, summed over the ranks, is the mean over the whole batch (not of
+-- a cross-entropy with `weight` or `ignore`, whose mean is over other numbers than rows). All ranks draw and augment
+-- whole batches, with the same random numbers, so that these are the batches of one process.
 -- @param loader of data.loader
 -- @treturn table to iterate over, epoch after epoch, as the loader: `for batch in batches do`, or train.fit's `data`
 -- @raise on all ranks, where a batch has fewer rows than there are ranks
