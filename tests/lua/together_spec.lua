@@ -254,6 +254,14 @@ distributed.stop()
     end
   end)
 
+  test("refuses metrics of other names", function()
+    local good, printed = fit(2, "metrics", [[loss = function(network, batch)
+      local output = network(batch.x)
+      return nn.mse(output, batch.y), { [distributed.rank() == 0 and "a" or "b"] = output:sum() }
+    end]])
+    assert(not good and printed:find("names of metrics differ", 1, true), printed)
+  end)
+
   test("refuses what would be of one rank alone", function()
     for expected, changes in pairs {
       ["clip would be of one rank's gradients"] = "clip = 1",

@@ -71,8 +71,13 @@ end
 -- @tparam boolean stop whether this rank has been told to stop
 -- @treturn table the same of the whole batch, on all ranks
 -- @treturn boolean whether any rank has been told to stop
-function Ranks:whole(found, share, stop) -- luacheck: ignore self
+-- @raise on all ranks, where the first batch's names differ
+function Ranks:whole(found, share, stop)
   local names, list, whole = names_of(found), {}, {}
+  if not self.compared then
+    distributed.check("names of metrics", table.concat(names, " "))
+    self.compared = true
+  end
   for i, name in ipairs(names) do list[i] = found[name] * share end
   list[#list + 1] = stop and 1 or 0
   list = distributed.total(list)
