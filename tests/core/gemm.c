@@ -372,8 +372,10 @@ static void newton_schulz_naive(double *x, int m, int n, int iterations) {
 }
 
 /* Wide and tall, with any number of threads. With the matrix unit, which rounds to bfloat16, the norm of the error is
-   no more than that of the authors' own iteration in bfloat16 by PyTorch 2.15, relative to the result's. */
+   no more than that of the authors' own iteration in bfloat16 by PyTorch 2.15, relative to the result's. It hangs on
+   the numbers (theirs is 0.029 to 0.052 for 120 random ones of 33 × 601), so these are always the same. */
 static void orthogonal(void) {
+  random_seed(1);
   static const struct {
     int m, n;
     double authors;
