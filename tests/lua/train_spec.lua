@@ -209,6 +209,10 @@ describe("train.fit", function()
     pipe:close()
     assert.equal(9, gls.load(folder .. "/run.x").step)
     assert.equal(8, gls.load(folder .. "/run-8.x").step)
+    -- Killed before the newest had its second name.
+    os.remove(folder .. "/run-9.x")
+    train.fit(problem { checkpoint = { folder .. "/run.x", steps = 2, keep = 2 }, epochs = 3, resume = true })
+    assert.equal(9, gls.load(folder .. "/run-9.x").step)
     os.execute("rm -r '" .. folder .. "'")
   end)
 

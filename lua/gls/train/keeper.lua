@@ -118,6 +118,8 @@ function Keeper:load()
     run.skip = kept.batch -- other data is gone through to the same batch
   end
   gls.random_state(kept.random)
+  -- where the run was killed between writing the checkpoint and naming it by its step
+  if self.kept[#self.kept] == state.step and not (run.ranks and not run.ranks:is_first()) then self:rotate() end
 end
 
 return keeper
