@@ -1,5 +1,5 @@
 /* Deal: work that all ranks need alike is dealt out to them, where that takes less than if each does all of it.
-   Factorisations, the dearest first, each to the rank that has least to do, the results broadcast: KAISA (Pauloski,
+   Factorisations, the costliest first, each to the rank that has least to do, the results broadcast: KAISA (Pauloski,
    Huang, Huang, Venkataraman, Chard, Foster and Zhang, "KAISA: an adaptive second-order optimizer framework for deep
    neural networks", SC 2021). Of the right-hand sides of a system each rank solves some, of the products AAᵀ and U of
    gathered rows it makes some rows, and they are gathered. Factors and solutions are the same to the last bit, products
@@ -37,8 +37,8 @@ static double seconds_to_send(const struct gls_system *system, const struct rank
   return LATENCY + (double)length_of(system) * sizeof(real) / ranks->bytes_per_second;
 }
 
-/* The dearest that has no owner yet; NULL: there is none that is less work to receive. */
-static struct gls_system *dearest(struct gls_system *system, int count, const struct ranks *ranks) {
+/* The costliest that has no owner yet; NULL: there is none that is less work to receive. */
+static struct gls_system *costliest(struct gls_system *system, int count, const struct ranks *ranks) {
   struct gls_system *found = NULL;
   for (int i = 0; i < count; i++) {
     if (!is_wanted(&system[i]) || system[i].share.owner >= 0) continue;
@@ -53,7 +53,7 @@ int deal_factorisations(struct gls_system *system, int count, const struct ranks
   if (!ranks) return STATUS_OK;
   double *load = memory_new((size_t)ranks->size, sizeof *load), everywhere = 0, sent = 0, most = 0;
   if (!load) return STATUS_ERROR;
-  for (struct gls_system *next; (next = dearest(system, count, ranks));) {
+  for (struct gls_system *next; (next = costliest(system, count, ranks));) {
     int least = 0;
     for (int r = 1; r < ranks->size; r++)
       if (load[r] < load[least]) least = r;
