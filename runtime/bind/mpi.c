@@ -87,9 +87,8 @@ static struct ranks ranks = {
 /* ---- functions ---- */
 
 /* Open MPI 4 sums by a tree where there are fewer than four processes; around a ring each sends and receives
-   2 (p − 1)/p of the vector, the least there is. Of 32 MB on one machine that took half the processor time of
-   MPI_Allreduce with 2 and 3 processes, and 0.6 of it with 4. From 16 on the 2 (p − 1) delays of a ring weigh more;
-   there its own choice stays. */
+   2 (p − 1)/p of the vector, the least there is. From 16 on the 2 (p − 1) delays of a ring weigh more; there its own
+   choice stays. */
 static void choose_ring(void) {
   const char *size = getenv("OMPI_COMM_WORLD_SIZE");
   if (size && atoi(size) < 16) setenv("OMPI_MCA_coll_libnbc_iallreduce_algorithm", "1", 0);

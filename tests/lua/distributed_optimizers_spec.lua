@@ -79,14 +79,6 @@ distributed.stop()
 ]]
 local FORMS = 20
 
-local function run(ranks, text)
-  local script = scratch.write("script.lua", text)
-  local launcher = ranks == 1 and "" or ("mpirun --oversubscribe -n %d "):format(ranks)
-  local command = "%s timeout 100 %s%s %s > %s 2>&1"
-  local good = os.execute(command:format(mpirun.environment, launcher, mpirun.program, script, scratch.path "printed"))
-  return good, scratch.read "printed"
-end
-
 local function losses(printed)
   local list = {}
   for form, loss in printed:gmatch "([^\n|]+)|([^\n]+)" do list[#list + 1] = { form, loss } end
@@ -97,12 +89,12 @@ describe("with mpirun, distributed training by more than gradients", function()
   local function test(name, f) mpirun.test(it, pending, name, f) end
 
   test("has the losses of one process in every form, on 2, 3 and 4 ranks", function()
-    local good, alone = run(1, SCRIPT)
+    local good, alone = mpirun.run(1, SCRIPT, 100)
     assert(good, alone)
     local expected = losses(alone)
     assert.equal(FORMS * 6, #expected)
     for ranks = 2, 4 do
-      local well, printed = run(ranks, SCRIPT)
+      local well, printed = mpirun.run(ranks, SCRIPT, 100)
       assert(well, printed)
       local list = losses(printed)
       assert.equal(#expected, #list)
@@ -116,13 +108,13 @@ describe("with mpirun, distributed training by more than gradients", function()
   end)
 
   test("has the same losses to the last bit, run to run", function()
-    local first, second = losses(select(2, run(3, SCRIPT))), losses(select(2, run(3, SCRIPT)))
+    local first, second = losses(select(2, mpirun.run(3, SCRIPT, 100))), losses(select(2, mpirun.run(3, SCRIPT, 100)))
     assert.equal(FORMS * 6, #first)
     for i, entry in ipairs(first) do assert.equal(entry[2], second[i][2]) end
   end)
 
   test("has the same weights where work is dealt out to ranks, of factorisations to the last bit", function()
-    local good, printed = run(3, [[
+    local good, printed = mpirun.run(3, [[
       local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
       local distributed = require "gls.distributed"
       distributed.rank()
@@ -159,7 +151,7 @@ describe("with mpirun, distributed training by more than gradients", function()
   end)
 
   test("sends directions, rows, or triangles and gradients, as runtime/README.md counts them", function()
-    local good, printed = run(2, [[
+    local good, printed = mpirun.run(2, [[
       local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
       local distributed = require "gls.distributed"
       distributed.rank()
@@ -200,7 +192,7 @@ describe("with mpirun, distributed training by more than gradients", function()
       ["gradients alone are summed over ranks"] = [[local opt = distributed.optimizer(optim.SGD(model:parameters()))
         rawset(opt, "update", function() gls.factors(model[1].weight) end)]],
     } do
-      local good, printed = run(2, [[
+      local good, printed = mpirun.run(2, [[
         local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
         local distributed = require "gls.distributed"
         local rank = distributed.rank()

@@ -35,12 +35,8 @@ distributed.stop()
 
 local function run(ranks, optimizer, changes)
   changes = changes or {}
-  local script = scratch.write("script.lua", (changes.script or SCRIPT):format(optimizer, changes.rate or 0.05,
-    changes.batch or 16, changes.seed or 9))
-  local launcher = ranks == 1 and "" or ("mpirun --oversubscribe -n %d "):format(ranks)
-  local command = "%s timeout 60 %s%s %s > %s 2>&1"
-  local good = os.execute(command:format(mpirun.environment, launcher, mpirun.program, script, scratch.path "printed"))
-  return good, scratch.read "printed"
+  return mpirun.run(ranks, (changes.script or SCRIPT):format(optimizer, changes.rate or 0.05, changes.batch or 16,
+    changes.seed or 9))
 end
 
 local function losses(printed)

@@ -45,21 +45,16 @@ local function images()
   end
 end
 
-local function execute(command)
-  local good = os.execute(("%s timeout 60 %s > %s 2>&1"):format(mpirun.environment, command, scratch.path "printed"))
-  return good, (scratch.read "printed":gsub("\r", ""))
-end
-
 -- Ranks, each with options of its own where `options` is a list.
 local function run(ranks, options, on_loss)
   local script = scratch.write("script.lua", EXPERIMENT:format(on_loss or ""))
   local function command(own)
     return ("%s %s --quiet --data folder:%s %s"):format(mpirun.program, script, scratch.path "images", own)
   end
-  if ranks == 1 then return execute(command(options)) end
+  if ranks == 1 then return mpirun.execute(command(options)) end
   local parts = {}
   for i = 1, ranks do parts[i] = "-n 1 " .. command(type(options) == "table" and options[i] or options) end
-  return execute("mpirun --oversubscribe " .. table.concat(parts, " : "))
+  return mpirun.execute("mpirun --oversubscribe " .. table.concat(parts, " : "))
 end
 
 -- The losses of every epoch of every run.
@@ -195,7 +190,7 @@ distributed.stop()
 
   local function fit(ranks, checkpoint, changes)
     local script = scratch.write("fit.lua", FIT:format(scratch.path(checkpoint), changes or ""))
-    return execute(("mpirun --oversubscribe -n %d %s %s"):format(ranks, mpirun.program, script))
+    return mpirun.execute(("mpirun --oversubscribe -n %d %s %s"):format(ranks, mpirun.program, script))
   end
 
   local function close(a, b, tolerance)
