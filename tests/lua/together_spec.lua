@@ -257,6 +257,12 @@ distributed.stop()
     assert(not good and printed:find("names of metrics differ", 1, true), printed)
   end)
 
+  test("refuses a set that has no row for some rank", function()
+    local good, printed = fit(3, "rows", [[validation = distributed.batches(data.loader({ x = x:narrow(1, 1, 2),
+      y = set.y:narrow(1, 1, 2) }))]])
+    assert(not good and printed:find("fewer rows than ranks, which are 3", 1, true), printed)
+  end)
+
   test("refuses what would be of one rank alone", function()
     for expected, changes in pairs {
       ["clip would be of one rank's gradients"] = "clip = 1",

@@ -271,6 +271,13 @@ local function rows_of(batch)
   return { x = part(batch.x, first, rows), y = part(batch.y, first, rows), share = rows / all, number = batch.number }
 end
 
+-- What ranks can hold against each other of a tensor, in numbers that are the same in any order of summing.
+local function looks(tensor)
+  if not core.is_tensor(tensor) then return type(tensor) end
+  if tensor:numel() == 0 then return table.concat(tensor.shape, "x") end
+  return ("%s %.9g %.9g"):format(table.concat(tensor.shape, "x"), tensor:min():item(), tensor:max():item())
+end
+
 --- One epoch, for a generic for. Where `few` is true, batches of fewer rows than there are ranks are dealt out too: the
 -- ranks that have no row of one go on to the next.
 function Batches:epoch(few)
@@ -283,6 +290,7 @@ function Batches:epoch(few)
     if not checked then
       distributed.check("seeds or batches of loaders", ("%d %d %d %d"):format(loader.seed, loader.epochs,
         loader.batches, batch and batch.x:size(1) or 0))
+      if batch then distributed.check("data of loaders", looks(batch.x) .. " " .. looks(batch.y)) end
       checked = true
     end
     while batch do
@@ -332,7 +340,7 @@ end
 -- whole batches, with the same random numbers, so that these are the batches of one process.
 -- @param loader of data.loader
 -- @treturn table to iterate over, epoch after epoch, as the loader: `for batch in batches do`, or train.fit's `data`
--- @raise on all ranks, where a batch has fewer rows than there are ranks
+-- @raise on all ranks, where a batch has fewer rows than there are ranks, or an epoch's first batch is another one
 function distributed.batches(loader, ...)
   if type(loader) ~= "table" or not loader.epoch then
     core.raise("distributed.batches: a loader of data.loader expected, got " .. type(loader))

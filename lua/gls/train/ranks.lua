@@ -88,7 +88,11 @@ end
 --- The sums over the shares of all ranks.
 -- @tparam table sums of means, of this rank's rows
 -- @treturn table of all rows, on all ranks
+-- @raise on all ranks, where one has had no row
 function Ranks:sum(sums) -- luacheck: ignore self
+  if distributed.total { sums.count == 0 and 1 or 0 }[1] > 0 then
+    error(("train.evaluate: fewer rows than ranks, which are %d: each has to have one"):format(distributed.size()), 0)
+  end
   local names, list, whole = names_of(sums), {}, {}
   distributed.check("names of metrics", table.concat(names, " "))
   for i, name in ipairs(names) do list[i] = sums[name] end
