@@ -147,7 +147,10 @@ local function with(settings)
   return experiment.grid(settings)
 end
 
-local trials = { gls = with { damping = 0.03, schedule = "constant", momentum = { 0, "auto" } } }
+-- Decay at the automatic rate is a share of the weights in every step.
+local trials = {
+  gls = with { damping = 0.03, schedule = "constant", warmup = 0, weight_decay = 0, momentum = { 0, "auto" } },
+}
 local names = { "none", "gradient", "direction", "nesterov", "outputs", "entries", "statistics", "orthogonal" }
 for _, name in ipairs(names) do
   trials["gls-" .. name] = with { learning_rate = rates[model] }

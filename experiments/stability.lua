@@ -2,8 +2,8 @@
 -- rate, no guards), with guards at a fixed rate, and with its cure (the automatic rate), beside SGD's and Adam's over
 -- their rate.
 --   glsrun experiments/stability.lua --data cifar10 --samples 2000 --epochs 5 --batch 50
--- --model is mlp (default), deep (five layers), autoencoder, resnet (of 8 layers) or transformer; --study takes more
--- rates and dampings. On the last two the matched step with an orthogonal direction is mapped too.
+-- --model is mlp (default), deep (five layers), autoencoder, resnet (of 8 layers), transformer or lstm; --study takes
+-- more rates and dampings. On the last three the matched step with an orthogonal direction is mapped too.
 local experiment = require "gls.experiment"
 local file = require "gls.file"
 local plot = require "gls.plot"
@@ -12,11 +12,12 @@ local task = require "models.task"
 
 local grid = experiment.grid
 local choices = experiment.choices("stability", {
-  { name = "model", values = { "mlp", "deep", "autoencoder", "resnet", "transformer" },
+  { name = "model", values = { "mlp", "deep", "autoencoder", "resnet", "transformer", "lstm" },
     help = "What is trained (default mlp)." },
   { name = "study", help = "More rates and dampings." },
 })
-local autoencoder, language = choices.model == "autoencoder", choices.model == "transformer"
+local autoencoder = choices.model == "autoencoder"
+local language = choices.model == "transformer" or choices.model == "lstm"
 local large = language or choices.model == "resnet"
 
 -- Powers of ten.

@@ -34,7 +34,9 @@ struct gls_options {
   int refresh;         /* steps between their factorisations */
   int64_t window;      /* STATISTICS_WINDOW: rows of A that are kept */
   double weight_decay; /* decoupled; times learning_rate (automatic: times its factor alone) */
-  double trust;        /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off */
+  /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off; negative: 0.1 where the rate is automatic and a weight of the step is used
+     over and over on what it has made itself. */
+  double trust;
   bool adaptive;       /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
   double beta2;        /* of them */
   int64_t widest;      /* layers of more inputs keep their own basis */

@@ -173,9 +173,20 @@ static double length_of_step(const struct gls_system *system, double eta, enum g
   return norm > 0 ? eta * wanted / norm : 0;
 }
 
+/* The Gauss-Newton model is linear in the weights. Along a recurrence their change multiplies with itself: without a
+   bound the first step of an LSTM over 64 characters took the loss from 4.2 to 50. Of κ = 1, 0.3, 0.1 and 0.03 there
+   0.1 ends lowest after 400 steps, at 1.52; with the recurrent layers alone bound, at 2.13. */
+static double trust_of(const struct step *step, const struct gls_options *options) {
+  static const double RECURRENT_TRUST = 0.1;
+  if (options->trust >= 0) return options->trust;
+  for (int i = 0; i < step->count && options->automatic; i++)
+    if (factors_recur(&step->system[i]) || factors_loop(&step->system[i])) return RECURRENT_TRUST;
+  return 0;
+}
+
 static int choose_steps(struct gls *gls, struct step *step, const struct gls_options *options,
                         const struct loss_rows *batch) {
-  double eta = options->learning_rate, mu = 0;
+  double eta = options->learning_rate, mu = 0, trust = trust_of(step, options);
   if (options->automatic && options->graft == GRAFT_NONE) {
     STATUS_TRY(curvature_step(step->system, step->count, options, batch, &eta, &mu));
     eta *= options->learning_rate;
@@ -184,9 +195,9 @@ static int choose_steps(struct gls *gls, struct step *step, const struct gls_opt
     struct gls_system *system = &step->system[i];
     system->step = length_of_step(system, eta, options->graft);
     double reach = system->step * system->step * system->gradient_dot_u;
-    bool limited = options->trust > 0 && reach > options->trust;
+    bool limited = trust > 0 && reach > trust;
     if (limited) {
-      system->step *= sqrt(options->trust / reach);
+      system->step *= sqrt(trust / reach);
       gls->report.trust_limits++;
     }
     watch_step(gls, system, limited);

@@ -154,6 +154,38 @@ for kind, values in pairs(golden) do
       end
     end)
 
+    it("does not explode under the automatic rate of GLS", function()
+      -- The highest and the last loss over tokens, each of which, with a chance of nine in ten, is three times the one
+      -- before it.
+      local function train(settings)
+        gls.seed(3)
+        local model = nn.Sequential { nn.Embedding(17, 32), nn[kind](32, 32, { layers = 2 }), nn.Linear(32, 17) }
+        local optimizer = optim.GLS(model:parameters(), settings)
+        local first, highest, last
+        for _ = 1, 30 do
+          local x = gls.zeros(16, 33)
+          x[{ {}, 1 }] = (gls.rand(16) * 17):floor()
+          for t = 2, 33 do
+            local other, next = (gls.rand(16) * 17):floor(), x[{ {}, t - 1 }] * 3
+            next = next - (next / 17):floor() * 17
+            x[{ {}, t }] = gls.where(gls.rand(16):lt(0.1), other, next)
+          end
+          local tokens = (x + 1):to "int32"
+          local loss = nn.cross_entropy(model(tokens:narrow(2, 1, 32)):view(-1, 17),
+            tokens:narrow(2, 2, 32):contiguous():view(-1))
+          loss:backward()
+          optimizer:step()
+          last = loss:item()
+          first, highest = first or last, math.max(highest or last, last)
+        end
+        return first, highest, last
+      end
+      local first, highest, last = train {}
+      assert(highest == first and last < 2.2, ("%g, at most %g, at last %g"):format(first, highest, last))
+      first, highest = train { trust = 0 }
+      assert(highest > 2 * first, "and the bound is what keeps it")
+    end)
+
     it("leaves factors of both weights, all times stacked", function()
       local layer, x = example(kind)
       layer(x):sum():backward()
@@ -205,5 +237,33 @@ describe("nn.LSTM", function()
     layer:eval()
     assert.equal(0, largest((layer(x)) - (layer(x))))
     assert.equal(1, layer.layers[1].from_input.bias[5]:item())
+  end)
+end)
+
+describe("a weight that a script loops over", function()
+  -- How many layers' steps the bound of recurrent nets has shortened.
+  local function limits(forward)
+    gls.seed(2)
+    local loop, head = nn.Linear(8, 8), nn.Linear(8, 3)
+    local parameters = loop:parameters()
+    for _, parameter in ipairs(head:parameters()) do parameters[#parameters + 1] = parameter end
+    parameters.names, parameters.owners = nil, nil
+    local optimizer = optim.GLS(parameters, { damping = 1e-4 })
+    nn.cross_entropy(head(forward(loop, gls.randn(12, 8))), gls.tensor({ 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3 },
+      { type = "int32" })):backward()
+    optimizer:step()
+    return optimizer:report().trust_limits
+  end
+
+  it("has the bound of recurrent nets, one that serves several branches has not", function()
+    assert.is_true(limits(function(loop, x)
+      for _ = 1, 6 do x = loop(x):tanh() end
+      return x
+    end) > 0)
+    assert.equal(0, limits(function(loop, x)
+      local sum = gls.zeros(12, 8)
+      for i = 1, 6 do sum = sum + loop(x * i):tanh() end
+      return sum
+    end))
   end)
 end)

@@ -41,7 +41,9 @@ local options = require "gls.options"
 --   matrix, by five steps of Newton and Schulz's iteration (gls.newton_schulz; Jordan et al. 2024), so that no output
 --   waits for others
 -- @field weight_decay = 0 decoupled, times the learning rate (automatic: times the schedule's factor)
--- @field trust = 0 κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off
+-- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off; "auto": 0.1 in recurrent nets at an automatic rate
+--   (recurrent layers, or loops of a script in which a weight meets at least three times what it has made), else off.
+--   Without it the first step of an LSTM may take its loss to ten times what it was
 -- @field statistics_rows = "auto" convolutions: how many patches, spread over the whole batch, the statistics are
 --   made from (0: all); "auto": 5 of every image, at least 128 and at most 512. Where they are fewer than d the system
 --   solved is of their number
@@ -59,7 +61,7 @@ local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
   statistics_rows = options.any "auto", part = 128, adaptive = false, beta2 = 0.999, widest = 2048,
-  orthogonal = false, weight_decay = 0, trust = 0, fallback_learning_rate = 1e-3, form = options.none,
+  orthogonal = false, weight_decay = 0, trust = options.any "auto", fallback_learning_rate = 1e-3, form = options.none,
 })
 
 --- The settings of each form.
@@ -124,6 +126,10 @@ local function check_settings(settings)
   if settings.adaptive and (settings.statistics ~= "batch" or momentum == "auto") then
     fail('adaptive = true has moving statistics of its own, momentum is its β₁: leave statistics at "batch" and give '
       .. "momentum a number")
+  end
+  local trust = settings.trust
+  if trust ~= "auto" and (type(trust) ~= "number" or not (trust >= 0)) then
+    fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
   end
   local part = settings.part
   if part < 0 or part ~= math.floor(part) then fail("part is a number of rows, or 0 for all, got %g", part) end
@@ -198,6 +204,7 @@ end
 function GLS:update(group, settings)
   if settings.rows == "auto" then settings.rows = -1 end
   if settings.statistics_rows == "auto" then settings.statistics_rows = -1 end
+  if settings.trust == "auto" then settings.trust = -1 end
   settings.automatic = settings.learning_rate == "auto"
   if settings.automatic then settings.learning_rate = settings.factor end
   settings.automatic_momentum = settings.momentum == "auto"
