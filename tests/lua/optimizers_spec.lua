@@ -186,6 +186,16 @@ describe("GLS with an orthogonal direction", function()
     assert.has_error(function() optim.GLS(nn.Linear(2, 2):parameters(), { orthogonal = true }) end,
       'optim.GLS: orthogonal = true goes with graft = "rms"')
   end)
+
+  it("refuses a decay that the automatic rate would leave whole, and a negative trust region", function()
+    for message, settings in pairs {
+      ["optim.GLS: weight_decay = 0.1 takes 10 % of the weights in every step"] = { weight_decay = 0.1 },
+      ['optim.GLS: trust is a number of at least 0, or "auto", got -1'] = { trust = -1 },
+    } do
+      local good, problem = pcall(optim.GLS, nn.Linear(3, 2):parameters(), settings)
+      assert(not good and tostring(problem):find(message, 1, true), problem)
+    end
+  end)
 end)
 
 describe("GLS's forms", function()

@@ -40,7 +40,8 @@ local options = require "gls.options"
 -- @field orthogonal = false: with graft "rms" the direction (with its momentum) is replaced by the nearest orthogonal
 --   matrix, by five steps of Newton and Schulz's iteration (gls.newton_schulz; Jordan et al. 2024), so that no output
 --   waits for others
--- @field weight_decay = 0 decoupled, times the learning rate (automatic: times the schedule's factor)
+-- @field weight_decay = 0 decoupled, times the learning rate; automatic: times the schedule's factor alone, so that it is
+--   the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and more is an error)
 -- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off; "auto": 0.1 in recurrent nets at an automatic rate
 --   (recurrent layers, or loops of a script in which a weight meets at least three times what it has made), else off.
 --   Without it the first step of an LSTM may take its loss to ten times what it was
@@ -92,6 +93,9 @@ local function spread_window(settings, fail)
   end
 end
 
+-- Decay that suits a learning rate of 1e-3 takes the weights away where it stands alone.
+local DECAY_MOST = 0.05
+
 local function check_settings(settings)
   local function fail(...) error("optim.GLS: " .. string.format(...), 0) end
   spread_window(settings, fail)
@@ -119,6 +123,10 @@ local function check_settings(settings)
     fail('graft = "%s" sets the length of the step by learning_rate, which then is a number', settings.graft)
   end
   if settings.orthogonal and settings.graft ~= "rms" then fail('orthogonal = true goes with graft = "rms"') end
+  if rate == "auto" and type(settings.weight_decay) == "number" and settings.weight_decay >= DECAY_MOST then
+    fail('weight_decay = %g takes %g %% of the weights in every step: with learning_rate = "auto" no rate is multiplied '
+      .. "with it (1e-5 to 1e-3 is usual)", settings.weight_decay, 100 * settings.weight_decay)
+  end
   if momentum == "auto" and rate ~= "auto" then fail('momentum = "auto" goes with learning_rate = "auto"') end
   if momentum == "auto" and settings.statistics == "moving" then
     fail('momentum = "auto" goes with statistics = "batch" or a window')
