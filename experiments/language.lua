@@ -35,6 +35,7 @@ experiment.run(task(choices.model, {
     muon = matrices { learning_rate = { 1e-2, 5e-3, 2e-2 }, matched = true },
     soap = matrices { learning_rate = { 1e-2, 3e-3, 1e-3 } },
     kfac = matrices { learning_rate = { 0.3, 0.1, 0.03 } },
+    gls = grid { damping = { 0.1, 0.03, 0.3 }, momentum = "auto", fallback_learning_rate = 3e-3 },
     ["gls-matched"] = with { fallback_learning_rate = 3e-3, learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 },
     ["gls-moving"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 3e-3, 3e-2 }, damping = 0.1 },
     ["gls-orthogonal"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 5e-3, 2e-2 } },

@@ -123,19 +123,34 @@ static void test_window(void) {
         for (int automatic = 0; automatic < 2; automatic++) check_window(sizes[k], bias, other, automatic);
 }
 
-/* The moving average of AᵀA, m above n (by rows) and below, the factor made anew at every second step; batches with as
-   many rows as inputs are taken in at those steps alone. */
-static void check_moving(int64_t n, int64_t m, bool bias, bool automatic, bool other_gradient) {
+enum moving_form { GIVEN_RATE, AUTOMATIC_RATE, ORTHOGONAL, MOVING_FORMS };
+
+/* The matched step along the orthogonal matrix next to u (e × m). */
+static void make_matched(double *u, int64_t e, int64_t m) {
+  real *x = calloc((size_t)(e * m), sizeof *x);
+  double square = 0;
+  for (int64_t i = 0; i < e * m; i++) x[i] = (real)u[i];
+  CHECK(newton_schulz(x, e, m, 5) == STATUS_OK, "no memory");
+  for (int64_t i = 0; i < e * m; i++) square += (double)x[i] * (double)x[i];
+  for (int64_t i = 0; i < e * m; i++) u[i] = (double)x[i] * 0.2 * sqrt((double)(e * m) / square);
+  free(x);
+}
+
+/* The moving average of AᵀA, m above n (by rows) and below, the factor made anew at every second step; for an
+   orthogonal direction batches with as many rows as inputs are taken in at those steps alone. */
+static void check_moving(int64_t n, int64_t m, bool bias, enum moving_form form, bool other_gradient) {
   enum { STEPS = 7, REFRESH = 2 };
   struct problem p = problem_new(n, 8, m, bias);
-  int64_t e = p.d + bias, size = problem_size(&p), between = n >= e ? REFRESH : 1;
+  int64_t e = p.d + bias, size = problem_size(&p), between = form == ORTHOGONAL && n >= e ? REFRESH : 1;
   double *s = calloc((size_t)(e * e), sizeof *s), *damped = calloc((size_t)(e * e), sizeof *s);
   double *factored = calloc((size_t)(e * e), sizeof *s);
   struct gls_options options = plain;
   options.statistics = STATISTICS_MOVING;
   options.decay = 0.7;
   options.refresh = REFRESH;
-  options.automatic = automatic;
+  options.automatic = form == AUTOMATIC_RATE;
+  options.orthogonal = form == ORTHOGONAL;
+  options.graft = form == ORTHOGONAL ? GRAFT_RMS : GRAFT_NONE;
   struct gls *gls = gls_new(parameter_count(&p));
   for (int t = 1; t <= STEPS; t++) {
     redraw(&p, (uint64_t)t + 40);
@@ -157,11 +172,12 @@ static void check_moving(int64_t n, int64_t m, bool bias, bool automatic, bool o
       factored[i * e + i] += options.damping * trace / (double)e;
     memcpy(damped, factored, (size_t)(e * e) * sizeof *s);
     solve_by_elimination(damped, expected, e, m);
-    double rate = automatic ? reference_rate(&p, expected) : 1, *moved = problem_step(&p, gls, &options);
+    if (form == ORTHOGONAL) make_matched(expected, e, m);
+    double rate = form == AUTOMATIC_RATE ? reference_rate(&p, expected) : 1, *moved = problem_step(&p, gls, &options);
     for (int64_t i = 0; i < size; i++) expected[i] *= rate;
     double error = relative_error(moved, expected, size);
-    CHECK(error < TOLERANCE, "moving, n %lld m %lld bias %d auto %d other %d, step %d: off by %g", (long long)n,
-          (long long)m, bias, automatic, other_gradient, t, error);
+    CHECK(error < TOLERANCE, "moving, n %lld m %lld bias %d form %d other %d, step %d: off by %g", (long long)n,
+          (long long)m, bias, (int)form, other_gradient, t, error);
     free(a);
     free(expected);
     free(moved);
@@ -175,12 +191,12 @@ static void check_moving(int64_t n, int64_t m, bool bias, bool automatic, bool o
 
 static void test_moving_average(void) {
   for (int bias = 0; bias < 2; bias++)
-    for (int automatic = 0; automatic < 2; automatic++)
+    for (int form = 0; form < MOVING_FORMS; form++)
       for (int other = 0; other < 2; other++) {
-        check_moving(5, 3, bias, automatic, other);
-        check_moving(5, 17, bias, automatic, other);
-        check_moving(9, 3, bias, automatic, other);
-        check_moving(12, 17, bias, automatic, other);
+        check_moving(5, 3, bias, (enum moving_form)form, other);
+        check_moving(5, 17, bias, (enum moving_form)form, other);
+        check_moving(9, 3, bias, (enum moving_form)form, other);
+        check_moving(12, 17, bias, (enum moving_form)form, other);
       }
 }
 
