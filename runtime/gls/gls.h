@@ -37,9 +37,9 @@ struct gls_options {
   /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off; negative: 0.1 where the rate is automatic and a weight of the step is used
      over and over on what it has made itself. */
   double trust;
-  bool adaptive;       /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
-  double beta2;        /* of them */
-  int64_t widest;      /* layers of more inputs keep their own basis */
+  bool adaptive;  /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
+  double beta2;   /* of them */
+  int64_t widest; /* layers of more inputs keep their own basis */
   /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
   int64_t statistics_rows;
   bool orthogonal; /* GRAFT_RMS: the direction is replaced by the nearest orthogonal matrix */

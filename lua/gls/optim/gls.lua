@@ -41,8 +41,8 @@ local options = require "gls.options"
 -- @field orthogonal = false: with graft "rms" the direction (with its momentum) is replaced by the nearest orthogonal
 --   matrix, by five steps of Newton and Schulz's iteration (gls.newton_schulz; Jordan et al. 2024), so that no output
 --   waits for others
--- @field weight_decay = 0 decoupled, times the learning rate; automatic: times the schedule's factor alone, so that it is
---   the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and more is an error)
+-- @field weight_decay = 0 decoupled, times the learning rate; automatic: times the schedule's factor alone, so that it
+--   is the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and more is an error)
 -- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off; "auto": 0.1 in recurrent nets at an automatic rate
 --   (recurrent layers, or loops of a script in which a weight meets at least three times what it has made), else off.
 --   Without it the first step of an LSTM may take its loss to ten times what it was
@@ -125,8 +125,8 @@ local function check_settings(settings)
   end
   if settings.orthogonal and settings.graft ~= "rms" then fail('orthogonal = true goes with graft = "rms"') end
   if rate == "auto" and type(settings.weight_decay) == "number" and settings.weight_decay >= DECAY_MOST then
-    fail('weight_decay = %g takes %g %% of the weights in every step: with learning_rate = "auto" no rate is multiplied '
-      .. "with it (1e-5 to 1e-3 is usual)", settings.weight_decay, 100 * settings.weight_decay)
+    fail('weight_decay = %g takes %g %% of the weights in every step: with learning_rate = "auto" no rate is '
+      .. "multiplied with it (1e-5 to 1e-3 is usual)", settings.weight_decay, 100 * settings.weight_decay)
   end
   if momentum == "auto" and rate ~= "auto" then fail('momentum = "auto" goes with learning_rate = "auto"') end
   if momentum == "auto" and settings.statistics == "moving" then
@@ -137,7 +137,7 @@ local function check_settings(settings)
       .. "momentum a number")
   end
   local trust = settings.trust
-  if trust ~= "auto" and (type(trust) ~= "number" or not (trust >= 0)) then
+  if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
     fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
   end
   local part = settings.part
