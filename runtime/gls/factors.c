@@ -75,24 +75,28 @@ static bool is_use(const struct gls_system *system, const struct node *node) {
   return false;
 }
 
-bool factors_loop(const struct gls_system *system) {
-  enum { USES_LEAST = 4 };
-  struct node *last = NULL;
-  int i = 0;
-  const struct factor *use;
-  while ((use = next_use(system, &i)))
-    if (!last || use->node->order > last->order) last = use->node;
-  if (!last || factors_uses(system) < USES_LEAST) return false;
-  bool found = false;
-  last->counted = true;
-  for (struct node *node = last; node; node = node->previous) { /* inputs are older */
+/* How many other uses have gone into what a use is given. */
+static int uses_before(const struct gls_system *system, struct node *use) {
+  int found = 0;
+  use->counted = true;
+  for (struct node *node = use; node; node = node->previous) { /* inputs are older */
     if (!node->counted) continue;
     node->counted = false;
-    found = found || (node != last && is_use(system, node));
-    for (int k = 0; k < node->call.input_count && !found; k++)
+    found += node != use && is_use(system, node);
+    for (int k = 0; k < node->call.input_count; k++)
       if (node->input_node[k] && !node->input_node[k]->released) node->input_node[k]->counted = true;
   }
   return found;
+}
+
+bool factors_loop(const struct gls_system *system) {
+  enum { BEFORE_LEAST = 3 };
+  int i = 0;
+  const struct factor *use;
+  if (factors_uses(system) <= BEFORE_LEAST) return false;
+  while ((use = next_use(system, &i)))
+    if (uses_before(system, use->node) >= BEFORE_LEAST) return true;
+  return false;
 }
 
 bool factors_are_direct(const struct gls_system *system) {

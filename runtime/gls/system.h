@@ -135,7 +135,7 @@ int factors_open(struct gls_system *system, struct tensor *weight, struct tensor
 int factors_uses(const struct gls_system *system);
 /* Whether a use is within a recurrence (op_affine's products). */
 bool factors_recur(const struct gls_system *system);
-/* Whether a script has looped over the weight: several uses, of which the last has in it what others have made. */
+/* Whether a script has looped over the weight: a use is given what at least three others have made. */
 bool factors_loop(const struct gls_system *system);
 /* Whether the factors of all uses cost nothing. */
 bool factors_are_direct(const struct gls_system *system);

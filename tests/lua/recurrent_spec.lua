@@ -242,24 +242,31 @@ end)
 
 describe("a weight that a script loops over", function()
   -- How many layers' steps the bound of recurrent nets has shortened.
-  local function limits(forward)
+  local function limits(forward, passes)
     gls.seed(2)
     local loop, head = nn.Linear(8, 8), nn.Linear(8, 3)
     local parameters = loop:parameters()
     for _, parameter in ipairs(head:parameters()) do parameters[#parameters + 1] = parameter end
     parameters.names, parameters.owners = nil, nil
     local optimizer = optim.GLS(parameters, { damping = 1e-4 })
-    nn.cross_entropy(head(forward(loop, gls.randn(12, 8))), gls.tensor({ 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3 },
-      { type = "int32" })):backward()
+    for _ = 1, passes or 1 do
+      nn.cross_entropy(head(forward(loop, gls.randn(12, 8))), gls.tensor({ 1, 2, 3, 1, 2, 3, 1, 2, 3, 1, 2, 3 },
+        { type = "int32" })):backward()
+    end
     optimizer:step()
     return optimizer:report().trust_limits
   end
 
   it("has the bound of recurrent nets, one that serves several branches has not", function()
-    assert.is_true(limits(function(loop, x)
-      for _ = 1, 6 do x = loop(x):tanh() end
-      return x
-    end) > 0)
+    local function looped(times)
+      return function(loop, x)
+        for _ = 1, times do x = loop(x):tanh() end
+        return x
+      end
+    end
+    assert.is_true(limits(looped(6)) > 0)
+    assert.is_true(limits(function(loop, x) return looped(6)(loop, x) + loop(x * 0.5) end) > 0) -- another use after it
+    assert.equal(0, limits(looped(2), 3))
     assert.equal(0, limits(function(loop, x)
       local sum = gls.zeros(12, 8)
       for i = 1, 6 do sum = sum + loop(x * i):tanh() end

@@ -262,20 +262,24 @@ Batches.__index = Batches
 
 local function part(tensor, first, rows) return tensor and tensor:narrow(1, first, rows) end
 
--- This rank's rows of a batch; nil where it has none.
+-- This rank's rows of a batch; nil where it has none. Batches of fewer rows than ranks go to other ranks in turn.
 local function rows_of(batch)
   local all = batch.x:size(1)
-  local first, last = all * own // count + 1, all * (own + 1) // count
+  local place = all < count and (own + batch.number) % count or own
+  local first, last = all * place // count + 1, all * (place + 1) // count
   local rows = last - first + 1
   if rows == 0 then return nil end
   return { x = part(batch.x, first, rows), y = part(batch.y, first, rows), share = rows / all, number = batch.number }
 end
 
--- What ranks can hold against each other of a tensor, in numbers that are the same in any order of summing.
+-- What ranks hold against each other of a tensor: its shape, and some values all over it.
 local function looks(tensor)
   if not core.is_tensor(tensor) then return type(tensor) end
-  if tensor:numel() == 0 then return table.concat(tensor.shape, "x") end
-  return ("%s %.9g %.9g"):format(table.concat(tensor.shape, "x"), tensor:min():item(), tensor:max():item())
+  local shape, count = table.concat(tensor.shape, "x"), tensor:numel()
+  if count == 0 then return shape end
+  local values = tensor:contiguous():view(-1)[{ { 1, -1, math.max(1, count // 64) } }]:tolist()
+  for i, value in ipairs(values) do values[i] = ("%.9g"):format(value) end
+  return shape .. " " .. table.concat(values, " ")
 end
 
 --- One epoch, for a generic for. Where `few` is true, batches of fewer rows than there are ranks are dealt out too: the

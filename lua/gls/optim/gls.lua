@@ -43,9 +43,10 @@ local options = require "gls.options"
 --   waits for others
 -- @field weight_decay = 0 decoupled, times the learning rate; automatic: times the schedule's factor alone, so that it
 --   is the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and more is an error)
--- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer; 0 is off; "auto": 0.1 in recurrent nets at an automatic rate
---   (recurrent layers, or loops of a script in which a weight meets at least three times what it has made), else off.
---   Without it the first step of an LSTM may take its loss to ten times what it was
+-- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer, of the step without what momentum carries on; 0 is off;
+--   "auto": 0.1 in recurrent nets at an automatic rate (recurrent layers, or loops of a script in which a weight meets
+--   at least three times what it has made), else off. Without it an LSTM's first steps may take its loss to ten times
+--   what it was
 -- @field statistics_rows = "auto" convolutions: how many patches, spread over the whole batch, the statistics are
 --   made from (0: all); "auto": 5 of every image, at least 128 and at most 512. Where they are fewer than d the system
 --   solved is of their number

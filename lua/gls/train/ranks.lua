@@ -91,7 +91,8 @@ end
 -- @raise on all ranks, where one has had no row
 function Ranks:sum(sums) -- luacheck: ignore self
   if distributed.total { sums.count == 0 and 1 or 0 }[1] > 0 then
-    error(("train.evaluate: fewer rows than ranks, which are %d: each has to have one"):format(distributed.size()), 0)
+    error(("evaluation: some of the %d ranks had no row of the set: take fewer ranks or a larger set"):format(
+      distributed.size()), 0)
   end
   local names, list, whole = names_of(sums), {}, {}
   distributed.check("names of metrics", table.concat(names, " "))
