@@ -275,9 +275,9 @@ end
 -- What ranks hold against each other of a tensor: its shape, and some values all over it.
 local function looks(tensor)
   if not core.is_tensor(tensor) then return type(tensor) end
-  local shape, count = table.concat(tensor.shape, "x"), tensor:numel()
-  if count == 0 then return shape end
-  local values = tensor:contiguous():view(-1)[{ { 1, -1, math.max(1, count // 64) } }]:tolist()
+  local shape, elements = table.concat(tensor.shape, "x"), tensor:numel()
+  if elements == 0 then return shape end
+  local values = tensor:contiguous():view(-1)[{ { 1, -1, math.max(1, elements // 64) } }]:tolist()
   for i, value in ipairs(values) do values[i] = ("%.9g"):format(value) end
   return shape .. " " .. table.concat(values, " ")
 end
