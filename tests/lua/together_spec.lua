@@ -257,6 +257,13 @@ distributed.stop()
     assert(not good and printed:find("names of metrics differ", 1, true), printed)
   end)
 
+  test("deals batches of fewer rows than ranks out in turn", function()
+    local single = [[validation = distributed.batches(data.loader({ x = x:narrow(1, 1, 9), y = set.y:narrow(1, 1, 9) },
+      { batch = 1 }))]]
+    local _, alone = fit(1, "one", single)
+    close(alone, (select(2, fit(3, "ranks", single))))
+  end)
+
   test("refuses a set that has no row for some rank", function()
     local good, printed = fit(3, "rows", [[validation = distributed.batches(data.loader({ x = x:narrow(1, 1, 2),
       y = set.y:narrow(1, 1, 2) }))]])
