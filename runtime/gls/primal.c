@@ -18,8 +18,8 @@ static void add_statistics(struct tensor *s, double keep, double take, const str
 
 /* For an orthogonal direction, of batches with at least as many rows as inputs, the moving S takes up those at which it
    is factorised: no step sees what it is in between, and the direction is as good with fewer of them. Other directions
-   are not: with few rows the loss of the wide autoencoder ended five times as high, without orthogonalising the transformer's
-   after 600 steps at 2.09 instead of 1.97. */
+   are not: with few rows the loss of the wide autoencoder ended five times as high, without orthogonalising the
+   transformer's after 600 steps at 2.09 instead of 1.97. */
 static int64_t steps_between(const struct gls_system *system, const struct gls_options *options) {
   bool enough = options->orthogonal && system->share.held >= system->extended;
   return options->statistics == STATISTICS_MOVING && enough ? max(options->refresh, 1) : 1;
