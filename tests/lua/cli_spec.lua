@@ -391,7 +391,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
       assert.matches('{ 1, "two", key = {} }\n', output)
     end)
 
-    -- Types keys on a terminal, each lot after the screen shows what it has to wait for.
+    -- Types keys on a terminal, each lot after the screen shows what it has to wait for; for Ctrl-D that is a prompt:
+    -- before it the terminal would take it, not the program.
     local function type_keys(steps)
       local log, keys = folder .. "/screen", folder .. "/keys"
       assert(os.execute("rm -f " .. quote(log) .. " " .. quote(keys) .. "; mkfifo " .. quote(keys)))
@@ -429,7 +430,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         { after = "> ", keys = "'a is ' .. a\n" },
         { after = "\na is 2\n", keys = "#'größe' + 60\n" },
         { after = "\n67\n", keys = "\27[200~for i = 1, 2 do\rio.write('i', i, ' ')\rend\27[201~ print 'typed'\n" },
-        { after = "\ni1 i2 typed\n", keys = "\4" },
+        { after = "\ni1 i2 typed\n" },
+        { after = "> ", keys = "\4" },
         { after = 'COMMAND_EXIT_CODE="0"' },
       }
       home = home:gsub("LC_ALL=C ", "")
@@ -444,7 +446,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
           keys = "optim.Adam(model:parameters(), { eps\t1e-3 }).groups[1].settings.epsilon + 6\n" },
         { after = "\n6.001\n", keys = "require 'gls.opti\tons'.nearest('ab', { 'abc' })\n" },
         { after = "\nabc\n", keys = "'" .. folder .. "/dig\t'\n" },
-        { after = "digits.txt\n", keys = "\4" },
+        { after = "digits.txt\n" },
+        { after = "> ", keys = "\4" },
         { after = 'COMMAND_EXIT_CODE="0"' },
       }
     end)
@@ -457,7 +460,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         type_keys {
           { after = "left alone" },
           { after = "> ", keys = "1 + 1\n" },
-          { after = "\n2\n", keys = "\4" },
+          { after = "\n2\n" },
+          { after = "> ", keys = "\4" },
           { after = 'COMMAND_EXIT_CODE="0"' },
         }
         local file = assert(io.open(path))
@@ -479,7 +483,8 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         { after = "\nafter it\n", keys = "print('run' .. 'ning') repeat until false\n" },
         { after = "\nrunning\n", keys = "\3" },
         { after = "interrupted!", keys = "'and on'\n" },
-        { after = "\nand on\n", keys = "\4" },
+        { after = "\nand on\n" },
+        { after = "> ", keys = "\4" },
         { after = 'COMMAND_EXIT_CODE="0"' },
       }
       local file = assert(io.open(folder .. "/.local/state/glsrun/history"))
