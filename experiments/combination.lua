@@ -10,8 +10,8 @@ local task = require "models.task"
 
 -- ---- GLS with moving statistics, open to combinations ----
 
--- As optim.GLS with statistics = "moving" and graft = "rms", written out in the language:
--- `place` is momentum's, "gradient", "direction" or "nesterov"; `evened` is "outputs", "entries" or "statistics".
+-- As optim.GLS with statistics = "moving" and graft = "rms", written out in the language: `place` is momentum's,
+-- "gradient", "direction" or "nesterov"; `evened` is "outputs", "entries" or "statistics".
 local Combined = matrix.class("Combined", {
   learning_rate = 1e-2, damping = 0.1, momentum = 0.9, place = "gradient", evened = "nothing", decay = 0.95,
   beta2 = 0.95, refresh = 5,

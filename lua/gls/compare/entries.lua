@@ -184,8 +184,7 @@ function entries.variations(entry, settings, schedule, steps, count)
   local function decay(left)
     if not entry.weight_decay then return end
     local summed = (is_number and rate or 1) * steps * (schedule == "constant" and 1 or 0.5)
-    local share = -math.log(left) / summed
-    add { weight_decay = tonumber(("%.3g"):format(is_number and share or math.min(share, 0.04))) }
+    add { weight_decay = tonumber(("%.3g"):format(-math.log(left) / summed)) }
   end
   local function faster(factor)
     if is_number then add { learning_rate = tonumber(("%.3g"):format(rate * factor)) } end

@@ -33,8 +33,8 @@ local options = require "gls.options"
 --   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
 --   damping = 3, learning_rate = 1e-3 }`
 -- @field statistics = "batch"; "moving": AᵀA is averaged over steps (`decay` = 0.95) and factorised every
---   `refresh` = 5 steps (on the wide autoencoder 2 ended as low as 1 at four fifths of the time). For
---   an orthogonal direction layers with at least as many rows as inputs take in the batches of those steps alone, and
+--   `refresh` = 5 steps (on the wide autoencoder 2 ended as low as 1 at four fifths of the time). For an
+--   orthogonal direction layers with at least as many rows as inputs take in the batches of those steps alone, and
 --   count the others in `decay`.
 --   { window = r } (or "window", with `window` = 1000): AᵀA is that of the last r rows of A, of several batches; where
 --   r is less than d the system solved is r × r
