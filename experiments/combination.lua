@@ -112,15 +112,15 @@ local around = { -- of the trials on a model
   mlp = { damping = 1, initialisation = "he" },
   cnn = { damping = 1, data = { flip = true, crop = 4 } },
   autoencoder = { damping = 0.01, initialisation = "orthogonal-small" },
-  resnet = { damping = 0.1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 8 } },
-  resnet20 = { damping = 0.1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 20 } },
+  resnet = { damping = 1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 8 } },
+  resnet20 = { damping = 1, weight_decay = 0.05, data = { flip = true, crop = 4 }, model = { depth = 20 } },
   transformer = { damping = 0.1, weight_decay = 0.1, warmup = 100, final = 0.1, fallback_learning_rate = 3e-3 },
 }
 around.lstm = around.transformer
 
 local rates = {
-  mlp = { 1e-3, 3e-3 }, cnn = { 3e-3, 1e-2 }, autoencoder = { 1e-3, 3e-3 }, resnet = { 2e-2, 1e-2 },
-  resnet20 = { 2e-2, 1e-2 }, transformer = { 1e-2, 5e-3 }, lstm = { 1e-2, 5e-3 },
+  mlp = { 1e-3, 3e-3 }, cnn = { 3e-3, 1e-2 }, autoencoder = { 1e-3, 3e-3 }, resnet = { 5e-2, 2e-2 },
+  resnet20 = { 5e-2, 2e-2 }, transformer = { 1e-2, 5e-3 }, lstm = { 1e-2, 5e-3 },
 }
 
 local defaults = {

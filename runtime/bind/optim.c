@@ -116,8 +116,8 @@ static const struct ranks *ranks_of(lua_State *L) {
 }
 
 static struct gls_options gls_options_of(lua_State *L) {
-  static const char *const grafts[] = {"none", "sgd", "rms", NULL}, *const statistics[] = {"batch", "moving", "window",
-                                                                                           NULL};
+  static const char *const grafts[] = {"none", "sgd", "rms", "spectral", NULL};
+  static const char *const statistics[] = {"batch", "moving", "window", NULL};
   return (struct gls_options){.ranks = ranks_of(L),
                               .damping = number(L, "damping"),
                               .automatic = bind_flag_field(L, 2, "automatic"),

@@ -84,10 +84,7 @@ static void move(const struct gls_system *system, real *packed, bool pack) {
 }
 
 int deal_result(struct gls_system *system) {
-  struct {
-    double lambda;
-    int64_t failed, retries;
-  } told = {system->lambda, system->failed, system->retries};
+  struct factorised told = {system->lambda, system->failed, system->retries};
   if (system->share.owner < 0) return STATUS_OK;
   int64_t bytes = (int64_t)sizeof told + length_of(system) * (int64_t)sizeof(real);
   char *message = memory_acquire((size_t)bytes);

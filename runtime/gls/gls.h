@@ -15,13 +15,13 @@
 #include "../base/ranks.h"
 #include "../grad/tape.h"
 
-enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS };
+enum gls_graft { GRAFT_NONE, GRAFT_SGD, GRAFT_RMS, GRAFT_SPECTRAL };
 enum gls_statistics { STATISTICS_BATCH, STATISTICS_MOVING, STATISTICS_WINDOW };
 
 struct gls_options {
   double damping;       /* ρ: λ = ρ · tr(AᵀA/n) / min(rows, d) */
   bool automatic;       /* η by forward mode and Gauss-Newton; learning_rate is then a factor on it (schedule) */
-  double learning_rate; /* η; of SGD's norm (GRAFT_SGD); of the matched step (GRAFT_RMS) */
+  double learning_rate; /* η; with a graft that of the length it gives the step (step.c) */
   double delta;         /* caution of the automatic step: curvature × (1 + delta) */
   /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter, in recurrent nets all. Where the
      loss is not quadratic they are drawn by their share in its curvature. */
@@ -42,7 +42,7 @@ struct gls_options {
   int64_t widest; /* layers of more inputs keep their own basis */
   /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
   int64_t statistics_rows;
-  bool orthogonal; /* GRAFT_RMS: the direction is replaced by the nearest orthogonal matrix */
+  bool orthogonal; /* GRAFT_RMS, GRAFT_SPECTRAL: the direction is replaced by the nearest orthogonal matrix */
   int64_t part;    /* linear layers, momentum with a step of given length: most rows solved together; 0: all */
   const struct ranks *ranks; /* those that make the step together, each with its rows of the batch; NULL: none */
 };

@@ -116,13 +116,10 @@ int shared_direction(struct gls_system *system) {
 int shared_damping(struct gls_system *system) {
   const struct ranks *ranks = system->share.ranks;
   if (!system->share.dealt) return STATUS_OK;
-  struct {
-    double lambda;
-    int64_t failed, retries;
-  } *all = memory_new((size_t)ranks->size, sizeof *all), own;
+  struct factorised *all = memory_new((size_t)ranks->size, sizeof *all), own;
   int status = all ? STATUS_OK : STATUS_ERROR;
   for (bool equal = false; !equal && status == STATUS_OK;) {
-    own.lambda = system->lambda, own.failed = system->failed, own.retries = system->retries;
+    own = (struct factorised){system->lambda, system->failed, system->retries};
     status = ranks_gather(ranks, all, &own, sizeof own);
     equal = true;
     for (int r = 0; r < ranks->size && status == STATUS_OK; r++) {

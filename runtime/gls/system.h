@@ -105,8 +105,15 @@ int shared_gather(struct gls_system *system);
 /* Every rank gets the rows of whole parts. They stay where they are, where that is so already. */
 int shared_deal(struct gls_system *system);
 /* U of this rank's parts becomes the sum over all. */
-int shared_direction(struct gls_system *system); /* Dealt: λ becomes the greatest that any rank has needed. */
+int shared_direction(struct gls_system *system);
+/* Dealt: λ becomes the greatest that any rank has needed. */
 int shared_damping(struct gls_system *system);
+
+/* What ranks tell each other of a factorisation. */
+struct factorised {
+  double lambda;
+  int64_t failed, retries;
+};
 
 /* ---- deal.c ---- */
 /* Who makes which factor. */

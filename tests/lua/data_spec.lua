@@ -375,6 +375,12 @@ describe("data.open", function()
     assert.equal(4, #data.open("folder:" .. path "tree", { samples = 4 }))
   end)
 
+  it("takes the context of a text alone", function()
+    write("few.txt", ("a few letters "):rep(20))
+    assert.equal(5, data.open("text:" .. path "few.txt", { context = 5 }).context)
+    fails_with("context is of texts, not of cifar10", data.open, "cifar10", { dir = folder, context = 5 })
+  end)
+
   it("suggests the nearest name, and says where it looked", function()
     fails_with('did you mean "cifar10"?', data.open, "cifar-10", { dir = folder })
     fails_with('did you mean "fashion-mnist"?', data.open, "fashion_mnist", { dir = folder })

@@ -182,9 +182,32 @@ describe("GLS with an orthogonal direction", function()
     end
   end)
 
-  it("needs the matched step", function()
+  it("makes steps of equal spectral norm with graft spectral, wide, tall and of a convolution", function()
+    gls.seed(5)
+    local rate = 0.01
+    for _, layer in ipairs { nn.Linear(12, 30, { bias = false }), nn.Linear(30, 12, { bias = false }),
+      nn.Conv2d(2, 5, 3, { bias = false }) } do
+      local x = layer.weight:dim() == 4 and gls.randn(40, 2, 6, 6) or gls.randn(40, layer.weight:size(1))
+      local opt = optim.GLS(layer:parameters(), { form = "residual", weight_decay = 0, learning_rate = rate })
+      local before = layer.weight:detach():clone()
+      layer(x):square():mean():backward()
+      opt:step()
+      local change = layer.weight:detach() - before
+      local inputs, outputs = change:size(1), change:size(2)
+      if change:dim() == 4 then
+        outputs, inputs = change:size(1), change:numel() // change:size(1)
+        change = change:reshape(outputs, inputs)
+      end
+      local _, values = gls.svd(change)
+      values = values / (rate * math.sqrt(math.max(1, outputs / inputs)))
+      assert(math.abs(values:square():mean():sqrt():item() - 1) < 1e-3, tostring(values))
+      assert(values:min():item() > 0.6 and values:max():item() < 1.4, tostring(values)) -- the iteration is not exact
+    end
+  end)
+
+  it("needs a step of given length", function()
     assert.has_error(function() optim.GLS(nn.Linear(2, 2):parameters(), { orthogonal = true }) end,
-      'optim.GLS: orthogonal = true goes with graft = "rms"')
+      'optim.GLS: orthogonal = true goes with graft = "rms" or "spectral"')
   end)
 
   it("refuses a decay that the automatic rate would leave whole, and a negative trust region", function()
@@ -216,6 +239,8 @@ describe("GLS's forms", function()
     same("validation", { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-3, weight_decay = 1 })
     same("tokens", { graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving", orthogonal = true,
       learning_rate = 1e-2, fallback_learning_rate = 3e-3, weight_decay = 0.1 })
+    same("residual", { graft = "spectral", momentum = 0.9, damping = 1, statistics = "moving", orthogonal = true,
+      learning_rate = 0.1, fallback_learning_rate = 3e-3, weight_decay = 0.05 })
   end)
 
   it("give way to what is given beside them, in groups too", function()
@@ -234,7 +259,7 @@ describe("GLS's forms", function()
     assert.has_error(function() optim.GLS(parameters, "token") end,
       'optim.GLS: unknown form "token"; did you mean "tokens"?')
     assert.has_error(function() optim.GLS(parameters, { form = 3 }) end,
-      'optim.GLS: unknown form "3"; known: tokens, training, validation')
+      'optim.GLS: unknown form "3"; known: residual, tokens, training, validation')
     assert.has_error(function() optim.Adam(parameters, "tokens") end,
       "optim.Adam: the second argument is a table of settings, got string")
   end)

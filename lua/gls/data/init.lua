@@ -109,13 +109,15 @@ end
 --- A set by its name, as `--data` takes it.
 -- @tparam string name "cifar10", "mnist", "fashion-mnist", "folder:PATH", "text" or "text:FILE" (data.text), or "auto":
 -- CIFAR-10 where it is found, else Fashion-MNIST; the set's note says which it is and how to get the other
--- @tparam table given `split` (default "train"), `dir`, `samples`, `seed`
+-- @tparam table given `split` (default "train"), `dir`, `samples`, `seed`; `context` (of a text: default 64)
 -- @treturn table set
 function data.open(name, given)
   if type(name) ~= "string" then
     error(("data.open: the name of a set expected, got %s"):format(type(name)), 2)
   end
-  return attempt("data.open", sources.open, name, options.check("data.open", given, SOURCE_OPTIONS))
+  return attempt("data.open", sources.open, name, options.check("data.open", given, {
+    split = "train", dir = options.none, samples = options.none, seed = 1, context = options.none,
+  }))
 end
 
 --- A set of one's own tensors.

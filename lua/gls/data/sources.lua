@@ -287,8 +287,10 @@ function sources.open(name, given)
   if corpus then
     return sources.text(options.check("data.open", {
       path = corpus ~= "" and corpus or nil, dir = given.dir, split = given.split, samples = given.samples,
+      context = given.context,
     }, sources.text_options))
   end
+  if given.context then error(("context is of texts, not of %s"):format(name), 0) end
   check_split(given.split)
   if name == "auto" then return automatic(given) end
   if name == "cifar10" then return sources.cifar10(given) end

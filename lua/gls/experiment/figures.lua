@@ -100,12 +100,13 @@ end
 -- @tparam table config
 -- @tparam table rows
 -- @tparam string directory
--- @treturn table list of the files written
+-- @treturn table list of the files written: none where no epoch was finished
 -- @treturn string|nil why some are missing: no gnuplot, nothing to draw
 -- @raise when one cannot be written
 function figures.write(spec, config, rows, directory)
   local _, trials = outcome.runs(rows)
   local wanted, files = {}, {}
+  if #trials == 0 then return files end
   local function want(file, series, settings)
     settings.file = directory .. "/" .. file
     wanted[#wanted + 1] = { series, settings }

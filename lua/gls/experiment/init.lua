@@ -44,6 +44,7 @@ local SPEC = {
   classify = false,   -- outputs are logits, labels batch.y: accuracies are taken
   data = check.none,  -- options of data.loader: flatten, center, scale
   batches = check.none, -- of an epoch of a text
+  context = check.none, -- tokens of a text's row
   defaults = check.none,
   choices = check.none, -- what experiment.choices gave
 }
@@ -294,8 +295,8 @@ end
 -- batch, options)` (options: the trial's `loss`; nil where losses are measured); `trials`: optimizer → list of
 -- settings (learning_rate, schedule, initialisation, model, loss, and whatever the optimizer takes); `classify`;
 -- `loss_name`; `data` (options of data.loader: flatten, center, scale); `batches` (steps that are an epoch of a text);
--- `defaults` of the command line; `choices`: what
--- `experiment.choices` gave, where the experiment has options of its own
+-- `context` (tokens of a text's row); `defaults` of the command line; `choices`: what `experiment.choices` gave, where
+-- the experiment has options of its own
 -- @tparam[opt] table arguments list of strings; default: those of the script
 -- @treturn string|nil path of summary.md; nil after --help, and on ranks other than 0
 -- @raise on wrong options, unreadable data, a directory that cannot be written; after Ctrl-C or an error in a run,
@@ -314,7 +315,7 @@ function experiment.run(given, arguments)
   local planned, counts = plan.make(spec, chosen)
   if chosen.threads then gls.threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet or not chosen.first }
-  local sets = misuse.attempt(runner.open, chosen)
+  local sets = misuse.attempt(runner.open, chosen, spec.context)
   together.check(chosen, planned, sets)
   check_trials(planned, spec, sets, chosen.shared)
   local config = new_config(spec, chosen, arguments, sets, counts)

@@ -24,14 +24,15 @@ local function loader_options(spec, sets, changes)
   return result
 end
 
---- Opens the images that the choices name.
+--- Opens the images that the choices name, or the text.
 -- @tparam table chosen
+-- @tparam[opt] integer context tokens of a text's row
 -- @treturn table `train`, `valid`, `test` (sets; `test` nil where none is asked for), `evaluated` (the part of the
 -- training set that losses are taken on)
-function runner.open(chosen)
+function runner.open(chosen, context)
   local function part(split, samples)
     return data.open(chosen.data, {
-      split = split, dir = chosen.data_dir, samples = samples > 0 and samples or nil,
+      split = split, dir = chosen.data_dir, samples = samples > 0 and samples or nil, context = context,
     })
   end
   if chosen.test > 0 and chosen.validation == 0 then

@@ -7,8 +7,9 @@
 --   "validation"   images: the matched form with weight decay (a rate of 2e-3 on small CNNs), cosine schedule to zero,
 --                  layers as they are initialised by themselves, mirrored images; label smoothing of 0.1 where
 --                  accuracy counts alone: as the training loss falls fast, regularisation pays here
---   "tokens"       language models: moving statistics, an orthogonal direction; warm-up and cosine to a tenth.
---                  Residual networks too, at a rate of 5e-2 and a decay of 0.05, cosine to zero
+--   "tokens"       language models: moving statistics, an orthogonal direction; warm-up and cosine to a tenth
+--   "residual"     networks with batch normalisation: the same with more damping and steps of equal spectral norm;
+--                  cosine schedule to zero
 -- Where few batches come again and again, a step fits its own at the cost of others, so it goes a part of the way:
 -- `{ delta = 2 }`; lower still, at two to three times Adam's time,
 -- `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window over about all images, the
@@ -31,16 +32,17 @@ local options = require "gls.options"
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
 -- @field graft nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
 --   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
---   damping = 3, learning_rate = 1e-3 }`
+--   damping = 3, learning_rate = 1e-3 }`; "spectral": with `orthogonal`, each step's singular values are about
+--   `learning_rate` · √max(1, outputs / inputs) (Jordan et al. 2024)
 -- @field statistics = "batch"; "moving": AᵀA is averaged over steps (`decay` = 0.95) and factorised every
 --   `refresh` = 5 steps (on the wide autoencoder 2 ended as low as 1 at four fifths of the time). For an
 --   orthogonal direction layers with at least as many rows as inputs take in the batches of those steps alone, and
 --   count the others in `decay`.
 --   { window = r } (or "window", with `window` = 1000): AᵀA is that of the last r rows of A, of several batches; where
 --   r is less than d the system solved is r × r
--- @field orthogonal = false: with graft "rms" the direction (with its momentum) is replaced by the nearest orthogonal
---   matrix, by five steps of Newton and Schulz's iteration (gls.newton_schulz; Jordan et al. 2024), so that no output
---   waits for others
+-- @field orthogonal = false: with graft "rms" or "spectral" the direction (with its momentum) becomes the nearest
+--   orthogonal matrix, by five steps of Newton and Schulz's iteration (gls.newton_schulz; Jordan et al. 2024), so that
+--   no output waits for others
 -- @field weight_decay = 0 decoupled, times the learning rate; automatic: times the schedule's factor alone, so that it
 --   is the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and more is an error)
 -- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer, of the step without what momentum carries on; 0 is off;
@@ -74,6 +76,10 @@ GLS.forms = {
   tokens = {
     graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving", orthogonal = true, learning_rate = 1e-2,
     fallback_learning_rate = 3e-3, weight_decay = 0.1,
+  },
+  residual = {
+    graft = "spectral", momentum = 0.9, damping = 1, statistics = "moving", orthogonal = true, learning_rate = 0.1,
+    fallback_learning_rate = 3e-3, weight_decay = 0.05,
   },
 }
 
@@ -118,13 +124,16 @@ local function check_settings(settings)
   if settings.damping <= 0 or settings.damping ~= settings.damping then
     fail("damping is above 0 (1e-2 to 1e-1 is a good start), got %g", settings.damping)
   end
-  if settings.graft and settings.graft ~= "sgd" and settings.graft ~= "rms" then
-    fail('graft is "sgd" or "rms", got "%s"', tostring(settings.graft))
+  local graft = settings.graft
+  if graft and graft ~= "sgd" and graft ~= "rms" and graft ~= "spectral" then
+    fail('graft is "sgd", "rms" or "spectral", got "%s"', tostring(graft))
   end
-  if settings.graft and rate == "auto" then
-    fail('graft = "%s" sets the length of the step by learning_rate, which then is a number', settings.graft)
+  if graft and rate == "auto" then
+    fail('graft = "%s" sets the length of the step by learning_rate, which then is a number', graft)
   end
-  if settings.orthogonal and settings.graft ~= "rms" then fail('orthogonal = true goes with graft = "rms"') end
+  if settings.orthogonal and graft ~= "rms" and graft ~= "spectral" then
+    fail('orthogonal = true goes with graft = "rms" or "spectral"')
+  end
   if rate == "auto" and type(settings.weight_decay) == "number" and settings.weight_decay >= DECAY_MOST then
     fail('weight_decay = %g takes %g %% of the weights in every step: with learning_rate = "auto" no rate is '
       .. "multiplied with it (1e-5 to 1e-3 is usual)", settings.weight_decay, 100 * settings.weight_decay)
