@@ -42,9 +42,9 @@ for i, cell in ipairs(CELLS) do names[i] = cell.name end
 
 local choices = experiment.choices("autoencoder", {
   { name = "study", help = "Run the study's cells instead of one comparison." },
-  { name = "cells", values = names, list = true, help = "With --study: which cells (default all): "
+  { name = "cells", with = "study", values = names, list = true, help = "With --study: which cells (default all): "
     .. table.concat(names, ", ") .. "." },
-  { name = "time", help = "With --study: time the steps of the cells that were run, alone." },
+  { name = "time", with = "study", help = "With --study: time the steps of the cells that were run, alone." },
 })
 
 -- ---- trials ----

@@ -1,6 +1,7 @@
 --- What GLS's direction gains from momentum and from adaptive rates, on seven models. Of momentum: none, on the
 -- gradient before the solve, on the direction after it, Nesterov's, and chosen with the automatic step. Of rates:
--- evened per output, per entry, over all directions (orthogonal), and by the second moments of the outputs' gradients.
+-- normalised per output, per entry, over all directions (orthogonal), and by the second moments of the outputs'
+-- gradients.
 --   glsrun experiments/combination.lua                      the transformer, 600 steps
 --   glsrun experiments/combination.lua --model resnet --data cifar10
 local gls = require "gls"
@@ -11,9 +12,9 @@ local task = require "models.task"
 -- ---- GLS with moving statistics, open to combinations ----
 
 -- As optim.GLS with statistics = "moving" and graft = "rms", written out in the language: `place` is momentum's,
--- "gradient", "direction" or "nesterov"; `evened` is "outputs", "entries" or "statistics".
+-- "gradient", "direction" or "nesterov"; `normalised` is "outputs", "entries" or "statistics".
 local Combined = matrix.class("Combined", {
-  learning_rate = 1e-2, damping = 0.1, momentum = 0.9, place = "gradient", evened = "nothing", decay = 0.95,
+  learning_rate = 1e-2, damping = 0.1, momentum = 0.9, place = "gradient", normalised = "nothing", decay = 0.95,
   beta2 = 0.95, refresh = 5,
 })
 Combined.with_bias = true
@@ -51,7 +52,7 @@ local function direction(uses, bias, state, settings, step)
   -- 1. S ← β S + (1 − β) AᵀA, and at times its factor; of the outputs likewise (K-FAC's second factor, from the
   -- training loss's own gradients)
   local statistics, gradient, of_outputs = products(uses, bias)
-  local both = settings.evened == "statistics"
+  local both = settings.normalised == "statistics"
   state.statistics = average(state.statistics, statistics, settings.decay, step)
   if both then state.of_outputs = average(state.of_outputs, of_outputs, settings.decay, step) end
   if (step - 1) % settings.refresh == 0 then
@@ -72,8 +73,8 @@ local function direction(uses, bias, state, settings, step)
   if both then u = gls.cholesky_solve(state.factor_of_outputs, u:t():contiguous()):t() end
   if settings.place == "direction" then u = mean(u) end
   -- 3. second moments, one of each output (NorMuon: Li et al. 2025) or entry (Adam)
-  if settings.evened == "outputs" or settings.evened == "entries" then
-    local square = settings.evened == "outputs" and u:square():mean(1, true) or u:square()
+  if settings.normalised == "outputs" or settings.normalised == "entries" then
+    local square = settings.normalised == "outputs" and u:square():mean(1, true) or u:square()
     state.square = average(state.square, square, settings.beta2, step)
     u = u / (state.square:sqrt() + 1e-12)
   end
@@ -102,9 +103,9 @@ experiment.optimizer("gls-none", "GLS", { momentum = 0, graft = "rms", statistic
 experiment.optimizer("gls-gradient", "GLS", moving)
 experiment.optimizer("gls-direction", Combined, { place = "direction" })
 experiment.optimizer("gls-nesterov", Combined, { place = "nesterov" })
-experiment.optimizer("gls-outputs", Combined, { evened = "outputs" })
-experiment.optimizer("gls-entries", Combined, { evened = "entries" })
-experiment.optimizer("gls-statistics", Combined, { evened = "statistics" })
+experiment.optimizer("gls-outputs", Combined, { normalised = "outputs" })
+experiment.optimizer("gls-entries", Combined, { normalised = "entries" })
+experiment.optimizer("gls-statistics", Combined, { normalised = "statistics" })
 
 -- ---- the tasks ----
 

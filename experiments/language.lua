@@ -37,7 +37,7 @@ experiment.run(task(choices.model, {
   batches = 200,
   context = large and 256 or nil,
   trials = {
-    adamw = with { learning_rate = { 3e-3, 6e-3, 1e-3 }, beta2 = 0.99, clip = 1, decay = "matrices" },
+    adamw = with { learning_rate = { 3e-3, 6e-3, 1e-3 }, beta2 = 0.99, clip = 1, decayed = "matrices" },
     muon = matrices { learning_rate = { 1e-2, 5e-3, 2e-2 }, matched = true },
     soap = matrices { learning_rate = { 1e-2, 3e-3, 1e-3 } },
     kfac = matrices { learning_rate = { 0.3, 0.1, 0.03 } },

@@ -6,6 +6,8 @@
 -- more rates and dampings. On the last three the matched step with an orthogonal direction is mapped too.
 local experiment = require "gls.experiment"
 local file = require "gls.file"
+local number = require "gls.number"
+local outcome = require "gls.experiment.outcome"
 local plot = require "gls.plot"
 local record = require "gls.experiment.record"
 local task = require "models.task"
@@ -110,9 +112,9 @@ local function cells(optimizer, picked, x, columns, y, names)
   return values, count, guards
 end
 
-local function texts(numbers)
+local function texts(values)
   local list = {}
-  for i, number in ipairs(numbers) do list[i] = ("%g"):format(number) end
+  for i, value in ipairs(values) do list[i] = number.setting(value) end
   return list
 end
 
@@ -167,9 +169,15 @@ for _, peer in ipairs { { "sgd", "SGD", SGD }, { "adam", "Adam", ADAM } } do
   local optimizer, name, rates = table.unpack(peer)
   local values, count, guards = cells(optimizer, function() return true end, "learning_rate", rates, nil, { 0 })
   if count.cells > 0 then
-    add_line(("%s, rates %g to %g"):format(name, rates[1], rates[#rates]), count, guards)
+    local run = {}
+    for _, row in ipairs(rows) do
+      if row.optimizer == optimizer then run[#run + 1] = row.settings.learning_rate end
+    end
+    local least, most = outcome.range(run)
+    add_line(("%s, %s %s%s"):format(name, least == most and "rate" or "rates", number.setting(least),
+      least == most and "" or " to " .. number.setting(most)), count, guards)
     others.rows[#others.rows + 1] = name
-    others.smallest[#others.smallest + 1] = ("%s %g"):format(name, rates[1])
+    others.smallest[#others.smallest + 1] = ("%s %s"):format(name, number.setting(rates[1]))
     others.values[#others.values + 1] = values[1]
     for i = 1, #rates do columns[i] = ("× %g"):format(10 ^ (i - 1)) end
   end

@@ -40,15 +40,16 @@ local SQUARE, SAMPLES = 8, 200
 
 local function small_problem()
   local config = record.decode(file.read(path:match "^(.*)/[^/]*$" .. "/config.json"))
-  local set = data.open(config.options.data, { split = "train", samples = SAMPLES, dir = config.options.data_dir })
+  local samples = math.min(SAMPLES, config.data.train_images)
+  local set = data.open(config.options.data, { split = "train", samples = samples, dir = config.options.data_dir })
   local images = set.images:float()
   local count, channels, height = images:size(1), images:size(2), images:size(3)
-  local cells = height // SQUARE
+  local cells = math.max(1, height // SQUARE)
   local pooled = gls.adaptive_avg_pool2d(images, { cells, cells }):reshape(count, channels * cells * cells)
   pooled = (pooled - pooled:mean(1)) / 64
   local model = nn.Sequential { nn.Linear(pooled:size(2), 12), nn.Tanh(), nn.Linear(12, #set.classes) }
   nn.initialize(model, "xavier_normal")
-  return model, pooled, set.labels
+  return model, pooled, set.labels, samples
 end
 
 local function flat(tensors)
@@ -59,7 +60,7 @@ end
 
 local function measure(count_of_steps)
   gls.seed(1)
-  local model, x, y = small_problem()
+  local model, x, y, samples = small_problem()
   local parameters = model:parameters()
   local sizes, total = {}, 0
   for i, parameter in ipairs(parameters) do
@@ -161,10 +162,10 @@ local function measure(count_of_steps)
       cosine(directions[1], directions[3]), cosine(directions[2], directions[3]), cosine(directions[2], directions[1]),
       table.concat(slopes, ", "), table.concat(gains, ", "), table.concat(lengths, ", "))
   end
-  return table.concat(rows, "\n"), total
+  return table.concat(rows, "\n"), total, samples
 end
 
-local rows, weights = measure { 0, 20, 100, 300 }
+local rows, weights, samples = measure { 0, 20, 100, 300 }
 local text = ([[
 
 ## Directions against Newton's
@@ -175,7 +176,7 @@ compared there. Slope: fall of the loss per unit of step length at length 0; mos
 direction.
 
 %s
-]]):format(weights, SAMPLES, SQUARE, rows)
+]]):format(weights, samples, SQUARE, rows)
 file.replace(path, file.read(path) .. text)
 print(text)
 print(path)

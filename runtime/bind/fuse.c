@@ -196,8 +196,9 @@ static const struct bind_function functions[] = {
      "The function f, of elementwise ops and numbers alone, as one op that passes over its arguments once:\n"
      "local g = gls.fuse(function(x, y) return ((x * y + x):tanh() / 2 - y):relu() end); g(x, y). Arguments\n"
      "are tensors, which broadcast, or numbers; f is called once for each number and types of arguments,\n"
-     "without their values, and returns one tensor. Differentiable in both modes; the tape keeps the arguments\n"
-     "alone. Other ops (reductions, x:item()) are an error."},
+     "without their values, and returns one tensor. What is no argument (a number in a variable outside,\n"
+     "math.random) is read in that call and stays as it was: hand over what changes. Differentiable in both\n"
+     "modes; the tape keeps the arguments alone. Other ops (reductions, x:item()) are an error."},
     {NULL, NULL, 0, NULL}};
 
 void bind_open_fuse(lua_State *L) {

@@ -2,6 +2,7 @@
 local gls = require "gls"
 local experiment = require "gls.experiment"
 local choices = require "gls.experiment.choices"
+local figures = require "gls.experiment.figures"
 local file = require "gls.file"
 local nn = require "gls.nn"
 local number = require "gls.number"
@@ -11,6 +12,7 @@ local plan = require "gls.experiment.plan"
 local record = require "gls.experiment.record"
 local study = require "gls.experiment.study"
 local summary = require "gls.experiment.summary"
+local task = require "models.task"
 local words = require "gls.experiment.words"
 
 local directory
@@ -203,7 +205,11 @@ describe("a job cut short", function()
     local rows = record.rows(directory .. "/cut/results.jsonl")
     assert.equal(4 + 4 + 1, #rows)
     assert.equal("running", rows[9].status)
-    assert.truthy(file.read(directory .. "/cut/summary.md"):find("**Interrupted.**", 1, true))
+    local text = assert(file.read(directory .. "/cut/summary.md"))
+    for _, part in ipairs { "**Interrupted.**", "| gls, cut short |", ": sgd 1 of 2, adam 1 of 2, gls 1 of 2." } do
+      assert.truthy(text:find(part, 1, true), part)
+    end
+    assert.is_nil(text:find("adam, cut short", 1, true))
 
     assert.is_true((run(spec(), { "--quiet", "--resume", directory .. "/cut" })))
     local whole, rest = record.rows(directory .. "/uncut/results.jsonl"), record.rows(directory .. "/cut/results.jsonl")
@@ -307,6 +313,9 @@ describe("a run that diverges", function()
     local _, trials = outcome.runs(rows)
     assert.equal(0.001, outcome.best(trials, "sgd", { select = "train", seeds = { 1 } }).settings.learning_rate)
     assert.truthy(file.read(path):find("| diverged", 1, true))
+    local config = record.decode(file.read(directory .. "/diverged/config.json"))
+    local drawn, why = figures.write(given, config, { rows[1] }, directory)
+    assert.same({ {}, "no figures: no epoch ended with a loss to draw" }, { drawn, why })
   end)
 end)
 
@@ -452,14 +461,25 @@ describe("the command line", function()
       ["--select loss"] = "train or valid",
       ["--data nowhere"] = "nowhere",
       ["--batch 41"] = "more than the 40 training images",
+      ["--samples 41"] = "option %-%-samples: 41 samples wanted.*has 40; %-%-samples 0 takes all",
+      ["--validation 13"] = "option %-%-validation: 13 samples wanted.*has 12; %-%-validation 0 takes all",
+      ["--threads 100000"] = "^option %-%-threads: 100000: a number of threads from 1",
+      ["--set gls.initialisation=foo"] = "^option %-%-set gls%.initialisation=foo: unknown initialisation",
+      ["--set gls.model=5"] = "^option %-%-set gls%.model=5: model is a table",
+      ["--set gls.loss=5"] = "^option %-%-set gls%.loss=5: loss is a table",
     } do
       local list = arguments "wrong"
       if text:find "^%-%-data" then list[2], list[3] = "--out", directory .. "/wrong" end
       for word in text:gmatch "%S+" do list[#list + 1] = word end
-      local good, message = run(spec(), list)
+      local good, message = run(task("mlp", spec()), list)
       assert.is_false(good, text)
       assert.truthy(message:find(pattern), text .. ": " .. message)
     end
+    local given = spec { context = 256 }
+    given.defaults.data = "text"
+    local good, message = run(given, arguments "wrong")
+    assert.is_false(good)
+    assert.matches("^option %-%-data: folder:.* is no text", message)
     assert.is_nil(file.read(directory .. "/wrong/config.json"))
   end)
 end)

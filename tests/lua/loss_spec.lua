@@ -65,6 +65,34 @@ describe("cross-entropy", function()
     assert.error_matches(function() nn.cross_entropy(x, soft, { ignore = 1 }) end, "ignore is for labels")
     local none = gls.full({ 4 }, -7):int()
     assert.error_matches(function() nn.cross_entropy(x, none, { ignore = -7 }) end, "every label is %-7")
+    assert.error_matches(function() nn.cross_entropy(x) end, "target must be a tensor, got nil")
+    assert.error_matches(function() nn.cross_entropy(x, soft, { weight = gls.ones(4, 1) }) end, "3 numbers")
+    for _, target in ipairs { labels, soft } do
+      for _, smoothing in ipairs { 2, -1, 0 / 0 } do
+        local settings = { weight = weight, label_smoothing = smoothing }
+        assert.error_matches(function() nn.cross_entropy(x, target, settings) end, "it goes from 0 to 1")
+      end
+    end
+  end)
+
+  it("refuses labels that are not int32, and probabilities of another shape than the logits'", function()
+    local square = gls.ones(4, 4)
+    for _, target in ipairs { gls.tensor { 2, 1, 4, 3 }, gls.tensor({ 2, 1, 4, 3 }, { type = "uint8" }),
+      gls.ones(4, 1), gls.ones(1, 4) } do
+      assert.error_matches(function() nn.cross_entropy(square, target) end,
+        'the first argument %(4×4%): target needs shape %(4×4%) for probabilities; labels are int32 %(:to "int32"%)')
+    end
+    assert.error_matches(function() nn.cross_entropy(square, square:to "uint8") end, "are float32, got uint8; labels")
+    assert.error_matches(function() nn.nll(x, labels:to "float32", { ignore = 1, reduction = "none" }) end,
+      "target is float32; labels are int32")
+  end)
+
+  it("refuses labels of another shape than the logits' without their classes, whatever the settings", function()
+    local logits, given = gls.ones(2, 3, 5), gls.full({ 3, 2 }, 1, { type = "int32" })
+    for _, settings in ipairs { {}, { weight = gls.ones(5) }, { ignore = -1 }, { reduction = "none" } } do
+      assert.error_matches(function() nn.cross_entropy(logits, given, settings) end, "%(3×2%), .*shape %(2×3%)")
+      assert.error_matches(function() nn.nll(logits, given, settings) end, "%(3×2%), .*shape %(2×3%)")
+    end
   end)
 end)
 
@@ -83,6 +111,7 @@ describe("losses", function()
   it("of directions and margins", function()
     local other, pairs_of = x:flip(1) + soft * 0.5, gls.tensor { 1, -1, 1, -1 }
     near({ -0.619708, -0.906327, -0.853819, -0.591608 }, nn.cosine_similarity(x, other))
+    near({ 1 }, nn.cosine_similarity(gls.tensor { { 1e-6, 0 } }, gls.tensor { { 1, 0 } }))
     near({ 0.868382 }, nn.cosine(x, other, pairs_of, { margin = 0.1 }))
     near({ 1.619708, 0, 1.853819, 0 }, nn.cosine(x, other, pairs_of, { margin = 0.1, reduction = "none" }))
     local signs = gls.tensor { { 1, -1, 1 }, { -1, 1, 1 }, { 1, 1, -1 }, { -1, -1, 1 } }
@@ -97,6 +126,48 @@ describe("losses", function()
       nn.huber(x, soft, { delta = 0.7, reduction = "none" }))
     near({ 0.874077, 0.613262, 1.126928, 0.201413, 0.825939, 0.386871, 0.326928, 0.674077, 1.013262, 0.693147, 1.548587,
       0.563262 }, nn.binary_cross_entropy(x, soft, none))
+  end)
+
+  it("keep the digits of an element's cross-entropy", function()
+    local logits = gls.tensor { 20, 15, 12, -12 }:requires_grad(true)
+    local values = nn.binary_cross_entropy(logits, gls.tensor { 1, 1, 1, 0 }, { reduction = "none" })
+    values:sum():backward()
+    for i, value in ipairs { 2.0611536e-9, 3.0590227e-7, 6.1441935e-6, 6.1441935e-6 } do -- PyTorch, float64
+      assert.is_true(math.abs(values[i]:item() / value - 1) < 1e-5)
+      assert.is_true(math.abs(math.abs(logits.grad[i]:item()) / value - 1) < 1e-5)
+    end
+  end)
+
+  it("refuse shapes that would broadcast", function()
+    local column, row = gls.ones(4, 1), gls.ones(4)
+    for _, reduction in ipairs { "mean", "sum", "none" } do
+      local settings = { reduction = reduction }
+      for _, name in ipairs { "mse", "l1", "huber", "binary_cross_entropy", "hinge", "kl" } do
+        assert.error_matches(function() nn[name](column, row, settings) end, name .. ": .*%(4×1%)")
+      end
+      assert.error_matches(function() nn.cosine(column, row, row, settings) end, "b has shape %(4%), .*shape %(4×1%)")
+      assert.error_matches(function() nn.cosine(column, column, column, settings) end,
+        "target has shape %(4×1%), .*shape %(4%)")
+    end
+    assert.error_matches(function() nn.hinge(row, 1) end, "nn.hinge: target must be a tensor, got number")
+  end)
+
+  it("of every element can be fused", function()
+    for _, name in ipairs { "mse", "l1", "binary_cross_entropy", "hinge" } do
+      local function elements(prediction, target) return nn[name](prediction, target, { reduction = "none" }) end
+      near(elements(x, soft):reshape(-1):tolist(), gls.fuse(elements)(x, soft))
+    end
+  end)
+
+  it("refuse a delta that is not positive, and answer NaN for a negative probability", function()
+    for _, reduction in ipairs { "mean", "none" } do
+      for _, delta in ipairs { 0, -1, 0 / 0 } do
+        assert.error_matches(function() nn.huber(x, soft, { delta = delta, reduction = reduction }) end,
+          "must be positive")
+      end
+    end
+    local value = nn.kl(x, soft - 0.3):item()
+    assert.is_true(value ~= value)
   end)
 end)
 

@@ -214,7 +214,7 @@ describe("experiments on", function()
       local small = model == "lstm" and { layers = 1, width = 8 } or { layers = 1, heads = 2, width = 8 }
       local rest = { model = { small }, others = { { head } }, learning_rate = 1e-2 }
       local last = run(model, { batches = 3, trials = {
-        adamw = grid { model = { small }, decay = "matrices", weight_decay = 0.1, warmup = 2, final = 0.1 },
+        adamw = grid { model = { small }, decayed = "matrices", weight_decay = 0.1, warmup = 2, final = 0.1 },
         muon = grid(rest), soap = grid(rest), kfac = grid(rest),
       } }, { "--data", "text:" .. directory .. "/a.txt" })
       for _, name in ipairs { "adamw", "muon", "soap", "kfac" } do

@@ -57,6 +57,17 @@ describe("class", function()
     assert.is_true(model[2].module[1].training)
   end)
 
+  it("has methods that refuse to be called with a dot, or of a class, at the line of the script", function()
+    local model, given = nn.Linear(2, 2), { train = false, load_state_dict = {}, buffer = "x" }
+    for _, name in ipairs { "parameters", "named_parameters", "buffers", "buffer", "modules", "parameter_count",
+      "train", "eval", "zero_grad", "state_dict", "load_state_dict", "clone" } do
+      fails("nn_spec%.lua:%d+: a model expected, got " .. type(given[name]) .. ": .* model:eval%(%), not model",
+        function() model[name](given[name]) end)
+    end
+    fails("a model expected, got class Linear: call it to make one", function() nn.Linear:eval() end)
+    assert.is_false(model.eval(model).training)
+  end)
+
   it("prints as a tree with shapes and counts", function()
     local text = tostring(nn.Sequential { nn.Linear(30, 40), nn.ReLU(), nn.Conv2d(3, 4, 3, { stride = 2 }) })
     assert.matches("1: Linear 30 → 40  weight %(30×40%), bias %(40%)  %[1 240%]", text)
@@ -251,6 +262,66 @@ describe("layers", function()
     batch(gls.tensor { { 1, 10 }, { 3, 30 } })
     assert.same({ 2, 20 }, batch.running_mean:tolist())
     assert.same({ 2, 200 }, batch.running_variance:tolist())
+  end)
+
+  it("refuse to normalise one value a channel in training, and change nothing", function()
+    for _, case in ipairs { { nn.BatchNorm(2), 1, 2 }, { nn.BatchNorm1d(2), 1, 2 }, { nn.BatchNorm2d(2), 1, 2, 1, 1 },
+      { nn.BatchNorm(2, { affine = false }), 1, 2, 1 } } do
+      local layer, x = case[1], gls.ones(table.unpack(case, 2))
+      fails("nn_spec%.lua:%d+: BatchNorm%d?d?: x %(N, C, …%) with more than one value a channel expected in training, "
+        .. "got shape %(1×2.*larger batches.*drop_last = true.*model:eval%(%)", function() layer(x) end)
+      assert.same({ 1, 1 }, layer.running_variance:tolist())
+      assert.is_true(largest(layer:eval()(x) - 1) < 1e-4)
+    end
+    assert.same({ 1, 2, 2 }, nn.BatchNorm(2)(gls.randn(1, 2, 2)).shape)
+    assert.same({ 2, 1 }, nn.BatchNorm(1)(gls.randn(2, 1)).shape)
+    assert.same({ 0, 2 }, nn.BatchNorm(2)(gls.zeros(0, 2)).shape)
+  end)
+
+  it("say so when the last batch of an epoch has one row", function()
+    local data, optim, train = require "gls.data", require "gls.optim", require "gls.train"
+    local model = nn.Sequential { nn.Linear(2, 3), nn.BatchNorm(3), nn.Linear(3, 1) }
+    local set = data.tensors { x = gls.randn(5, 2), y = gls.randn(5, 1) }
+    local function fit(drop_last)
+      return train.fit { model = model, optimizer = optim.SGD(model:parameters()), epochs = 1, progress = false,
+        data = data.loader(set, { batch = 2, drop_last = drop_last }), validation = data.loader(set, { batch = 2 }),
+        loss = function(net, batch) return nn.mse(net(batch.x), batch.y) end }
+    end
+    fails("2 %(BatchNorm%): x %(N, C, …%) with more than one value a channel .*drop_last = true", fit, false)
+    gls.tape_release()
+    assert.equal("finished", fit(true).status)
+  end)
+
+  it("refuse another width than their own, with affine and without", function()
+    for _, affine in ipairs { true, false } do
+      local set = { affine = affine }
+      for _, case in ipairs {
+        { "LayerNorm: x with 4 features expected, got shape %(1×6%), which has 6", nn.LayerNorm(4, set), 1, 6 },
+        { "RMSNorm: x with 4 features expected, got shape %(1×6%), which has 6", nn.RMSNorm(4, set), 1, 6 },
+        { "InstanceNorm: x with 3 channels expected, got shape %(1×6×4%)", nn.InstanceNorm(3, set), 1, 6, 4 },
+        { "GroupNorm: x with 4 channels expected, got shape %(1×6×4%)", nn.GroupNorm(2, 4, set), 1, 6, 4 },
+        { "BatchNorm: .* one value for each of 6 channels", nn.BatchNorm(4, set), 2, 6 },
+      } do
+        local x = gls.ones(table.unpack(case, 3))
+        fails("nn_spec%.lua:%d+: " .. case[1], function() case[2](x) end)
+      end
+    end
+    fails("not a scalar", nn.LayerNorm(4, { affine = false }), gls.tensor(1))
+    local x = gls.randn(2, 3, 4)
+    assert.same(nn.LayerNorm(4)(x):tolist(), nn.LayerNorm(4, { affine = false })(x):tolist())
+    assert.same(nn.InstanceNorm(3)(x):tolist(), nn.InstanceNorm(3, { affine = false })(x):tolist())
+  end)
+
+  it("of slopes a channel refuse x with other channels", function()
+    for _, shape in ipairs { { 2, 1, 2 }, { 3 }, { 2, 4 }, { 4, 2, 3 } } do
+      local x = gls.ones(shape)
+      fails("nn_spec%.lua:%d+: PReLU: x %(N, 3, …%) expected, got shape %(" .. table.concat(shape, "×") .. "%)",
+        function() nn.PReLU(3)(x) end)
+    end
+    for _, shape in ipairs { { 2, 3 }, { 2, 3, 4 }, { 1, 3, 1, 1 } } do
+      assert.same(shape, nn.PReLU(3)(gls.ones(shape)).shape)
+    end
+    assert.same({ -0.25 }, nn.PReLU()(gls.tensor { -1 }):tolist())
   end)
 
   it("have gradients for all their parameters", function()

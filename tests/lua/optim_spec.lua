@@ -24,6 +24,13 @@ local function train(model, optimizer, x, y, steps)
   return last
 end
 
+-- That f fails at a line of this file, with a text.
+local function told_here(text, f)
+  local good, message = pcall(f)
+  assert.is_false(good, text)
+  assert.truthy(message:match "optim_spec.lua:%d+: " and message:find(text, 1, true), message)
+end
+
 describe("optimizers", function()
   local x, y
 
@@ -236,6 +243,66 @@ describe("optimizers", function()
     same:load_state_dict(first:state_dict())
     other:load_state_dict(first:state_dict())
     assert.same({ 0.01, 0.5 }, { same.learning_rate, other.learning_rate })
+  end)
+
+  it("scale groups of different rates alike when the learning rate is set", function()
+    local function made(first, second)
+      return optim.SGD { { parameters = { gls.ones(1):requires_grad(true) }, learning_rate = first },
+        { parameters = { gls.ones(1):requires_grad(true) }, learning_rate = second } }
+    end
+    local function rates(opt) return { opt.groups[1].settings.learning_rate, opt.groups[2].settings.learning_rate } end
+    local opt = made(1, 0.25)
+    opt.learning_rate = opt.learning_rate * 0.5
+    assert.same({ 0.5, 0.125 }, rates(opt))
+    opt.learning_rate = 0
+    assert.same({ 0, 0 }, rates(opt))
+    opt.learning_rate = 4
+    assert.same({ 4, 1 }, rates(opt))
+    told_here("optim.SGD: learning_rate is -1", function() opt.learning_rate = -1 end)
+    assert.same({ 4, 1 }, rates(opt)) -- as they were
+    opt = made(0, 0.5)
+    told_here("groups[i].settings.learning_rate", function() opt.learning_rate = 1 end)
+    assert.same({ 0, 0.5 }, rates(opt))
+  end)
+
+  it("refuse a closure that alone should make the gradients, and what is no list", function()
+    local model = network()
+    local opt = optim.SGD(model:parameters())
+    local averaged = optim.average(opt, model:parameters(), 0.9)
+    local function closure() return nn.mse(model(x), y) end
+    for _, each in ipairs { opt, averaged } do
+      told_here("optim.SGD: step does not call a closure (optim.LBFGS does)", function() each:step(closure) end)
+      closure():backward()
+      each:step(closure) -- as train.fit calls it
+    end
+    local weight = model[1].weight
+    for text, f in pairs {
+      ["got a tensor"] = function() return (optim.clip_gradients(weight, 1)) end,
+      ["model:parameters()"] = function() return (optim.clip_gradients(model, 1)) end,
+      ["average: parameters: a list of tensors"] = function() return (optim.average(opt, weight, 0.9)) end,
+      ["entry 1 of the list is a table"] = function() return (optim.average(opt, { model:parameters() }, 0.9)) end,
+      ["entry 2 of the list is a number"] = function() return (optim.Lion { weight, 2 }) end,
+      ["optim.Adam: a list of tensors"] = function() return (optim.Adam(weight)) end,
+    } do
+      told_here(text, f)
+    end
+    local lbfgs = optim.LBFGS(model:parameters())
+    told_here("optim.LBFGS: the closure gives the loss, a tensor of one element, got number",
+      function() lbfgs:step(function() return closure():item() end) end)
+  end)
+
+  it("refuse a state of tensors of other shapes when it is loaded", function()
+    local function trained(width, class)
+      local model = nn.Sequential { nn.Linear(8, width), nn.Tanh(), nn.Linear(width, 3) }
+      local opt = optim[class](model:parameters())
+      train(model, opt, x, y, 2)
+      return opt
+    end
+    for _, class in ipairs { "Lion", "RMSprop", "KFAC", "Muon", "SOAP", "Shampoo", "Adam" } do
+      local state, opt = trained(4, class):state_dict(), trained(5, class)
+      told_here(class == "Adam" and "of parameter" or ("optim.%s: the saved"):format(class),
+        function() opt:load_state_dict(state) end)
+    end
   end)
 
   it("forget, when a state is loaded, what is not in it", function()

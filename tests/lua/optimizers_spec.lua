@@ -138,6 +138,42 @@ describe("K-FAC", function()
     assert.is_true(last < 0.5 * first, ("from %g to %g"):format(first, last))
   end)
 
+  it("uses the gradient that passes no layer, and one that is changed in place", function()
+    local function trained(penalty, change)
+      gls.seed(1)
+      local layer = nn.Linear(3, 2, { bias = false })
+      local opt = optim.KFAC(layer:parameters())
+      local x, y, before = gls.randn(8, 3), gls.randn(8, 2), layer.weight:detach():clone()
+      for _ = 1, 40 do
+        (nn.mse(layer(x), y) + layer.weight:square():sum() * penalty):backward()
+        if change then layer.weight.grad:fill(0) end
+        opt:step()
+      end
+      return layer.weight:square():sum():item(), (layer.weight - before):abs():max():item()
+    end
+    local without, little, much = trained(0), trained(1), trained(100)
+    assert.is_true(little < 0.2 * without and much < 0.2 * little, ("%g, %g, %g"):format(without, little, much))
+    assert.equal(0, select(2, trained(1, true)))
+  end)
+
+  it("descends in layers of one and two dimensions of filters, as a little step of any weight shows", function()
+    for _, layer in ipairs { nn.Linear(4, 3), nn.Conv1d(2, 3, 2), nn.Conv2d(2, 3, 2) } do
+      gls.seed(2)
+      local shape = ({ [2] = { 6, 4 }, [3] = { 6, 2, 5 }, [4] = { 6, 2, 5, 5 } })[layer.weight:dim()]
+      local x = gls.randn(table.unpack(shape))
+      local target = layer(x):detach() + gls.randn(table.unpack(layer(x).shape))
+      -- with so much damping the step is along the gradient
+      local opt = optim.KFAC(layer:parameters(), { damping = 1e6, constraint = 0, learning_rate = 1e5 })
+      local before = layer.weight:detach():clone()
+      nn.mse(layer(x), target):backward()
+      local gradient = layer.weight.grad:clone()
+      opt:step()
+      local step = before - layer.weight:detach()
+      local cosine = (step * gradient):sum():item() / (step:norm():item() * gradient:norm():item())
+      assert.is_true(cosine > 0.99, ("%d: %g"):format(layer.weight:dim(), cosine))
+    end
+  end)
+
   it("steps filters and their biases", function()
     gls.seed(2)
     local model = nn.Sequential { nn.Conv2d(2, 3, 3, { padding = 1 }), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2) }
@@ -212,6 +248,7 @@ describe("GLS with an orthogonal direction", function()
 
   it("refuses a decay that the automatic rate would leave whole, and a negative trust region", function()
     for message, settings in pairs {
+      ["optim.GLS: decay is at least 0 and below 1, got 7"] = { decay = 7, statistics = "moving" },
       ["optim.GLS: weight_decay = 0.1 takes 10 % of the weights in every step"] = { weight_decay = 0.1 },
       ['optim.GLS: trust is a number of at least 0, or "auto", got -1'] = { trust = -1 },
     } do
@@ -424,6 +461,28 @@ describe("optimizers of matrices", function()
       if (parameter - before[i]):abs():max():item() > 0 then moved[#moved + 1] = net:parameters().names[i] end
     end
     assert.same({ "2.weight" }, moved)
+  end)
+
+  it("say once of a list made by hand that its tables are not known", function()
+    local script = os.tmpname()
+    local file <close> = assert(io.open(script, "w"))
+    file:write [[
+      local nn, optim = require "gls.nn", require "gls.optim"
+      local model = nn.Sequential { nn.Embedding(7, 6), nn.Linear(6, 8) }
+      local list = {}
+      for _, parameter in model:named_parameters() do list[#list + 1] = parameter end
+      optim.Muon(model:parameters())
+      for _ = 1, 2 do optim.Muon(list) end
+      optim.Muon(list, { others = { "1" } })
+    ]]
+    file:close()
+    local pipe <close> = assert(io.popen(("unset LD_PRELOAD; '%s' '%s' 2>&1"):format(os.getenv "GLSRUN"
+      or "build/glsrun", script)))
+    local said = pipe:read "a"
+    os.remove(script)
+    local text = "Muon: no modules are known for %s (a list without the owners that model:parameters() has): taken for "
+      .. "weight matrices; name tables of embeddings among them in others\n"
+    assert.equal(text:format "1, 2" .. text:format "2", said)
   end)
 
   it("see filters as matrices: one row an output", function()

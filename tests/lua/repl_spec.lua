@@ -73,6 +73,12 @@ describe("the prompt", function()
     file:close()
   end)
 
+  it("says which entry there is not, and what help is", function()
+    local text = session("x = 1\nedit(99)\nhelp\n", "EDITOR=true VISUAL=true")
+    assert.matches("edit: there is no entry 99; history%(%) lists them, 1 to 2", text)
+    assert.matches("timeit%(%)", text)
+  end)
+
   it("reads a module anew into the table that others hold", function()
     local path = write("part.lua", "return { f = function() return 1 end, old = true }\n")
     local text = session(("package.path = %q .. package.path\np = require 'part'\np.f()\n"

@@ -94,6 +94,67 @@ describe("a run that is cut after any step and resumed", function()
   end
 end)
 
+describe("groups of submodules' parameters, whose names are the same", function()
+  local function make()
+    local body = nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 4) }
+    return body, nn.Sequential { nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2) }
+  end
+
+  -- The weights after six steps, the optimizer and the models made anew after `cut` of them.
+  local function weights_after(class, settings, cut)
+    gls.seed(5)
+    local body, head = make()
+    local x, y = gls.randn(5, 3), gls.randn(5, 2)
+    local function optimizer()
+      return optim[class]({ { parameters = body:parameters(), learning_rate = 0.02 },
+        { parameters = head:parameters(), learning_rate = 0.01 } }, settings)
+    end
+    local opt = optimizer()
+    for step = 1, 6 do
+      nn.mse(head(body(x)), y):backward()
+      opt:step()
+      if step == cut then
+        gls.save(path, { body = body:state_dict(), head = head:state_dict(), opt = opt:state_dict() })
+        local saved = gls.load(path)
+        os.remove(path)
+        body, head = make()
+        body:load_state_dict(saved.body)
+        head:load_state_dict(saved.head)
+        opt = optimizer()
+        opt:load_state_dict(saved.opt)
+      end
+    end
+    return optim.flat.values(body:parameters()):tolist(), optim.flat.values(head:parameters()):tolist()
+  end
+
+  for _, case in ipairs {
+    { "SGD", { momentum = 0.9 } }, { "Adam" }, { "AdamW" }, { "Lion" }, { "RMSprop", { momentum = 0.5 } }, { "Muon" },
+    { "SOAP" }, { "Shampoo" }, { "KFAC" }, { "Muon", { others = { "1" } } },
+    { "GLS", { momentum = 0.9, learning_rate = 0.1 } },
+    { "GLS", { momentum = 0.9, graft = "rms", statistics = "moving", learning_rate = 0.1 } },
+  } do
+    it("go on as the whole run to the last bit: " .. case[1], function()
+      for cut = 1, 5, 2 do
+        assert.same({ weights_after(case[1], case[2]) }, { weights_after(case[1], case[2], cut) })
+      end
+    end)
+  end
+
+  it("have the group's number in the state; names that one parameter alone has stay as they are", function()
+    local a, b = nn.Linear(2, 2, { bias = false }), nn.Linear(2, 2)
+    local opt = optim.Lion { { parameters = a:parameters() }, { parameters = b:parameters() } }
+    b(a(gls.randn(3, 2))):sum():backward()
+    opt:step()
+    local names = {}
+    for name in pairs(opt:state_dict().tensors) do names[#names + 1] = name end
+    table.sort(names)
+    assert.same({ "momentum.bias", "momentum.group1.weight", "momentum.group2.weight" }, names)
+    local list = a:parameters() -- one list with a name twice
+    list[2], list.names[2] = b.weight, "weight"
+    assert.same({ "group1.weight", "group1.weight+" }, optim.Lion(list).groups[1].names)
+  end)
+end)
+
 describe("a run that is killed at random moments", function()
   -- What the run computes, going on from its checkpoint where there is one.
   local SCRIPT = [[

@@ -59,12 +59,18 @@ end
 
 -- ---- one task ----
 
--- The baseline with the lowest median of final validation losses.
-local function best_baseline(plan, found)
-  local best
+local function final_loss(rows) return median(collect(rows, function(row) return loss_at(row, 1) end)) end
+
+-- What is compared, and the runs that it is read from.
+local RUNS = { by_steps = "rows", by_seconds = "timed", by_default = "untuned" }
+
+-- The baseline with the lowest median of final validation losses, in one kind of runs.
+local function best_baseline(plan, found, runs)
+  local best, lowest
   for _, entry in ipairs(plan.entries) do
     local own = found[entry.name]
-    if plan.is_baseline[entry.name] and own and (not best or own.final_loss < best.final_loss) then best = own end
+    local loss = plan.is_baseline[entry.name] and own and own[runs] and final_loss(own[runs])
+    if loss and (not best or loss < lowest) then best, lowest = own, loss end
   end
   return best
 end
@@ -97,7 +103,7 @@ end
 
 -- The ratio of an entry's test losses to the best baseline's, with its 95 % interval and p.
 local function compared(rows, others)
-  if not rows or not others then return nil end
+  if not rows then return nil end
   local test = statistics.paired_test(log_ratios(rows, others))
   return { ratio = math.exp(test.mean), low = math.exp(test.low), high = math.exp(test.high), p = test.p }
 end
@@ -111,7 +117,6 @@ local function measure(plan, ledger, part, entry)
     entry = entry, rows = final, untuned = rows_of(plan, ledger, part.finals, entry, "untuned"),
     -- A step that costs what the cheapest baseline's does needs no other run.
     timed = rows_of(plan, ledger, part.seconds, entry, "seconds") or final,
-    final_loss = median(collect(final, function(row) return loss_at(row, 1) end)),
     diverged = share_diverged(plan, ledger, part.searched, entry),
     step_seconds = protocol.step_seconds(ledger, part.searched, entry),
   }
@@ -131,19 +136,20 @@ local function of_task(plan, ledger, part)
     found[entry.name] = own
     list[#list + 1] = own
   end
-  local best = best_baseline(plan, found)
-  local result = { task = part.task, entries = list, by_name = found, best = best, budget = part.budget }
-  if not best then return result end
-  result.target = part.task.target or best.final_loss
+  local result = { task = part.task, entries = list, by_name = found, best = {}, budget = part.budget }
+  for field, runs in pairs(RUNS) do result.best[field] = best_baseline(plan, found, runs) end
+  if not result.best.by_steps then return result end
+  result.target = part.task.target or final_loss(result.best.by_steps.rows)
   for _, own in ipairs(list) do
     local name = part.task.name
     own.steps_list = collect(own.rows, function(row) return (reached(row, result.target)) end)
     own.seconds_list = collect(own.rows, function(row) return (select(2, reached(row, result.target))) end)
     own.steps = interval(own.steps_list, "steps", name)
     own.seconds = interval(own.seconds_list, "seconds", name)
-    own.by_steps = compared(own.rows, best.rows)
-    own.by_seconds = compared(own.timed, best.timed)
-    own.by_default = compared(own.untuned, best.untuned)
+    for field, runs in pairs(RUNS) do
+      local best = result.best[field]
+      own[field] = best and compared(own[runs], best[runs])
+    end
   end
   return result
 end
@@ -155,7 +161,7 @@ local function correct(parts, name, field)
   local tests, probabilities = {}, {}
   for _, part in ipairs(parts) do
     local own = part.by_name[name]
-    if own and part.best and own ~= part.best and own[field] then
+    if own and own ~= part.best[field] and own[field] then
       tests[#tests + 1] = own[field]
       probabilities[#tests] = own[field].p
     end
@@ -175,20 +181,20 @@ local function bounded(values, budget)
   return result
 end
 
--- Geometric mean over tasks of how many times fewer steps (seconds) an entry takes to the target than the best
--- baseline.
+-- Geometric mean over tasks of how many times fewer steps (seconds) an entry takes to the target than the baseline
+-- that is best at equal steps.
 local function speed_up(parts, name, field)
   local pairs_of, reached_all = {}, true
   for _, part in ipairs(parts) do
-    local own = part.best and part.by_name[name]
-    if own then
+    local own, best = part.by_name[name], part.best.by_steps
+    if own and best then
       local function budget(rows, place) return math.max(table.unpack(collect(rows, function(row)
         return row.curve[#row.curve][place]
       end))) end
       local place = field == "steps_list" and 1 or 2
       reached_all = reached_all and median(own[field]) < math.huge
       pairs_of[#pairs_of + 1] = {
-        bounded(own[field], budget(own.rows, place)), bounded(part.best[field], budget(part.best.rows, place)),
+        bounded(own[field], budget(own.rows, place)), bounded(best[field], budget(best.rows, place)),
       }
     end
   end
@@ -230,9 +236,10 @@ end
 --- The answers.
 -- @tparam table plan as for protocol.run
 -- @tparam table ledger
--- @treturn table `tasks`: for each that has been run `task`, `best` (baseline), `target`, `entries` (each with `losses`
--- at 25, 50 and 100 % of the steps, `steps` and `seconds` to the target, `test`, `memory` (all with `value`, `low`,
--- `high`), `diverged`, `by_steps`, `by_seconds`, `by_default`: `ratio`, `low`, `high`, `p`, `corrected`, `verdict`);
+-- @treturn table `tasks`: for each that has been run `task`, `best` (baseline `by_steps`, `by_seconds`,
+-- `by_default`: each budget's own), `target`, `entries` (each with `losses` at 25, 50 and 100 % of the steps, `steps`
+-- and `seconds` to the target, `test`, `memory` (all with `value`, `low`, `high`), `diverged`, `by_steps`,
+-- `by_seconds`, `by_default`: `ratio`, `low`, `high`, `p`, `corrected`, `verdict`);
 -- `candidates`: name → `tally` of verdicts, `speed_up` in steps and seconds; `profiles`
 function analysis.of(plan, ledger)
   local parts = {}

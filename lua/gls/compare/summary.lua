@@ -34,7 +34,7 @@ function summary.of_task(part)
   local rows = {}
   local function steps(value) return ("%.0f"):format(value) end
   for i, own in ipairs(part.entries) do
-    local best = own == part.best
+    local best = own == part.best.by_steps
     rows[i] = {
       own.entry.name .. (best and " (best baseline)" or ""), words.interval(own.test), words.ratio(own.by_steps),
       words.ratio(own.by_seconds), words.ratio(own.by_default),
@@ -90,6 +90,7 @@ function summary.method(plan, config)
     "Values are medians over the studies with 95 % bootstrap intervals; ratios are geometric means with 95 % intervals "
       .. "of a paired t test over studies, p corrected over tasks by Holm's method; a difference has p below 0.05. A "
       .. "run that diverged counts with the loss of the untrained model.",
+    "The reference is the best tuned baseline at that budget, by its median validation loss.",
     "Equal seconds: as many steps as an optimizer makes in the time that the cheapest baseline takes for all of its "
       .. "steps. Untuned: the optimizers' own defaults, constant rate.",
     ("The target is what the best tuned baseline ends at, unless the task says another. Validation losses are taken %d "
@@ -125,7 +126,7 @@ function summary.markdown(found, plan, config)
   for _, part in ipairs(found.tasks) do
     parts[#parts + 1] = "## " .. part.task.name
     parts[#parts + 1] = summary.describe(part.task) .. (part.target and (" Target: validation loss %s%s."):format(
-      number.text(part.target), part.task.target and "" or (", of %s"):format(part.best.entry.name)) or "")
+      number.text(part.target), part.task.target and "" or (", of %s"):format(part.best.by_steps.entry.name)) or "")
     parts[#parts + 1] = tables.markdown(summary.of_task(part))
     parts[#parts + 1] = "- " .. table.concat(summary.winners(part), "\n- ")
   end

@@ -52,10 +52,11 @@ function words.sentence(name, found, plan)
   local tally = own.by_steps
   local tasks = tally.better + tally.worse + tally["no difference"]
   if tasks == 0 then return ("Nothing is shown of %s yet: no task has been run to its end."):format(name) end
-  return ("**%s** against the best tuned baseline of each of %d task%s, by test loss over %d independent searches: "
-    .. "**at equal steps %s; at equal seconds %s.** Speed-up to that baseline's final validation loss: %s in steps, "
-    .. "%s in seconds. Not shown: anything of larger models or data, of longer training, of wider searches than %d "
-    .. "trials and %d changes of schedule and decay, or of differences smaller than the intervals."):format(name, tasks,
+  return ("**%s** against the tuned baseline that is best at that budget, on each of %d task%s, by test loss over %d "
+    .. "independent searches: **at equal steps %s; at equal seconds %s.** Speed-up to the final validation loss of the "
+    .. "best at equal steps: %s in steps, %s in seconds. Not shown: anything of larger models or data, of longer "
+    .. "training, of wider searches than %d trials and %d changes of schedule and decay, or of differences smaller "
+    .. "than the intervals."):format(name, tasks,
     tasks == 1 and "" or "s", plan.studies, counted(own.by_steps), counted(own.by_seconds),
     words.speed_up(own.steps), words.speed_up(own.seconds), plan.trials, plan.retunes)
 end

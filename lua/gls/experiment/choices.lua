@@ -113,7 +113,8 @@ end
 --- Reads an experiment's own choices.
 -- @tparam string name of the experiment
 -- @tparam table declared list of `{ name =, help =, values = { first is the default, … }, list = false }`; with
--- `list = true` several values joined by commas, by default all; without values a flag
+-- `list = true` several values joined by commas, by default all; without values a flag; `with`: the flag, declared
+-- before it, without which it is an error
 -- @tparam[opt] table arguments list of strings; default: those of the script
 -- @treturn table name → value; `experiment.run` takes it as `choices`
 -- @raise on a value that is not among those declared
@@ -128,6 +129,9 @@ function choices.read(name, declared, arguments)
   local chosen = {}
   for _, choice in ipairs(declared) do
     local value = given(arguments, choice.name, not choice.values)
+    if value ~= nil and choice.with and not chosen[choice.with] then
+      misuse("option --%s goes with --%s", choice.name, choice.with)
+    end
     if value ~= nil and choice.values then
       local wrong
       value, wrong = choices.convert(choice, value)

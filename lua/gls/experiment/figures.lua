@@ -1,5 +1,6 @@
 --- Figures of an experiment: losses by epoch and by seconds, and of every setting.
 -- @module gls.experiment.figures
+local misuse = require "gls.experiment.misuse"
 local number = require "gls.number"
 local outcome = require "gls.experiment.outcome"
 local plot = require "gls.plot"
@@ -88,10 +89,11 @@ local function variations(spec, config, trials, field, text)
   }
 end
 
--- What a job does without a figure for; a figure that cannot be written is an error of the job.
-local function excused(message)
+-- What a job does without a figure for, or nil: a figure that cannot be written is an error of the job.
+local function excuse(message)
   message = tostring(message)
-  return message:find("gnuplot is not installed", 1, true) or message:find("no series has a point", 1, true)
+  if message:find("no series has a point", 1, true) then return "no figures: no epoch ended with a loss to draw" end
+  return message:find("gnuplot is not installed", 1, true) and misuse.without_place(message)
 end
 
 --- Writes the figures: losses of the best settings by epoch and by seconds; where an optimizer had several settings,
@@ -120,8 +122,11 @@ function figures.write(spec, config, rows, directory)
   end
   for _, one in ipairs(wanted) do
     local good, message = pcall(plot.lines, one[1], one[2])
-    if not good and not excused(message) then error(message, 0) end
-    if not good then return files, message end
+    if not good then
+      local why = excuse(message)
+      if not why then error(message, 0) end
+      return files, why
+    end
     files[#files + 1] = message
   end
   return files

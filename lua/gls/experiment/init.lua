@@ -255,10 +255,40 @@ local function open_results(chosen, config)
   return record.results(path, kept), ended
 end
 
+-- Settings that reach the model of an experiment, not the optimizer.
+local OF_MODEL = { initialisation = true, model = true, loss = true }
+
+-- A model that cannot be made is the script's to mend, unless --set has changed what it is made of.
+local function check_model(trial, spec, sets, chosen)
+  local changes = {}
+  for _, entry in ipairs(chosen.set) do
+    if entry.optimizer == trial.optimizer and OF_MODEL[entry.setting] then
+      changes[#changes + 1] = ("%s.%s=%s"):format(entry.optimizer, entry.setting, trial.settings[entry.setting])
+    end
+  end
+  if #changes == 0 then return spec.model(sets.train, trial.settings) end
+  local good, model = pcall(spec.model, sets.train, trial.settings)
+  if good then return model end
+  misuse.raise("option --set %s: %s", table.concat(changes, " "), misuse.without_place(model))
+end
+
 -- A mistake in the settings of any trial is told before the first one runs.
-local function check_trials(planned, spec, sets, shared)
-  local parameters = spec.model(sets.train, planned[1].settings):parameters()
-  for _, trial in ipairs(planned) do misuse.attempt(runner.optimizer, trial, parameters, 1000, shared) end
+local function check_trials(planned, spec, sets, chosen)
+  local models = {}
+  for _, trial in ipairs(planned) do
+    local settings = trial.settings
+    local key = record.encode { settings.initialisation or false, settings.model or false, settings.loss or false }
+    models[key] = models[key] or check_model(trial, spec, sets, chosen)
+    misuse.attempt(runner.optimizer, trial, models[key]:parameters(), 1000, chosen.shared)
+  end
+  gls.collect()
+end
+
+local function set_threads(count)
+  local good, problem = pcall(gls.threads, count)
+  if not good then
+    misuse.raise("option --threads: %d: %s", count, tostring(problem):match "a number of threads[^;]*" or problem)
+  end
 end
 
 -- Rank 0's directory, and its runs that had ended, for all ranks. What holds the directory is closed at the end.
@@ -293,10 +323,10 @@ end
 -- @tparam table given the experiment: `name`; `title`; `model = function(set, settings)`, which gives a module for
 -- the images of a set and a trial's settings (among them `initialisation` and `model`); `loss = function(output,
 -- batch, options)` (options: the trial's `loss`; nil where losses are measured); `trials`: optimizer → list of
--- settings (learning_rate, schedule, initialisation, model, loss, and whatever the optimizer takes); `classify`;
--- `loss_name`; `data` (options of data.loader: flatten, center, scale); `batches` (steps that are an epoch of a text);
--- `context` (tokens of a text's row); `defaults` of the command line; `choices`: what `experiment.choices` gave, where
--- the experiment has options of its own
+-- settings (learning_rate, schedule, warmup, final, initialisation, model, loss, data, average, decayed, and whatever
+-- the optimizer takes); `classify`; `loss_name`; `data` (options of data.loader: flatten, center, scale); `batches`
+-- (steps that are an epoch of a text); `context` (tokens of a text's row); `defaults` of the command line; `choices`:
+-- what `experiment.choices` gave, where the experiment has options of its own
 -- @tparam[opt] table arguments list of strings; default: those of the script
 -- @treturn string|nil path of summary.md; nil after --help, and on ranks other than 0
 -- @raise on wrong options, unreadable data, a directory that cannot be written; after Ctrl-C or an error in a run,
@@ -313,19 +343,19 @@ function experiment.run(given, arguments)
   end
   chosen.shared, chosen.first = shared, first
   local planned, counts = plan.make(spec, chosen)
-  if chosen.threads then gls.threads(chosen.threads) end
+  if chosen.threads then set_threads(chosen.threads) end
   local progress = log.progress { quiet = chosen.quiet or not chosen.first }
-  local sets = misuse.attempt(runner.open, chosen, spec.context)
+  local sets = misuse.attempt(runner.open, spec, chosen)
   together.check(chosen, planned, sets)
-  check_trials(planned, spec, sets, chosen.shared)
+  check_trials(planned, spec, sets, chosen)
   local config = new_config(spec, chosen, arguments, sets, counts)
   local results, ended, lock = begin(spec, chosen, config)
   local _ <close> = lock
   progress:line(spec.title)
   progress:line("data     " .. config.data.note)
-  progress:line(("         %d training %s, %d for validation,%s batch %d, %d epochs, %d threads"):format(#sets.train,
+  progress:line(("         %d training %s, %d for validation,%s batch %d, %s, %s"):format(#sets.train,
     config.data.unit, #sets.valid, sets.test and (" %d for the test,"):format(#sets.test) or "", chosen.batch,
-    chosen.epochs, config.machine.threads))
+    words.count(chosen.epochs, "epoch"), words.count(config.machine.threads, "thread")))
   progress:line("trials   " .. summary.trial_note(config))
   if chosen.shared then progress:line("ranks    " .. together.note(spec.model(sets.train, planned[1].settings))) end
   progress:line("results  " .. chosen.out)

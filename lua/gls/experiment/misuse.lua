@@ -22,6 +22,11 @@ function misuse.traceback(problem)
   return debug.traceback(problem, 2)
 end
 
+--- A message without the file and line that it begins with.
+-- @param problem
+-- @treturn string
+function misuse.without_place(problem) return (tostring(problem):gsub("^[^%s:]+%.lua:%d+: ", "")) end
+
 --- Calls a function whose failures are the user's to mend (a directory, a file of data).
 -- @tparam function f
 -- @param ... its arguments
@@ -31,7 +36,7 @@ function misuse.attempt(f, ...)
   if results[1] then return table.unpack(results, 2, results.n) end
   local problem = results[2]
   if type(problem) ~= "string" or misuse.is_interrupt(problem) then error(problem, 0) end
-  misuse.raise("%s", (problem:gsub("^[^%s:]+%.lua:%d+: ", "")))
+  misuse.raise("%s", misuse.without_place(problem))
 end
 
 return misuse

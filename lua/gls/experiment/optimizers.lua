@@ -50,12 +50,25 @@ function optimizers.class(name)
   return type(class) == "string" and optim[class] or class
 end
 
---- Settings of a trial that are not the optimizer's own.
+local function any() return true end
+
+local function is_steps(value) return math.tointeger(value) and value >= 0 end
+
+local function is_below(limit)
+  return function(value) return type(value) == "number" and value >= 0 and value < limit end
+end
+
+--- Settings of a trial that are not the optimizer's own: which values there are, and in words.
 optimizers.around = {
-  schedule = true, warmup = true, final = true, initialisation = true, model = true, loss = true,
-  data = true,    -- of the loader that trains: crop, flip
-  decay = true,   -- "matrices": weight_decay is of parameters of two or more dimensions alone
-  average = true, -- decay of an average of the weights, which is evaluated in their place
+  schedule = { any }, initialisation = { any }, model = { any }, loss = { any },
+  warmup = { is_steps, "a whole number of steps, at least 0" },
+  final = { is_below(math.huge), "a number, at least 0: the factor of the learning rate at the end" },
+  -- of the loader that trains: crop, flip
+  data = { function(value) return type(value) == "table" end, "a table of the loader's options, in the script" },
+  -- weight_decay is of parameters of two or more dimensions alone
+  decayed = { function(value) return value == "matrices" end, '"matrices"' },
+  -- decay of an average of the weights, which is evaluated in their place
+  average = { is_below(1), "a number, at least 0 and below 1" },
 }
 
 --- The names of optimizers that an experiment has trials for, in the order of tables.

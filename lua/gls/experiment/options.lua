@@ -32,13 +32,14 @@ end
 
 local function numbers(name)
   return function(text)
-    local list = {}
+    local list, seen = {}, {}
     for i, part in ipairs(split(text, ",")) do
       local value = math.tointeger(tonumber(part))
       if not value or value < 0 then
         return nil, ("option --%s: %q: expected whole numbers joined by commas, as 1,2,3"):format(name, text)
       end
-      list[i] = value
+      if seen[value] then return nil, ("option --%s: %q: %d is there twice"):format(name, text, value) end
+      list[i], seen[value] = value, true
     end
     if #list == 0 then return nil, ("option --%s: at least one number expected"):format(name) end
     return list
@@ -89,6 +90,33 @@ local function override(option, text)
   end
   if #values == 0 then return nil, ("option --%s: %q has no value"):format(option, text) end
   return { optimizer = optimizer, setting = setting, values = values }
+end
+
+-- The values of --lr or --set given for one setting in several places, together.
+local function merged(list)
+  local result, known = {}, {}
+  for _, entry in ipairs(list) do
+    local name = entry.optimizer .. "." .. entry.setting
+    if known[name] then
+      table.move(entry.values, 1, #entry.values, #known[name].values + 1, known[name].values)
+    else
+      known[name], result[#result + 1] = entry, entry
+    end
+  end
+  return #result > 0 and result or nil, known
+end
+
+-- `--epochs -1` as `--epochs=-1`: else the number is taken for an option.
+local function joined(arguments)
+  local list = {}
+  for _, argument in ipairs(arguments) do
+    if argument:find "^%-[%d.]" and (list[#list] or ""):find "^%-%-[%a-]+$" then
+      list[#list] = list[#list] .. "=" .. argument
+    else
+      list[#list + 1] = argument
+    end
+  end
+  return list
 end
 
 -- ---- the command line ----
@@ -173,10 +201,16 @@ function options.parse(spec, arguments)
   for _, argument in ipairs(arguments) do
     if argument == "-h" or argument == "--help" then return nil, parser:get_help() end
   end
-  local good, given = parser:pparse(arguments)
+  local good, given = parser:pparse(joined(arguments))
   if not good then misuse("%s (--help lists the options)", given) end
-  if #given.lr == 0 then given.lr = nil end
-  if #given.set == 0 then given.set = nil end
+  local rates
+  given.lr, rates = merged(given.lr)
+  given.set = merged(given.set)
+  for _, entry in ipairs(given.set or {}) do
+    if entry.setting == "learning_rate" and rates[entry.optimizer .. ".learning_rate"] then
+      misuse("the learning rate of %s is given by --lr and by --set; give it by --lr alone", entry.optimizer)
+    end
+  end
 
   local chosen = { resume = given.resume ~= nil, quiet = given.quiet or false, out = given.out }
   local recorded = {}

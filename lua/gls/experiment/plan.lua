@@ -2,8 +2,10 @@
 -- @module gls.experiment.plan
 local check = require "gls.options"
 local misuse = require("gls.experiment.misuse").raise
+local number = require "gls.number"
 local optimizers = require "gls.experiment.optimizers"
 local record = require "gls.experiment.record"
+local forms = require("gls.optim").GLS.forms
 
 local plan = {}
 
@@ -38,20 +40,64 @@ function plan.grid(settings)
   return result
 end
 
+-- The trials that are left when equal ones are kept once.
+local function distinct(trials)
+  local result, seen = {}, {}
+  for _, trial in ipairs(trials) do
+    local key = record.encode(trial)
+    if not seen[key] then result[#result + 1] = trial end
+    seen[key] = true
+  end
+  return result
+end
+
 -- The trials with one setting replaced by each of the values; what becomes equal is kept once.
 local function replace(trials, setting, values)
-  local result, seen = {}, {}
+  local result = {}
   for _, value in ipairs(values) do
     for _, trial in ipairs(trials) do
       local copy = {}
       for key, kept in pairs(trial) do copy[key] = kept end
       copy[setting] = value
-      local key = record.encode(copy)
-      if not seen[key] then result[#result + 1] = copy end
-      seen[key] = true
+      result[#result + 1] = copy
     end
   end
-  return result
+  return distinct(result)
+end
+
+-- A constant schedule has no `final`: the trials without it there, so that what is shown of a trial is what is applied.
+local function without_final(trials, name, asked)
+  local falling = false
+  for _, trial in ipairs(trials) do
+    if trial.schedule == "constant" then trial.final = nil else falling = true end
+  end
+  if asked and not falling then
+    misuse("option --set: %s.final goes with --schedule cosine or linear; here the schedule is constant", name)
+  end
+  return distinct(trials)
+end
+
+-- What is wrong with the settings around an optimizer, and with what it has to be told before it is made.
+local function check_trial(trial, name)
+  if not plan.schedules[trial.schedule] then
+    misuse("%s: unknown schedule %q%s", name, tostring(trial.schedule),
+      check.suggestion(trial.schedule, plan.schedules))
+  end
+  for setting, rule in pairs(optimizers.around) do
+    local value = trial[setting]
+    if value ~= nil and not rule[1](value) then
+      misuse("setting %s.%s: %s: expected %s", name, setting, tostring(value), rule[2])
+    end
+  end
+  if trial.learning_rate ~= "auto" then return end
+  if optimizers.known[name].class ~= "GLS" then
+    misuse("%s: a learning rate of auto is for gls alone; give a number", name)
+  end
+  local form = forms[trial.form]
+  if form and form.learning_rate ~= "auto" then
+    misuse('setting %s.form: %s takes a number as learning rate, and here it is "auto": say --lr %s=%s too', name,
+      trial.form, name, number.setting(form.learning_rate))
+  end
 end
 
 --- The trials of one optimizer: the experiment's own, changed by --schedule, --lr and --set.
@@ -67,12 +113,13 @@ function plan.trials(spec, chosen, name)
     for key, value in pairs(trial) do trials[i][key] = value end
   end
   if chosen.schedule then trials = replace(trials, "schedule", chosen.schedule) end
-  local given_rate = false
+  local given_rate, given_final = false, false
   for _, list in ipairs { chosen.lr, chosen.set } do
     for _, entry in ipairs(list) do
       if entry.optimizer == name then
         trials = replace(trials, entry.setting, entry.values)
         given_rate = given_rate or entry.setting == "learning_rate"
+        given_final = given_final or entry.setting == "final"
       end
     end
   end
@@ -82,15 +129,8 @@ function plan.trials(spec, chosen, name)
       if entry.optimizer == "sgd" then trials = replace(trials, "learning_rate", entry.values) end
     end
   end
-  for _, trial in ipairs(trials) do
-    if trial.schedule and not plan.schedules[trial.schedule] then
-      misuse("%s: unknown schedule %q%s", name, tostring(trial.schedule),
-        check.suggestion(trial.schedule, plan.schedules))
-    end
-    if trial.learning_rate == "auto" and optimizers.known[name].class ~= "GLS" then
-      misuse("%s: a learning rate of auto is for gls alone; give a number", name)
-    end
-  end
+  for _, trial in ipairs(trials) do check_trial(trial, name) end
+  trials = without_final(trials, name, given_final)
   return chosen.trials and table.move(trials, 1, math.min(chosen.trials, #trials), 1, {}) or trials
 end
 

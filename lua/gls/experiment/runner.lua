@@ -24,22 +24,35 @@ local function loader_options(spec, sets, changes)
   return result
 end
 
+local function is_text(name) return name == "text" or name:find "^text:" ~= nil end
+
 --- Opens the images that the choices name, or the text.
+-- @tparam table spec
 -- @tparam table chosen
--- @tparam[opt] integer context tokens of a text's row
 -- @treturn table `train`, `valid`, `test` (sets; `test` nil where none is asked for), `evaluated` (the part of the
 -- training set that losses are taken on)
-function runner.open(chosen, context)
-  local function part(split, samples)
-    return data.open(chosen.data, {
+-- @raise naming the option that asks for other data than there is
+function runner.open(spec, chosen)
+  local context = is_text(chosen.data) and spec.context or nil
+  local function part(split, samples, lacks)
+    local good, set = pcall(data.open, chosen.data, {
       split = split, dir = chosen.data_dir, samples = samples > 0 and samples or nil, context = context,
     })
+    if good then return set end
+    local lacking = tostring(set):match "%d+ samples wanted, but .*$"
+    error(lacking and lacks:format(lacking) or set, 0)
   end
   if chosen.test > 0 and chosen.validation == 0 then
     error(("option --test: %d images besides those for validation: say by --validation how many those are"):format(
       chosen.test), 0)
   end
-  local sets = { train = part("train", chosen.samples), valid = part("test", chosen.validation + chosen.test) }
+  local sets = { train = part("train", chosen.samples, "option --samples: %s; --samples 0 takes all") }
+  if is_text(spec.defaults.data) and not is_text(chosen.data) then
+    error(("option --data: %s is no text; this experiment takes text or text:FILE"):format(chosen.data), 0)
+  end
+  sets.valid = part("test", chosen.validation + chosen.test, chosen.test > 0
+    and "options --validation and --test: %s; that many are the two together"
+    or "option --validation: %s; --validation 0 takes all")
   if chosen.test > 0 then
     sets.test = sets.valid:narrow(chosen.validation + 1, chosen.test)
     sets.valid = sets.valid:narrow(1, chosen.validation)
@@ -88,13 +101,13 @@ function runner.optimizer(trial, parameters, steps, shared)
   for name, value in pairs(trial.settings) do
     if not optimizers.around[name] then given[name] = value end
   end
-  local schedule = trial.settings.schedule
+  local schedule, warmup = trial.settings.schedule, trial.settings.warmup
   if schedule and schedule ~= "constant" then
-    given.schedule = optim.schedule[schedule] {
-      steps = steps, warmup = trial.settings.warmup, final = trial.settings.final,
-    }
+    given.schedule = optim.schedule[schedule] { steps = steps, warmup = warmup, final = trial.settings.final }
+  elseif warmup then
+    given.schedule = optim.schedule.warmup { steps = warmup }
   end
-  if trial.settings.decay == "matrices" then parameters = optim.decay_matrices(parameters) end
+  if trial.settings.decayed == "matrices" then parameters = optim.decay_matrices(parameters) end
   local optimizer = optimizers.class(trial.optimizer)(parameters, given)
   if shared then distributed.optimizer(optimizer) end
   local average = trial.settings.average

@@ -101,7 +101,12 @@ local function columns_of(spec, config, trials, rows)
   end
 
   local list, classify, finals = {}, spec.classify, config.options.select == "valid"
-  add(list, "optimizer", function(row) return row.name end, "optimizer", function(row) return row.name end)
+  local function name(row)
+    local cut = false
+    for _, run in ipairs(row.trial.runs) do cut = cut or run.status == "running" end
+    return row.name .. (cut and ", cut short" or "")
+  end
+  add(list, "optimizer", name, "optimizer", name)
   add(list, "best setting", function(row) return words.describe(row.trial.settings, shared) end,
     "best setting", function(row) return words.brief(row.trial, trials, row.told) end)
   add(list, "final training loss", function(row)
@@ -196,10 +201,11 @@ end
 local function setting_line(config)
   local data, choices = config.data, config.options
   local test = data.test_images or 0
-  return ("%s, %s training %s, %s for validation,%s batch %d, %d epochs, seeds %s, %d threads"):format(data.name,
+  return ("%s, %s training %s, %s for validation,%s batch %d, %s, seed%s %s, %s"):format(data.name,
     number.grouped(data.train_images), data.unit or "images", number.grouped(data.validation_images),
-    test > 0 and (" %s for the test,"):format(number.grouped(test)) or "", choices.batch, choices.epochs,
-    table.concat(choices.seeds, ", "), config.machine.threads)
+    test > 0 and (" %s for the test,"):format(number.grouped(test)) or "", choices.batch,
+    words.count(choices.epochs, "epoch"), #choices.seeds == 1 and "" or "s", table.concat(choices.seeds, ", "),
+    words.count(config.machine.threads, "thread"))
 end
 
 --- How many trials each optimizer had.
@@ -213,9 +219,19 @@ function summary.trial_note(config)
     equal = equal and count == first
     parts[#parts + 1] = ("%s %d"):format(name, count)
   end
-  if equal then return ("Each optimizer had %d trial%s."):format(first, first == 1 and "" or "s") end
+  if equal then return ("Each optimizer had %s."):format(words.count(first, "trial")) end
   return "The optimizers had different numbers of trials, so the one with more has the better chances: "
     .. table.concat(parts, ", ") .. "."
+end
+
+-- How many trials of each optimizer have a row, in a job that was cut short.
+local function begun_note(config, trials)
+  local count, parts = {}, {}
+  for _, trial in ipairs(trials) do count[trial.optimizer] = (count[trial.optimizer] or 0) + 1 end
+  for i, name in ipairs(config.options.optimizers) do
+    parts[i] = ("%s %d of %d"):format(name, count[name] or 0, config.trials[name])
+  end
+  return "Trials with an epoch by then: " .. table.concat(parts, ", ") .. "."
 end
 
 --- The summary.
@@ -242,7 +258,8 @@ function summary.of(spec, config, rows)
     and ("with the first seed (%d), and then ran with the others"):format(choices.seeds[1]) or "with the one seed"
   parts[#parts + 1] = ("%s The best has the lowest %s %s; %s. Loss: %s. Losses of an epoch are taken after it, in "
     .. "evaluation mode, on the same data for all. Seconds count training alone; the loss when Adam had ended is "
-    .. "that of the last epoch that was over by then.%s"):format(summary.trial_note(config),
+    .. "that of the last epoch that was over by then.%s"):format(
+    config.state == "finished" and summary.trial_note(config) or begun_note(config, trials),
     choices.select == "valid" and "best validation loss" or "final training loss", chosen_with,
     several and "numbers are medians over the seeds, with their range" or "one seed gives no range", spec.loss_name,
     (next(shared) and " All trials share: " .. words.describe(shared) .. "." or "")
@@ -271,7 +288,7 @@ function summary.of(spec, config, rows)
   if config.data.fingerprint then
     lines[#lines + 1] = "- Fingerprint of the data: `" .. config.data.fingerprint .. "`"
   end
-  lines[#lines + 1] = ("- Machine: %s, %d threads"):format(config.machine.cpu, config.machine.threads)
+  lines[#lines + 1] = ("- Machine: %s, %s"):format(config.machine.cpu, words.count(config.machine.threads, "thread"))
   lines[#lines + 1] = "- Versions: " .. config.versions.text
   lines[#lines + 1] = "- Every epoch of every run: results.jsonl; all settings: config.json"
   parts[#parts + 1] = table.concat(lines, "\n")

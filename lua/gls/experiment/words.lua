@@ -40,6 +40,12 @@ function words.describe(settings, same)
   return #parts > 0 and table.concat(parts, ", ") or "as it is"
 end
 
+--- A count in words: `1 epoch`, `3 epochs`.
+-- @tparam integer count
+-- @tparam string noun of one
+-- @treturn string
+function words.count(count, noun) return ("%d %s%s"):format(count, noun, count == 1 and "" or "s") end
+
 --- Settings that all trials of all optimizers share (the learning rate is always told).
 -- @tparam table trials list of `{ settings = … }`
 -- @treturn table name → value

@@ -46,7 +46,7 @@ local PReLU = Module.class("PReLU")
 activation.PReLU = PReLU
 
 --- `nn.PReLU(1, 0.25)`: x where positive, else a trained slope times x (He, Zhang, Ren and Sun, 2015): one for all, or
--- one for every channel of x (N, C, …); the slopes begin at the second argument.
+-- one for every channel of x (N, C, …), which must have as many; the slopes begin at the second argument.
 function PReLU:init(channels, start)
   self.channels = affine.check_size("nn.PReLU", "channels", channels or 1)
   self.weight = gls.full({ self.channels }, start or 0.25):requires_grad(true)
@@ -55,6 +55,9 @@ end
 function PReLU:forward(x)
   local slope = self.weight
   if self.channels > 1 then
+    if x:dim() < 2 or x:size(2) ~= self.channels then
+      error(("x (N, %d, …) expected, got shape (%s)"):format(self.channels, table.concat(x.shape, "×")), 2)
+    end
     local shape = { 1, self.channels }
     for i = 3, x:dim() do shape[i] = 1 end
     slope = slope:view(shape)

@@ -16,11 +16,23 @@ end
 
 local function describe_size(self) return ("%d"):format(self.size) end
 
+local function shape_text(x) return table.concat(x.shape, "×") end
+
+-- Refuses x of another width than the layer's, which the op knows by the weight alone. What is no such tensor at all
+-- the op refuses.
+local function check_width(self, x, dimension, what)
+  if gls.is_tensor(x) and x:dim() >= math.abs(dimension) and x:size(dimension) ~= self.size then
+    error(("x with %d %s expected, got shape (%s), which has %d"):format(
+      self.size, what, shape_text(x), x:size(dimension)), 3)
+  end
+end
+
 local BatchNorm = Module.class("BatchNorm")
 norm.BatchNorm = BatchNorm
 
 --- `nn.BatchNorm(channels, { momentum = 0.1 })`, for x (N, C) or (N, C, …): per channel mean 0 and variance 1, over the
--- batch in training, else by running statistics (Ioffe and Szegedy, 2015).
+-- batch in training, else by running statistics (Ioffe and Szegedy, 2015). In training one value a channel, as in a
+-- last batch of one row, is an error: it has no variance. Under several ranks the batch is each rank's own rows.
 function BatchNorm:init(channels, settings)
   check_size("nn." .. self.name, "channels", channels)
   local set = options.check("nn." .. self.name, settings, { epsilon = 1e-5, affine = true, momentum = 0.1 })
@@ -31,6 +43,10 @@ function BatchNorm:init(channels, settings)
 end
 
 function BatchNorm:forward(x)
+  if self.training and gls.is_tensor(x) and x:dim() >= 2 and x:numel() == x:size(2) then
+    error(("x (N, C, …) with more than one value a channel expected in training, got shape (%s): take larger batches, "
+      .. "leave out a last one of one row (drop_last = true), or model:eval()"):format(shape_text(x)), 2)
+  end
   return gls.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_variance, self.training,
     self.momentum, self.epsilon)
 end
@@ -42,7 +58,7 @@ local function batch_norm_of(name, rank, expected)
   local class = Module.class(name, BatchNorm)
   function class:forward(x)
     if x:dim() ~= rank then
-      error(("input %s expected, got shape (%s)"):format(expected, table.concat(x.shape, "×")), 2)
+      error(("input %s expected, got shape (%s)"):format(expected, shape_text(x)), 2)
     end
     return BatchNorm.forward(self, x)
   end
@@ -64,7 +80,10 @@ function LayerNorm:init(features, settings)
   make_scale(self, features, options.check("nn.LayerNorm", settings, { epsilon = 1e-5, affine = true }))
 end
 
-function LayerNorm:forward(x) return gls.layer_norm(x, self.weight, self.bias, self.epsilon) end
+function LayerNorm:forward(x)
+  check_width(self, x, -1, "features")
+  return gls.layer_norm(x, self.weight, self.bias, self.epsilon)
+end
 
 LayerNorm.describe = describe_size
 
@@ -82,7 +101,10 @@ function GroupNorm:init(groups, channels, settings)
   make_scale(self, channels, options.check("nn.GroupNorm", settings, { epsilon = 1e-5, affine = true }))
 end
 
-function GroupNorm:forward(x) return gls.group_norm(x, self.weight, self.bias, self.groups, self.epsilon) end
+function GroupNorm:forward(x)
+  check_width(self, x, 2, "channels")
+  return gls.group_norm(x, self.weight, self.bias, self.groups, self.epsilon)
+end
 
 function GroupNorm:describe() return ("%d, %d groups"):format(self.size, self.groups) end
 
@@ -99,9 +121,9 @@ end
 
 function InstanceNorm:forward(x)
   if x:dim() < 3 or x:numel() == x:size(1) * x:size(2) then
-    error(("nn.InstanceNorm: x (N, C, …) with more than one value a channel expected, got shape (%s)"):format(
-      table.concat(x.shape, "×")), 2)
+    error(("x (N, C, …) with more than one value a channel expected, got shape (%s)"):format(shape_text(x)), 2)
   end
+  check_width(self, x, 2, "channels")
   return gls.group_norm(x, self.weight, self.bias, self.size, self.epsilon)
 end
 
@@ -117,7 +139,10 @@ function RMSNorm:init(features, settings)
   make_scale(self, features, options.check("nn.RMSNorm", settings, { epsilon = 1e-5, affine = true }), true)
 end
 
-function RMSNorm:forward(x) return gls.rms_norm(x, self.weight, self.epsilon) end
+function RMSNorm:forward(x)
+  check_width(self, x, -1, "features")
+  return gls.rms_norm(x, self.weight, self.epsilon)
+end
 
 RMSNorm.describe = describe_size
 

@@ -2,7 +2,7 @@
 -- (Polyak and Juditsky 1992; with decay as in Tarvainen and Valpola, NeurIPS 2017).
 -- @module gls.optim.average
 local core = require "gls.core"
-local options = require "gls.options"
+local base = require "gls.optim.base"
 
 local Average = { __name = "optim.average" }
 
@@ -90,7 +90,7 @@ return function(optimizer, parameters, decay)
   if type(decay) ~= "number" or not (decay >= 0 and decay < 1) then
     error(("optim.average: decay is a number from 0 to below 1, got %s"):format(tostring(decay)), 2)
   end
-  options.list("optim.average: parameters", parameters)
+  base.list("optim.average: parameters", parameters)
   local averages = {}
   for i, parameter in ipairs(parameters) do averages[i] = parameter:detach():clone() end
   return setmetatable({

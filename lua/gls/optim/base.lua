@@ -21,15 +21,40 @@ local function check(self, before_telling)
   core.raise(message)
 end
 
+local function learning_rates(self)
+  local rates = {}
+  for i, group in ipairs(self.groups) do rates[i] = group.settings.learning_rate end
+  return rates
+end
+
+local function set_learning_rates(self, rates)
+  for i, group in ipairs(self.groups) do group.settings.learning_rate = rates[i] end
+end
+
+-- The groups' learning rates when the first one's becomes value: the others keep their ratios to it; where it is 0,
+-- those that they were made with.
+local function scaled_rates(self, value)
+  local rates, scaled = learning_rates(self), {}
+  if rates[1] == 0 then rates = rawget(self, "made_with") end
+  for i, rate in ipairs(rates) do
+    if rate == rates[1] or type(value) ~= "number" then
+      scaled[i] = value
+    elseif rates[1] == 0 then
+      core.raise(("optim.%s: group 1 has the learning rate 0, group %d %g, so that no ratio is kept: set "
+        .. "groups[i].settings.learning_rate of each"):format(self.name, i, rate))
+    else
+      scaled[i] = value * (rate / rates[1])
+    end
+  end
+  return scaled
+end
+
+-- Setting `learning_rate` sets group 1's, which reading it gives; groups of other rates are scaled alike.
 Optimizer.__newindex = function(self, key, value)
   if key == "learning_rate" then
-    local kept = {}
-    for i, group in ipairs(self.groups) do
-      kept[i], group.settings.learning_rate = group.settings.learning_rate, value
-    end
-    check(self, function()
-      for i, group in ipairs(self.groups) do group.settings.learning_rate = kept[i] end
-    end)
+    local kept = learning_rates(self)
+    set_learning_rates(self, scaled_rates(self, value))
+    check(self, function() set_learning_rates(self, kept) end)
     return
   end
   local class = getmetatable(self).class
@@ -44,6 +69,16 @@ end
 
 local base = {}
 base.__index = base
+
+local said = {}
+
+--- Writes a line to stderr, once a process, of several ranks one.
+-- @tparam string message
+function base.say_once(message)
+  local rank = tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMI_RANK") or 0
+  if not said[message] and rank == 0 then io.stderr:write(message, "\n") end
+  said[message] = true
+end
 
 -- Settings that every optimizer has: schedule, a function of the step; clip, the greatest common norm of the gradients.
 local common = { schedule = options.none, clip = options.none }
@@ -61,6 +96,26 @@ local function names_of(parameters, offset)
   return names
 end
 
+--- Refuses what is no list of tensors.
+-- @tparam string where what the list is for, named in the error
+-- @tparam table given
+-- @treturn table the list
+function base.list(where, given)
+  if type(given) ~= "table" then
+    core.raise(("%s: a list of tensors is expected (model:parameters()), got %s"):format(where,
+      core.is_tensor(given) and "a tensor" or type(given)))
+  end
+  if type(given.parameters) == "function" then
+    core.raise(("%s: a model is given, its parameters are wanted: model:parameters()"):format(where))
+  end
+  for i, parameter in ipairs(options.list(where, given)) do
+    if not core.is_tensor(parameter) then
+      core.raise(("%s: entry %d of the list is a %s, not a tensor"):format(where, i, type(parameter)))
+    end
+  end
+  return given
+end
+
 -- Each parameter has one place in one group.
 local function check_once(name, groups)
   local seen = {}
@@ -71,6 +126,26 @@ local function check_once(name, groups)
           seen[parameter], i))
       end
       seen[parameter] = i
+    end
+  end
+end
+
+-- State has the names of its parameters, so each has a name of its own: one that several have, as submodules' lists do
+-- in groups, gets its group's number ("group2.1.weight"). `given` are the names in the lists.
+local function make_names_unique(groups)
+  local uses, taken = {}, {}
+  for _, group in ipairs(groups) do
+    for _, name in ipairs(group.names) do uses[name] = (uses[name] or 0) + 1 end
+  end
+  for i, group in ipairs(groups) do
+    group.given, group.names = group.names, {}
+    for k, name in ipairs(group.given) do
+      local own = name
+      if uses[name] > 1 then
+        own = ("group%d.%s"):format(i, name)
+        while uses[own] or taken[own] do own = own .. "+" end
+      end
+      group.names[k], taken[own] = own, true
     end
   end
 end
@@ -96,18 +171,12 @@ local function split_groups(class, given, shared)
   if shared ~= nil and type(shared) ~= "table" then
     core.raise(("optim.%s: the second argument is a table of settings, got %s"):format(name, type(shared)))
   end
-  if type(given) ~= "table" then
-    core.raise(("optim.%s: the first argument is a list of parameters (model:parameters()), got %s"):format(name,
-      type(given)))
-  end
-  if type(given.parameters) == "function" then
-    core.raise(("optim.%s: a model is given, its parameters are wanted: model:parameters()"):format(name))
-  end
-  if #options.list("optim." .. name, given) == 0 then
+  local several = type(given) == "table" and type(given[1]) == "table" and given[1].parameters ~= nil
+  local check_list = several and options.list or base.list
+  if #check_list("optim." .. name, given) == 0 then
     core.raise(("optim.%s: the list of parameters is empty; has the model any (model:parameters())?"):format(name))
   end
   local groups, offset = {}, 0
-  local several = type(given[1]) == "table" and given[1].parameters ~= nil
   for i, group in ipairs(several and given or { { parameters = given } }) do
     local own = {}
     for key, value in pairs(shared or {}) do own[key] = value end
@@ -116,7 +185,7 @@ local function split_groups(class, given, shared)
       core.raise(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i))
     end
     local list = group.parameters
-    if type(list) ~= "table" or #options.list("optim." .. name, list) == 0 then
+    if list == nil or #base.list("optim." .. name, list) == 0 then
       core.raise(("optim.%s: group %d has no parameters"):format(name, i))
     end
     groups[i] = { parameters = list, names = names_of(list, offset), states = {},
@@ -124,13 +193,8 @@ local function split_groups(class, given, shared)
     offset = offset + #list
   end
   check_once(name, groups)
+  make_names_unique(groups)
   return groups
-end
-
-local function learning_rates(self)
-  local rates = {}
-  for i, group in ipairs(self.groups) do rates[i] = group.settings.learning_rate end
-  return rates
 end
 
 --- A new class of optimizers.
@@ -209,12 +273,25 @@ end
 
 local at_end = { __close = function(step) step.optimizer:finish() end }
 
+-- A step that is given a closure alone would do nothing. (Where ranks are, one may have had no rows.)
+local function check_gradients(self)
+  if core.backward_passes() > 0 or rawget(self, "ranks") or rawget(self, "sums_over_ranks") then return end
+  for _, parameter in ipairs(self:all_parameters()) do
+    if parameter.grad then return end
+  end
+  core.raise(("optim.%s: step does not call a closure (optim.LBFGS does), and there is no gradient: call "
+    .. "loss:backward() first, then step()"):format(self.name))
+end
+
 --- Steps all parameters by their gradients, forgets the gradients and releases what backward reached of the tape, also
 -- when the step fails or is interrupted. The tape's intermediate tensors go back to the buffer cache; tensors that the
 -- script holds keep their values, but no gradient passes them any more: `detach()` what one step hands to the next.
 -- Several `backward` calls before one step add up. Their graphs are let go one by one, the gradients being sums; for
 -- GLS, which needs the inputs and gradients of every call, memory grows with the calls until the step.
-function base:step(_) -- a closure, for those that evaluate the loss themselves
+-- @tparam[opt] function closure as LBFGS takes it, so that one loop serves all (train.fit); others do not call it, and
+-- it is an error where there is no gradient that backward has left
+function base:step(closure)
+  if closure ~= nil then check_gradients(self) end
   local _ <close> = core.no_grad()
   local _ <close> = setmetatable({ optimizer = self }, at_end)
   if self.clip then
@@ -296,15 +373,32 @@ local function place_of_entry(self, entry)
   end
 end
 
+-- "(3×4)"
+local function shape_text(shape) return "(" .. table.concat(shape, "×") .. ")" end
+
+--- The shape that a state tensor of a parameter has; nil where any will do. Classes say it.
+function base:state_shape(_, _, _) end -- luacheck: ignore self (group, number of the parameter, slot)
+
+local function check_shape(self, group, i, slot, tensor)
+  local shape = self:state_shape(group, i, slot)
+  if not shape then return end
+  local found = core.is_tensor(tensor) and shape_text(tensor.shape) or type(tensor)
+  if found ~= shape_text(shape) then
+    core.raise(("optim.%s: the saved %s of %s is %s, expected %s: it is of another model"):format(self.name, slot,
+      group.names[i], found, shape_text(shape)))
+  end
+end
+
 --- Puts back what `state_dict` gave, onto the same parameters; a learning rate that was set after the optimizer was
--- made is set again, unless it is made with another one now. An entry that fits no parameter is an error, and so are
--- the state of another class and one of which a tensor is missing.
+-- made is set again, unless it is made with another one now. An entry that fits no parameter, or not its shape, is an
+-- error, and so are the state of another class and one of which a tensor is missing.
 function base:load_state_dict(saved)
   base.check_saved(self, saved)
   local places = {}
   for entry, tensor in pairs(saved.tensors) do
     local group, i, slot = place_of_entry(self, entry)
     if not group then core.raise(("the optimizer has no parameter for the saved state %q"):format(entry)) end
+    check_shape(self, group, i, slot, tensor)
     places[#places + 1] = { group, i, slot, tensor }
   end
   for _, group in ipairs(self.groups) do group.states = {} end

@@ -1,5 +1,7 @@
 --- GLS, gradient least squares: each affine layer's weights move so that the layer's outputs move along their negative
 -- gradient, in damped least squares. Mathematics and sources: runtime/gls/step.c.
+-- What it reads are the factors that backward left (gls.optim.factors), so that a change of `.grad` in place goes
+-- unseen; to mask a gradient assign it, which leaves the parameter to Adam: `w.grad = w.grad * mask`.
 --
 -- Settings have names, forms, by what is wanted (measured in experiments/README.md): `GLS(parameters, "tokens")`, or
 -- `GLS(parameters, { form = "tokens", learning_rate = 5e-3 })`, where what is given goes before the form's own:
@@ -156,13 +158,14 @@ local function check_settings(settings)
   if patches ~= "auto" and (type(patches) ~= "number" or patches < 0 or patches ~= math.floor(patches)) then
     fail('statistics_rows is a number of patches, 0 for all, or "auto", got %s', tostring(patches))
   end
-  if settings.beta2 < 0 or settings.beta2 >= 1 then fail("beta2 is at least 0 and below 1, got %g", settings.beta2) end
+  for _, name in ipairs { "beta2", "decay" } do
+    local value = settings[name]
+    if not (value >= 0 and value < 1) then fail("%s is at least 0 and below 1, got %g", name, value) end
+  end
   if settings.statistics ~= "batch" and settings.statistics ~= "moving" and settings.statistics ~= "window" then
     fail('statistics is "batch", "moving" or { window = rows }, got "%s"', tostring(settings.statistics))
   end
 end
-
-local said = {}
 
 -- Parameters without factors go to the fallback; the user hears of it once: when the optimizer is made of those whose
 -- module is not affine, at the first step of others (a weight that is used outside affine ops).
@@ -175,11 +178,8 @@ local function announce(group, without)
     end
   end
   if #others == 0 then return end
-  local message = ("GLS: no factors for %s: left to Adam, learning rate %g\n"):format(table.concat(others, ", "),
-    group.settings.fallback_learning_rate)
-  local rank = tonumber(os.getenv "OMPI_COMM_WORLD_RANK" or os.getenv "PMI_RANK") or 0 -- one process says it for all
-  if not said[message] and rank == 0 then io.stderr:write(message) end
-  said[message] = true
+  base.say_once(("GLS: no factors for %s: left to Adam, learning rate %g"):format(table.concat(others, ", "),
+    group.settings.fallback_learning_rate))
 end
 
 function GLS.check(self)

@@ -1,11 +1,11 @@
 --- Optimizers. `opt:step()` after `loss:backward()` moves the parameters, forgets the gradients and ends the step.
 -- All take `(parameters, settings)`; parameters is `model:parameters()`, or a list of groups
 -- `{ { parameters = …, learning_rate = … }, … }`. All take `schedule` (a function of the step, `optim.schedule`) and
--- `clip` (the greatest common norm of all gradients).
+-- `clip` (the greatest common norm of all gradients). `opt.learning_rate` reads and sets group 1's rate; where others
+-- have another rate, they keep their ratio to it (`opt.groups[i].settings.learning_rate` is each one's own).
 -- @module gls.optim
 local core = require "gls.core"
 local base = require "gls.optim.base"
-local options = require "gls.options"
 
 local optim = {
   schedule = require "gls.optim.schedule", class = base.class, GLS = require "gls.optim.gls",
@@ -55,7 +55,7 @@ function optim.clip_gradients(parameters, maximum)
   if type(maximum) ~= "number" or maximum <= 0 or maximum ~= maximum then
     core.raise(("optim.clip_gradients: maximum is a number above 0, got %s"):format(tostring(maximum)))
   end
-  return core.clip_gradients(options.list("optim.clip_gradients: parameters", parameters), maximum)
+  return core.clip_gradients(base.list("optim.clip_gradients: parameters", parameters), maximum)
 end
 
 --- The factors (A, ∂L/∂Z) that backward left at an affine layer's weight: a list of `{ a =, g = }`, one for each use.

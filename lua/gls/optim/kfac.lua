@@ -15,6 +15,16 @@ local matrix = require "gls.optim.matrix"
 local KFAC = matrix.class("KFAC",
   { learning_rate = 0.1, momentum = 0.9, damping = 1e-3, decay = 0.95, refresh = 10, constraint = 1e-3 })
 KFAC.with_bias = true
+KFAC.shapes = { inputs = "rr", inverse_inputs = "rr", outputs = "cc", inverse_outputs = "cc", momentum = "rc" }
+
+-- The transpose of filters' view, so that rows are inputs as in a linear layer.
+local function from_view(weight, x) return weight:dim() > 2 and x:t() or x end
+
+function KFAC.sizes(group, i)
+  local weight = group.parameters[i]:detach()
+  local rows, columns = table.unpack(from_view(weight, matrix.view(weight)).shape)
+  return rows + (group.biases[i] and 1 or 0), columns
+end
 
 local check = KFAC.check
 function KFAC:check()
@@ -28,32 +38,38 @@ end
 
 local function with_ones(a) return gls.cat({ a, gls.ones(a:size(1), 1) }, 2) end
 
--- ÃᵀÃ, GᵀG and ÃᵀG of one use, and its numbers of rows and samples: of all ranks (of gls.distributed), if there are
+-- ÃᵀÃ and GᵀG of one use, and its numbers of rows and samples: of all ranks (of gls.distributed), if there are
 -- several.
 local function products_of(use, a, samples, ranks)
-  local products, counts = { a:t():matmul(a), use.g:t():matmul(use.g), a:t():matmul(use.g) }, { a:size(1), samples }
+  local products, counts = { a:t():matmul(a), use.g:t():matmul(use.g) }, { a:size(1), samples }
   if not ranks then return products, counts end
   ranks.sum(products)
   return products, ranks.total(counts)
 end
 
--- A = ÃᵀÃ / n and G = n GᵀG / T of all uses, n samples with T rows each (section 3; T: 2016, equation 27), and the
--- gradient ÃᵀG.
+-- A = ÃᵀÃ / n and G = n GᵀG / T of all uses, n samples with T rows each (section 3; T: 2016, equation 27).
 local function factors_of(weight, bias, ranks)
   local uses = gls.factors(weight)
   if #uses == 0 then return nil end
-  local inputs, outputs, gradient
+  local inputs, outputs
   for _, use in ipairs(uses) do
     local a = bias and with_ones(use.a) or use.a
     -- a token is a sample, a place of an image is not
-    local products, counts = products_of(use, a, weight:dim() == 4 and use.batch or a:size(1), ranks)
+    local products, counts = products_of(use, a, weight:dim() > 2 and use.batch or a:size(1), ranks)
     local rows, samples = table.unpack(counts)
     local of_inputs, of_outputs = products[1] / samples, products[2] * (samples * samples / rows)
     inputs = inputs and inputs + of_inputs or of_inputs
     outputs = outputs and outputs + of_outputs or of_outputs
-    gradient = gradient and gradient + products[3] or products[3]
   end
-  return inputs, outputs, gradient
+  return inputs, outputs
+end
+
+-- The whole gradient ∇, also of what does not pass the layer (a penalty on its weights), the bias's as its last row.
+local function gradient_of(weight, bias, ranks)
+  local gradient = from_view(weight, (matrix.view(weight.grad)))
+  if bias then gradient = gls.cat({ gradient, (bias.grad or gls.zeros_like(bias)):view(1, -1) }, 1) end
+  if ranks then ranks.sum { gradient } end
+  return gradient
 end
 
 -- A plain mean at first, so that it needs no correction.
@@ -113,8 +129,9 @@ local function directions(self, group, settings)
   local list, product = {}, 0
   for _, i in ipairs(group.matrices) do
     local weight, bias, key = group.parameters[i], group.biases[i], group.names[i]
-    local inputs, outputs, gradient = factors_of(weight, bias, rawget(self, "ranks"))
+    local inputs, outputs = factors_of(weight, bias, rawget(self, "ranks"))
     if inputs then
+      local gradient = gradient_of(weight, bias, rawget(self, "ranks"))
       local state = group.states[key] or {}
       group.states[key] = state
       if not rawget(self, "observed") then update_statistics(state, inputs, outputs, settings) end
@@ -127,8 +144,8 @@ local function directions(self, group, settings)
         list[#list + 1] = { weight = weight, bias = bias, state = state, direction = direction }
       end
     elseif weight.grad then
-      error(("optim.KFAC: %s has a gradient but no factors: it is used outside an affine layer; name it in others")
-        :format(key), 0)
+      error(("optim.KFAC: %s has a gradient but no factors: it is used outside an affine layer (name it in others), or "
+        .. "its .grad was assigned (change it in place)"):format(key), 0)
     end
   end
   return list, product
@@ -145,7 +162,7 @@ function KFAC:update(group, settings)
     state.momentum = (state.momentum or gls.zeros_like(layer.direction)) * settings.momentum + layer.direction * scale
     local d = state.momentum:size(1) - (layer.bias and 1 or 0)
     local of_weight = state.momentum:narrow(1, 1, d)
-    matrix.move(weight, weight:dim() == 4 and of_weight:t() or of_weight, settings)
+    matrix.move(weight, from_view(weight, of_weight), settings)
     if layer.bias then layer.bias:detach():copy(layer.bias - state.momentum[d + 1] * settings.learning_rate) end
   end
   local ranks = rawget(self, "ranks")

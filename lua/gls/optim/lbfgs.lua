@@ -72,6 +72,9 @@ function LBFGS:step(closure)
   local function evaluate()
     self:zero_grad()
     local loss = closure()
+    if not gls.core.is_tensor(loss) then
+      gls.core.raise("optim.LBFGS: the closure gives the loss, a tensor of one element, got " .. type(loss))
+    end
     loss:backward()
     local value, gradient = loss:item(), flat.gradients(parameters)
     if ranks then

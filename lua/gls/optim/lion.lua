@@ -11,6 +11,8 @@ local Lion = base.class("Lion", { learning_rate = 1e-4, beta1 = 0.9, beta2 = 0.9
 Lion.check = base.check_core
 
 -- luacheck: ignore self
+function Lion:state_shape(group, i) return group.parameters[i].shape end
+
 function Lion:update_parameter(parameter, gradient, state, settings)
   local momentum = state.momentum or gls.zeros_like(parameter)
   -- 1. direction: c = sign(β₁ m + (1 − β₁) g)

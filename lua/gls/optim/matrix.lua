@@ -1,6 +1,7 @@
 --- Matrix: what optimizers of weight matrices share (Muon, SOAP, Shampoo, K-FAC). Each gives a direction D for one
 -- matrix; here W ← (1 − ηλ) W − η D is applied, filters are seen as matrices, and the parameters that are none, biases,
--- the scales and shifts of norms, tables of embeddings and what `others` names, are stepped by AdamW.
+-- the scales and shifts of norms, tables of embeddings and what `others` names, are stepped by AdamW. Tables are known
+-- by the `owners` that a list of `model:parameters()` has; of one without them stderr is told.
 -- @module gls.optim.matrix
 local core = require "gls.core"
 local base = require "gls.optim.base"
@@ -28,7 +29,7 @@ local function split(group, with_bias)
   group.matrices, group.biases, group.others, group.other_names = {}, {}, {}, {}
   for i, parameter in ipairs(group.parameters) do
     local is_table = owners[i] and owners[i].is_table
-    if parameter:dim() >= 2 and not is_table and not is_named(group.names[i], group.settings.others) then
+    if parameter:dim() >= 2 and not is_table and not is_named(group.given[i], group.settings.others) then
       group.matrices[#group.matrices + 1] = i
       taken[parameter] = true
       if with_bias and owners[i] and owners[i].affine then taken[owners[i].bias or 0] = i end
@@ -69,13 +70,25 @@ local function check(self)
     end
     for _, prefix in ipairs(names) do
       local fits = false
-      for _, name in ipairs(group.names) do fits = fits or is_named(name, { prefix }) end
+      for _, name in ipairs(group.given) do fits = fits or is_named(name, { prefix }) end
       if not fits then
         error(("optim.%s: others names %q, of which there is no parameter%s"):format(self.name, tostring(prefix),
-          options.suggestion(tostring(prefix), group.names, true)), 0)
+          options.suggestion(tostring(prefix), group.given, true)), 0)
       end
     end
   end
+end
+
+-- A list made by hand does not say which modules its tensors are of.
+local function announce_unknown(self, group)
+  local owners, unknown = group.parameters.owners or {}, {}
+  for _, i in ipairs(group.matrices) do
+    if not owners[i] then unknown[#unknown + 1] = group.names[i] end
+  end
+  if #unknown == 0 then return end
+  base.say_once(("%s: no modules are known for %s (a list without the owners that model:parameters() has): taken for "
+    .. "weight matrices; name tables of embeddings among them in others"):format(self.name,
+    table.concat(unknown, ", ")))
 end
 
 --- W ← (1 − ηλ) W − η D.
@@ -85,7 +98,9 @@ function matrix.move(parameter, direction, settings)
 end
 
 --- A new class of optimizers of matrices. It has a method `direction(gradient, state, settings, outputs, inputs)` for
--- one matrix: D, or nil for no step; `state` is a table of tensors, the matrix's own.
+-- one matrix: D, or nil for no step; `state` is a table of tensors, the matrix's own. A field `shapes` says their
+-- shapes, "r" and "c" being the matrix's rows and columns: { momentum = "rc", left = "rr" }; `sizes(group, i)` gives
+-- these two.
 -- @tparam string name
 -- @tparam table defaults setting → default; `weight_decay` = 0 (decoupled), `others` = {} (names of parameters, or of
 -- modules that hold them, that are left to AdamW), `fallback_learning_rate` = 1e-3 and `fallback_weight_decay` = 0 of
@@ -95,11 +110,16 @@ function matrix.class(name, defaults)
     if defaults[setting] == nil then defaults[setting] = default end
   end
   local class = base.class(name, defaults)
-  class.check = check
+  class.check, class.shapes = check, {}
+
+  function class.sizes(group, i)
+    return table.unpack(matrix.view(group.parameters[i]:detach()).shape)
+  end
 
   function class.prepare(self)
     for _, group in ipairs(self.groups) do
       split(group, class.with_bias)
+      announce_unknown(self, group)
       if #group.others > 0 then group.fallback = core.optimizer("adam", group.others) end
     end
   end
@@ -134,6 +154,14 @@ function matrix.class(name, defaults)
       end
     end
     return self:saved(tensors)
+  end
+
+  function class:state_shape(group, i, slot) -- luacheck: ignore self
+    if not class.shapes[slot] then return nil end
+    local rows, columns = class.sizes(group, i)
+    local shape = {}
+    for letter in class.shapes[slot]:gmatch "." do shape[#shape + 1] = letter == "r" and rows or columns end
+    return shape
   end
 
   function class:load_state(group, i, slot, tensor)

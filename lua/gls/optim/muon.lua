@@ -11,6 +11,8 @@ local matrix = require "gls.optim.matrix"
 local Muon = matrix.class("Muon",
   { learning_rate = 0.02, momentum = 0.95, nesterov = true, iterations = 5, matched = false })
 
+Muon.shapes = { momentum = "rc" }
+
 -- luacheck: ignore self
 function Muon:direction(gradient, state, settings, outputs, inputs)
   local beta = settings.momentum

@@ -11,6 +11,8 @@ local RMSprop = base.class("RMSprop",
 RMSprop.check = base.check_core
 
 -- luacheck: ignore self
+function RMSprop:state_shape(group, i) return group.parameters[i].shape end
+
 function RMSprop:update_parameter(parameter, gradient, state, settings)
   -- 1. v = ρ v + (1 − ρ) g²
   state.square = (state.square or gls.zeros_like(parameter)) * settings.decay

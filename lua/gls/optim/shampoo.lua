@@ -12,6 +12,7 @@ local matrix = require "gls.optim.matrix"
 
 local Shampoo = matrix.class("Shampoo", { learning_rate = 1e-3, momentum = 0.9, decay = 0.95, graft = "rmsprop",
   epsilon = 1e-6, refresh = 10, widest = 10000 })
+Shampoo.shapes = { momentum = "rc", square = "rc", left = "rr", left_root = "rr", right = "cc", right_root = "cc" }
 
 local check = Shampoo.check
 function Shampoo:check()

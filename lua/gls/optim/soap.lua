@@ -9,6 +9,7 @@ local matrix = require "gls.optim.matrix"
 
 local SOAP = matrix.class("SOAP",
   { learning_rate = 3e-3, beta1 = 0.95, beta2 = 0.95, epsilon = 1e-8, refresh = 10, widest = 10000 })
+SOAP.shapes = { mean = "rc", square = "rc", left = "rr", left_statistics = "rr", right = "cc", right_statistics = "cc" }
 
 local function eigenbasis(statistics)
   local _, vectors = gls.eigh(statistics)

@@ -193,7 +193,10 @@ function session.compile(text)
   local wanted = text:match "^%s*([%w_.*]+)%s*%?%s*$"
   if wanted then return function() list_names(wanted) end end
   name = text:match "^%s*(%a+)%s*$"
-  if (name == "exit" or name == "quit") and rawget(_G, name) == nil and not declared[name] then return false end
+  if name and rawget(_G, name) == nil and not declared[name] then
+    if name == "exit" or name == "quit" then return false end
+    if name == "help" then return session.summary end
+  end
 
   local plain, names = chunk.without_locals(text)
   local silent = plain:find ";%s*$" ~= nil

@@ -131,9 +131,13 @@ function tools.history(path)
 end
 
 function tools.edit(what)
+  local list = session.history
+  if type(what) == "number" and not list[what] then
+    core.raise(("edit: there is no entry %s; history() lists them, 1 to %d"):format(what, #list))
+  end
   local path = type(what) == "string" and what or os.tmpname() .. ".lua"
   if type(what) ~= "string" then
-    file.replace(path, (session.history[what or #session.history - 1] or "") .. "\n")
+    file.replace(path, (list[what or #list - 1] or "") .. "\n")
   end
   local editor = terminal.environment "VISUAL" or terminal.environment "EDITOR" or "vi"
   local good = terminal.hand_over(("%s '%s'"):format(editor, path:gsub("'", "'\\''")))
