@@ -91,7 +91,7 @@ function Combined:update(group, settings)
       local u = direction(uses, bias, group.states[key], settings, self.steps + 1)
       local d = u:size(1) - (bias and 1 or 0)
       local of_weight = u:narrow(1, 1, d)
-      matrix.move(weight, weight:dim() == 4 and of_weight:t() or of_weight, settings)
+      matrix.move(weight, weight:dim() > 2 and of_weight:t() or of_weight, settings)
       if bias then bias:detach():copy(bias - u[d + 1] * settings.learning_rate) end
     end
   end

@@ -108,6 +108,15 @@ local function compared(rows, others)
   return { ratio = math.exp(test.mean), low = math.exp(test.low), high = math.exp(test.high), p = test.p }
 end
 
+-- The rows of the budget in seconds; nil where some are missing. A step that costs what the cheapest baseline's does
+-- needs no other run than the final one.
+local function timed_rows(plan, ledger, part, entry, final)
+  for _, run in ipairs(part.seconds) do
+    if run.entry == entry then return rows_of(plan, ledger, part.seconds, entry, "seconds") end
+  end
+  return final
+end
+
 -- What one entry came to on one task; nil where its final runs are not done.
 local function measure(plan, ledger, part, entry)
   local final = rows_of(plan, ledger, part.finals, entry, "final")
@@ -115,8 +124,7 @@ local function measure(plan, ledger, part, entry)
   local name = part.task.name
   local own = {
     entry = entry, rows = final, untuned = rows_of(plan, ledger, part.finals, entry, "untuned"),
-    -- A step that costs what the cheapest baseline's does needs no other run.
-    timed = rows_of(plan, ledger, part.seconds, entry, "seconds") or final,
+    timed = timed_rows(plan, ledger, part, entry, final),
     diverged = share_diverged(plan, ledger, part.searched, entry),
     step_seconds = protocol.step_seconds(ledger, part.searched, entry),
   }

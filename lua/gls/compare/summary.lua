@@ -90,7 +90,8 @@ function summary.method(plan, config)
     "Values are medians over the studies with 95 % bootstrap intervals; ratios are geometric means with 95 % intervals "
       .. "of a paired t test over studies, p corrected over tasks by Holm's method; a difference has p below 0.05. A "
       .. "run that diverged counts with the loss of the untrained model.",
-    "The reference is the best tuned baseline at that budget, by its median validation loss.",
+    "The reference is the baseline that is best at that budget by its median validation loss: tuned at equal steps and "
+      .. "seconds, by its defaults where untuned.",
     "Equal seconds: as many steps as an optimizer makes in the time that the cheapest baseline takes for all of its "
       .. "steps. Untuned: the optimizers' own defaults, constant rate.",
     ("The target is what the best tuned baseline ends at, unless the task says another. Validation losses are taken %d "

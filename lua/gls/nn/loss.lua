@@ -21,6 +21,9 @@ local function checked(where, settings, allowed)
   if not (smoothing >= 0 and smoothing <= 1) then
     fail(where, "label_smoothing is %g: it goes from 0 to 1", smoothing)
   end
+  if set.ignore ~= nil and not math.tointeger(set.ignore) then
+    fail(where, "ignore is a label, a whole number, got %s", tostring(set.ignore))
+  end
   if delta ~= delta or delta <= 0 then fail(where, "delta is %g and must be positive", delta) end
   return set
 end
@@ -38,6 +41,7 @@ local function check_shapes(where, name, x, target, rows, note)
   check_tensor(where, name, target)
   if not (core.is_tensor(x) and core.is_tensor(target)) then return end -- what gls.fuse records has no shape
   local wanted = x.shape
+  if rows and #wanted == 0 then fail(where, "the first argument has no dimension; (…, classes) is expected") end
   if rows then wanted[#wanted] = nil end
   local given, right = shape_text(target.shape), shape_text(wanted)
   if given == right then return end

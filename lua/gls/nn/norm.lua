@@ -43,6 +43,7 @@ function BatchNorm:init(channels, settings)
 end
 
 function BatchNorm:forward(x)
+  check_width(self, x, 2, "channels")
   if self.training and gls.is_tensor(x) and x:dim() >= 2 and x:numel() == x:size(2) then
     error(("x (N, C, …) with more than one value a channel expected in training, got shape (%s): take larger batches, "
       .. "leave out a last one of one row (drop_last = true), or model:eval()"):format(shape_text(x)), 2)

@@ -31,11 +31,12 @@ local function set_learning_rates(self, rates)
   for i, group in ipairs(self.groups) do group.settings.learning_rate = rates[i] end
 end
 
--- The groups' learning rates when the first one's becomes value: the others keep their ratios to it; where it is 0,
--- those that they were made with.
+-- The groups' learning rates when the first one's becomes value: the others keep their ratios to it, while it is 0
+-- those from before.
 local function scaled_rates(self, value)
   local rates, scaled = learning_rates(self), {}
-  if rates[1] == 0 then rates = rawget(self, "made_with") end
+  if rates[1] ~= 0 then rawset(self, "rates_before", rates) end
+  rates = rawget(self, "rates_before") or rates
   for i, rate in ipairs(rates) do
     if rate == rates[1] or type(value) ~= "number" then
       scaled[i] = value
@@ -52,6 +53,7 @@ end
 -- Setting `learning_rate` sets group 1's, which reading it gives; groups of other rates are scaled alike.
 Optimizer.__newindex = function(self, key, value)
   if key == "learning_rate" then
+    if value == nil then core.raise(("optim.%s: learning_rate = nil: a number is expected"):format(self.name)) end
     local kept = learning_rates(self)
     set_learning_rates(self, scaled_rates(self, value))
     check(self, function() set_learning_rates(self, kept) end)

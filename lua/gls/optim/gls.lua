@@ -7,7 +7,7 @@
 -- `GLS(parameters, { form = "tokens", learning_rate = 5e-3 })`, where what is given goes before the form's own:
 --   "training"     the lowest training loss: the defaults, at a constant rate, damping 0.003 to 0.03
 --   "validation"   images: the matched form with weight decay (a rate of 2e-3 on small CNNs), cosine schedule to zero,
---                  layers as they are initialised by themselves, mirrored images; label smoothing of 0.1 where
+--                  layers as they are initialised by themselves, horizontal flips; label smoothing of 0.1 where
 --                  accuracy counts alone: as the training loss falls fast, regularisation pays here
 --   "tokens"       language models: moving statistics, an orthogonal direction; warm-up and cosine to a tenth
 --   "residual"     networks with batch normalisation: the same with more damping and steps of equal spectral norm;
