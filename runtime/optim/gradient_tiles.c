@@ -26,7 +26,7 @@ static int dense_tiles(struct tensor *leaf, const struct tile_update *update, bo
 }
 
 /* Above so many rows the product costs far more than a pass over the gradient, and one that is visited costs more than
-   one that is stored: an eighth of the bench's row "LSTM 2×128, 50 places, batch 50". */
+   one that is stored: an eighth of the bench's row "LSTM 2×128, 50 time steps, batch 50". */
 enum { VISITED_ROWS = 1024 };
 
 /* The only thing that backward left is one use, of few rows, by an op whose factors cost nothing. */

@@ -1,7 +1,7 @@
 /* GEMM by panels: many small products whose right operand is packed once, by the caller. On AVX-512 the micro-kernels
    (gemm_kernel.h) alone; elsewhere each panel is BLAS's.
 
-   Kept by the bench's rows "causal attention 16×4×256×64" and "LSTM 2×128, 50 places, batch 50". */
+   Kept by the bench's rows "causal attention 16×4×256×64" and "LSTM 2×128, 50 time steps, batch 50". */
 #include <string.h>
 
 #include "gemm.h"
