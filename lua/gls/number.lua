@@ -48,4 +48,9 @@ function number.grouped(count)
   return (("%d"):format(count):reverse():gsub("(%d%d%d)", "%1 "):reverse():gsub("^ ", ""))
 end
 
+--- The shape of a tensor: `(3×4)`.
+-- @tparam table shape
+-- @treturn string
+function number.shape(shape) return "(" .. table.concat(shape, "×") .. ")" end
+
 return number

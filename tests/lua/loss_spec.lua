@@ -82,7 +82,13 @@ describe("cross-entropy", function()
       assert.error_matches(function() nn.cross_entropy(square, target) end,
         'the first argument %(4×4%): target needs shape %(4×4%) for probabilities; labels are int32 %(:to "int32"%)')
     end
-    assert.error_matches(function() nn.cross_entropy(square, square:to "uint8") end, "are float32, got uint8; labels")
+    assert.error_matches(function() nn.cross_entropy(square, square:to "uint8") end,
+      "target is uint8, the first argument float32 for probabilities; labels")
+    for _, reduction in ipairs { "mean", "sum", "none" } do
+      for _, name in ipairs { "mse", "l1", "huber", "binary_cross_entropy" } do
+        assert.error_matches(function() nn[name](square, square:to "int32", { reduction = reduction }) end, "int32")
+      end
+    end
     assert.error_matches(function() nn.nll(x, labels:to "float32", { ignore = 1, reduction = "none" }) end,
       "target is float32; labels are int32")
   end)

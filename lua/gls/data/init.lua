@@ -37,6 +37,8 @@ local function attempt(where, f, ...)
 end
 
 local SOURCE_OPTIONS = { split = "train", dir = options.none, samples = options.none, seed = 1 }
+local OPEN_OPTIONS = { context = options.none }
+for name, default in pairs(SOURCE_OPTIONS) do OPEN_OPTIONS[name] = default end
 
 --- CIFAR-10 (Krizhevsky 2009): 50 000 training and 10 000 test images of 3×32×32 in 10 classes. From the official
 -- binary files (`cifar-10-batches-bin/`), or a tree `cifar10/{train,test}/<class>/*.png` or `.jpg`; a tree with
@@ -115,9 +117,7 @@ function data.open(name, given)
   if type(name) ~= "string" then
     error(("data.open: the name of a set expected, got %s"):format(type(name)), 2)
   end
-  return attempt("data.open", sources.open, name, options.check("data.open", given, {
-    split = "train", dir = options.none, samples = options.none, seed = 1, context = options.none,
-  }))
+  return attempt("data.open", sources.open, name, options.check("data.open", given, OPEN_OPTIONS))
 end
 
 --- A set of one's own tensors.

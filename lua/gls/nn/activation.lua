@@ -1,6 +1,7 @@
 --- Activations as modules, and what else has no parameters: Identity, Dropout, Flatten.
 -- @module gls.nn.activation
 local gls = require "gls"
+local number = require "gls.number"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 local affine = require "gls.nn.affine"
@@ -56,7 +57,7 @@ function PReLU:forward(x)
   local slope = self.weight
   if self.channels > 1 then
     if x:dim() < 2 or x:size(2) ~= self.channels then
-      error(("x (N, %d, …) expected, got shape (%s)"):format(self.channels, table.concat(x.shape, "×")), 2)
+      error(("x (N, %d, …) expected, got shape %s"):format(self.channels, number.shape(x.shape)), 2)
     end
     local shape = { 1, self.channels }
     for i = 3, x:dim() do shape[i] = 1 end

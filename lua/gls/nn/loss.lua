@@ -3,6 +3,7 @@
 -- @module gls.nn.loss
 local gls = require "gls"
 local core = require "gls.core"
+local number = require "gls.number"
 local options = require "gls.options"
 
 local loss = {}
@@ -28,14 +29,12 @@ local function checked(where, settings, allowed)
   return set
 end
 
-local function shape_text(shape) return "(" .. table.concat(shape, "×") .. ")" end
-
 local function check_tensor(where, name, value)
   if type(value) ~= "userdata" then fail(where, "%s must be a tensor, got %s", name, type(value)) end
 end
 
--- Refuses a target (called so in the message) whose shape is not that of x, or with `rows` of x without its last
--- dimension.
+-- Refuses a target (called so in the message) whose shape and type are not those of x, or with `rows` whose shape is
+-- not that of x without its last dimension.
 local function check_shapes(where, name, x, target, rows, note)
   check_tensor(where, "the first argument", x)
   check_tensor(where, name, target)
@@ -43,10 +42,14 @@ local function check_shapes(where, name, x, target, rows, note)
   local wanted = x.shape
   if rows and #wanted == 0 then fail(where, "the first argument has no dimension; (…, classes) is expected") end
   if rows then wanted[#wanted] = nil end
-  local given, right = shape_text(target.shape), shape_text(wanted)
-  if given == right then return end
-  fail(where, "%s has shape %s, the first argument %s: %s needs shape %s%s", name, given, shape_text(x.shape), name,
-    right, note or "")
+  local given, right = number.shape(target.shape), number.shape(wanted)
+  if given ~= right then
+    fail(where, "%s has shape %s, the first argument %s: %s needs shape %s%s", name, given, number.shape(x.shape), name,
+      right, note or "")
+  end
+  if not rows and target.type ~= x.type then
+    fail(where, "%s is %s, the first argument %s%s", name, target.type, x.type, note or "")
+  end
 end
 
 local function reduce(values, reduction)
@@ -152,7 +155,6 @@ end
 -- Targets that are probabilities: −Σ w t log p of each row, smoothed towards 1/C; the mean is over rows.
 local function soft_cross_entropy(where, logits, target, set)
   check_shapes(where, "target", logits, target, false, " for probabilities" .. LABELS)
-  if target.type ~= "float32" then fail(where, "probabilities are float32, got %s%s", target.type, LABELS) end
   if set.ignore ~= nil then fail(where, "ignore is for labels, the target has probabilities") end
   local classes, smoothing = logits:size(-1), set.label_smoothing
   check_weight(where, set.weight, classes)

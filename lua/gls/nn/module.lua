@@ -2,7 +2,7 @@
 -- found by walking its fields.
 -- @module gls.nn.module
 local gls = require "gls"
-local grouped = require("gls.number").grouped
+local number = require "gls.number"
 local options = require "gls.options"
 local source = require "gls.source"
 local strict = require "gls.strict"
@@ -255,8 +255,6 @@ function Module:state_dict(settings)
   return state
 end
 
-local function shape_text(tensor) return "(" .. table.concat(tensor.shape, "×") .. ")" end
-
 local function same_shape(a, b)
   if a:dim() ~= b:dim() or a.type ~= b.type then return false end
   for i, size in ipairs(a.shape) do
@@ -281,12 +279,12 @@ function Module:load_state_dict(state, settings)
   for name, tensor in pairs(own) do
     local given = state[name]
     if given == nil then
-      wrong[#wrong + 1] = ("missing: %s %s"):format(name, shape_text(tensor))
+      wrong[#wrong + 1] = ("missing: %s %s"):format(name, number.shape(tensor.shape))
     elseif not gls.is_tensor(given) then
       wrong[#wrong + 1] = ("not a tensor: %s is %s"):format(name, type(given))
     elseif not same_shape(tensor, given) then
       wrong[#wrong + 1] = ("differs: %s is %s %s in the model, %s %s in the state"):format(
-        name, tensor.type, shape_text(tensor), given.type, shape_text(given))
+        name, tensor.type, number.shape(tensor.shape), given.type, number.shape(given.shape))
     else
       fits[name] = tensor
     end
@@ -453,7 +451,7 @@ local function tree_lines(module, name, depth, lines, seen)
       local trained = value:requires_grad()
       if trained then count = count + value:numel() end
       local frozen = not trained and not module.buffer_names[key]
-      own[#own + 1] = key .. " " .. shape_text(value) .. (frozen and " frozen" or "")
+      own[#own + 1] = key .. " " .. number.shape(value.shape) .. (frozen and " frozen" or "")
     elseif is_module(value) then
       children[#children + 1] = { key, value }
     elseif type(value) == "table" and getmetatable(value) == nil then
@@ -462,7 +460,7 @@ local function tree_lines(module, name, depth, lines, seen)
   end
   for _, key in ipairs(module.field_order) do look(rawget(module, key), tostring(key)) end
   if #own > 0 then text = text .. "  " .. table.concat(own, ", ") end
-  if count > 0 then text = text .. "  [" .. grouped(count) .. "]" end
+  if count > 0 then text = text .. "  [" .. number.grouped(count) .. "]" end
   if shapes and shapes[module] then text = text .. "  gave (" .. table.concat(shapes[module], "×") .. ")" end
   lines[#lines + 1] = text
   for _, child in ipairs(children) do
@@ -477,7 +475,7 @@ end
 function Module:__tostring()
   local lines = {}
   tree_lines(self, "", 0, lines, {})
-  lines[#lines + 1] = grouped(self:parameter_count()) .. " parameters"
+  lines[#lines + 1] = number.grouped(self:parameter_count()) .. " parameters"
   return table.concat(lines, "\n")
 end
 

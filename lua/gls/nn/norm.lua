@@ -1,6 +1,7 @@
 --- Normalisation layers. All take { epsilon = 1e-5, affine = true }; affine = false leaves out weight and bias.
 -- @module gls.nn.norm
 local gls = require "gls"
+local number = require "gls.number"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 local check_size = require("gls.nn.affine").check_size
@@ -16,14 +17,12 @@ end
 
 local function describe_size(self) return ("%d"):format(self.size) end
 
-local function shape_text(x) return table.concat(x.shape, "×") end
-
 -- Refuses x of another width than the layer's, which the op knows by the weight alone. What is no such tensor at all
 -- the op refuses.
 local function check_width(self, x, dimension, what)
   if gls.is_tensor(x) and x:dim() >= math.abs(dimension) and x:size(dimension) ~= self.size then
-    error(("x with %d %s expected, got shape (%s), which has %d"):format(
-      self.size, what, shape_text(x), x:size(dimension)), 3)
+    error(("x with %d %s expected, got shape %s, which has %d"):format(
+      self.size, what, number.shape(x.shape), x:size(dimension)), 3)
   end
 end
 
@@ -45,8 +44,8 @@ end
 function BatchNorm:forward(x)
   check_width(self, x, 2, "channels")
   if self.training and gls.is_tensor(x) and x:dim() >= 2 and x:numel() == x:size(2) then
-    error(("x (N, C, …) with more than one value a channel expected in training, got shape (%s): take larger batches, "
-      .. "leave out a last one of one row (drop_last = true), or model:eval()"):format(shape_text(x)), 2)
+    error(("x (N, C, …) with more than one value a channel expected in training, got shape %s: take larger batches, "
+      .. "leave out a last one of one row (drop_last = true), or model:eval()"):format(number.shape(x.shape)), 2)
   end
   return gls.batch_norm(x, self.weight, self.bias, self.running_mean, self.running_variance, self.training,
     self.momentum, self.epsilon)
@@ -59,7 +58,7 @@ local function batch_norm_of(name, rank, expected)
   local class = Module.class(name, BatchNorm)
   function class:forward(x)
     if x:dim() ~= rank then
-      error(("input %s expected, got shape (%s)"):format(expected, shape_text(x)), 2)
+      error(("input %s expected, got shape %s"):format(expected, number.shape(x.shape)), 2)
     end
     return BatchNorm.forward(self, x)
   end
@@ -122,7 +121,7 @@ end
 
 function InstanceNorm:forward(x)
   if x:dim() < 3 or x:numel() == x:size(1) * x:size(2) then
-    error(("x (N, C, …) with more than one value a channel expected, got shape (%s)"):format(shape_text(x)), 2)
+    error(("x (N, C, …) with more than one value a channel expected, got shape %s"):format(number.shape(x.shape)), 2)
   end
   check_width(self, x, 2, "channels")
   return gls.group_norm(x, self.weight, self.bias, self.size, self.epsilon)

@@ -2,6 +2,7 @@
 -- (Polyak and Juditsky 1992; with decay as in Tarvainen and Valpola, NeurIPS 2017).
 -- @module gls.optim.average
 local core = require "gls.core"
+local number = require "gls.number"
 local base = require "gls.optim.base"
 
 local Average = { __name = "optim.average" }
@@ -64,9 +65,10 @@ function Average:load_state_dict(saved)
   end
   for i, average in ipairs(self.averages) do
     local given = saved.averages[i]
-    if not core.is_tensor(given) or table.concat(given.shape, "×") ~= table.concat(average.shape, "×") then
-      error(("optim.average: the saved average %d is %s, the parameter (%s)"):format(i, core.is_tensor(given)
-        and "(" .. table.concat(given.shape, "×") .. ")" or type(given), table.concat(average.shape, "×")), 2)
+    local found = core.is_tensor(given) and number.shape(given.shape) or type(given)
+    local wanted = number.shape(average.shape)
+    if found ~= wanted then
+      error(("optim.average: the saved average %d is %s, the parameter %s"):format(i, found, wanted), 2)
     end
   end
   if #saved.averages ~= #self.averages then

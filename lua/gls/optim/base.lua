@@ -5,6 +5,7 @@
 -- of the parameter's own, kept under its name.
 -- @module gls.optim.base
 local core = require "gls.core"
+local number = require "gls.number"
 local options = require "gls.options"
 
 local Optimizer = {}
@@ -375,19 +376,16 @@ local function place_of_entry(self, entry)
   end
 end
 
--- "(3×4)"
-local function shape_text(shape) return "(" .. table.concat(shape, "×") .. ")" end
-
 --- The shape that a state tensor of a parameter has; nil where any will do. Classes say it.
 function base:state_shape(_, _, _) end -- luacheck: ignore self (group, number of the parameter, slot)
 
 local function check_shape(self, group, i, slot, tensor)
   local shape = self:state_shape(group, i, slot)
   if not shape then return end
-  local found = core.is_tensor(tensor) and shape_text(tensor.shape) or type(tensor)
-  if found ~= shape_text(shape) then
+  local found = core.is_tensor(tensor) and number.shape(tensor.shape) or type(tensor)
+  if found ~= number.shape(shape) then
     core.raise(("optim.%s: the saved %s of %s is %s, expected %s: it is of another model"):format(self.name, slot,
-      group.names[i], found, shape_text(shape)))
+      group.names[i], found, number.shape(shape)))
   end
 end
 

@@ -2,7 +2,7 @@
 -- shapes that they gave, optimizers with what each layer gets, sets and batches as pictures.
 -- @module gls.repl.display
 local core = require "gls.core"
-local grouped = require("gls.number").grouped
+local number = require "gls.number"
 local log = require "gls.log"
 local picture = require "gls.plot.picture"
 local set = require "gls.data.set"
@@ -12,7 +12,6 @@ local display = {}
 
 local WARNING, FAINT = "31", "2"
 
-local function shape_text(shape) return "(" .. table.concat(shape, "×") .. ")" end
 
 local function short(value) return ("%.4g"):format(value) end
 
@@ -45,8 +44,8 @@ local function statistics(x)
     text = ("min %s, mean %s, max %s, std %s"):format(short(low), short(mean), short(high), short(deviation))
   end
   local wrong = {}
-  if nan > 0 then wrong[#wrong + 1] = ("%s NaN"):format(grouped(nan)) end
-  if infinite > 0 then wrong[#wrong + 1] = ("%s infinite"):format(grouped(infinite)) end
+  if nan > 0 then wrong[#wrong + 1] = ("%s NaN"):format(number.grouped(nan)) end
+  if infinite > 0 then wrong[#wrong + 1] = ("%s infinite"):format(number.grouped(infinite)) end
   if #wrong == 0 then return text end
   return text .. ", " .. terminal.paint(WARNING, table.concat(wrong, ", "))
 end
@@ -105,7 +104,7 @@ function display.optimizer(optimizer)
     if #optimizer.groups > 1 then lines[#lines + 1] = ("group %d: %s"):format(i, pairs_text(group.settings)) end
     local others, shapes, width, widest = others_of(optimizer, group), {}, 0, 0
     for k, name in ipairs(group.names) do
-      shapes[k] = shape_text(group.parameters[k].shape)
+      shapes[k] = number.shape(group.parameters[k].shape)
       width, widest = math.max(width, log.width(name)), math.max(widest, log.width(shapes[k]))
     end
     for k, name in ipairs(group.names) do
