@@ -11,12 +11,10 @@
 #define BIND_OPTIMIZER "gls.optimizer"
 
 enum optimizer_kind { KIND_SGD, KIND_ADAM, KIND_GLS };
-enum { SLOT_COUNT = 6 };
+enum { SLOT_COUNT = 4 };
 static const char *const kind_name[] = {"sgd", "adam", "gls", NULL};
 static const char *const slot_name[][SLOT_COUNT] = {
-    {"velocity"},
-    {"first_moment", "second_moment"},
-    {"velocity", "covariance", "cholesky", "window", "basis", "second_moment"}};
+    {"velocity"}, {"first_moment", "second_moment"}, {"velocity", "covariance", "cholesky", "window"}};
 
 struct optimizer {
   enum optimizer_kind kind;
@@ -131,9 +129,6 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .decay = number(L, "decay"),
                               .refresh = (int)number(L, "refresh"),
                               .window = (int64_t)number(L, "window"),
-                              .adaptive = bind_flag_field(L, 2, "adaptive"),
-                              .beta2 = number(L, "beta2"),
-                              .widest = (int64_t)number(L, "widest"),
                               .weight_decay = number(L, "weight_decay"),
                               .trust = number(L, "trust"),
                               .statistics_rows = (int64_t)number(L, "statistics_rows"),
@@ -199,8 +194,7 @@ static int optimizer_clear(lua_State *L) {
 static struct tensor **slot(struct optimizer *o, int k, int i) {
   if (o->kind != KIND_GLS) return &o->state[k][i];
   struct gls_layer *layer = &o->gls->layer[i];
-  struct tensor **const slots[SLOT_COUNT] = {&layer->velocity, &layer->covariance, &layer->cholesky,
-                                             &layer->window,   &layer->basis,      &layer->second};
+  struct tensor **const slots[SLOT_COUNT] = {&layer->velocity, &layer->covariance, &layer->cholesky, &layer->window};
   return slots[k];
 }
 

@@ -11,26 +11,23 @@
 #include "../base/memory.h"
 #include "system.h"
 
-/* Measured on one core at n = 1024: 8.6 ms, 123 ms. */
-static const double CHOLESKY_RATE = 1e11, EIGEN_RATE = 8e9; /* n³ a second */
-static const double SOLVE_RATE = 8e10;                      /* floating-point operations a second */
-static const double LATENCY = 5e-5;                         /* seconds a message */
+static const double CHOLESKY_RATE = 1e11; /* n³ a second, measured on one core at n = 1024: 8.6 ms */
+static const double SOLVE_RATE = 8e10;    /* floating-point operations a second */
+static const double LATENCY = 5e-5;       /* seconds a message */
 
 /* ---- factorisations ---- */
 
-static bool is_wanted(const struct gls_system *system) {
-  return system->turns || (system->stale && !system->share.dealt);
-}
+static bool is_wanted(const struct gls_system *system) { return system->stale && !system->share.dealt; }
 
-/* Of the factor: its lower triangle, or of eigenvectors all. */
+/* Of the factor's lower triangle. */
 static int64_t length_of(const struct gls_system *system) {
   int64_t n = system->matrix->shape.size[1];
-  return system->turns ? n * n : n * (n + 1) / 2;
+  return n * (n + 1) / 2;
 }
 
 static double seconds_to_make(const struct gls_system *system) {
   double n = (double)system->matrix->shape.size[1];
-  return n * n * n / (system->turns ? EIGEN_RATE : CHOLESKY_RATE);
+  return n * n * n / CHOLESKY_RATE;
 }
 
 static double seconds_to_send(const struct gls_system *system, const struct ranks *ranks) {
@@ -72,14 +69,13 @@ bool deal_is_here(const struct gls_system *system) {
   return system->share.owner < 0 || system->share.owner == system->share.ranks->rank;
 }
 
-/* The factor's numbers to (pack) or from what is sent, the triangle's without what is above. */
+/* The factor's lower triangle to (pack) or from what is sent. */
 static void move(const struct gls_system *system, real *packed, bool pack) {
   int64_t n = system->matrix->shape.size[1];
   real *factor = tensor_real(system->factor);
   for (int64_t i = 0; i < n; i++) {
-    int64_t length = system->turns ? n : i + 1;
-    memcpy(pack ? packed : factor + i * n, pack ? factor + i * n : packed, (size_t)length * sizeof(real));
-    packed += length;
+    memcpy(pack ? packed : factor + i * n, pack ? factor + i * n : packed, (size_t)(i + 1) * sizeof(real));
+    packed += i + 1;
   }
 }
 

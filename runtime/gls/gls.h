@@ -3,7 +3,7 @@
    curvature.c        the automatic learning rate: the Gauss-Newton model of the loss along the direction
    curvature_rows.c   which of the batch's rows that is measured on
    layer.c, layer.h   one layer: the choice of the solver that costs least, and the fall back to SGD's direction
-   dual.c primal.c rows.c window.c adaptive.c, solvers.h    the solvers
+   dual.c primal.c rows.c window.c, solvers.h    the solvers
    direction.c        U, or the factors that it is the product of, into the weights
    factors.c          A and G, as backward left them
    ranks.c            the same of several processes that make the step together
@@ -37,9 +37,6 @@ struct gls_options {
   /* κ: η²⟨U, g⟩ ≤ κ per layer; 0 is off; negative: 0.1 where the rate is automatic and a weight of the step is used
      over and over on what it has made itself. */
   double trust;
-  bool adaptive;  /* Adam's moments in the eigenbasis of the moving AᵀA; momentum is β₁ */
-  double beta2;   /* of them */
-  int64_t widest; /* layers of more inputs keep their own basis */
   /* Patches of convolutions: how many rows the statistics are made from; 0: all; negative: 5 an image, 128 to 512. */
   int64_t statistics_rows;
   bool orthogonal; /* GRAFT_RMS, GRAFT_SPECTRAL: the direction is replaced by the nearest orthogonal matrix */
@@ -65,14 +62,13 @@ struct gls_watch {
 
 /* One affine layer: a weight, maybe a bias, and the state. All tensors are NULL until needed. */
 struct gls_layer {
-  struct tensor *velocity;       /* (d or d + 1) × m: V, or the last step under automatic momentum */
-  struct tensor *covariance;     /* moving S, (d or d + 1)² */
-  struct tensor *cholesky;       /* factor of S + λI */
-  struct tensor *basis, *second; /* adaptive: eigenvectors of S, one a row; second moment (like velocity) */
-  struct tensor *window;         /* the last rows of A, oldest first, without the column of ones */
-  struct tensor *gram;           /* their products with each other, lower triangle: those of gram_window's rows */
+  struct tensor *velocity;   /* (d or d + 1) × m: V, or the last step under automatic momentum */
+  struct tensor *covariance; /* moving S, (d or d + 1)² */
+  struct tensor *cholesky;   /* factor of S + λI */
+  struct tensor *window;     /* the last rows of A, oldest first, without the column of ones */
+  struct tensor *gram;       /* their products with each other, lower triangle: those of gram_window's rows */
   struct tensor *gram_window;
-  int64_t updates; /* of the moving statistics; adaptive: of the moments */
+  int64_t updates; /* of the moving statistics */
 };
 
 struct gls {

@@ -21,19 +21,6 @@
    damping than this it is left, where there is a choice. */
 static const double WOODBURY_DAMPING = sizeof(real) == 8 ? 0 : 1e-3;
 
-/* The moving S and, when it is due, room for its eigenbasis. */
-static int prepare_adaptive(struct gls_system *system, const struct gls_options *options, double scale) {
-  struct gls_layer *layer = system->layer;
-  double square;
-  STATUS_TRY(shared_input_square(system, &square));
-  if (system->extended > options->widest || !isfinite((real)square)) return STATUS_OK;
-  STATUS_TRY(primal_statistics(system, options, scale));
-  bool due = !layer->basis || layer->updates % (options->refresh > 0 ? options->refresh : 1) == 0;
-  system->turns = due && layer->covariance;
-  if (system->turns) system->factor = system_matrix(system->extended, system->extended);
-  return system->factor || !system->turns ? STATUS_OK : STATUS_ERROR;
-}
-
 /* The number of parts, where solving in parts is asked for, U as a product is all that is needed, and the work falls by
    half. */
 static int64_t count_parts(const struct gls_system *system, const struct gls_options *options) {
@@ -52,7 +39,6 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   STATUS_TRY(factors_gather(system, options, &scale));
   system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
   if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
-  if (options->adaptive) return prepare_adaptive(system, options, scale);
   bool whole = true;
   if (options->statistics == STATISTICS_WINDOW) {
     STATUS_TRY(shared_gather(system));
@@ -122,9 +108,7 @@ static void keep_factor(struct gls_system *system, const struct gls_options *opt
 
 int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report) {
   report->cholesky_retries += system->retries;
-  if (options->adaptive) {
-    STATUS_TRY(adaptive_solve(system, options));
-  } else if (!system->failed) {
+  if (!system->failed) {
     keep_factor(system, options);
     STATUS_TRY(system->by_rows ? rows_solve(system, options)
                : system->dual  ? dual_solve(system, options)

@@ -41,7 +41,7 @@ static int add_shared_statistics(struct tensor *s, double keep, double take, con
 
 int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
   struct gls_layer *layer = system->layer;
-  bool averaged = options->statistics == STATISTICS_MOVING || options->adaptive;
+  bool averaged = options->statistics == STATISTICS_MOVING;
   int64_t passed = steps_between(system, options);
   if (averaged && layer->covariance && layer->covariance->shape.size[0] != system->extended)
     return status_error("gls: the saved AᵀA is of %lld inputs, the layer has %lld",
@@ -69,7 +69,7 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   else
     add_statistics(system->matrix, keep, 1 - keep, system, scale);
   if (averaged && first) layer->covariance = tensor_retain(system->matrix);
-  if (averaged && !options->adaptive) layer->updates++; /* adaptive counts its moments */
+  if (averaged) layer->updates++;
   return STATUS_OK;
 }
 

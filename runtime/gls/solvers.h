@@ -32,12 +32,4 @@ int window_spread(struct gls_system *system);
 /* u (extended × m) := (S + λI)⁻¹ u by Woodbury's identity, S from a, given the factor of K + λI. */
 int window_solve(struct gls_system *system);
 
-/* ---- adaptive.c ---- */
-/* factor := another eigenbasis, from the moving average of AᵀA. */
-int adaptive_basis(struct gls_system *system);
-/* It becomes the layer's. */
-int adaptive_turn(struct gls_system *system);
-/* The moments, and u with its products; failed when the gradient is not finite. */
-int adaptive_solve(struct gls_system *system, const struct gls_options *options);
-
 #endif

@@ -39,8 +39,6 @@ void gls_delete(struct gls *gls) {
     tensor_release(gls->layer[i].window);
     tensor_release(gls->layer[i].gram);
     tensor_release(gls->layer[i].gram_window);
-    tensor_release(gls->layer[i].basis);
-    tensor_release(gls->layer[i].second);
   }
   memory_delete(gls->layer);
   memory_delete(gls->handled);
@@ -216,7 +214,7 @@ static int choose_steps(struct gls *gls, struct step *step, const struct gls_opt
 }
 
 static bool momentum_on_direction(const struct gls_options *options) {
-  return options->momentum > 0 && options->statistics != STATISTICS_MOVING && !options->adaptive;
+  return options->momentum > 0 && options->statistics != STATISTICS_MOVING;
 }
 
 static int apply(struct gls *gls, struct step *step, const struct gls_options *options) {
@@ -245,7 +243,6 @@ static int factorise_all(struct step *step, const struct ranks *ranks) {
   STATUS_TRY(deal_factorisations(step->system, step->count, ranks));
   for (int i = 0; i < step->count; i++) {
     struct gls_system *system = &step->system[i];
-    if (system->turns && deal_is_here(system)) STATUS_TRY(adaptive_basis(system));
     if (!system->stale || !deal_is_here(system)) continue;
     bool alone = system->matrix->shape.size[1] >= ALONE_LEAST;
     if (alone) system_factorise(system);
@@ -263,7 +260,6 @@ static int factorise_all(struct step *step, const struct ranks *ranks) {
     struct gls_system *system = &step->system[i];
     STATUS_TRY(shared_damping(system));
     STATUS_TRY(deal_result(system));
-    if (system->turns) STATUS_TRY(adaptive_turn(system));
   }
   return STATUS_OK;
 }

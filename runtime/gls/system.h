@@ -35,7 +35,6 @@ struct gls_system {
   bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
   struct tensor *matrix, *factor; /* K (of every part) or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
-  bool turns;                     /* adaptive: another eigenbasis has to be made, as factor */
   bool failed;                    /* no damping made it positive definite, or the solution is not finite */
   int64_t retries;
   struct tensor *a, *g;    /* dual: A (rows × d), G (rows × m); of a window the batch's rows come last */

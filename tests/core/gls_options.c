@@ -1,5 +1,5 @@
-/* Options of GLS against dense references in double: the window of rows, moving statistics, parts, few patches for all,
-   moments in the eigenbasis; allocations that fail; threads that are not made. */
+/* Options of GLS against dense references in double: the window of rows, moving statistics, parts, few patches for all;
+   allocations that fail; threads that are not made. */
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -386,16 +386,13 @@ static void test_few_patches(void) {
 }
 
 /* A batch with NaN leaves what is kept between steps as it was: the next good batch moves as if it had not been. */
-static void test_bad_batch(enum gls_statistics statistics, bool adaptive) {
+static void test_bad_batch(enum gls_statistics statistics) {
   double *step[2];
   for (int bad = 0; bad < 2; bad++) {
     struct problem p = problem_new(5, 9, 4, true);
     struct gls_options options = plain;
     options.statistics = statistics;
     options.window = 8;
-    options.adaptive = adaptive;
-    options.beta2 = 0.9;
-    options.widest = 100;
     options.momentum = 0.9;
     options.graft = GRAFT_RMS;
     options.learning_rate = 0.1;
@@ -421,105 +418,6 @@ static void test_bad_batch(enum gls_statistics statistics, bool adaptive) {
         "statistics %d: the step after a batch with NaN differs", statistics);
   free(step[0]);
   free(step[1]);
-}
-
-/* Rows of q become the eigenvectors of s (e × e, destroyed): Jacobi's rotations. */
-static void jacobi(double *s, double *q, int64_t e) {
-  for (int64_t i = 0; i < e * e; i++) q[i] = i / e == i % e;
-  for (int sweep = 0; sweep < 40; sweep++)
-    for (int64_t a = 0; a < e; a++)
-      for (int64_t b = a + 1; b < e; b++) {
-        double angle = 0.5 * atan2(2 * s[a * e + b], s[a * e + a] - s[b * e + b]), c = cos(angle), t = sin(angle);
-        for (int64_t k = 0; k < e; k++) {
-          double x = s[k * e + a], y = s[k * e + b];
-          s[k * e + a] = c * x + t * y, s[k * e + b] = c * y - t * x;
-        }
-        for (int64_t k = 0; k < e; k++) {
-          double x = s[a * e + k], y = s[b * e + k], u = q[a * e + k], v = q[b * e + k];
-          s[a * e + k] = c * x + t * y, s[b * e + k] = c * y - t * x;
-          q[a * e + k] = c * u + t * v, q[b * e + k] = c * v - t * u;
-        }
-      }
-}
-
-/* result = q x (or qᵀ x), q e × e, x e × m. */
-static void rotated(double *result, const double *q, bool back, const double *x, int64_t e, int64_t m) {
-  for (int64_t i = 0; i < e; i++)
-    for (int64_t j = 0; j < m; j++) {
-      result[i * m + j] = 0;
-      for (int64_t k = 0; k < e; k++) result[i * m + j] += (back ? q[k * e + i] : q[i * e + k]) * x[k * m + j];
-    }
-}
-
-/* Eight steps, the basis made anew every third, against the algorithm written out in double; with widest below d the
-   basis is the weights' own. Inputs of well separated sizes, so that the eigenvectors are well determined. */
-static void check_adaptive(bool bias, bool wide) {
-  enum { STEPS = 8, REFRESH = 3 };
-  struct problem p = problem_new(30, 5, 3, bias);
-  int64_t e = p.d + bias, size = problem_size(&p);
-  double *c = calloc((size_t)(e * e), sizeof *c), *s = calloc((size_t)(e * e), sizeof *s);
-  double *q = calloc((size_t)(e * e), sizeof *q), *old = calloc((size_t)(e * e), sizeof *old);
-  double *m = calloc((size_t)size, sizeof *m), *v = calloc((size_t)size, sizeof *v),
-         *x = calloc((size_t)size, sizeof *x);
-  double *y = calloc((size_t)size, sizeof *y);
-  struct gls_options options = plain;
-  options.adaptive = true;
-  options.momentum = 0.8;
-  options.beta2 = 0.9;
-  options.decay = 0.7;
-  options.refresh = REFRESH;
-  options.learning_rate = 1e-2;
-  options.widest = wide ? e - 1 : e;
-  struct gls *gls = gls_new(parameter_count(&p));
-  for (int64_t i = 0; i < e; i++) q[i * e + i] = 1;
-  for (int t = 1; t <= STEPS; t++) {
-    random_fill_normal((struct random_stream){(uint64_t)t, 11}, tensor_real(p.x), p.n * p.d);
-    for (int64_t i = 0; i < p.n * p.d; i++) tensor_real(p.x)[i] *= (real)pow(2.5, (double)(i % p.d));
-    problem_again(&p);
-    double *a = extended_rows(&p), *g = reference_gradient(&p), keep = fmin((t - 1) / (double)t, options.decay);
-    for (int64_t i = 0; i < e; i++)
-      for (int64_t j = 0; j < e; j++) {
-        double sum = 0;
-        for (int64_t k = 0; k < p.n; k++) sum += a[k * e + i] * a[k * e + j] / (double)p.n;
-        c[i * e + j] = keep * c[i * e + j] + (1 - keep) * sum;
-      }
-    if ((t - 1) % REFRESH == 0 && !wide) {
-      memcpy(old, q, (size_t)(e * e) * sizeof *q);
-      memcpy(s, c, (size_t)(e * e) * sizeof *c);
-      jacobi(s, q, e);
-      for (int64_t i = 0; i < e; i++) /* s = squares of q oldᵀ */
-        for (int64_t j = 0; j < e; j++) {
-          double sum = 0;
-          for (int64_t k = 0; k < e; k++) sum += q[i * e + k] * old[j * e + k];
-          s[i * e + j] = sum * sum;
-        }
-      rotated(x, s, false, v, e, p.m);
-      memcpy(v, x, (size_t)size * sizeof *v);
-    }
-    for (int64_t i = 0; i < size; i++) m[i] = 0.8 * m[i] + 0.2 * g[i];
-    rotated(x, q, false, g, e, p.m);
-    for (int64_t i = 0; i < size; i++) v[i] = 0.9 * v[i] + 0.1 * x[i] * x[i];
-    rotated(x, q, false, m, e, p.m);
-    for (int64_t i = 0; i < size; i++) x[i] = x[i] / (1 - pow(0.8, t)) / (sqrt(v[i] / (1 - pow(0.9, t))) + 1e-8);
-    rotated(y, q, true, x, e, p.m);
-    double *moved = problem_step(&p, gls, &options);
-    for (int64_t i = 0; i < size; i++) y[i] *= options.learning_rate;
-    double error = relative_error(moved, y, size);
-    CHECK(error < (CHECK_IS_DOUBLE ? 1e-8 : 2e-3), "adaptive, bias %d wide %d, step %d: off by %g", bias, wide, t,
-          error);
-    free(a);
-    free(g);
-    free(moved);
-  }
-  double *const all[] = {c, s, q, old, m, v, x, y};
-  for (int i = 0; i < 8; i++) free(all[i]);
-  gls_delete(gls);
-  problem_delete(&p);
-}
-
-static void test_adaptive(void) {
-  for (int bias = 0; bias < 2; bias++)
-    for (int wide = 0; wide < 2; wide++) check_adaptive(bias, wide);
 }
 
 /* A network of an embedding, a convolution, a norm and a linear layer, recorded and taken backward; the affine layers
@@ -632,17 +530,14 @@ static void test_memory_failures(void) {
   base.learning_rate = 0.1;
   base.statistics_rows = 10;
   base.window = 12;
-  base.beta2 = 0.9;
-  base.widest = 100;
   base.refresh = 1;
-  struct gls_options automatic = base, momentum = base, moving = base, window = base, adaptive = base, grafted = base;
+  struct gls_options automatic = base, momentum = base, moving = base, window = base, grafted = base;
   struct gls_options lengths = base;
   automatic.automatic = automatic.automatic_momentum = true;
   automatic.rows = -1;
   momentum.momentum = 0.9, momentum.graft = GRAFT_RMS;
   moving.statistics = STATISTICS_MOVING, moving.momentum = 0.9;
   window.statistics = STATISTICS_WINDOW, window.automatic = true;
-  adaptive.adaptive = true, adaptive.momentum = 0.9, adaptive.learning_rate = 1e-3;
   grafted.graft = GRAFT_SGD, grafted.statistics_rows = 0;
   lengths.statistics = STATISTICS_MOVING, lengths.graft = GRAFT_RMS;
   momentum.part = 4;
@@ -651,21 +546,18 @@ static void test_memory_failures(void) {
   check_failures("momentum", &momentum);
   check_failures("moving", &moving);
   check_failures("window", &window);
-  check_failures("adaptive", &adaptive);
   check_failures("graft", &grafted);
 }
 
 void test_gls_options(void) {
   test_memory_failures();
-  test_adaptive();
   test_window();
   test_moving_average();
   test_lengths();
   test_parts();
   test_no_new_threads();
   test_few_patches();
-  test_bad_batch(STATISTICS_BATCH, false);
-  test_bad_batch(STATISTICS_MOVING, false);
-  test_bad_batch(STATISTICS_WINDOW, false);
-  test_bad_batch(STATISTICS_BATCH, true);
+  test_bad_batch(STATISTICS_BATCH);
+  test_bad_batch(STATISTICS_MOVING);
+  test_bad_batch(STATISTICS_WINDOW);
 }

@@ -47,7 +47,6 @@ describe("optimizers", function()
     { "GLS", { statistics = { window = 50 } } }, { "GLS", { statistics = { window = 60 }, learning_rate = 0.3 } },
     { "GLS", { statistics = { window = 60 }, graft = "rms", momentum = 0.9, learning_rate = 0.05 } },
     { "GLS", { statistics = "window", window = 10, momentum = "auto" } },
-    { "GLS", { adaptive = true, momentum = 0.9, refresh = 3, learning_rate = 0.02 } }, { "GLS", { adaptive = true } },
   } do
     it(case[1] .. " lowers the loss", function()
       local model = network()
@@ -75,7 +74,6 @@ describe("optimizers", function()
       { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 0.01 } },
       { "GLS", { statistics = "moving", graft = "rms", learning_rate = 0.01 } },
       { "GLS", { statistics = { window = 100 }, rows = 1 } },
-      { "GLS", { adaptive = true, momentum = 0.9, refresh = 4, learning_rate = 0.01 } },
     } do
       gls.seed(3)
       local model = network()
@@ -349,8 +347,7 @@ describe("optimizers", function()
     assert.error_matches(function() optim.GLS(parameters, { statistics = { window = 2.5 } }) end, "whole number")
     assert.error_matches(function() optim.GLS(parameters, { statistics = { rows = 5 } }) end, "window = rows")
     assert.error_matches(function() optim.GLS(parameters, { statistics = "old" }) end, 'got "old"')
-    assert.error_matches(function() optim.GLS(parameters, { adaptive = true, statistics = "moving" }) end, "adaptive")
-    assert.error_matches(function() optim.GLS(parameters, { beta2 = 1 }) end, "beta2")
+    assert.error_matches(function() optim.GLS(parameters, { decay = 1 }) end, "decay")
     assert.error_matches(function() optim.GLS(parameters, { part = 2.5 }) end, "number of rows")
     assert.error_matches(function() optim.GLS(parameters, { statistics_rows = "few" }) end, 'got few')
     assert.error_matches(function()

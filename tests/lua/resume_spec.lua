@@ -62,7 +62,6 @@ local OPTIMIZERS = {
   ["gls orthogonal"] = of("GLS", { statistics = "moving", momentum = 0.9, graft = "rms", orthogonal = true,
     learning_rate = 1e-2, refresh = 2 }),
   kfac = of("KFAC", { learning_rate = 0.01, refresh = 2 }),
-  ["gls adaptive"] = of("GLS", { adaptive = true, momentum = 0.9, learning_rate = 1e-2, refresh = 2 }),
   average = function(parameters)
     return optim.average(optim.Adam(parameters, { learning_rate = 0.01 }), parameters, 0.9)
   end,

@@ -258,7 +258,6 @@ describe("GLS where its assumptions end", function()
 
   it("does not take inputs into its averages whose squares are not finite", function()
     for _, settings in ipairs {
-      { adaptive = true, momentum = 0.9, refresh = 1, learning_rate = 0.01 },
       { statistics = "moving", refresh = 1, learning_rate = 0.1 },
       { statistics = { window = 100 }, learning_rate = 0.1 },
     } do

@@ -45,10 +45,10 @@ describe("threads", function()
       local values, vectors = gls.eigh(x + x:t())
       local results = { gls.orthogonal(x), values, vectors }
       local model = nn.Sequential { nn.Linear(30, 50), nn.Tanh(), nn.Linear(50, 10) }
-      local adaptive = optim.GLS(model:parameters(), { adaptive = true, learning_rate = 1e-3, refresh = 2 })
+      local tokens = optim.GLS(model:parameters(), { form = "tokens", refresh = 2 })
       for _ = 1, 4 do
         nn.mse(model(batch), target):backward()
-        adaptive:step()
+        tokens:step()
       end
       for _, parameter in ipairs(model:parameters()) do results[#results + 1] = parameter:clone() end
       first = first or results

@@ -44,7 +44,6 @@ local OPTIMIZERS = {
   { "GLS", { momentum = "auto", statistics = { window = 6 } } },
   { "GLS", { statistics = "moving", refresh = 1, learning_rate = 0.1 } },
   { "GLS", { graft = "rms", momentum = 0.9, learning_rate = 1e-3 } }, { "GLS", { graft = "sgd", learning_rate = 0.1 } },
-  { "GLS", { adaptive = true, momentum = 0.9, refresh = 1, learning_rate = 1e-3 } },
   { "Muon", {} }, { "SOAP", {} }, { "Shampoo", {} }, { "KFAC", {} }, { "RMSprop", {} }, { "Lion", {} },
 }
 for _, entry in ipairs(OPTIMIZERS) do

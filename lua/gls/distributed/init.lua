@@ -26,12 +26,12 @@
 -- both statistics are summed, for L-BFGS the loss and its gradient within every evaluation of the closure.
 --
 -- The losses are those of one process to rounding, and the same to the last bit from run to run on as many ranks. SOAP
--- and `adaptive` enlarge rounding: directions in which the inputs never went have no basis of their own, and Adam's
--- first steps there are of full length; Muon and `orthogonal` round to bfloat16 where the processor has a matrix unit,
--- and losses soon differ by a ten-thousandth (not with GLS_MATRIX_UNIT=0). Every rank solves the same systems from the
--- same numbers, so that weights stay equal to the last bit where processors and threads are alike; where they are not,
--- `broadcast` the model now and then. Batch normalisation sees each rank's own rows. A rank that dies, or fails, ends
--- the job: mpirun names it.
+-- enlarges rounding: directions in which the inputs never went have no basis of their own, and Adam's first steps there
+-- are of full length; Muon and `orthogonal` round to bfloat16 where the processor has a matrix unit, and losses soon
+-- differ by a ten-thousandth (not with GLS_MATRIX_UNIT=0). Every rank solves the same systems from the same numbers, so
+-- that weights stay equal to the last bit where processors and threads are alike; where they are not, `broadcast` the
+-- model now and then. Batch normalisation sees each rank's own rows. A rank that dies, or fails, ends the job: mpirun
+-- names it.
 -- @module gls.distributed
 local buckets = require "gls.distributed.buckets"
 local core = require "gls.core"

@@ -148,7 +148,6 @@ local function form_of(settings)
   if statistics == "window" then add(("window %g"):format(window), "statistics", "window") end
   if statistics == "moving" then add("moving statistics", "statistics") end
   if settings.momentum == "auto" then add("momentum auto", "momentum") end
-  if settings.adaptive then add("adaptive", "adaptive") end
   return table.concat(parts, ", "), names
 end
 

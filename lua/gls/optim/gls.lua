@@ -58,17 +58,13 @@ local options = require "gls.options"
 --   statistics): most rows of the batch that are solved together; the direction is the mean of what the parts would
 --   give, each as a batch of its own (0: all rows together). Work goes with batch × part, not with the square of the
 --   batch
--- @field adaptive = false: Adam's moments in the eigenbasis of AᵀA, which is averaged over steps (`decay`), the basis
---   made anew every `refresh` steps: one-sided SOAP (Vyas et al., ICLR 2025). `momentum` is β₁, `beta2` = 0.999 its β₂,
---   damping has no part; a layer of more than `widest` = 2048 inputs keeps its own basis: Adam.
---   `{ adaptive = true, momentum = 0.9, refresh = 10, learning_rate = 1e-3 }`
 -- @field fallback_learning_rate = 1e-3 of Adam, to which parameters without factors are left (norms, embeddings), times
 --   the schedule's factor
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
-  statistics_rows = options.any "auto", part = 128, adaptive = false, beta2 = 0.999, widest = 2048,
-  orthogonal = false, weight_decay = 0, trust = options.any "auto", fallback_learning_rate = 1e-3, form = options.none,
+  statistics_rows = options.any "auto", part = 128, orthogonal = false, weight_decay = 0,
+  trust = options.any "auto", fallback_learning_rate = 1e-3, form = options.none,
 })
 
 --- The settings of each form.
@@ -144,10 +140,6 @@ local function check_settings(settings)
   if momentum == "auto" and settings.statistics == "moving" then
     fail('momentum = "auto" goes with statistics = "batch" or a window')
   end
-  if settings.adaptive and (settings.statistics ~= "batch" or momentum == "auto") then
-    fail('adaptive = true has moving statistics of its own, momentum is its β₁: leave statistics at "batch" and give '
-      .. "momentum a number")
-  end
   local trust = settings.trust
   if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
     fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
@@ -158,10 +150,8 @@ local function check_settings(settings)
   if patches ~= "auto" and (type(patches) ~= "number" or patches < 0 or patches ~= math.floor(patches)) then
     fail('statistics_rows is a number of patches, 0 for all, or "auto", got %s', tostring(patches))
   end
-  for _, name in ipairs { "beta2", "decay" } do
-    local value = settings[name]
-    if not (value >= 0 and value < 1) then fail("%s is at least 0 and below 1, got %g", name, value) end
-  end
+  local decay = settings.decay
+  if not (decay >= 0 and decay < 1) then fail("decay is at least 0 and below 1, got %g", decay) end
   if settings.statistics ~= "batch" and settings.statistics ~= "moving" and settings.statistics ~= "window" then
     fail('statistics is "batch", "moving" or { window = rows }, got "%s"', tostring(settings.statistics))
   end
