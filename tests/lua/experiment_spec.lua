@@ -317,6 +317,13 @@ describe("a run that diverges", function()
     local drawn, why = figures.write(given, config, { rows[1] }, directory)
     assert.same({ {}, "no figures: no epoch ended with a loss to draw" }, { drawn, why })
   end)
+
+  it("leaves a summary without pictures where all have", function()
+    local given = spec { trials = { sgd = { { learning_rate = 1e38 } } } }
+    local good, path = run(given, arguments("all-diverged", "--optimizers", "sgd"))
+    assert.is_true(good, path)
+    assert.is_nil(file.read(path):find("![", 1, true))
+  end)
 end)
 
 describe("a disk that is full", function()

@@ -15,7 +15,7 @@ function report.write_config(config, directory)
   file.replace(directory .. "/config.json", text .. "\n")
 end
 
---- Writes summary.md, the figures and, last, config.json with the job's state, each whole or not at all.
+--- Writes the figures, summary.md and, last, config.json with the job's state, each whole or not at all.
 -- @tparam table spec
 -- @tparam table config
 -- @tparam table rows
@@ -26,11 +26,11 @@ end
 -- @treturn string|nil why figures are missing: no gnuplot, nothing to draw
 -- @raise when something cannot be written; the state is then that of an error
 function report.write(spec, config, rows, directory)
-  local text, terminal = summary.of(spec, config, rows)
-  local path = directory .. "/summary.md"
-  file.replace(path, text)
   local good, files, why = pcall(figures.write, spec, config, rows, directory)
   if not good then config.state = "Ended by an error." end
+  local text, terminal = summary.of(spec, config, rows, good and files or {})
+  local path = directory .. "/summary.md"
+  file.replace(path, text)
   report.write_config(config, directory)
   if not good then error(files, 0) end
   return path, terminal, files, why

@@ -234,13 +234,20 @@ local function begun_note(config, trials)
   return "Trials with an epoch by then: " .. table.concat(parts, ", ") .. "."
 end
 
+-- A figure as the summary shows it, named by its file: "loss_vs_epoch.svg" is "loss vs epoch".
+local function image(path)
+  local name = path:match "[^/]*$"
+  return ("![%s](%s)"):format(name:gsub("%.svg$", ""):gsub("_", " "), name)
+end
+
 --- The summary.
 -- @tparam table spec
 -- @tparam table config as in config.json
 -- @tparam table rows of results.jsonl
+-- @tparam[opt] table figures files that were drawn
 -- @treturn string Markdown
 -- @treturn string the main table for a terminal
-function summary.of(spec, config, rows)
+function summary.of(spec, config, rows, figures)
   local _, trials = outcome.runs(rows)
   local choices = config.options
   local parts = { "# " .. spec.title, setting_line(config) .. "." }
@@ -265,11 +272,7 @@ function summary.of(spec, config, rows)
     (next(shared) and " All trials share: " .. words.describe(shared) .. "." or "")
     .. ((config.data.test_images or 0) > 0 and " Test images had no part in any choice: their loss and accuracy are "
       .. "those of the epoch of the best validation loss." or ""))
-  parts[#parts + 1] = "![loss by epoch](loss_vs_epoch.svg)\n\n![loss by seconds](loss_vs_seconds.svg)"
-  if #trials > #outcome.by_optimizer(trials, choices.optimizers) then
-    parts[#parts + 1] = "![training loss of every setting](settings_train.svg)\n\n"
-      .. "![validation loss of every setting](settings_valid.svg)"
-  end
+  for _, path in ipairs(figures or {}) do parts[#parts + 1] = image(path) end
   local graft = grafted(trials)
   if #graft > 0 then
     parts[#parts + 1] = "## GLS at SGD's own step size"
