@@ -12,7 +12,7 @@ local task = require "models.task"
 -- ---- GLS with moving statistics, open to combinations ----
 
 -- As optim.GLS with statistics = "moving" and graft = "rms", written out in the language: `place` is momentum's,
--- "gradient", "direction" or "nesterov"; `normalised` is "outputs", "entries" or "statistics".
+-- "gradient" or "direction"; `normalised` is "outputs", "entries" or "statistics".
 local Combined = matrix.class("Combined", {
   learning_rate = 1e-2, damping = 0.1, momentum = 0.9, place = "gradient", normalised = "nothing", decay = 0.95,
   beta2 = 0.95, refresh = 5,
@@ -65,10 +65,7 @@ local function direction(uses, bias, state, settings, step)
     state.mean = (state.mean or gls.zeros_like(x)) * beta + x * (1 - beta)
     return state.mean
   end
-  if settings.place ~= "direction" then
-    local before = mean(gradient)
-    gradient = settings.place == "nesterov" and gradient * (1 - beta) + before * beta or before
-  end
+  if settings.place == "gradient" then gradient = mean(gradient) end
   local u = gls.cholesky_solve(state.factor, gradient)
   if both then u = gls.cholesky_solve(state.factor_of_outputs, u:t():contiguous()):t() end
   if settings.place == "direction" then u = mean(u) end
@@ -95,14 +92,15 @@ function Combined:update(group, settings)
       if bias then bias:detach():copy(bias - u[d + 1] * settings.learning_rate) end
     end
   end
+  settings.fallback_weight_decay = settings.weight_decay -- as GLS has it
   self:step_others(group, settings)
 end
 
 local moving = { momentum = 0.9, graft = "rms", statistics = "moving" }
 experiment.optimizer("gls-none", "GLS", { momentum = 0, graft = "rms", statistics = "moving" })
 experiment.optimizer("gls-gradient", "GLS", moving)
+experiment.optimizer("gls-nesterov", "GLS", { momentum = 0.9, nesterov = true, graft = "rms", statistics = "moving" })
 experiment.optimizer("gls-direction", Combined, { place = "direction" })
-experiment.optimizer("gls-nesterov", Combined, { place = "nesterov" })
 experiment.optimizer("gls-outputs", Combined, { normalised = "outputs" })
 experiment.optimizer("gls-entries", Combined, { normalised = "entries" })
 experiment.optimizer("gls-statistics", Combined, { normalised = "statistics" })

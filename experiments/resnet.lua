@@ -36,7 +36,9 @@ experiment.run(task("resnet", {
     kfac = matrices({ learning_rate = { 0.1, 0.03, 0.3 } }, 5e-3),
     ["gls-matched"] = with({ learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 }, 0.05),
     ["gls-moving"] = with({ learning_rate = { 5e-2, 2e-2, 1e-2 }, damping = 0.1 }, 0.05),
-    ["gls-orthogonal"] = with({ learning_rate = { 0.1, 5e-2, 0.2 }, graft = "spectral", damping = 1 }, 0.05),
+    ["gls-orthogonal"] = with({
+      learning_rate = { 0.1, 5e-2, 0.2 }, graft = "spectral", damping = 1, nesterov = true,
+    }, 0.1),
   },
   defaults = {
     samples = 5000, epochs = 5, batch = 100, select = "valid",

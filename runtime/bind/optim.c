@@ -123,6 +123,7 @@ static struct gls_options gls_options_of(lua_State *L) {
                               .delta = number(L, "delta"),
                               .rows = number(L, "rows"),
                               .momentum = number(L, "momentum"),
+                              .nesterov = bind_flag_field(L, 2, "nesterov"),
                               .automatic_momentum = bind_flag_field(L, 2, "automatic_momentum"),
                               .graft = (enum gls_graft)choice(L, "graft", grafts),
                               .statistics = (enum gls_statistics)choice(L, "statistics", statistics),

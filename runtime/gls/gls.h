@@ -27,6 +27,7 @@ struct gls_options {
      loss is not quadratic they are drawn by their share in its curvature. */
   double rows;
   double momentum;         /* β */
+  bool nesterov;           /* STATISTICS_MOVING: β V + (1 − β) g in place of V, which g has entered already */
   bool automatic_momentum; /* η and μ together */
   enum gls_graft graft;    /* layer by layer */
   enum gls_statistics statistics;

@@ -73,21 +73,25 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   return STATUS_OK;
 }
 
+/* v := β v + (1 − β) g */
+static void take_in_gradient(struct tensor *v, const struct gls_system *system, double beta) {
+  vector_combine(tensor_real(v), (real)beta, tensor_real(system->gradient), (real)(1 - beta), tensor_count(v));
+}
+
 int primal_solve(struct gls_system *system, const struct gls_options *options) {
   struct gls_layer *layer = system->layer;
   bool moving = options->statistics == STATISTICS_MOVING;
   STATUS_TRY(system_form_gradient(system));
-  const struct tensor *from = system->gradient;
   system->gradient_square = system_dot(system->gradient, system->gradient);
-  if (moving && options->momentum > 0 && isfinite(system->gradient_square)) { /* momentum is on the gradient */
+  bool averaged = moving && options->momentum > 0 && isfinite(system->gradient_square);
+  if (averaged) { /* momentum is on the gradient */
     if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
     if (!layer->velocity) return STATUS_ERROR;
-    vector_combine(tensor_real(layer->velocity), (real)options->momentum, tensor_real(system->gradient),
-                   (real)(1 - options->momentum), tensor_count(system->gradient));
-    from = layer->velocity;
+    take_in_gradient(layer->velocity, system, options->momentum);
   }
-  system->u = tensor_copy(from);
+  system->u = tensor_copy(averaged ? layer->velocity : system->gradient);
   if (!system->u) return STATUS_ERROR;
+  if (averaged && options->nesterov) take_in_gradient(system->u, system, options->momentum);
   STATUS_TRY(system->woodbury ? window_solve(system)
                               : deal_solve(system, system->extended, tensor_real(system->u), system->outputs));
   system->gradient_dot_u = system_dot(system->gradient, system->u);

@@ -123,7 +123,7 @@ static void test_window(void) {
         for (int automatic = 0; automatic < 2; automatic++) check_window(sizes[k], bias, other, automatic);
 }
 
-enum moving_form { GIVEN_RATE, AUTOMATIC_RATE, ORTHOGONAL, MOVING_FORMS };
+enum moving_form { GIVEN_RATE, AUTOMATIC_RATE, ORTHOGONAL, MOMENTUM, NESTEROV, MOVING_FORMS };
 
 /* The matched step along the orthogonal matrix next to u (e × m). */
 static void make_matched(double *u, int64_t e, int64_t m) {
@@ -143,13 +143,15 @@ static void check_moving(int64_t n, int64_t m, bool bias, enum moving_form form,
   struct problem p = problem_new(n, 8, m, bias);
   int64_t e = p.d + bias, size = problem_size(&p), between = form == ORTHOGONAL && n >= e ? REFRESH : 1;
   double *s = calloc((size_t)(e * e), sizeof *s), *damped = calloc((size_t)(e * e), sizeof *s);
-  double *factored = calloc((size_t)(e * e), sizeof *s);
+  double *factored = calloc((size_t)(e * e), sizeof *s), *velocity = calloc((size_t)size, sizeof *s);
   struct gls_options options = plain;
   options.statistics = STATISTICS_MOVING;
   options.decay = 0.7;
   options.refresh = REFRESH;
   options.automatic = form == AUTOMATIC_RATE;
   options.orthogonal = form == ORTHOGONAL;
+  options.momentum = form == MOMENTUM || form == NESTEROV ? 0.8 : 0;
+  options.nesterov = form == NESTEROV;
   options.graft = form == ORTHOGONAL ? GRAFT_RMS : GRAFT_NONE;
   struct gls *gls = gls_new(parameter_count(&p));
   for (int t = 1; t <= STEPS; t++) {
@@ -171,6 +173,10 @@ static void check_moving(int64_t n, int64_t m, bool bias, enum moving_form form,
     for (int64_t i = 0; i < e && (t - 1) % REFRESH == 0; i++)
       factored[i * e + i] += options.damping * trace / (double)e;
     memcpy(damped, factored, (size_t)(e * e) * sizeof *s);
+    for (int64_t i = 0; i < size && options.momentum > 0; i++) {
+      velocity[i] = 0.8 * velocity[i] + 0.2 * expected[i];
+      expected[i] = form == NESTEROV ? 0.8 * velocity[i] + 0.2 * expected[i] : velocity[i];
+    }
     solve_by_elimination(damped, expected, e, m);
     if (form == ORTHOGONAL) make_matched(expected, e, m);
     double rate = form == AUTOMATIC_RATE ? reference_rate(&p, expected) : 1, *moved = problem_step(&p, gls, &options);
@@ -185,6 +191,7 @@ static void check_moving(int64_t n, int64_t m, bool bias, enum moving_form form,
   free(s);
   free(damped);
   free(factored);
+  free(velocity);
   gls_delete(gls);
   problem_delete(&p);
 }

@@ -348,6 +348,10 @@ describe("optimizers", function()
     assert.error_matches(function() optim.GLS(parameters, { statistics = { rows = 5 } }) end, "window = rows")
     assert.error_matches(function() optim.GLS(parameters, { statistics = "old" }) end, 'got "old"')
     assert.error_matches(function() optim.GLS(parameters, { decay = 1 }) end, "decay")
+    for _, settings in ipairs { { momentum = 0.9 }, { statistics = "moving" }, { momentum = "auto" } } do
+      settings.nesterov = true
+      assert.error_matches(function() optim.GLS(parameters, settings) end, "nesterov")
+    end
     assert.error_matches(function() optim.GLS(parameters, { part = 2.5 }) end, "number of rows")
     assert.error_matches(function() optim.GLS(parameters, { statistics_rows = "few" }) end, 'got few')
     assert.error_matches(function()

@@ -10,8 +10,8 @@
 --                  layers as they are initialised by themselves, horizontal flips; label smoothing of 0.1 where
 --                  accuracy counts alone: as the training loss falls fast, regularisation pays here
 --   "tokens"       language models: moving statistics, an orthogonal direction; warm-up and cosine to a tenth
---   "residual"     networks with batch normalisation: the same with more damping and steps of equal spectral norm;
---                  cosine schedule to zero
+--   "residual"     networks with batch normalisation: the same with more damping, Nesterov's momentum and steps of
+--                  equal spectral norm; cosine schedule to zero
 -- Where few batches come again and again, a step fits its own at the cost of others, so it goes a part of the way:
 -- `{ delta = 2 }`; lower still, at two to three times Adam's time,
 -- `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window over about all images, the
@@ -32,6 +32,8 @@ local options = require "gls.options"
 --   classifier few samples carry nearly all of it); where samples interact (batch normalisation) and
 --   where a weight is used several times over the same samples (recurrent nets) all rows are taken
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
+-- @field nesterov = false; with statistics "moving", whose V is of gradients: the direction is that of βV + (1 − β)g, g
+--   having entered V before (Sutskever et al. 2013)
 -- @field graft nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
 --   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
 --   damping = 3, learning_rate = 1e-3 }`; "spectral": with `orthogonal`, each step's singular values are about
@@ -62,7 +64,7 @@ local options = require "gls.options"
 --   the schedule's factor
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
-  graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
+  nesterov = false, graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
   statistics_rows = options.any "auto", part = 128, orthogonal = false, weight_decay = 0,
   trust = options.any "auto", fallback_learning_rate = 1e-3, form = options.none,
 })
@@ -76,8 +78,8 @@ GLS.forms = {
     fallback_learning_rate = 3e-3, weight_decay = 0.1,
   },
   residual = {
-    graft = "spectral", momentum = 0.9, damping = 1, statistics = "moving", orthogonal = true, learning_rate = 0.1,
-    fallback_learning_rate = 3e-3, weight_decay = 0.05,
+    graft = "spectral", momentum = 0.9, nesterov = true, damping = 1, statistics = "moving", orthogonal = true,
+    learning_rate = 0.1, fallback_learning_rate = 3e-3, weight_decay = 0.1,
   },
 }
 
@@ -139,6 +141,9 @@ local function check_settings(settings)
   if momentum == "auto" and rate ~= "auto" then fail('momentum = "auto" goes with learning_rate = "auto"') end
   if momentum == "auto" and settings.statistics == "moving" then
     fail('momentum = "auto" goes with statistics = "batch" or a window')
+  end
+  if settings.nesterov and not (settings.statistics == "moving" and momentum ~= 0) then
+    fail('nesterov = true goes with statistics = "moving" and a momentum above 0')
   end
   local trust = settings.trust
   if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
