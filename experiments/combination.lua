@@ -92,7 +92,6 @@ function Combined:update(group, settings)
       if bias then bias:detach():copy(bias - u[d + 1] * settings.learning_rate) end
     end
   end
-  settings.fallback_weight_decay = settings.weight_decay -- as GLS has it
   self:step_others(group, settings)
 end
 
@@ -100,10 +99,14 @@ local moving = { momentum = 0.9, graft = "rms", statistics = "moving" }
 experiment.optimizer("gls-none", "GLS", { momentum = 0, graft = "rms", statistics = "moving" })
 experiment.optimizer("gls-gradient", "GLS", moving)
 experiment.optimizer("gls-nesterov", "GLS", { momentum = 0.9, nesterov = true, graft = "rms", statistics = "moving" })
-experiment.optimizer("gls-direction", Combined, { place = "direction" })
-experiment.optimizer("gls-outputs", Combined, { normalised = "outputs" })
-experiment.optimizer("gls-entries", Combined, { normalised = "entries" })
-experiment.optimizer("gls-statistics", Combined, { normalised = "statistics" })
+local written_out = {}
+for _, entry in ipairs {
+  { "direction", { place = "direction" } }, { "outputs", { normalised = "outputs" } },
+  { "entries", { normalised = "entries" } }, { "statistics", { normalised = "statistics" } },
+} do
+  written_out[entry[1]] = true
+  experiment.optimizer("gls-" .. entry[1], Combined, entry[2])
+end
 
 -- ---- the tasks ----
 
@@ -151,8 +154,9 @@ local trials = {
   gls = with { damping = 0.03, schedule = "constant", warmup = 0, weight_decay = 0, momentum = { 0, "auto" } },
 }
 local names = { "none", "gradient", "direction", "nesterov", "outputs", "entries", "statistics", "orthogonal" }
-for _, name in ipairs(names) do
-  trials["gls-" .. name] = with { learning_rate = rates[model] }
+for _, name in ipairs(names) do -- GLS decays the parameters that are left to Adam like the others
+  local decay = written_out[name] and around[model].weight_decay
+  trials["gls-" .. name] = with { learning_rate = rates[model], fallback_weight_decay = decay }
 end
 
 local default = defaults[model]

@@ -38,7 +38,7 @@ experiment.run(task("resnet", {
     ["gls-moving"] = with({ learning_rate = { 5e-2, 2e-2, 1e-2 }, damping = 0.1 }, 0.05),
     ["gls-orthogonal"] = with({
       learning_rate = { 0.1, 5e-2, 0.2 }, graft = "spectral", damping = 1, nesterov = true,
-    }, 0.1),
+    }, 0.05),
   },
   defaults = {
     samples = 5000, epochs = 5, batch = 100, select = "valid",

@@ -17,8 +17,6 @@ static const double LATENCY = 5e-5;       /* seconds a message */
 
 /* ---- factorisations ---- */
 
-static bool is_wanted(const struct gls_system *system) { return system->stale && !system->share.dealt; }
-
 /* Of the factor's lower triangle. */
 static int64_t length_of(const struct gls_system *system) {
   int64_t n = system->matrix->shape.size[1];
@@ -38,7 +36,7 @@ static double seconds_to_send(const struct gls_system *system, const struct rank
 static struct gls_system *costliest(struct gls_system *system, int count, const struct ranks *ranks) {
   struct gls_system *found = NULL;
   for (int i = 0; i < count; i++) {
-    if (!is_wanted(&system[i]) || system[i].share.owner >= 0) continue;
+    if (!system[i].stale || system[i].share.dealt || system[i].share.owner >= 0) continue;
     if (seconds_to_make(&system[i]) <= seconds_to_send(&system[i], ranks)) continue;
     if (!found || seconds_to_make(&system[i]) > seconds_to_make(found)) found = &system[i];
   }

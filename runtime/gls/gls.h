@@ -26,8 +26,10 @@ struct gls_options {
   /* Fraction of the batch's rows for the curvature, 0 to 1; negative: a quarter, in recurrent nets all. Where the
      loss is not quadratic they are drawn by their share in its curvature. */
   double rows;
-  double momentum;         /* β */
-  bool nesterov;           /* STATISTICS_MOVING: β V + (1 − β) g in place of V, which g has entered already */
+  double momentum; /* β */
+  /* STATISTICS_MOVING: β V + (1 − β) g in place of V, which g has entered already. On ResNet-8 the validation loss ends
+     0.03 lower on each of three seeds, at two decays (experiments/README.md, section 10). */
+  bool nesterov;
   bool automatic_momentum; /* η and μ together */
   enum gls_graft graft;    /* layer by layer */
   enum gls_statistics statistics;

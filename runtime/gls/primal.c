@@ -80,18 +80,18 @@ static void take_in_gradient(struct tensor *v, const struct gls_system *system, 
 
 int primal_solve(struct gls_system *system, const struct gls_options *options) {
   struct gls_layer *layer = system->layer;
-  bool moving = options->statistics == STATISTICS_MOVING;
   STATUS_TRY(system_form_gradient(system));
   system->gradient_square = system_dot(system->gradient, system->gradient);
-  bool averaged = moving && options->momentum > 0 && isfinite(system->gradient_square);
-  if (averaged) { /* momentum is on the gradient */
+  bool moves = options->statistics == STATISTICS_MOVING && options->momentum > 0; /* momentum is on the gradient */
+  bool carried = moves && isfinite(system->gradient_square);
+  if (carried) {
     if (!layer->velocity) layer->velocity = tensor_zeros(TYPE_REAL, &system->gradient->shape);
     if (!layer->velocity) return STATUS_ERROR;
     take_in_gradient(layer->velocity, system, options->momentum);
   }
-  system->u = tensor_copy(averaged ? layer->velocity : system->gradient);
+  system->u = tensor_copy(carried ? layer->velocity : system->gradient);
   if (!system->u) return STATUS_ERROR;
-  if (averaged && options->nesterov) take_in_gradient(system->u, system, options->momentum);
+  if (carried && options->nesterov) take_in_gradient(system->u, system, options->momentum);
   STATUS_TRY(system->woodbury ? window_solve(system)
                               : deal_solve(system, system->extended, tensor_real(system->u), system->outputs));
   system->gradient_dot_u = system_dot(system->gradient, system->u);

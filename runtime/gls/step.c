@@ -13,7 +13,6 @@
 #include "../base/profile.h"
 #include "curvature.h"
 #include "layer.h"
-#include "solvers.h"
 
 #include <math.h>
 

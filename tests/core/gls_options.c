@@ -543,7 +543,7 @@ static void test_memory_failures(void) {
   automatic.automatic = automatic.automatic_momentum = true;
   automatic.rows = -1;
   momentum.momentum = 0.9, momentum.graft = GRAFT_RMS;
-  moving.statistics = STATISTICS_MOVING, moving.momentum = 0.9;
+  moving.statistics = STATISTICS_MOVING, moving.momentum = 0.9, moving.nesterov = true;
   window.statistics = STATISTICS_WINDOW, window.automatic = true;
   grafted.graft = GRAFT_SGD, grafted.statistics_rows = 0;
   lengths.statistics = STATISTICS_MOVING, lengths.graft = GRAFT_RMS;

@@ -24,6 +24,7 @@ local forms = {
   { "window", { statistics = { window = 50 }, damping = 0.1 } },
   { "moving", { statistics = "moving", damping = 0.1 } },
   { "tokens", { form = "tokens" } },
+  { "residual", { form = "residual", learning_rate = 1e-2 } },
   { "convolutions, few patches", { statistics_rows = 30, damping = 0.1 }, images = true },
   { "convolutions, many patches", { statistics_rows = 90, statistics = "moving", damping = 0.1 }, images = true },
   { "convolutions, all patches", { statistics_rows = 0, damping = 0.1 }, images = true },
@@ -76,7 +77,7 @@ for number, form in ipairs(forms) do
 end
 distributed.stop()
 ]]
-local FORMS = 19
+local FORMS = 20
 
 local function losses(printed)
   local list = {}

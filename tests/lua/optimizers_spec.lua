@@ -277,7 +277,7 @@ describe("GLS's forms", function()
     same("tokens", { graft = "rms", momentum = 0.9, damping = 0.1, statistics = "moving", orthogonal = true,
       learning_rate = 1e-2, fallback_learning_rate = 3e-3, weight_decay = 0.1 })
     same("residual", { graft = "spectral", momentum = 0.9, nesterov = true, damping = 1, statistics = "moving",
-      orthogonal = true, learning_rate = 0.1, fallback_learning_rate = 3e-3, weight_decay = 0.1 })
+      orthogonal = true, learning_rate = 0.1, fallback_learning_rate = 3e-3, weight_decay = 0.05 })
   end)
 
   it("give way to what is given beside them, in groups too", function()

@@ -59,6 +59,7 @@ local OPTIMIZERS = {
   ["gls matched"] = of("GLS", { graft = "rms", momentum = 0.9, damping = 3, learning_rate = 1e-2 }),
   ["gls window"] = of("GLS", { statistics = { window = 15 }, momentum = "auto", rows = 1 }),
   ["gls moving"] = of("GLS", { statistics = "moving", momentum = 0.9, learning_rate = 0.1, refresh = 2 }),
+  ["gls residual"] = of("GLS", { form = "residual", refresh = 2 }),
   ["gls orthogonal"] = of("GLS", { statistics = "moving", momentum = 0.9, graft = "rms", orthogonal = true,
     learning_rate = 1e-2, refresh = 2 }),
   kfac = of("KFAC", { learning_rate = 0.01, refresh = 2 }),

@@ -32,8 +32,8 @@ local options = require "gls.options"
 --   classifier few samples carry nearly all of it); where samples interact (batch normalisation) and
 --   where a weight is used several times over the same samples (recurrent nets) all rows are taken
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
--- @field nesterov = false; with statistics "moving", whose V is of gradients: the direction is that of βV + (1 − β)g, g
---   having entered V before (Sutskever et al. 2013)
+-- @field nesterov = false; with statistics "moving", where V ← βV + (1 − β)g is the mean of gradients g that is solved
+--   for: βV + (1 − β)g takes its place (Sutskever et al. 2013)
 -- @field graft nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
 --   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
 --   damping = 3, learning_rate = 1e-3 }`; "spectral": with `orthogonal`, each step's singular values are about
@@ -47,8 +47,9 @@ local options = require "gls.options"
 -- @field orthogonal = false: with graft "rms" or "spectral" the direction (with its momentum) becomes the nearest
 --   orthogonal matrix, by five steps of Newton and Schulz's iteration (gls.newton_schulz; Jordan et al. 2024), so that
 --   no output waits for others
--- @field weight_decay = 0 decoupled, times the learning rate; automatic: times the schedule's factor alone, so that it
---   is the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and more is an error)
+-- @field weight_decay = 0 decoupled, times the learning rate, of parameters left to Adam times theirs; automatic: times
+--   the schedule's factor alone, so that it is the share of the weights that goes in every step (1e-5 to 1e-3; 0.05 and
+--   more is an error)
 -- @field trust = "auto" κ: η²⟨U, g⟩ ≤ κ in every layer, of the step without what momentum carries on; 0 is off;
 --   "auto": 0.1 in recurrent nets at an automatic rate (recurrent layers, or loops of a script in which a weight meets
 --   at least three times what it has made), else off. Without it an LSTM's first steps may take its loss to ten times
@@ -79,7 +80,7 @@ GLS.forms = {
   },
   residual = {
     graft = "spectral", momentum = 0.9, nesterov = true, damping = 1, statistics = "moving", orthogonal = true,
-    learning_rate = 0.1, fallback_learning_rate = 3e-3, weight_decay = 0.1,
+    learning_rate = 0.1, fallback_learning_rate = 3e-3, weight_decay = 0.05,
   },
 }
 
@@ -143,7 +144,8 @@ local function check_settings(settings)
     fail('momentum = "auto" goes with statistics = "batch" or a window')
   end
   if settings.nesterov and not (settings.statistics == "moving" and momentum ~= 0) then
-    fail('nesterov = true goes with statistics = "moving" and a momentum above 0')
+    fail('nesterov = true (the form "residual" has it) goes with statistics = "moving" and a momentum above 0: give '
+      .. "nesterov = false")
   end
   local trust = settings.trust
   if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
