@@ -10,8 +10,7 @@ local choices = experiment.choices("resnet", {
   { name = "depth", values = { "8", "20", "56" }, help = "Layers of the network, 6n + 2: 8 (default), 20 or 56." },
 })
 
--- A cosine to zero for all, flipped and cropped images, weights decayed; norms and biases are AdamW's, as is the last
--- layer of the optimizers of matrices.
+-- A cosine to zero for all, flipped and cropped images, weights decayed; norms and biases are AdamW's.
 local function with(settings, decay)
   settings.schedule, settings.weight_decay = "cosine", decay
   settings.data = { flip = true, crop = 4 }
