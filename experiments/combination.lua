@@ -95,10 +95,15 @@ function Combined:update(group, settings)
   self:step_others(group, settings)
 end
 
-local moving = { momentum = 0.9, graft = "rms", statistics = "moving" }
-experiment.optimizer("gls-none", "GLS", { momentum = 0, graft = "rms", statistics = "moving" })
-experiment.optimizer("gls-gradient", "GLS", moving)
-experiment.optimizer("gls-nesterov", "GLS", { momentum = 0.9, nesterov = true, graft = "rms", statistics = "moving" })
+-- All start alike: `gls-orthogonal` here has nothing else of the form "tokens".
+for _, entry in ipairs {
+  { "none", { momentum = 0 } }, { "gradient", {} }, { "nesterov", { nesterov = true } },
+  { "orthogonal", { orthogonal = true } },
+} do
+  local settings = { momentum = 0.9, graft = "rms", statistics = "moving" }
+  for name, value in pairs(entry[2]) do settings[name] = value end
+  experiment.optimizer("gls-" .. entry[1], "GLS", settings)
+end
 local written_out = {}
 for _, entry in ipairs {
   { "direction", { place = "direction" } }, { "outputs", { normalised = "outputs" } },
