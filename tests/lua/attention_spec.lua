@@ -1,14 +1,9 @@
 -- Attention: the op against softmax(q kᵀ) v written out, its memory, and the layer.
 local gls = require "gls"
 local nn = require "gls.nn"
+local fails = require("tests.lua.failing").says
 
 local function largest(x) return x:numel() == 0 and 0 or x:abs():max():item() end
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, tostring(message), 1, true)
-end
 
 -- What attention(query, key, value, given) is, one head after the other.
 local function written_out(query, key, value, given)

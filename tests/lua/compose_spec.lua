@@ -1,6 +1,7 @@
 --- Functions of tensors that are compositions of rows (gls.tensor), and x[mask], x[index]: values against definitions
 -- written out here, or NumPy's (2.4, the same calls) where a comment says so; gradients against differences.
 local gls = require "gls"
+local fails = require("tests.lua.failing").says
 
 local function int(values) return gls.tensor(values, { type = "int32" }) end
 
@@ -8,12 +9,6 @@ local function lists(tensors)
   local all = {}
   for i, tensor in ipairs(tensors) do all[i] = tensor:tolist() end
   return all
-end
-
-local function fails(message, f, ...)
-  local good, got = pcall(f, ...)
-  assert.is_false(good)
-  assert.truthy(tostring(got):find(message, 1, true), tostring(got))
 end
 
 -- The gradient of a weighted sum of f's result, and its change along a direction, are those of differences.

@@ -1,5 +1,6 @@
 -- Convolutions, pooling and resizing: values and gradients against PyTorch 2.15, layers, and mistakes.
 local gls, nn = require "gls", require "gls.nn"
+local fails = require("tests.lua.failing").says
 
 local function count(shape)
   local product = 1
@@ -144,12 +145,6 @@ describe("layers", function()
 end)
 
 describe("mistakes", function()
-  local function fails(text, f, ...)
-    local ok, message = pcall(f, ...)
-    assert.is_false(ok)
-    assert.matches(text, message, 1, true)
-  end
-
   it("say what would be right", function()
     local x = gls.zeros(1, 2, 4, 4)
     fails("output_padding is 2, it goes from 0 to below the stride, 2", gls.conv_transpose2d, x, gls.zeros(2, 1, 3, 3),

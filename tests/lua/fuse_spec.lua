@@ -1,12 +1,7 @@
 -- gls.fuse: elementwise functions as one op, against the same functions op by op.
 local gls = require "gls"
 local nn, optim = gls.nn, gls.optim
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, message)
-end
+local fails = require("tests.lua.failing").matches
 
 local function near(a, b, bound)
   assert.same(a.shape, b.shape)

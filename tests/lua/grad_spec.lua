@@ -1,13 +1,7 @@
 -- Differentiation for scripts: backward, forward mode, no_grad, detach, functions written in Lua.
 local gls = require "gls"
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, message)
-end
-
-local function leaf(list) return gls.tensor(list, { requires_grad = true }) end
+local fails = require("tests.lua.failing").matches
+local leaf = require("tests.lua.derivatives").leaf
 
 describe("backward", function()
   after_each(function() gls.tape_release() end)

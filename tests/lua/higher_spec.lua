@@ -4,12 +4,7 @@ local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
 
 local derivatives = require "tests.lua.derivatives"
 local leaf, near = derivatives.leaf, derivatives.near
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, message)
-end
+local fails = require("tests.lua.failing").matches
 
 describe("grad", function()
   after_each(function() gls.tape_release() end)
@@ -70,7 +65,7 @@ describe("grad", function()
   it("says what is wrong", function()
     local x, y = leaf { 1, 2 }, leaf { 3 }
     local z = x ^ 2
-    fails("higher_spec.lua:%d+: grad: output 1 has shape %(2%)", gls.grad, z, x)
+    fails("higher_spec.lua:%d+: grad: output 1 has shape %(2%)", function() gls.grad(z, x) end)
     fails("do not depend on input 2", gls.grad, z:sum(), { x, y })
     assert.same({ 0 }, gls.grad(z:sum(), { x, y }, { unused = true })[2]:tolist())
     fails("input 1, shape %(2%), neither requires", gls.grad, z:sum(), gls.ones(2))

@@ -1,12 +1,7 @@
 -- Modules: classes, parameters and state, errors, layers, losses, initialisation.
 local gls = require "gls"
 local nn = require "gls.nn"
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, message)
-end
+local fails = require("tests.lua.failing").matches
 
 local function largest(x) return x:abs():max():item() end
 

@@ -1,11 +1,6 @@
 -- Ops as functions, methods and operators: how arguments are given, and what is said when they are wrong.
 local gls = require "gls"
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, message)
-end
+local fails = require("tests.lua.failing").matches
 
 describe("every row of the op table", function()
   it("is a documented function that names its arguments", function()

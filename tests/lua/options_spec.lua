@@ -7,12 +7,7 @@ local plan = require "gls.experiment.plan"
 local runner = require "gls.experiment.runner"
 local task = require "models.task"
 local words = require "gls.experiment.words"
-
-local function fails_with(text, f, ...)
-  local good, message = pcall(f, ...)
-  assert.is_false(good, "no error")
-  assert.is_truthy(message:find(text, 1, true), message)
-end
+local fails_with = require("tests.lua.failing").says
 
 describe("gls.options.check", function()
   local allowed = { batch = 50, shuffle = false, seed = options.none, rate = options.any(1), path = options.required }

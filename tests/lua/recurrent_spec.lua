@@ -1,18 +1,13 @@
 -- LSTM and GRU: PyTorch's values, and the cells written out in other ops.
 local gls = require "gls"
 local nn, optim = require "gls.nn", require "gls.optim"
+local fails = require("tests.lua.failing").says
 
 local function largest(x) return x:abs():max():item() end
 
 local function near(expected, value, bound)
   if type(expected) == "table" then expected = gls.tensor(expected):view(value.shape) end
   assert.is_true(largest(value - expected) < (bound or 1e-5), ("off by %g"):format(largest(value - expected)))
-end
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, tostring(message), 1, true)
 end
 
 -- Values of PyTorch 2.15, in float64: nn.LSTM and nn.GRU of 2 layers (batch_first) with these weights, bias_hh of the

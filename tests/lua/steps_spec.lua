@@ -5,14 +5,8 @@
 local gls = require "gls"
 local nn = require "gls.nn"
 local optim = require "gls.optim"
-
-local function fails(pattern, f, ...)
-  local good, message = pcall(f, ...)
-  assert.is_false(good)
-  assert.matches(pattern, message)
-end
-
-local function leaf(list) return gls.tensor(list, { requires_grad = true }) end
+local fails = require("tests.lua.failing").matches
+local leaf = require("tests.lua.derivatives").leaf
 
 local function gap(a, b) return (a:detach() - b):abs():max():item() end
 

@@ -99,39 +99,6 @@ describe("lists with a nil inside", function()
   end)
 end)
 
-describe("an optimizer refuses", function()
-  local p, q = gls.ones(1):requires_grad(true), gls.ones(1):requires_grad(true)
-  local function refuses(expected, f)
-    local message = message_of(f)
-    assert.truthy(message:find(expected, 1, true), message)
-    assert.matches("strict_spec%.lua:%d+: ", message)
-  end
-
-  it("a parameter in two places, and a model in the place of its parameters", function()
-    refuses("is given twice, in group 1 and in group 2", function()
-      return optim.SGD({ { parameters = { p, q } }, { parameters = { q } } })
-    end)
-    refuses("is given twice", function() return optim.SGD { p, p } end)
-    refuses("model:parameters()", function() return optim.Adam(nn.Linear(2, 2)) end)
-  end)
-
-  it("settings after it is made, but the learning rate", function()
-    local opt = optim.SGD({ p }, { learning_rate = 0.1 })
-    refuses('has no setting "learning_rat"; did you mean "learning_rate"?', function() opt.learning_rat = 3 end)
-    refuses("momentum is set when the optimizer is made", function() opt.momentum = 0.9 end)
-    opt.learning_rate = 0.5
-    p.grad = gls.ones(1)
-    opt:step()
-    assert.equal(0.5, p:item())
-  end)
-
-  it("a maximum of the norm that is no number of at least 0", function()
-    for _, bad in ipairs { -1, 0 / 0 } do
-      refuses("maximum", function() return optim.clip_gradients({ p }, bad) end)
-    end
-  end)
-end)
-
 describe("an error inside a model", function()
   local Block = nn.class "Block"
   function Block:init(width) self.norm = nn.LayerNorm(width + 1) end

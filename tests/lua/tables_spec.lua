@@ -1,15 +1,12 @@
 -- Tables: sets from CSV files, and MNIST's files.
 local gls = require "gls"
+local says = require("tests.lua.failing").says
 local scratch = require "tests.lua.scratch"
 local data, path, write = gls.data, scratch.path, scratch.write
 
 scratch.each(before_each, after_each)
 
-local function fails(text, given)
-  local good, message = pcall(data.csv, given)
-  assert.is_false(good, "no error")
-  assert.truthy(message:find(text, 1, true), message .. "\n  does not say\n" .. text)
-end
+local function fails(text, given) says(text, data.csv, given) end
 
 local FLOWERS = "length,width,kind\n5.125,3.5,setosa\n6,2.25e0,\"virginica, old\"\r\n-1,.5,setosa\n"
 

@@ -1,11 +1,6 @@
 -- Tensors as a script sees them: creation, fields, indexing, conversion, memory.
 local gls = require "gls"
-
-local function fails(pattern, f, ...)
-  local ok, message = pcall(f, ...)
-  assert.is_false(ok)
-  assert.matches(pattern, message)
-end
+local fails = require("tests.lua.failing").matches
 
 describe("creation", function()
   it("takes nested lists, numbers and tensors", function()
