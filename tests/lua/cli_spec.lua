@@ -1,14 +1,8 @@
 -- The program glsrun as a user meets it: options, scripts, standard input, exit codes, interrupts and the prompt.
 -- GLSRUN names the program to try.
+local scratch = require "tests.lua.scratch"
 local glsrun = os.getenv "GLSRUN" or "build/glsrun"
-
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
-local function write(path, text)
-  local file = assert(io.open(path, "w"))
-  file:write(text)
-  file:close()
-end
+local quote, read, write = scratch.quote, scratch.read_at, scratch.write_at
 
 -- A program built with the sanitizers brings its own library; the one set for this Lua is not for its children.
 local function shell(command)
@@ -35,9 +29,7 @@ describe("glsrun", function()
     shell(([[ '%s' -e 'require("gls") local p = require("gls.log").progress()
       for i = 1, 50 do p:line(("x"):rep(4000)) end
       io.open("%s", "w"):write("done"):close()' | head -n 1 >/dev/null; sleep 0.2]]):format(glsrun, name))
-    local file = assert(io.open(name))
-    assert.equal("done", file:read "a")
-    file:close()
+    assert.equal("done", read(name))
     os.remove(name)
   end)
 
@@ -161,9 +153,7 @@ describe("glsrun", function()
       local path = script [[local file = assert(io.open(arg[1], "w")) print "lost" io.stderr:write "lost"
         file:write "kept" file:close()]]
       shell(home .. quote(glsrun) .. " " .. path .. " " .. quote(folder .. "/kept") .. " <&- >&- 2>&-")
-      local file = assert(io.open(folder .. "/kept"))
-      assert.equal("kept", file:read "a")
-      file:close()
+      assert.equal("kept", read(folder .. "/kept"))
     end)
 
     it("writes numbers with a point where the environment asks for a comma", function()
@@ -181,9 +171,7 @@ describe("glsrun", function()
       local output = shell(home .. "LC_ALL=de_DE.UTF-8 LOCPATH=" .. quote(locales) .. " " .. quote(glsrun) .. " " ..
         path .. " " .. quote(figure) .. " 2>&1")
       assert.equal("1.5\ttensor (1) float32\n  0.5000\t0.250\n", output)
-      local file = assert(io.open(figure))
-      local text = file:read "a"
-      file:close()
+      local text = read(figure)
       assert.matches(">%s*0%.5<", text)
       assert.not_matches(">%s*%d+,%d", text)
     end)
@@ -464,9 +452,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
           { after = "> ", keys = "\4" },
           { after = 'COMMAND_EXIT_CODE="0"' },
         }
-        local file = assert(io.open(path))
-        assert.equal(damage, file:read "a")
-        file:close()
+        assert.equal(damage, read(path))
       end
       os.remove(path)
       assert(os.execute("mkfifo " .. quote(path)))
@@ -487,9 +473,7 @@ gls.no_grad(function() loss(gls.zeros(2)) end)]]
         { after = "> ", keys = "\4" },
         { after = 'COMMAND_EXIT_CODE="0"' },
       }
-      local file = assert(io.open(folder .. "/.local/state/glsrun/history"))
-      local history = file:read "a"
-      file:close()
+      local history = read(folder .. "/.local/state/glsrun/history")
       assert.matches("olleh", history)
       assert.not_matches("half", history)
     end)

@@ -1,29 +1,9 @@
 -- The recipes of CONTRIBUTING.md, carried out word for word in a copy of the tree: its files are made, its rows put in
 -- where it says, the copy is built (only what changed) and its examples are run.
+local scratch = require "tests.lua.scratch"
 local build = (os.getenv "GLSRUN" or "build/glsrun"):match "^(.*)/[^/]*$"
 
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
-local function shell(command)
-  local pipe = assert(io.popen("unset LD_PRELOAD LUA_PATH LUA_CPATH; { " .. command .. "; } 2>&1; echo \":$?\""))
-  local text = pipe:read "a"
-  pipe:close()
-  local output, code = text:match "^(.*):(%d+)\n$"
-  return output, tonumber(code)
-end
-
-local function read(path)
-  local file = assert(io.open(path))
-  local text = file:read "a"
-  file:close()
-  return text
-end
-
-local function write(path, text)
-  local file = assert(io.open(path, "w"))
-  file:write(text)
-  file:close()
-end
+local quote, shell, read, write = scratch.quote, scratch.shell, scratch.read_at, scratch.write_at
 
 -- The sections of the page, each with its steps in order: { what = "new file"|"before"|"run", path =, mark =, code = }.
 local function recipes()

@@ -1,18 +1,12 @@
 -- Data: sets from files that the tests write themselves, damaged ones, and loaders.
 local gls = require "gls"
 local data = require "gls.data"
-local files = gls.core.io
+local scratch = require "tests.lua.scratch"
+local files, path, write = gls.core.io, scratch.path, scratch.write
 
 local folder
-
-local function path(name) return folder .. "/" .. name end
-
-local function write(name, text)
-  local file = assert(io.open(path(name), "wb"))
-  file:write(text)
-  file:close()
-  return path(name)
-end
+scratch.each(before_each, after_each)
+before_each(function() folder = scratch.folder() end)
 
 local function make(name) files.make_folders(path(name)) end
 
@@ -31,13 +25,6 @@ local function fails_with(texts, f, ...)
     assert.truthy(message:find(text, 1, true), message .. "\n  does not say\n" .. text)
   end
 end
-
-before_each(function()
-  folder = os.tmpname()
-  os.remove(folder)
-  files.make_folders(folder)
-end)
-after_each(function() os.execute("chmod -R u+w '" .. folder .. "'; rm -rf '" .. folder .. "'") end)
 
 -- ---- CIFAR-10 ----
 
@@ -156,11 +143,6 @@ eXqCg4SFhoeIiYqSk5SVlpeYmZqio6Slpqeoqaqys7S1tre4ubrCw8TFxsfIycrS09TV1tfY2dri4+Tl
 AKtFFFfh5/SB/9k=
 ]]
 
-local function write_jpeg(name)
-  write("base64", JPEG)
-  assert(os.execute(("base64 -d '%s' > '%s'"):format(path "base64", path(name))))
-end
-
 local function write_tree(root)
   for class, name in ipairs { "cat", "dog" } do
     make(root .. "/" .. name)
@@ -200,9 +182,7 @@ describe("data.folder", function()
     local name = pipe:read "l"
     assert.is_nil(pipe:read "l")
     pipe:close()
-    local file = assert(io.open(path("cache/" .. name), "rb"))
-    local text = file:read "a"
-    file:close()
+    local text = scratch.read("cache/" .. name)
     for length = 0, #text - 1 do
       if length % 17 == 0 then
         write("cache/" .. name, text:sub(1, length))
@@ -253,7 +233,7 @@ describe("data.folder", function()
 
   it("reads JPEG too, and calls CIFAR-10 in that form by its name", function()
     make "tree/x"
-    write_jpeg "tree/x/a.JPG"
+    scratch.base64("tree/x/a.JPG", JPEG)
     local set = data.folder { path = path "tree" }
     for channel, value in ipairs { 200, 100, 50 } do
       assert.near(value, set.images[1][channel][4][4]:item(), 3)
@@ -269,10 +249,8 @@ describe("data.folder", function()
 
   it("refuses a JPEG whose Huffman tables have more codes than there can be", function()
     make "tree/x"
-    write_jpeg "tree/x/a.jpg"
-    local file = assert(io.open(path "tree/x/a.jpg", "rb"))
-    local text = file:read "a"
-    file:close()
+    scratch.base64("tree/x/a.jpg", JPEG)
+    local text = scratch.read "tree/x/a.jpg"
     local table_at = text:find("\xff\xc4", 1, true) + 5
     write("tree/x/a.jpg", text:sub(1, table_at - 1) .. ("\xff"):rep(16) .. text:sub(table_at + 16))
     fails_with({ path "tree/x/a.jpg", "Huffman" }, data.folder, { path = path "tree" })

@@ -1,26 +1,9 @@
 -- The documents: their links lead somewhere, their examples run, their commands are what the scripts understand.
 -- GLSRUN names the program to try.
+local scratch = require "tests.lua.scratch"
 local glsrun = os.getenv "GLSRUN" or "build/glsrun"
 
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
-
-local function shell(command)
-  local pipe = assert(io.popen("unset LD_PRELOAD LUA_PATH LUA_CPATH; { " .. command .. "; } 2>&1; echo \":$?\""))
-  local text = pipe:read "a"
-  pipe:close()
-  local output, code = text:match "^(.*):(%d+)\n$"
-  return output, tonumber(code)
-end
-
-local function read(path)
-  local file <close> = assert(io.open(path))
-  return (file:read "a")
-end
-
-local function write(path, text)
-  local file <close> = assert(io.open(path, "w"))
-  assert(file:write(text))
-end
+local quote, shell, read = scratch.quote, scratch.shell, scratch.read_at
 
 local function exists(path)
   local file <close> = io.open(path)
@@ -81,13 +64,7 @@ describe("the links of", function()
 end)
 
 describe("the examples of", function()
-  local folder
-  setup(function()
-    folder = os.tmpname()
-    os.remove(folder)
-    assert(os.execute("mkdir " .. quote(folder)))
-  end)
-  teardown(function() os.execute("rm -rf " .. quote(folder)) end)
+  scratch.each(setup, teardown)
 
   -- A page's blocks are one script, read from top to bottom: an example may use what those above it have made.
   -- CONTRIBUTING.md's are carried out by contributing_spec.lua.
@@ -99,11 +76,10 @@ describe("the examples of", function()
     end
     if #parts > 0 and path ~= "CONTRIBUTING.md" then
       it(path .. " run", function()
-        local script = folder .. "/" .. path:gsub("/", "_") .. ".lua"
-        write(script, table.concat(parts, "\n"))
+        local script = scratch.write(path:gsub("/", "_") .. ".lua", table.concat(parts, "\n"))
         local program = quote(glsrun:find "^/" and glsrun or os.getenv "PWD" .. "/" .. glsrun)
-        local output, code = shell(("cd %s && OMP_NUM_THREADS=2 timeout 120 %s %s"):format(quote(folder), program,
-          quote(script)))
+        local output, code = shell(("cd %s && OMP_NUM_THREADS=2 timeout 120 %s %s"):format(
+          quote(scratch.folder()), program, quote(script)))
         assert(code == 0, output)
       end)
     end

@@ -1,13 +1,7 @@
 -- Figures: what a reader of them sees is checked in the SVG's text, and that a failure keeps the data.
 local plot = require "gls.plot"
 local glsrun = os.getenv "GLSRUN" or "build/glsrun"
-
-local function read(path)
-  local file = assert(io.open(path, "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
-end
+local read = require("tests.lua.scratch").read_at
 
 describe("a list with a hole", function()
   it("is refused, not drawn shorter", function()

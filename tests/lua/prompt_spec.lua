@@ -1,7 +1,6 @@
 -- The prompt in a terminal, tmux: typed, completed, pasted, interrupted, plotted; and what it shows, on the screen.
 local glsrun = os.getenv "GLSRUN" or "build/glsrun"
-
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+local quote = require("tests.lua.scratch").quote
 
 local function shell(command)
   local pipe = assert(io.popen("unset LD_PRELOAD; " .. command .. " 2>&1"))

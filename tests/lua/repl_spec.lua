@@ -1,24 +1,15 @@
 -- The prompt's Lua side over a pipe: its functions, what is typed beside Lua, and what Tab and Return decide.
+local scratch = require "tests.lua.scratch"
 local glsrun = os.getenv "GLSRUN" or "build/glsrun"
-
-local function quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+local quote, write = scratch.quote, scratch.write
 
 describe("the prompt", function()
   local folder
-
-  local function write(name, text)
-    local file = assert(io.open(folder .. "/" .. name, "w"))
-    file:write(text)
-    file:close()
-    return folder .. "/" .. name
-  end
-
+  scratch.each(setup, teardown)
   setup(function()
-    folder = os.tmpname()
-    os.remove(folder)
-    assert(os.execute("mkdir -p " .. quote(folder .. "/glsrun")))
+    folder = scratch.folder()
+    assert(os.execute("mkdir " .. quote(folder .. "/glsrun")))
   end)
-  teardown(function() os.execute("rm -rf " .. quote(folder)) end)
 
   -- What a session prints: its input is lines; `environment` goes before the program.
   local function session(lines, environment)

@@ -1,9 +1,10 @@
--- Scratch: a folder for every test, files in it, and what the tests of files have in common.
+-- Scratch: a folder for every test, files in it, and what the tests of files and of programs have in common.
 local scratch = {}
 
 local folder
 
---- Makes a new folder before every test of the file that calls this, and removes it afterwards.
+--- Makes a new folder before every test of the file that calls this, and removes it afterwards; or, given setup and
+-- teardown, one for all tests of a block.
 function scratch.each(before_each, after_each)
   before_each(function()
     folder = os.tmpname()
@@ -17,18 +18,32 @@ function scratch.folder() return folder end
 
 function scratch.path(name) return folder .. "/" .. name end
 
-function scratch.write(name, text)
-  local file = assert(io.open(scratch.path(name), "wb"))
-  file:write(text)
-  file:close()
-  return scratch.path(name)
+--- A file anywhere; scratch.write and scratch.read are for those in the folder.
+function scratch.write_at(path, text)
+  local file <close> = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  return path
 end
 
-function scratch.read(name)
-  local file = assert(io.open(scratch.path(name), "rb"))
-  local text = file:read "a"
-  file:close()
-  return text
+function scratch.read_at(path)
+  local file <close> = assert(io.open(path, "rb"))
+  return (assert(file:read "a"))
+end
+
+function scratch.write(name, text) return scratch.write_at(scratch.path(name), text) end
+
+function scratch.read(name) return scratch.read_at(scratch.path(name)) end
+
+--- A text as one word of a shell command.
+function scratch.quote(text) return "'" .. text:gsub("'", "'\\''") .. "'" end
+
+--- What a command prints, errors too, and its exit code; without the tests' own search paths and preloaded library.
+function scratch.shell(command)
+  local pipe = assert(io.popen("unset LD_PRELOAD LUA_PATH LUA_CPATH; { " .. command .. "; } 2>&1; echo \":$?\""))
+  local text = pipe:read "a"
+  pipe:close()
+  local output, code = text:match "^(.*):(%d+)\n$"
+  return output, tonumber(code)
 end
 
 --- A file of bytes in base 64.

@@ -1,29 +1,10 @@
 -- Text: a corpus as tokens, and its windows.
 local gls = require "gls"
-local data = gls.data
-local files = gls.core.io
+local fails = require("tests.lua.failing").says
+local scratch = require "tests.lua.scratch"
+local data, files, write = gls.data, gls.core.io, scratch.write
 
-local folder
-
-local function write(name, content)
-  local file = assert(io.open(folder .. "/" .. name, "wb"))
-  file:write(content)
-  file:close()
-  return folder .. "/" .. name
-end
-
-local function fails(text, f, ...)
-  local good, message = pcall(f, ...)
-  assert.is_false(good, "no error")
-  assert.truthy(message:find(text, 1, true), message .. "\n  does not say\n" .. text)
-end
-
-before_each(function()
-  folder = os.tmpname()
-  os.remove(folder)
-  files.make_folders(folder)
-end)
-after_each(function() os.execute("rm -rf '" .. folder .. "'") end)
+scratch.each(before_each, after_each)
 
 describe("data.text", function()
   it("numbers the characters in their order, for both parts alike: nine tenths and the rest", function()
@@ -56,7 +37,7 @@ describe("data.text", function()
 
   it("is found by name: tinyshakespeare.txt in the data directory, or a file", function()
     write("tinyshakespeare.txt", ("To be, or not to be. "):rep(10))
-    local set = data.open("text", { dir = folder })
+    local set = data.open("text", { dir = scratch.folder() })
     assert.equal("tinyshakespeare", set.name)
     assert.equal(64, set.context)
     assert.equal(189, #set)
@@ -72,7 +53,7 @@ describe("data.text", function()
       pending "skipped: Debian's package bible-kjv-text is not installed"
       return
     end
-    local set = data.text { dir = folder }
+    local set = data.text { dir = scratch.folder() }
     assert.equal("bible-kjv-text", set.name)
     -- As Debian's program bible prints Genesis 1:1 and 2.
     assert.equal("In the beginning God created the heaven and the earth.\nAnd the earth was without form",
@@ -86,7 +67,7 @@ describe("data.text", function()
     local short = write("short.txt", ("a"):rep(70))
     fails("short.txt: 63 tokens in the train part, a window and the token after it take 65", data.text,
       { path = short })
-    fails("absent.txt", data.text, { path = folder .. "/absent.txt" })
+    fails("absent.txt", data.text, { path = scratch.path "absent.txt" })
     fails('split is "valid"', data.text, { path = short, split = "valid" })
     fails('level is "bytes"', data.text, { path = short, level = "bytes" })
     fails("context is 0", data.text, { path = short, context = 0 })
