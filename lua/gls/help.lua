@@ -32,7 +32,7 @@ local function readable(text)
       if optional == "opt" then default = "optional" elseif default then default = "default " .. default end
       return ("  %s (%s%s)"):format(name, kind, default and ", " .. default or "")
     end)
-    :gsub("^@param%[?[^%]%s]*%]?%s+(%S+)", "  %1:")
+    :gsub("^@param%[?[^%]%s]*%]?%s+(%S+)", "  %1:"):gsub("^@field%s+", "")
     :gsub("^@treturn%s+", "Gives: "):gsub("^@return%s+", "Gives: ")
     :gsub("^@raise%s+", "Error: "):gsub("^@usage%s*", "Example: "):gsub("^@see%s+", "See "))
 end
@@ -71,6 +71,23 @@ local function comment_of_field(path, name)
   return nil
 end
 
+-- The comment "Settings." of a file.
+local function settings_comment(path)
+  local lines = source.lines(path)
+  for i = 1, #lines do
+    if lines[i]:find "^%-%-%- Settings%." then
+      repeat i = i + 1 until not (lines[i] or ""):find "^%-%-"
+      return comment_above(path, i)
+    end
+  end
+  return nil
+end
+
+-- The table of forms, `Class.forms = {…}`, as a file has it.
+local function forms_in(path)
+  return ("\n" .. table.concat(source.lines(path), "\n") .. "\n"):match "\n([%w_]+%.forms = {\n.-\n})\n"
+end
+
 local function module_path(value)
   for name, loaded in pairs(package.loaded) do
     if rawequal(loaded, value) and name:find "^gls" then return package.searchpath(name, package.path) end
@@ -89,7 +106,8 @@ local function function_text(name, f, hidden)
   return text and name .. "\n" .. text
 end
 
--- A class: what its file or the line that makes it says, and how it is called.
+-- A class: what its file or the line that makes it says, how it is called, and its settings: those that its file, the
+-- modules that this one names ("and those of gls.optim.matrix") and the base class have comments for.
 local function class_text(name, class)
   local last, text = name:match "[%w_]+$", {}
   local path = module_path(class)
@@ -105,7 +123,19 @@ local function class_text(name, class)
       if #text > 0 then break end
     end
   end
-  return #text > 0 and name .. "\n" .. table.concat(text, "\n") or nil
+  if #text == 0 then return nil end
+  local paths, parent = { path }, getmetatable(class)
+  for module in text[1]:gmatch "those%sof%s(gls%.[%w_.]*[%w_])" do
+    paths[#paths + 1] = package.searchpath(module, package.path)
+  end
+  if type(parent) == "table" then paths[#paths + 1] = module_path(parent.__index) end
+  for _, file in ipairs(paths) do
+    local settings = settings_comment(file)
+    if settings then text[#text + 1] = "\n" .. settings end
+  end
+  local forms = path and forms_in(path)
+  if forms then text[#text + 1] = "\n" .. forms end
+  return name .. "\n" .. table.concat(text, "\n")
 end
 
 -- The text of the value that a public name has.

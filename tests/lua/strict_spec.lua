@@ -2,6 +2,7 @@
 -- its help.
 local gls = require "gls"
 local nn, optim, data, plot = require "gls.nn", require "gls.optim", require "gls.data", require "gls.plot"
+local options = require "gls.options"
 
 -- The message of the error that f raises.
 local function message_of(f, ...)
@@ -185,5 +186,27 @@ describe("help", function()
     assert.matches("Kingma", gls.documentation "optim.Adam")
     assert.equal(gls.documentation "gls.relu", gls.documentation "x:relu")
     assert.matches('nothing named "conv2"; did you mean "conv2d"', message_of(gls.documentation, "conv2"))
+  end)
+
+  it("of an optimizer has every setting with its default, and the forms", function()
+    local count = 0
+    for name, class in pairs(optim) do
+      local known = type(class) == "table" and rawget(class, "defaults")
+      if known then
+        count = count + 1
+        local text, values = gls.documentation("optim." .. name), options.check(name, {}, known)
+        for setting in pairs(known) do
+          local value, found = values[setting], false
+          if type(value) == "table" then value = "{}" end
+          if type(value) == "string" and value ~= "{}" then value = ('"%s"'):format(value) end
+          for shown in text:gmatch("%f[%w_]" .. setting .. "`? = ([^%s,;:)]+)") do
+            found = found or shown == tostring(value) or value ~= nil and tonumber(shown) == value
+          end
+          assert.is_true(found, ("%s: %s = %s"):format(name, setting, tostring(value)))
+        end
+      end
+    end
+    assert.equal(11, count)
+    for form in pairs(optim.GLS.forms) do assert.matches("\n  " .. form .. " = {", gls.documentation "optim.GLS") end
   end)
 end)

@@ -83,7 +83,10 @@ function base.say_once(message)
   said[message] = true
 end
 
--- Settings that every optimizer has: schedule, a function of the step; clip, the greatest common norm of the gradients.
+--- Settings. Every optimizer has:
+-- @field schedule = nil; a function of the number of steps made that gives a factor on the learning rate
+--   (`optim.schedule`)
+-- @field clip = nil; the greatest common norm of all gradients, above 0
 local common = { schedule = options.none, clip = options.none }
 
 local function merged(defaults)

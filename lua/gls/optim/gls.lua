@@ -22,7 +22,7 @@ local base = require "gls.optim.base"
 local options = require "gls.options"
 
 --- Settings.
--- @field form nil; the name of a form, whose settings stand in for those not given
+-- @field form = nil; the name of a form, whose settings stand in for those not given
 -- @field learning_rate = "auto": the exact minimiser of the loss's Gauss–Newton model along the direction, fresh at
 --   every step; or a number η (0.1 to 0.3 suits cross-entropy; with `graft` see there)
 -- @field damping = 0.01 ρ, relative: λ = ρ · tr(AᵀA/n) / min(rows, d)
@@ -34,7 +34,7 @@ local options = require "gls.options"
 -- @field momentum = 0 β of V ← βV + (1 − β)U; or "auto": step and momentum chosen together (with learning_rate "auto")
 -- @field nesterov = false; with statistics "moving", where V ← βV + (1 − β)g is the mean of gradients g that is solved
 --   for: βV + (1 − β)g takes its place (Sutskever et al. 2013)
--- @field graft nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
+-- @field graft = nil; "sgd": each layer's step has the norm of SGD's at `learning_rate`; "rms": each step has root
 --   mean square 0.2 · `learning_rate` (Liu et al. 2025), the second form: `{ graft = "rms", momentum = 0.9,
 --   damping = 3, learning_rate = 1e-3 }`; "spectral": with `orthogonal`, each step's singular values are about
 --   `learning_rate` · √max(1, outputs / inputs) (Jordan et al. 2024)

@@ -38,7 +38,8 @@ optim.Adam = core_class("adam", "Adam",
   { learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0 })
 optim.Adam.update = adam_update
 
---- AdamW (Loshchilov and Hutter, ICLR 2019): Adam with decoupled decay. Settings as Adam's, `weight_decay` = 0.01.
+--- AdamW (Loshchilov and Hutter, ICLR 2019): Adam with decoupled decay. Settings: `learning_rate` = 1e-3,
+-- `beta1` = 0.9, `beta2` = 0.999, `epsilon` = 1e-8, `weight_decay` = 0.01 (times the learning rate).
 optim.AdamW = core_class("adam", "AdamW",
   { learning_rate = 1e-3, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0.01 })
 

@@ -9,7 +9,11 @@ local options = require "gls.options"
 
 local matrix = {}
 
--- The settings that every such optimizer has beside its own.
+--- Settings. Optimizers of matrices have:
+-- @field weight_decay = 0 decoupled, times the learning rate, of the matrices
+-- @field others = {} names of parameters, or of modules that hold them, that are left to AdamW
+-- @field fallback_learning_rate = 1e-3 of that AdamW, times the schedule's factor
+-- @field fallback_weight_decay = 0 of that AdamW, decoupled
 local common = {
   weight_decay = 0, others = options.any {}, fallback_learning_rate = 1e-3, fallback_weight_decay = 0,
 }
@@ -102,9 +106,7 @@ end
 -- shapes, "r" and "c" being the matrix's rows and columns: { momentum = "rc", left = "rr" }; `sizes(group, i)` gives
 -- these two.
 -- @tparam string name
--- @tparam table defaults setting → default; `weight_decay` = 0 (decoupled), `others` = {} (names of parameters, or of
--- modules that hold them, that are left to AdamW), `fallback_learning_rate` = 1e-3 and `fallback_weight_decay` = 0 of
--- that AdamW are added
+-- @tparam table defaults setting → default; those of all optimizers of matrices are added
 function matrix.class(name, defaults)
   for setting, default in pairs(common) do
     if defaults[setting] == nil then defaults[setting] = default end
