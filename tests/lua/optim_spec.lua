@@ -260,8 +260,19 @@ describe("optimizers", function()
     assert.same({ 4, 1 }, rates(opt))
     told_here("optim.SGD: learning_rate is -1", function() opt.learning_rate = -1 end)
     assert.same({ 4, 1 }, rates(opt)) -- as they were
-    opt = made(0, 0.5)
-    told_here("groups[i].settings.learning_rate", function() opt.learning_rate = 1 end)
+    opt.groups[2].settings.learning_rate = 2
+    opt.learning_rate = 1
+    assert.same({ 1, 0.5 }, rates(opt))
+    opt.learning_rate = 0
+    local resumed = made(1, 0.25)
+    resumed:load_state_dict(opt:state_dict())
+    assert.same({ 0, 0 }, rates(resumed))
+    for _, each in ipairs { opt, resumed } do
+      each.learning_rate = 2
+      assert.same({ 2, 0.5 }, rates(each)) -- from 0 on as they were made
+    end
+    opt = made(0, 0.5) -- no ratio
+    told_here("optim.SGD: learning_rate is inf in group 2", function() opt.learning_rate = 1 end)
     assert.same({ 0, 0.5 }, rates(opt))
   end)
 

@@ -32,21 +32,13 @@ local function set_learning_rates(self, rates)
   for i, group in ipairs(self.groups) do group.settings.learning_rate = rates[i] end
 end
 
--- The groups' learning rates when the first one's becomes value: the others keep their ratios to it, while it is 0
--- those from before.
+-- The groups' learning rates when the first one's becomes value: the others keep their ratios to it, from 0 on those
+-- that they were made with.
 local function scaled_rates(self, value)
   local rates, scaled = learning_rates(self), {}
-  if rates[1] ~= 0 then rawset(self, "rates_before", rates) end
-  rates = rawget(self, "rates_before") or rates
+  if rates[1] == 0 then rates = self.made_with end
   for i, rate in ipairs(rates) do
-    if rate == rates[1] or type(value) ~= "number" then
-      scaled[i] = value
-    elseif rates[1] == 0 then
-      core.raise(("optim.%s: group 1 has the learning rate 0, group %d %g, so that no ratio is kept: set "
-        .. "groups[i].settings.learning_rate of each"):format(self.name, i, rate))
-    else
-      scaled[i] = value * (rate / rates[1])
-    end
+    scaled[i] = (rate == rates[1] or type(value) ~= "number") and value or value * (rate / rates[1])
   end
   return scaled
 end
@@ -447,10 +439,11 @@ local BOUNDS = {
 
 local function check_bounds(self, setting)
   local bounds = BOUNDS[setting]
-  for _, group in ipairs(self.groups) do
+  for i, group in ipairs(self.groups) do
     local value = group.settings[setting]
     if value ~= nil and not (type(value) == "number" and value >= bounds[1] and value < bounds[2]) then
-      error(("optim.%s: %s is %s, expected %s"):format(self.name, setting, tostring(value),
+      error(("optim.%s: %s is %s%s, expected %s"):format(self.name, setting, tostring(value),
+        #self.groups > 1 and " in group " .. i or "",
         bounds[2] == 1 and "at least 0 and below 1" or "a finite number of at least 0"), 0)
     end
   end

@@ -2,7 +2,8 @@
 -- All take `(parameters, settings)`; parameters is `model:parameters()`, or a list of groups
 -- `{ { parameters = …, learning_rate = … }, … }`. All take `schedule` (a function of the step, `optim.schedule`) and
 -- `clip` (the greatest common norm of all gradients). `opt.learning_rate` reads and sets group 1's rate; where others
--- have another rate, they keep their ratio to it (`opt.groups[i].settings.learning_rate` is each one's own).
+-- have another rate, they keep their ratio to it, from 0 on the one they were made with
+-- (`opt.groups[i].settings.learning_rate` is each one's own).
 -- @module gls.optim
 local core = require "gls.core"
 local base = require "gls.optim.base"
