@@ -334,11 +334,6 @@ static int full_like(lua_State *L) {
   return 1;
 }
 
-static int empty_like(lua_State *L) {
-  push_like(L, "empty_like", 1);
-  return 1;
-}
-
 static int rand_like(lua_State *L) { return fill_uniform(L, push_like(L, "rand_like", 1)); }
 static int randn_like(lua_State *L) { return fill_normal(L, push_like(L, "randn_like", 1)); }
 
@@ -392,9 +387,6 @@ static const struct bind_function functions[] = {
     {"full_like", full_like, 3,
      "full_like(x, value [, options]) -> tensor\n"
      "All value, of x's shape and type."},
-    {"empty_like", empty_like, 2,
-     "empty_like(x [, options]) -> tensor\n"
-     "Undefined contents, of x's shape and type."},
     {"rand_like", rand_like, 2,
      "rand_like(x) -> tensor\n"
      "Uniform on [0, 1), of x's shape."},

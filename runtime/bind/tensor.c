@@ -380,11 +380,6 @@ static int method_float(lua_State *L) { return converted(L, TYPE_REAL); }
 static int method_int(lua_State *L) { return converted(L, TYPE_INT32); }
 static int method_byte(lua_State *L) { return converted(L, TYPE_UINT8); }
 
-static int method_is_contiguous(lua_State *L) {
-  lua_pushboolean(L, tensor_is_contiguous(bind_tensor(L, 1)));
-  return 1;
-}
-
 static int is_tensor(lua_State *L) {
   bind_check_argument(L, !lua_isnone(L, 1), 1, "a value is missing");
   lua_pushboolean(L, bind_test_tensor(L, 1) != NULL);
@@ -442,9 +437,6 @@ static const struct bind_function methods[] = {
     {"byte", method_byte, 1,
      "x:byte() -> tensor\n"
      "x:to(\"uint8\")."},
-    {"is_contiguous", method_is_contiguous, 1,
-     "x:is_contiguous() -> boolean\n"
-     "True when the elements lie in memory in their order without gaps."},
     {NULL, NULL, 0, NULL}};
 
 static const struct bind_function functions[] = {{"is_tensor", is_tensor, 1,
