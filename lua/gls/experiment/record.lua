@@ -4,15 +4,10 @@ local cjson = require "cjson"
 local file = require "gls.file"
 local finite = require("gls.number").finite
 local files = require("gls.core").io
+local json = require "gls.json"
 local optimizers = require "gls.experiment.optimizers"
 
 local record = {}
-
-local function is_list(value)
-  local count = 0
-  for _ in pairs(value) do count = count + 1 end
-  return count > 0 and count == #value
-end
 
 --- A value as JSON on one line, keys in order, so that equal values give equal text. A number that is not finite
 -- becomes null.
@@ -24,7 +19,7 @@ function record.encode(value, first)
   if type(value) == "string" then return (cjson.encode(value):gsub("\\/", "/")) end
   if type(value) ~= "table" then return cjson.encode(value) end
   local parts = {}
-  if is_list(value) then
+  if json.is_list(value) then
     for i, element in ipairs(value) do parts[i] = record.encode(element) end
     return "[" .. table.concat(parts, ", ") .. "]"
   end
