@@ -42,14 +42,16 @@ end
 -- @tparam string where its name in the message
 -- @tparam function f
 -- @tparam[opt=0] integer hidden how many of its parameters are not the caller's (1: `self`)
+-- @tparam[opt] function guard called with the first argument before f; refuses what is wrong with it
 -- @treturn function
-function strict.checked(where, f, hidden)
+function strict.checked(where, f, hidden, guard)
   local known = debug.getinfo(f, "Su")
   if known.what == "C" or known.isvararg or inside[f] then return f end -- those in C refuse them by themselves
   local most = known.nparams
   hidden = hidden or 0
   local function checked(...)
     if select("#", ...) > most then strict.arguments(where, f, hidden, select(hidden + 1, ...)) end
+    if guard then guard((...)) end
     return f(...)
   end
   inside[checked] = f
@@ -60,11 +62,12 @@ end
 -- arguments the constructor checks) and forward.
 -- @tparam string where what an object is called in messages
 -- @tparam table class the class, which is changed
-function strict.methods(where, class)
+-- @tparam[opt] function guard called with `self` before each of these methods; refuses what is no object
+function strict.methods(where, class, guard)
   for name, f in pairs(class) do
     if type(f) == "function" and not name:find "^__" and name ~= "init" and name ~= "forward"
       and debug.getlocal(f, 1) == "self" then
-      class[name] = strict.checked(where .. ":" .. name, f, 1)
+      class[name] = strict.checked(where .. ":" .. name, f, 1, guard)
     end
   end
 end

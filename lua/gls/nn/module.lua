@@ -122,21 +122,12 @@ local function walk(value, name, owner, seen, visit)
   end
 end
 
--- Refuses what a method called with a dot, or of a class, takes for the model.
-local function check_model(self)
-  if is_module(self) then return end
-  local class = type(self) == "table" and rawget(self, "is_gls_module")
-  gls.core.raise("a model expected, got " .. (class and ("class %s: call it to make one"):format(self.name)
-    or type(self) .. ": methods are called with a colon, model:eval(), not model.eval()"))
-end
-
 local function last_name(name) return name:match("[^.]*$") end
 
 local function is_buffer(owner, name) return owner.buffer_names[last_name(name)] == true end
 
 -- The module's tensors that are wanted.
 local function tensors(module, wanted)
-  check_model(module)
   local list = { names = {}, owners = {} }
   walk(module, "", module, {}, function(value, name, owner)
     if type(value) == "userdata" and wanted(value, name, owner) then
@@ -159,7 +150,6 @@ end
 
 --- The parameters by name: `for name, parameter in model:named_parameters() do`.
 function Module:named_parameters()
-  check_model(self)
   local list, i = self:parameters(), 0
   return function()
     i = i + 1
@@ -177,7 +167,6 @@ end
 -- @tparam string name the field it is kept in
 -- @param tensor
 function Module:buffer(name, tensor)
-  check_model(self)
   if type(name) ~= "string" then error("buffer: a name expected", 2) end
   if not gls.is_tensor(tensor) then error(('buffer "%s": a tensor expected, got %s'):format(name, type(tensor)), 2) end
   if tensor:requires_grad() then error(('buffer "%s": a buffer must not require gradient'):format(name), 2) end
@@ -188,7 +177,6 @@ end
 
 --- All modules of the tree, itself first: `for name, module in model:modules() do`; the root's name is "".
 function Module:modules()
-  check_model(self)
   local names, modules, i = {}, {}, 0
   walk(self, "", self, {}, function(value, name)
     if type(value) == "table" then
@@ -204,7 +192,6 @@ end
 
 --- The number of trained values.
 function Module:parameter_count()
-  check_model(self)
   local count = 0
   for _, parameter in ipairs(self:parameters()) do count = count + parameter:numel() end
   return count
@@ -216,20 +203,15 @@ end
 -- @tparam[opt=true] boolean flag
 -- @treturn table the module
 function Module:train(flag)
-  check_model(self)
   for _, module in self:modules() do module.training = flag ~= false end
   return self
 end
 
 --- Sets evaluation mode in the whole tree.
-function Module:eval()
-  check_model(self)
-  return self:train(false)
-end
+function Module:eval() return self:train(false) end
 
 --- Forgets all gradients.
 function Module:zero_grad()
-  check_model(self)
   for _, parameter in ipairs(self:parameters()) do parameter:zero_grad() end
 end
 
@@ -270,7 +252,6 @@ end
 -- @treturn table the module
 -- @treturn table what was left out: list of texts that name each
 function Module:load_state_dict(state, settings)
-  check_model(self)
   if type(state) ~= "table" then
     error("load_state_dict: a table of tensors by name expected, got " .. type(state), 2)
   end
@@ -319,10 +300,7 @@ end
 
 --- A copy with tensors of its own; what the module shares within itself (tied weights) the copy shares too.
 -- @treturn table module
-function Module:clone()
-  check_model(self)
-  return copy_of(self, {})
-end
+function Module:clone() return copy_of(self, {}) end
 
 -- ---- calling ----
 -- The modules whose forward runs are kept, outermost first, so that an error can say where it came from.
@@ -479,7 +457,13 @@ function Module:__tostring()
   return table.concat(lines, "\n")
 end
 
-strict.methods("model", Module)
+-- Refuses what a method called with a dot, or of a class, takes for the model.
+strict.methods("model", Module, function(self)
+  if is_module(self) then return end
+  local class = type(self) == "table" and rawget(self, "is_gls_module")
+  gls.core.raise("a model expected, got " .. (class and ("class %s: call it to make one"):format(self.name)
+    or type(self) .. ": methods are called with a colon, model:eval(), not model.eval()"))
+end)
 Module.name = "Module"
 Module.is_module = is_module
 
