@@ -4,6 +4,8 @@
 -- Every function takes the loss as a function without arguments, or a list of such, of which the mean is meant (one a
 -- batch); it is called in the model's mode of the moment, so evaluate (`model:eval()`) where there are BatchNorm or
 -- Dropout. All take `matrix` = "hessian" or "ggn", for which the function gives the outputs second.
+--
+-- products  of derivatives with vectors     lanczos  what repeated products tell
 -- @module gls.curvature
 local core = require "gls.core"
 local lanczos = require "gls.curvature.lanczos"

@@ -7,6 +7,9 @@
 --
 -- Files are looked for in the data directory: the option `dir`, else the environment's `GLS_DATA`, else
 -- `~/.cache/glsrun`.
+--
+-- sources  known data sets on disk     csv, text, source  sets of one's own     set  what all sets are
+-- loader   their batches               batches  the same of rows that Lua makes
 -- @module gls.data
 local csv = require "gls.data.csv"
 local loader = require "gls.data.loader"

@@ -11,7 +11,7 @@
 -- choices, options  the command line     plan, optimizers  the trials     runner  one run     record  results.jsonl
 -- together  several processes
 -- outcome  what runs came to     summary, tables, words, figures, report  what is written of it
--- study  one comparison in many circumstances
+-- study  one comparison in many circumstances     misuse  errors without a traceback
 -- @module gls.experiment
 local gls = require "gls"
 local check = require "gls.options"

@@ -1,4 +1,7 @@
 --- nn: neural networks: modules, layers, losses and first values of weights.
+--
+-- module  what all are     affine  what layers with a weight share     initialise  first values     loss  losses
+-- linear, conv, embedding, norm, attention, recurrent, activation, pool, resize  layers     container  several in turn
 -- @module gls.nn
 local options = require "gls.options"
 local Module = require "gls.nn.module"

@@ -4,6 +4,10 @@
 -- `clip` (the greatest common norm of all gradients). `opt.learning_rate` reads and sets group 1's rate; where others
 -- have another rate, they keep their ratio to it, from 0 on the one they were made with
 -- (`opt.groups[i].settings.learning_rate` is each one's own).
+--
+-- base  what all share: groups, schedule, clipping, saving     schedule, decay, average  beside an optimizer
+-- gls   gradient least squares      matrix  what muon, soap, shampoo and kfac share
+-- lion, rmsprop     lbfgs, with line_search and flat
 -- @module gls.optim
 local core = require "gls.core"
 local base = require "gls.optim.base"

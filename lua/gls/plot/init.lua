@@ -7,6 +7,9 @@
 -- `x` and `y` (texts of the axes), `size` ({ width, height }: pixels of a file, characters of a terminal) and
 -- `print = false`, which gives the characters as text. gnuplot draws; where it is missing or fails its commands and
 -- data are kept beside the file and named.
+--
+-- series  what is drawn     lines, bars, heat, image  the kinds of figures     axes  what they share
+-- figure  panels, by gnuplot or as a picture in the terminal     live  while a loop trains
 -- @module gls.plot
 local core = require "gls.core"
 local bars = require "gls.plot.bars"

@@ -1,4 +1,7 @@
 --- Repl: the Lua side of the prompt, for runtime/cli/repl.c.
+--
+-- chunk, session  what is typed, and what it means     show, display  what values look like
+-- complete  what Tab offers                            tools  functions of the prompt
 -- @module gls.repl
 local chunk = require "gls.repl.chunk"
 local core = require "gls.core"

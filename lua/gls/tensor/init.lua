@@ -1,5 +1,7 @@
 --- Tensor: functions of tensors that are compositions of rows of the op table: functions of gls and, where they take a
 -- tensor first, methods.
+--
+-- arrange, order, algebra, einsum  by kind     arguments  how they read what they are given
 -- @module gls.tensor
 local core = require "gls.core"
 local strict = require "gls.strict"

@@ -1,7 +1,8 @@
 --- Train: the loop around a model, a loss and an optimizer.
 --
 -- settings   what train.fit takes      keeper    its checkpoints     callbacks  early stopping, the best model
--- progress   how far it is             finder    the learning-rate range test      ranks  several processes
+-- progress   how far it is             means     of losses and metrics  ranks  several processes
+-- finder     the learning-rate range test
 -- @module gls.train
 local gls = require "gls"
 local core = require "gls.core"
