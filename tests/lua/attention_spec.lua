@@ -190,6 +190,23 @@ describe("nn.MultiHeadAttention", function()
     assert.is_true(largest(trained - layer:eval()(x[1], x)) < 1e-6)
   end)
 
+  it("checks mask and lengths alike with dropout and without", function()
+    local layer, other = nn.MultiHeadAttention(4, 2, { dropout = 0.5 }), nn.MultiHeadAttention(4, 2)
+    local causal = nn.MultiHeadAttention(4, 2, { dropout = 0.5, causal = true, context = 4 })
+    local function message(...)
+      local ok, text = pcall(...)
+      assert.is_false(ok)
+      return (text:gsub("^[^:]*:%d+: ", ""))
+    end
+    for _, mask in ipairs { gls.full({ 3, 3 }, -math.huge), gls.full({ 3, 3 }, 0 / 0), gls.ones(3, 3):int(),
+      gls.ones(2, 2), gls.ones(5, 3, 3) } do
+      assert.equal(message(other, x, nil, mask), message(layer, x, nil, mask))
+    end
+    fails("given (2×3×4) and (2×2×4); give it a mask", causal, x, x:narrow(2, 1, 2))
+    causal:eval()
+    fails("given (2×3×4) and (2×2×4); give it a mask", causal, x, x:narrow(2, 1, 2))
+  end)
+
   it("leaves factors of its weights", function()
     local layer = nn.MultiHeadAttention(4, 2)
     layer(x):sum():backward()

@@ -43,8 +43,18 @@ local function by_head(x, heads)
   return x:reshape(shape):permute(order)
 end
 
+-- Refuses what gls.attention refuses, in its words: the mask is tried on heads of no width.
+local function check_seen(query, key, value, given)
+  if given.causal and query:size(-2) ~= key:size(-2) then gls.attention(query, key, value, given) end
+  if not given.mask then return end
+  local _ <close> = gls.no_grad()
+  gls.attention(query:narrow(-1, 1, 0), key:narrow(-1, 1, 0), value:narrow(-1, 1, 0), given)
+end
+
 -- softmax(q kᵀ / √d) v, with dropout of the weights.
-local function with_dropout(self, query, key, value, mask)
+local function with_dropout(self, query, key, value, given)
+  check_seen(query, key, value, given)
+  local mask = given.mask
   local q, k, v = by_head(query, self.heads), by_head(key, self.heads), by_head(value, self.heads)
   local weights = q:matmul(k:transpose(-2, -1)) / math.sqrt(self.width // self.heads)
   local hidden = self.causal and gls.ones(query:size(-2), key:size(-2)):triu(1)
@@ -72,13 +82,13 @@ function MultiHeadAttention:forward(x, context, mask)
     if not context then error("nn.MultiHeadAttention: made for a second sequence, which is missing", 2) end
     local query, key_value = self.query(x), self.key_value(context)
     local key, value = key_value:narrow(-1, 1, width), key_value:narrow(-1, width + 1, width)
-    mixed = drops and with_dropout(self, query, key, value, mask) or gls.attention(query, key, value, given)
+    mixed = drops and with_dropout(self, query, key, value, given) or gls.attention(query, key, value, given)
   else
     if context then error("nn.MultiHeadAttention: a second sequence needs the option context, its width", 2) end
     local all = self.query_key_value(x)
     if drops then
       mixed = with_dropout(self, all:narrow(-1, 1, width), all:narrow(-1, width + 1, width),
-        all:narrow(-1, 2 * width + 1, width), mask)
+        all:narrow(-1, 2 * width + 1, width), given)
     else
       mixed = gls.attention(all, given)
     end
