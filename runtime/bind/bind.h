@@ -109,6 +109,8 @@ void bind_push_taken(lua_State *L, struct tensor **slot);
 struct tensor *bind_tensor(lua_State *L, int i);
 /* The same or NULL for nil / none. */
 struct tensor *bind_optional_tensor(lua_State *L, int i);
+/* The userdata's own place of its tensor; NULL when the value at i is none. */
+struct tensor **bind_test_slot(lua_State *L, int i);
 /* NULL when the value at i is not a tensor. */
 struct tensor *bind_test_tensor(lua_State *L, int i);
 /* Raises an error when a write into the tensor in place would go past the tape, that has recorded how it was made. */
@@ -181,8 +183,9 @@ bool bind_trace(lua_State *L, const struct op *op, int input_count, struct tenso
 bool bind_recording(void);
 /* +1 before what C runs that is not recorded, -1 after it. */
 void bind_unrecorded(int change);
-/* Pushes a guard: nothing is recorded until it is closed (lua_toclose, lua_closeslot). */
-void bind_push_guard(lua_State *L);
+/* Pushes a guard: nothing is recorded until it is closed (lua_toclose, lua_closeslot); marks: what is made of tensors
+   that derivatives reach is marked as unrecorded. */
+void bind_push_guard(lua_State *L, bool marks);
 
 /* ---- grad.c ---- */
 /* A step has ended, or gradients were forgotten: none waits for the next step. */

@@ -16,6 +16,10 @@ struct script_function {
   struct shape shape[]; /* of the tensor arguments */
 };
 
+/* Its address names a table in the registry: a function's address → the userdata that forward gave, while the script
+   keeps it. */
+static const char outputs_key;
+
 _Thread_local lua_State *bind_running;
 
 struct callback {
@@ -25,7 +29,7 @@ struct callback {
   struct tensor *const *input;
   const bool *needed;
   struct tensor **result;
-  bool recorded; /* what it runs is */
+  struct node *node; /* what it runs is recorded, as the derivative of this node; or NULL */
 };
 
 /* Raises what is wrong with what a function of the script's has returned, with the place where it begins. */
@@ -39,22 +43,35 @@ static int wrong_result(lua_State *L, const struct callback *call, const char *m
   return lua_error(L);
 }
 
+/* Refuses a result of another type or shape than those of what it belongs to. */
+static void check_form(lua_State *L, const struct callback *call, const struct tensor *tensor, const char *result,
+                       const char *of, const struct shape *shape) {
+  if (shape_equal(&tensor->shape, shape) && tensor->type == TYPE_REAL) return;
+  wrong_result(L, call,
+               lua_pushfstring(L, "%s has type %s and shape %s, %s %s and %s", result, type_name(tensor->type),
+                               shape_text(&tensor->shape), of, type_name(TYPE_REAL), shape_text(shape)));
+}
+
 /* Result i of backward, at the top of the stack. */
 static struct tensor *checked_result(lua_State *L, const struct callback *call, int i) {
   const struct shape *shape = &call->function->shape[i];
   if (lua_isnil(L, -1)) return tensor_zeros(TYPE_REAL, shape);
   struct tensor *tensor = bind_test_tensor(L, -1);
+  const char *result = lua_pushfstring(L, "result %d of backward", i + 1);
+  lua_insert(L, -2);
   if (!tensor) {
-    wrong_result(
-        L, call,
-        lua_pushfstring(L, "result %d of backward must be a tensor or nil, got %s", i + 1, luaL_typename(L, -1)));
-  } else if (!shape_equal(&tensor->shape, shape) || tensor->type != TYPE_REAL) {
-    wrong_result(
-        L, call,
-        lua_pushfstring(L, "result %d of backward has type %s and shape %s, its argument %s and %s", i + 1,
-                        type_name(tensor->type), shape_text(&tensor->shape), type_name(TYPE_REAL), shape_text(shape)));
+    wrong_result(L, call, lua_pushfstring(L, "%s must be a tensor or nil, got %s", result, luaL_typename(L, -1)));
+  } else if (call->node && tape_is_unrecorded(tensor)) {
+    wrong_result(L, call,
+                 lua_pushfstring(L,
+                                 "%s was computed in forward, which is not recorded, and its second derivative "
+                                 "would be lost; compute it in backward",
+                                 result));
+  } else {
+    check_form(L, call, tensor, result, "its argument", shape);
   }
-  return call->recorded ? tensor_retain(tensor) : tensor_alias(tensor);
+  lua_remove(L, -2);
+  return call->node ? tensor_retain(tensor) : tensor_alias(tensor);
 }
 
 /* Calls specification[name](context, input…); protected by its caller. */
@@ -92,22 +109,51 @@ static int protected_callback(lua_State *L) {
   return 0;
 }
 
+/* Puts the node's output, on the tape, in the place of what forward gave and the script keeps, at the top of the stack;
+   *plain: what was there. */
+static int lend_output(lua_State *L, const struct callback *call, struct tensor ***slot, struct tensor **plain) {
+  *slot = call->node ? bind_test_slot(L, -1) : NULL;
+  if (!*slot || !**slot) return *slot = NULL, STATUS_OK;
+  struct tensor *output = tensor_alias(**slot);
+  if (!output) return *slot = NULL, STATUS_ERROR;
+  output->node = node_retain(call->node);
+  *plain = **slot;
+  **slot = output;
+  return STATUS_OK;
+}
+
+static void take_back(struct tensor **slot, struct tensor *plain) {
+  if (!slot) return;
+  bool released = !*slot; /* by the script, meanwhile */
+  tensor_release(released ? plain : *slot);
+  if (!released) *slot = plain;
+}
+
 static int run_callback(struct callback *call) {
   lua_State *L = bind_running ? bind_running : call->function->state;
-  if (!call->recorded) bind_unrecorded(1);
+  if (!call->node) bind_unrecorded(1);
+  bool refused = tape_refuse_unrecorded(call->node);
   int top = lua_gettop(L), status = STATUS_OK;
+  struct tensor **slot = NULL, *plain = NULL;
   if (!lua_checkstack(L, 8)) {
     status = status_error("fn: no room on Lua's stack");
   } else {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &outputs_key);
+    lua_rawgetp(L, -1, call->function);
+    status = lend_output(L, call, &slot, &plain);
+  }
+  if (status == STATUS_OK) {
     lua_pushcfunction(L, protected_callback);
     lua_pushlightuserdata(L, call);
     if (lua_pcall(L, 1, 0, 0) != LUA_OK) {
       const char *message = lua_tostring(L, -1);
       status = status_error("%s", message ? message : "fn: an error whose value is not a message");
     }
-    lua_settop(L, top);
   }
-  if (!call->recorded) bind_unrecorded(-1);
+  take_back(slot, plain);
+  lua_settop(L, top);
+  tape_refuse_unrecorded(refused);
+  if (!call->node) bind_unrecorded(-1);
   return status;
 }
 
@@ -121,14 +167,14 @@ static int script_backward(void *context, struct tensor *gradient, const bool *n
   return run_callback(&call);
 }
 
-static int script_graph(void *context, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  struct callback call = {.function = context,
+static int script_graph(struct node *node, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  struct callback call = {.function = node->context,
                           .name = "backward",
                           .input_count = 1,
                           .input = &gradient,
                           .needed = needed,
                           .result = result,
-                          .recorded = true};
+                          .node = node};
   return run_callback(&call);
 }
 
@@ -172,9 +218,14 @@ static int call_function(lua_State *L) {
   struct tensor **input = lua_newuserdatauv(L, (size_t)(top + 1) * sizeof *input, 0);
   for (int i = 1; i <= top; i++)
     if (bind_test_tensor(L, i)) input[count++] = bind_test_tensor(L, i);
+  bool tracked = false, reached = false;
+  for (int i = 0; i < count; i++) {
+    tracked = tracked || tape_tracks(input[i]);
+    reached = reached || tape_tracks(input[i]) || tape_is_unrecorded(input[i]);
+  }
   lua_newtable(L);
   int context = lua_gettop(L);
-  bind_push_guard(L);
+  bind_push_guard(L, reached && bind_recording());
   int guard = lua_gettop(L);
   lua_toclose(L, guard);
   lua_getfield(L, lua_upvalueindex(1), "forward");
@@ -194,8 +245,6 @@ static int call_function(lua_State *L) {
   if (again < count) return bind_fail(L, "fn: forward has released one of its arguments");
   struct tensor *made = bind_test_tensor(L, -1);
   if (!made) return bind_fail(L, "fn: forward must return a tensor, got %s", luaL_typename(L, -1));
-  bool tracked = false;
-  for (int i = 0; i < count && !tracked; i++) tracked = tape_tracks(input[i]);
   if (!tracked || !bind_recording()) return 1;
   if (made->type != TYPE_REAL)
     return bind_fail(L, "fn: forward must return a tensor of type %s to be differentiable, got %s",
@@ -204,6 +253,7 @@ static int call_function(lua_State *L) {
   struct tensor **slot = bind_new_tensor(L);
   *slot = tensor_alias(made); /* an argument handed back must not become its own result */
   if (!*slot) return bind_error(L);
+  (*slot)->unrecorded = false;
   lua_createtable(L, 2, 0);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_rawseti(L, -2, 1);
@@ -213,6 +263,15 @@ static int call_function(lua_State *L) {
   lua_pop(L, 1);
   struct script_function *function = new_script_function(L, count, input);
   bind_check(L, tape_record_function(has_jvp ? &script_with_jvp : &script_without_jvp, function, count, input, *slot));
+  lua_rawgetp(L, LUA_REGISTRYINDEX, &outputs_key);
+  for (int i = 0; i < count && made; i++)
+    if (input[i] == made) made = NULL;
+  if (made)
+    lua_pushvalue(L, guard + 1);
+  else
+    lua_pushnil(L);
+  lua_rawsetp(L, -2, function);
+  lua_pop(L, 1);
   return 1;
 }
 
@@ -251,7 +310,17 @@ static const struct bind_function functions[] = {
      "A differentiable function. forward(context, …) gets the call's arguments and returns a tensor;\n"
      "backward(context, gradient) returns one tensor (or nil, for zero) for each tensor among the arguments,\n"
      "of that one's shape; jvp(context, tangent…) gets a tangent or nil for each and returns the result's.\n"
-     "context is a table of this call's own, for what forward wants to keep."},
+     "context is a table of this call's own, for what forward wants to keep. For derivatives of the gradient\n"
+     "backward is recorded: arguments that forward kept, and its result, lead on; what else it has computed of\n"
+     "arguments does not, and using it then is an error: compute it in backward, or keep gls.tensor(x), a constant."},
     {NULL, NULL, 0, NULL}};
 
-void bind_open_function(lua_State *L) { bind_functions(L, functions); }
+void bind_open_function(lua_State *L) {
+  bind_functions(L, functions);
+  lua_newtable(L);
+  lua_createtable(L, 0, 1);
+  lua_pushliteral(L, "v");
+  lua_setfield(L, -2, "__mode");
+  lua_setmetatable(L, -2);
+  lua_rawsetp(L, LUA_REGISTRYINDEX, &outputs_key);
+}

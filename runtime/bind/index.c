@@ -276,6 +276,7 @@ int bind_index_read(lua_State *L) {
     struct tensor **slot = bind_new_tensor(L);
     *slot = plain_view(x, range, count);
     if (!*slot) return bind_error(L);
+    tape_note_made(*slot, 1, &x);
     bind_made(L, *slot);
     if (pick.by) push_picked(L, *slot, &pick);
     return 1;
@@ -310,7 +311,10 @@ void bind_index_write(lua_State *L) {
   struct pick pick;
   int count = 0;
   bind_check_writable(L, x, "x[…] = value");
-  if (source) bind_check_constant(L, source, "x[…] = value");
+  if (source) {
+    bind_check_constant(L, source, "x[…] = value");
+    tape_note_write(x, source);
+  }
   parse_key(L, x, range, &count, &pick);
   if (!source && lua_type(L, 3) != LUA_TNUMBER)
     bind_fail(L, "an element or a part of a tensor can be set to a number or a tensor, got %s", luaL_typename(L, 3));

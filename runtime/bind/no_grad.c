@@ -7,7 +7,7 @@
 #define BIND_GUARD "gls.no_grad"
 
 struct guard {
-  bool open;
+  bool open, marks;
   lua_State *owner; /* kept alive by the userdata's value */
   struct guard *next;
 };
@@ -16,9 +16,14 @@ static struct guard *first; /* of the open ones */
 static int unrecorded;      /* what C runs that is not recorded, and guards that were lost without being closed */
 
 bool bind_recording(void) {
-  bool off = unrecorded > 0;
-  for (const struct guard *guard = first; guard && !off; guard = guard->next) off = bind_is_active(guard->owner);
+  bool off = unrecorded > 0, marks = false;
+  for (const struct guard *guard = first; guard; guard = guard->next) {
+    bool active = bind_is_active(guard->owner);
+    off = off || active;
+    marks = marks || (active && guard->marks);
+  }
   tape_set_enabled(!off);
+  tape_mark_unrecorded(marks);
   return !off;
 }
 
@@ -52,9 +57,9 @@ static int guard_lost(lua_State *L) {
   return 0;
 }
 
-void bind_push_guard(lua_State *L) {
+void bind_push_guard(lua_State *L, bool marks) {
   struct guard *guard = lua_newuserdatauv(L, sizeof *guard, 1);
-  *guard = (struct guard){.owner = L};
+  *guard = (struct guard){.owner = L, .marks = marks};
   luaL_setmetatable(L, BIND_GUARD);
   lua_pushthread(L);
   lua_setiuservalue(L, -2, 1);
@@ -73,12 +78,12 @@ static int after_call(lua_State *L, int status, lua_KContext guard) {
 
 static int no_grad(lua_State *L) {
   if (lua_isnoneornil(L, 1)) {
-    bind_push_guard(L);
+    bind_push_guard(L, false);
     return 1;
   }
   bind_check_type(L, 1, LUA_TFUNCTION);
   int arguments = lua_gettop(L) - 1;
-  bind_push_guard(L);
+  bind_push_guard(L, false);
   lua_insert(L, 1);
   lua_toclose(L, 1);
   lua_callk(L, arguments, LUA_MULTRET, 1, after_call);

@@ -44,7 +44,7 @@ void bind_push_taken(lua_State *L, struct tensor **slot) {
   bind_push_tensor(L, tensor);
 }
 
-static struct tensor **test_slot(lua_State *L, int i) {
+struct tensor **bind_test_slot(lua_State *L, int i) {
   struct tensor **slot = lua_touserdata(L, i);
   if (!slot || !lua_getmetatable(L, i)) return NULL;
   lua_rawgetp(L, LUA_REGISTRYINDEX, &metatable_key);
@@ -54,12 +54,12 @@ static struct tensor **test_slot(lua_State *L, int i) {
 }
 
 struct tensor *bind_test_tensor(lua_State *L, int i) {
-  struct tensor **slot = test_slot(L, i);
+  struct tensor **slot = bind_test_slot(L, i);
   return slot ? *slot : NULL;
 }
 
 struct tensor *bind_tensor(lua_State *L, int i) {
-  struct tensor **slot = test_slot(L, i);
+  struct tensor **slot = bind_test_slot(L, i);
   if (!slot) {
     bind_wrong_argument(L, i, "a tensor");
     return NULL;
@@ -124,7 +124,7 @@ void bind_sizes(lua_State *L, int first, struct shape *shape) {
 /* ---- metamethods and fields ---- */
 
 static int tensor_release_slot(lua_State *L) {
-  struct tensor **slot = test_slot(L, 1);
+  struct tensor **slot = bind_test_slot(L, 1);
   if (!slot) return bind_wrong_argument(L, 1, "a tensor");
   struct tensor *tensor = *slot;
   *slot = NULL;
@@ -345,6 +345,7 @@ static int method_copy(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1), *source = bind_tensor(L, 2);
   bind_check_writable(L, tensor, "copy");
   bind_check_constant(L, source, "copy");
+  tape_note_write(tensor, source);
   if (tensor_assign(tensor, source) == STATUS_OK) return self(L);
   return bind_fail(L, "copy: %s", status_message());
 }
@@ -354,6 +355,7 @@ static int method_accumulate(lua_State *L) {
   double factor = (lua_isnoneornil(L, 3) ? 1 : bind_number(L, 3));
   bind_check_writable(L, tensor, "accumulate");
   bind_check_constant(L, source, "accumulate");
+  tape_note_write(tensor, source);
   if (tensor->type != TYPE_REAL || source->type != TYPE_REAL)
     return bind_fail(L, "accumulate: tensors of type %s expected, got %s and %s", type_name(TYPE_REAL),
                      type_name(tensor->type), type_name(source->type));

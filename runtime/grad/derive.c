@@ -188,7 +188,7 @@ static int formula_gradient(struct node *node, struct tensor *gradient, const bo
 static int recorded_gradient(struct node *node, struct tensor *gradient, const bool *needed, struct tensor **result) {
   const struct op *op = node->call.op;
   if (node->function) {
-    if (node->function->graph) return node->function->graph(node->context, gradient, needed, result);
+    if (node->function->graph) return node->function->graph(node, gradient, needed, result);
   } else if (op->graph || op->composed) {
     return formula_gradient(node, gradient, needed, result);
   } else if (op->second || op->flags & OP_LINEAR) {

@@ -125,8 +125,8 @@ static int linear_backward(void *context, struct tensor *gradient, const bool *n
   return linear->node->call.input_count > 1 && needed[1] ? bend(linear, gradient, &result[1]) : STATUS_OK;
 }
 
-static int linear_graph(void *context, struct tensor *gradient, const bool *needed, struct tensor **result) {
-  const struct linear *linear = context;
+static int linear_graph(struct node *node, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  const struct linear *linear = node->context;
   if (needed[0]) STATUS_TRY(linear_product(linear->of, linear->input, !linear->adjoint, gradient, &result[0]));
   return linear->node->call.input_count > 1 && needed[1] ? bend(linear, gradient, &result[1]) : STATUS_OK;
 }

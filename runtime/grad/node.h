@@ -6,12 +6,14 @@
 
 #include "../ops/op.h"
 
+struct node;
+
 /* A differentiable function written by a script: gls.fn. */
 struct tape_function {
   /* backward(context, gradient) gives a new gradient for each needed input. */
   int (*backward)(void *context, struct tensor *gradient, const bool *needed, struct tensor **result);
-  /* The same recorded, so that it can be differentiated; NULL: it cannot. */
-  int (*graph)(void *context, struct tensor *gradient, const bool *needed, struct tensor **result);
+  /* The same of the node that has it, recorded, so that it can be differentiated; NULL: it cannot. */
+  int (*graph)(struct node *node, struct tensor *gradient, const bool *needed, struct tensor **result);
   int (*jvp)(void *context, struct tensor *const *tangent, struct tensor **result); /* may be NULL */
   void (*release)(void *context);
 };

@@ -21,6 +21,41 @@ bool tape_tracks(const struct tensor *tensor) {
   return tensor && (tensor->requires_gradient || (tensor->node && !tensor->node->released));
 }
 
+static bool marks, refuses; /* what is unrecorded */
+
+void tape_mark_unrecorded(bool mark) { marks = mark; }
+
+bool tape_refuse_unrecorded(bool refuse) {
+  bool old = refuses;
+  refuses = refuse;
+  return old;
+}
+
+bool tape_is_unrecorded(const struct tensor *tensor) {
+  return tensor && !tape_tracks(tensor) && (tensor->unrecorded || (tensor->storage && tensor->storage->unrecorded));
+}
+
+void tape_note_write(struct tensor *tensor, const struct tensor *source) {
+  if (marks && (tape_tracks(source) || tape_is_unrecorded(source))) tensor->storage->unrecorded = true;
+}
+
+void tape_note_made(struct tensor *output, int input_count, struct tensor *const *input) {
+  bool mark = false;
+  for (int i = 0; i < input_count && marks && !mark; i++) mark = tape_tracks(input[i]) || tape_is_unrecorded(input[i]);
+  if (mark && output->type == TYPE_REAL && !tape_tracks(output)) output->unrecorded = true;
+}
+
+static int check_recorded(const char *name, int input_count, struct tensor *const *input) {
+  for (int i = 0; i < input_count; i++)
+    if (tape_is_unrecorded(input[i]))
+      return status_error(
+          "%s: argument %d, shape %s, was computed in forward of a gls.fn, which is not recorded, and its part in the "
+          "second derivative would be lost; compute it in backward, of the arguments that forward keeps (or keep it as "
+          "gls.tensor(x), a constant)",
+          name, i + 1, shape_text(&input[i]->shape));
+  return STATUS_OK;
+}
+
 static bool computes = true; /* values */
 
 bool tape_set_values(bool computed) {
@@ -40,10 +75,15 @@ static int no_values(struct op_call *call) {
 
 static struct tensor *run_recorded(const struct op *op, int input_count, struct tensor *const *input,
                                    const struct op_value *values) {
-  bool record = false;
-  if (enabled && !(op->flags & (OP_NO_GRADIENT | OP_CONSTANT)))
+  bool record = false, derives = !(op->flags & (OP_NO_GRADIENT | OP_CONSTANT));
+  if (enabled && derives)
     for (int i = 0; i < input_count && !record; i++) record = tape_tracks(input[i]);
-  if (!record) return op_run(op, input_count, input, values);
+  if (refuses && enabled && derives && check_recorded(op->name, input_count, input) != STATUS_OK) return NULL;
+  if (!record) {
+    struct tensor *output = op_run(op, input_count, input, values);
+    if (derives && output) tape_note_made(output, input_count, input);
+    return output;
+  }
 
   struct node *node = node_new(input_count, input, op->flags & OP_SAVES_INPUTS);
   if (!node) return NULL;
@@ -94,7 +134,8 @@ int tape_record_function(const struct tape_function *function, void *context, in
   static const struct op script_function = {.name = "fn"};
   bool record = false;
   for (int i = 0; i < input_count && enabled && !record; i++) record = tape_tracks(input[i]);
-  struct node *node = record ? node_new(input_count, input, false) : NULL;
+  bool right = !refuses || !record || check_recorded("fn", input_count, input) == STATUS_OK;
+  struct node *node = record && right ? node_new(input_count, input, false) : NULL;
   if (!node || node_keep_output(node, output, false) != STATUS_OK) {
     function->release(context);
     if (node) node_discard(node);

@@ -27,6 +27,15 @@ int tape_record_function(const struct tape_function *function, void *context, in
                          struct tensor *const *input, struct tensor *output);
 /* True when a derivative reaches this tensor. */
 bool tape_tracks(const struct tensor *tensor);
+/* Off the tape, in forward of a script's function: what is made of tensors that derivatives reach is marked as
+   unrecorded. While unrecorded tensors are refused, an op to be recorded that is given one is an error: its part in the
+   derivative would be lost. */
+void tape_mark_unrecorded(bool mark);
+bool tape_refuse_unrecorded(bool refuse); /* returns what was */
+bool tape_is_unrecorded(const struct tensor *tensor);
+/* Where source is written into tensor, and where output is made of inputs by other means than tape_run. */
+void tape_note_write(struct tensor *tensor, const struct tensor *source);
+void tape_note_made(struct tensor *output, int input_count, struct tensor *const *input);
 
 /* ---- backward.c ---- */
 /* From loss (one element, or with seed: the gradient of its shape) to every leaf. Adds to what is there. */

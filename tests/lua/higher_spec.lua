@@ -104,6 +104,95 @@ describe("grad", function()
     assert.same({ 6, 6 }, gls.grad(h:sum(), x):tolist())
   end)
 
+  it("differentiates the result that such a function keeps, by the function's own rule", function()
+    local exp = gls.fn {
+      forward = function(context, x)
+        context.kept = { y = x:exp() }
+        return context.kept.y
+      end,
+      backward = function(context, gradient) return gradient * context.kept.y end,
+    }
+    local x = leaf { 0, 1 }
+    local g = gls.grad((exp(x) ^ 2):sum(), x, { create_graph = true })
+    local h = gls.grad(g:sum(), x, { create_graph = true })
+    near(2 * (2 * x):exp(), g)
+    near(4 * (2 * x):exp(), h)
+    near(8 * (2 * x):exp(), gls.grad(h:sum(), x))
+    local own = gls.fn { -- the value of x², the slope of an exponential
+      forward = function(context, t)
+        context.y = t ^ 2
+        return context.y
+      end,
+      backward = function(context, gradient) return gradient * context.y end,
+    }
+    g = gls.grad(own(x):sum(), x, { create_graph = true })
+    assert.same({ 0, 1 }, gls.grad(g:sum(), x):tolist())
+    local same = gls.fn { -- an argument handed back is itself still
+      forward = function(context, t)
+        context.t = t
+        return t
+      end,
+      backward = function(context, gradient) return gradient * context.t end,
+    }
+    g = gls.grad((same(x) * 3):sum(), x, { create_graph = true })
+    assert.same({ 3, 3 }, gls.grad(g:sum(), x):tolist())
+  end)
+
+  it("refuses what such a function has computed beside its result, and takes constants", function()
+    local x = leaf { 1, 2 }
+    local function twice(keep)
+      local f = gls.fn {
+        forward = function(context, t)
+          context.kept = keep(t)
+          return t * t
+        end,
+        backward = function(context, gradient) return gradient * context.kept end,
+      }
+      f(x):sum():backward()
+      local g = gls.grad((f(x) ^ 2):sum(), x, { create_graph = true })
+      return gls.grad(g:sum(), x):tolist()
+    end
+    for _, keep in ipairs {
+      function(t) return t * 2 end,
+      function(t) return t:view(2) end,
+      function(t) return gls.fuse(function(s) return s * 2 end)(t) end,
+      function(t) return gls.fn { forward = function(_, s) return s * 2 end, backward = function() end }(t * 1) end,
+      function(t)
+        local made = gls.zeros(2)
+        made[1] = t[1]
+        return made
+      end,
+      function(t)
+        local made = gls.zeros(2)
+        made:narrow(1, 2, 1):copy(t[{ { 2, 2 } }])
+        return made
+      end,
+      function(t) return gls.zeros(2):accumulate(t) end,
+    } do
+      fails("argument 2, shape %(2%), was computed in forward of a gls.fn, which is not recorded", twice, keep)
+      gls.tape_release()
+    end
+    -- f = x² with the slope c: Σ f² has the gradient 2 f c, and that the slope 2 c c.
+    for _, keep in ipairs {
+      function(t) return (t * 2):detach() end,
+      function(t) return gls.tensor(t * 2) end,
+      function(t) return t:gt(0) end,
+      function() return gls.full({ 2 }, 2) * 1 end,
+    } do
+      local c = keep(gls.tensor { 1, 2 })
+      near(2 * c * c, gls.tensor(twice(keep)))
+      gls.tape_release()
+    end
+    local handed = gls.fn {
+      forward = function(context, t)
+        context.kept = t * 2
+        return t * t
+      end,
+      backward = function(context) return context.kept end,
+    }
+    fails("result 1 of backward was computed in forward", gls.grad, handed(x):sum(), x, { create_graph = true })
+  end)
+
   it("differentiates fused functions as their steps", function()
     local function f(x, y) return ((x * y + 1):tanh() * x - y:exp()) ^ 2 end
     local fused = gls.fuse(f)
