@@ -13,6 +13,7 @@ struct script_function {
   lua_State *state; /* the main thread's, for when no call of the binding is under way */
   int reference;    /* in the registry */
   int input_count;
+  struct shape output;
   struct shape shape[]; /* of the tensor arguments */
 };
 
@@ -94,6 +95,7 @@ static int protected_callback(lua_State *L) {
     struct tensor *tangent = bind_test_tensor(L, -1);
     if (!tangent)
       return wrong_result(L, call, lua_pushfstring(L, "jvp must return a tensor, got %s", luaL_typename(L, -1)));
+    check_form(L, call, tangent, "the result of jvp", "that of forward", &function->output);
     call->result[0] = tensor_retain(tangent);
     return 0;
   }
@@ -196,7 +198,8 @@ static const struct tape_function script_without_jvp = {script_backward, script_
 
 /* A context for the call whose arguments, from stack index 2 on, are count tensors among others; the pair
    { specification, forward's table } is at the top of the stack and is taken off. */
-static struct script_function *new_script_function(lua_State *L, int count, struct tensor *const *input) {
+static struct script_function *new_script_function(lua_State *L, int count, struct tensor *const *input,
+                                                   const struct tensor *output) {
   struct script_function *function = memory_new(1, sizeof *function + (size_t)count * sizeof function->shape[0]);
   if (!function) {
     bind_error(L);
@@ -206,6 +209,7 @@ static struct script_function *new_script_function(lua_State *L, int count, stru
   function->state = lua_tothread(L, -1);
   lua_pop(L, 1);
   function->input_count = count;
+  function->output = output->shape;
   for (int i = 0; i < count; i++) function->shape[i] = input[i]->shape;
   function->reference = luaL_ref(L, LUA_REGISTRYINDEX);
   return function;
@@ -261,7 +265,7 @@ static int call_function(lua_State *L) {
   lua_rawseti(L, -2, 2);
   bool has_jvp = lua_getfield(L, lua_upvalueindex(1), "jvp") != LUA_TNIL;
   lua_pop(L, 1);
-  struct script_function *function = new_script_function(L, count, input);
+  struct script_function *function = new_script_function(L, count, input, made);
   bind_check(L, tape_record_function(has_jvp ? &script_with_jvp : &script_without_jvp, function, count, input, *slot));
   lua_rawgetp(L, LUA_REGISTRYINDEX, &outputs_key);
   for (int i = 0; i < count && made; i++)

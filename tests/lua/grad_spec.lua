@@ -291,6 +291,19 @@ describe("fn", function()
     fails('unknown field "forwards"; did you mean "forward"', gls.fn, { forwards = print })
   end)
 
+  it("refuses a tangent that is not as its result", function()
+    local x = leaf { 1, 2 }
+    for _, wrong in ipairs { gls.ones(), gls.ones(1), gls.ones(5, 2), gls.tensor({ 1, 2 }, { type = "int32" }) } do
+      local f = gls.fn {
+        forward = function(_, t) return t * 2 end,
+        backward = function(_, g) return g * 2 end,
+        jvp = function() return wrong end,
+      }
+      fails("grad_spec.lua:%d+: fn: the result of jvp has type %a+%d+ and shape %(.*%), that of forward float32 and "
+        .. "%(2%)", gls.jvp, f(x):tanh(), { x }, { gls.ones(2) })
+    end
+  end)
+
   it("is let go with the tape", function()
     local kept = setmetatable({}, { __mode = "k" })
     do
