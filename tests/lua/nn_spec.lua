@@ -42,6 +42,27 @@ describe("class", function()
     assert.equal(4, names["first.weight"])
   end)
 
+  it("finds parameters under all numbers of a table, and refuses keys without a name", function()
+    local function model(heads)
+      local Net = nn.class("Net")
+      function Net:init()
+        self.heads = {}
+        for _, key in ipairs(heads) do self.heads[key] = nn.Linear(1, 1, { bias = false }) end
+      end
+      return Net()
+    end
+    local net = model { "a", 5, 0, 1, 2 }
+    local names = { "heads.0.weight", "heads.1.weight", "heads.2.weight", "heads.5.weight", "heads.a.weight" }
+    assert.same(names, net:parameters().names)
+    for _, name in ipairs(names) do assert.is_truthy(net:state_dict()[name]) end
+    assert.is_false(net:eval().heads[5].training)
+    assert.matches("heads.5: Linear", tostring(net), 1, true)
+    fails("nn_spec.lua:%d+: a table in a model's field holds a Linear under a key that is a boolean: keys are "
+      .. "numbers or strings", function() model({ 1, true }):parameters() end)
+    net.seen = { [net] = true } -- no tensor, no module
+    assert.equal(5, #net:parameters())
+  end)
+
   it("switches training mode in the whole tree", function()
     local model = nn.Sequential { nn.Dropout(0.5), nn.Residual(nn.Sequential { nn.Dropout(0.5) }) }
     local x = gls.ones(100)

@@ -77,8 +77,8 @@ Module.__newindex = remember_field
 
 -- ---- walking ----
 
--- Fields of a module or plain table in order: a module's as they were first set; a table's list part, then its
--- string keys sorted.
+-- Fields of a module or plain table in order: a module's as they were first set; a table's numbers in order, then its
+-- string keys sorted. Other keys have no name for a tensor or module.
 local function ordered_keys(value, module)
   local keys = {}
   if module then
@@ -86,10 +86,18 @@ local function ordered_keys(value, module)
     return keys
   end
   for i = 1, #value do keys[i] = i end
-  local names = {}
-  for name in pairs(value) do
-    if type(name) == "string" then names[#names + 1] = name end
+  local names, length = {}, #keys
+  for key, inner in next, value do
+    if type(key) == "string" then
+      names[#names + 1] = key
+    elseif type(key) == "number" then
+      if not (math.type(key) == "integer" and key >= 1 and key <= length) then keys[#keys + 1] = key end
+    elseif is_module(inner) or gls.is_tensor(inner) then
+      gls.core.raise(("a table in a model's field holds a %s under a key that is a %s: keys are numbers or strings, of "
+        .. "which names are made"):format(is_module(inner) and inner.name or "tensor", type(key)))
+    end
   end
+  if #keys > length then table.sort(keys) end
   table.sort(names)
   table.move(names, 1, #names, #keys + 1, keys)
   return keys
