@@ -63,6 +63,20 @@ describe("class", function()
     assert.equal(5, #net:parameters())
   end)
 
+  it("refuses two tensors of one name", function()
+    local Net = nn.class("Net")
+    function Net:init()
+      self["a.b"] = nn.Linear(2, 2)
+      self.a = { b = nn.Linear(2, 2) }
+    end
+    local net = Net()
+    for _, method in ipairs { "parameters", "state_dict" } do
+      fails('nn_spec.lua:%d+: two tensors of Net have the name "a.b.weight"', function() net[method](net) end)
+    end
+    net["a.b"] = nil
+    assert.equal(2, #net:parameters())
+  end)
+
   it("switches training mode in the whole tree", function()
     local model = nn.Sequential { nn.Dropout(0.5), nn.Residual(nn.Sequential { nn.Dropout(0.5) }) }
     local x = gls.ones(100)

@@ -136,9 +136,14 @@ local function is_buffer(owner, name) return owner.buffer_names[last_name(name)]
 
 -- The module's tensors that are wanted.
 local function tensors(module, wanted)
-  local list = { names = {}, owners = {} }
+  local list, taken = { names = {}, owners = {} }, {}
   walk(module, "", module, {}, function(value, name, owner)
     if type(value) == "userdata" and wanted(value, name, owner) then
+      if taken[name] then
+        gls.core.raise(('two tensors of %s have the name "%s", and a state would keep one of them: rename a field '
+          .. "whose own name has a dot, or is a number as text"):format(module.name, name))
+      end
+      taken[name] = true
       list[#list + 1] = value
       list.names[#list] = name
       list.owners[#list] = owner
