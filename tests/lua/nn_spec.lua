@@ -277,6 +277,24 @@ describe("layers", function()
     gls.tape_release()
   end)
 
+  it("in a row refuse a gap, and close up where one is taken out", function()
+    local function row() return nn.Sequential { nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2) } end
+    local model, x = row(), gls.randn(3, 2)
+    local last = model[3]
+    model[2] = nil
+    fails("nn_spec.lua:%d+: .*entry 2 is nil, entry 3 is not: an entry is taken out by table.remove", model, x)
+    fails("nn_spec.lua:%d+: .*entry 2 is nil, entry 3 is not", function() model:add(nn.ReLU()) end)
+    model[2] = nn.Tanh()
+    assert.equal(0, largest(model(x) - last(model[1](x):tanh())))
+    model = row()
+    table.remove(model, 2)
+    assert.equal(0, largest(model(x) - model[2](model[1](x))))
+    model[2] = nil
+    assert.equal(0, largest(model(x) - model[1](x)))
+    model[3] = nn.ReLU()
+    fails("entry 2 is nil, entry 3 is not", model, x)
+  end)
+
   it("normalise", function()
     gls.seed(2)
     local x = gls.randn(6, 4, 3, 3) * 5 + 2

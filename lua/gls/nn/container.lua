@@ -6,14 +6,30 @@ local Module = require "gls.nn.module"
 
 local container = {}
 
+-- The number of entries, none of which may be missing among them: `#` would end before it.
+local function count(self)
+  local last = 0
+  for _, key in ipairs(self.field_order) do
+    if math.type(key) == "integer" and key > last and rawget(self, key) ~= nil then last = key end
+  end
+  for i = 1, last do
+    if rawget(self, i) == nil then
+      core.raise(("nn.%s: entry %d is nil, entry %d is not: an entry is taken out by table.remove(model, %d), after "
+        .. "which the rest moves up, not by model[%d] = nil"):format(self.name, i, last, i, i))
+    end
+  end
+  return last
+end
+
 -- Appends to a container; entries are fields 1, 2, … of the object.
 local function append(self, module, and_functions)
+  local place = count(self) + 1
   if not (Module.is_module(module) or and_functions and type(module) == "function") then
     local hint = type(module) == "table" and rawget(module, "is_gls_module") and " (a class: call it to make one)" or ""
-    core.raise(("nn.%s: entry %d must be a module%s, got %s%s"):format(self.name, #self + 1,
+    core.raise(("nn.%s: entry %d must be a module%s, got %s%s"):format(self.name, place,
       and_functions and " or a function" or "", type(module), hint))
   end
-  self[#self + 1] = module
+  self[place] = module
   return self
 end
 
@@ -44,7 +60,7 @@ function Sequential:init(list) fill(self, list) end
 function Sequential:add(module) return append(self, module, true) end
 
 function Sequential:forward(x)
-  for i = 1, #self do x = self[i](x) end
+  for i = 1, count(self) do x = self[i](x) end
   return x
 end
 
