@@ -64,8 +64,10 @@ static int open_velocity(struct gls_system *system) {
     *velocity = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {system->extended, system->outputs}});
   if (!*velocity) return STATUS_ERROR;
   if ((*velocity)->shape.size[0] != system->extended || (*velocity)->shape.size[1] != system->outputs)
-    return status_error("gls: the saved momentum has shape %s for a layer of %lld × %lld",
-                        shape_text(&(*velocity)->shape), (long long)system->extended, (long long)system->outputs);
+    return status_error(
+        "gls: the saved momentum has shape %s for a layer of %lld × %lld: where its bias was frozen since, make the "
+        "optimizer anew",
+        shape_text(&(*velocity)->shape), (long long)system->extended, (long long)system->outputs);
   return STATUS_OK;
 }
 

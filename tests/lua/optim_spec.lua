@@ -162,6 +162,56 @@ describe("optimizers", function()
     says("the schedule gave string for step 0", optimizer.step, optimizer)
   end)
 
+  it("leave alone what is frozen after they were made", function()
+    gls.seed(1)
+    local input, labels = gls.randn(40, 6) + 1, gls.randint(1, 3, 40)
+    local given = { SGD = { momentum = 0.9 }, LBFGS = { iterations = 1 } }
+    local kinds = { "SGD", "Adam", "AdamW", "Muon", "SOAP", "Shampoo", "KFAC", "RMSprop", "Lion", "LBFGS", "GLS" }
+    for _, kind in ipairs(kinds) do
+      for _, field in ipairs { "weight", "bias" } do
+        local model = nn.Sequential { nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3) }
+        local opt = optim[kind](model:parameters(), given[kind])
+        local function go(steps)
+          for _ = 1, steps do
+            local function loss() return nn.cross_entropy(model(input), labels) end
+            if kind ~= "LBFGS" then loss():backward() end
+            opt:step(kind == "LBFGS" and loss or nil)
+          end
+        end
+        go(3)
+        local frozen, other = model[1][field]:requires_grad(false), model[3].weight
+        if kind == "KFAC" and field == "weight" then model[1].bias:requires_grad(false) end
+        local before, others = frozen:clone(), other:detach():clone()
+        go(3)
+        assert.equal(0, (frozen - before):abs():max():item(), kind .. " " .. field)
+        assert.is_true((other - others):abs():max():item() > 0, kind .. " " .. field)
+        frozen:requires_grad(true)
+        go(1)
+        assert.is_true((frozen - before):abs():max():item() > 0, kind .. " " .. field)
+      end
+    end
+    local function fails(text, f, ...)
+      local ok, message = pcall(f, ...)
+      assert.is_false(ok)
+      assert.matches(text, message, 1, true)
+    end
+    local layer = nn.Linear(6, 3)
+    for _, form in ipairs { "validation", "tokens" } do
+      local opt = optim.GLS(layer:parameters(), form)
+      layer(input):square():sum():backward()
+      opt:step()
+      layer.bias:requires_grad(false)
+      layer(input):square():sum():backward()
+      fails("where its bias was frozen since, make the optimizer anew", opt.step, opt)
+      layer.bias:requires_grad(true)
+    end
+    layer = nn.Linear(6, 3)
+    local opt = optim.KFAC(layer:parameters())
+    layer.weight:requires_grad(false)
+    layer(input):square():sum():backward()
+    fails("the bias of weight has a gradient, the weight, of which it is a row, has none", opt.step, opt)
+  end)
+
   it("follow a schedule", function()
     local p = gls.tensor({ 0 }):requires_grad(true)
     local optimizer = optim.SGD({ p }, { learning_rate = 1, schedule = optim.schedule.step { every = 2, gamma = 0.1 } })

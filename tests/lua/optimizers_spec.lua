@@ -451,6 +451,16 @@ describe("optimizers of matrices", function()
     end)
   end
 
+  it("leave to AdamW the bias that is named, with its weight's statistics without it", function()
+    local net = model()
+    local opt = optim.KFAC(net:parameters(), { others = { "2.bias" }, fallback_learning_rate = 0 })
+    local weight, bias = net[2].weight:detach():clone(), net[2].bias:detach():clone()
+    train(net, opt, 2)
+    assert.is_true((net[2].weight - weight):abs():max():item() > 0)
+    assert.equal(0, (net[2].bias - bias):abs():max():item())
+    assert.same({ 6, 6 }, opt:state_dict().tensors["inputs.2.weight"].shape)
+  end)
+
   it("leave to AdamW what is no matrix, a table, or named", function()
     local net = model()
     local opt = optim.Muon(net:parameters(), { others = { "5" }, fallback_learning_rate = 0 })

@@ -20,10 +20,16 @@ KFAC.shapes = { inputs = "rr", inverse_inputs = "rr", outputs = "cc", inverse_ou
 -- The transpose of filters' view, so that rows are inputs as in a linear layer.
 local function from_view(weight, x) return weight:dim() > 2 and x:t() or x end
 
+-- The bias that is a row of matrix i; a frozen one is none.
+local function bias_of(group, i)
+  local bias = group.biases[i]
+  return bias and bias:requires_grad() and bias or nil
+end
+
 function KFAC.sizes(group, i)
   local weight = group.parameters[i]:detach()
   local rows, columns = table.unpack(from_view(weight, matrix.view(weight)).shape)
-  return rows + (group.biases[i] and 1 or 0), columns
+  return rows + (bias_of(group, i) and 1 or 0), columns
 end
 
 local check = KFAC.check
@@ -80,6 +86,9 @@ end
 local function is_finite(x) return x:abs():max():item() < math.huge end
 
 local function update_statistics(state, inputs, outputs, settings)
+  if state.inputs and state.inputs:size(1) ~= inputs:size(1) then -- the bias was frozen, or no longer is
+    for key in pairs(state) do state[key] = nil end
+  end
   if not (is_finite(inputs) and is_finite(outputs)) then return end
   local updates = (state.updates and state.updates:item() or 0) + 1
   state.updates = gls.full({ 1 }, updates)
@@ -113,7 +122,7 @@ function KFAC:observe(loss)
   for _, group in ipairs(self.groups) do
     for _, i in ipairs(group.matrices) do
       local key = group.names[i]
-      local inputs, outputs = factors_of(group.parameters[i], group.biases[i], rawget(self, "ranks"))
+      local inputs, outputs = factors_of(group.parameters[i], bias_of(group, i), rawget(self, "ranks"))
       if inputs then
         group.states[key] = group.states[key] or {}
         update_statistics(group.states[key], inputs, outputs, group.settings)
@@ -128,7 +137,7 @@ end
 local function directions(self, group, settings)
   local list, product = {}, 0
   for _, i in ipairs(group.matrices) do
-    local weight, bias, key = group.parameters[i], group.biases[i], group.names[i]
+    local weight, bias, key = group.parameters[i], bias_of(group, i), group.names[i]
     local inputs, outputs = factors_of(weight, bias, rawget(self, "ranks"))
     if inputs then
       local gradient = gradient_of(weight, bias, rawget(self, "ranks"))
@@ -146,6 +155,9 @@ local function directions(self, group, settings)
     elseif weight.grad then
       error(("optim.KFAC: %s has a gradient but no factors: it is used outside an affine layer (name it in others), or "
         .. "its .grad was assigned (change it in place)"):format(key), 0)
+    elseif bias and bias.grad then
+      error(("optim.KFAC: the bias of %s has a gradient, the weight, of which it is a row, has none: make the "
+        .. "optimizer after the weight is frozen, or name the bias in others"):format(key), 0)
     end
   end
   return list, product

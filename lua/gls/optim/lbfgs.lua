@@ -60,14 +60,30 @@ local function remember(memory, gradient, most)
   table.insert(memory.changes, change)
 end
 
---- Up to `iterations` steps.
+-- The parameters that are not frozen, and their places.
+local function moving(parameters)
+  local list, places = {}, {}
+  for i, parameter in ipairs(parameters) do
+    if parameter:requires_grad() then list[#list + 1], places[#places + 1] = parameter, i end
+  end
+  if #list == 0 then gls.core.raise "optim.LBFGS: every parameter is frozen: none is left to move" end
+  return list, table.concat(places, " ")
+end
+
+--- Up to `iterations` steps. Where parameters were frozen since the last, or no longer are, the memory begins anew.
 -- @tparam function closure → loss, a tensor of one element that leads to the parameters; called again and again
 -- @treturn number the loss before
 function LBFGS:step(closure)
   if type(closure) ~= "function" then
     error("optim.LBFGS: step(closure) needs a function that computes the loss, without backward", 2)
   end
-  local parameters, settings, memory = self:all_parameters(), self:current(self.groups[1]), rawget(self, "memory")
+  local settings, memory = self:current(self.groups[1]), rawget(self, "memory")
+  local parameters, places = moving(self:all_parameters())
+  if memory.places and memory.places ~= places then
+    self:prepare()
+    memory = rawget(self, "memory")
+  end
+  memory.places = places
   local evaluations, ranks = 0, rawget(self, "ranks")
   local function evaluate()
     self:zero_grad()
@@ -128,12 +144,14 @@ function LBFGS:state_dict()
   local memory, tensors = rawget(self, "memory"), {}
   tensors.gradient, tensors.step = memory.gradient, memory.step
   if #memory.steps > 0 then tensors.steps, tensors.changes = gls.stack(memory.steps), gls.stack(memory.changes) end
-  return self:saved(tensors)
+  local state = self:saved(tensors)
+  state.values.places = memory.places
+  return state
 end
 
 function LBFGS:load_state_dict(saved)
   base.check_saved(self, saved)
-  local tensors, memory = saved.tensors, { steps = {}, changes = {} }
+  local tensors, memory = saved.tensors, { steps = {}, changes = {}, places = saved.values.places }
   memory.gradient = tensors.gradient and tensors.gradient:clone()
   memory.step = tensors.step and tensors.step:clone()
   for i = 1, tensors.steps and tensors.steps:size(1) or 0 do

@@ -40,9 +40,10 @@ local function split(group, with_bias)
     end
   end
   for i, parameter in ipairs(group.parameters) do
-    if math.type(taken[parameter]) == "integer" then
-      group.biases[taken[parameter]] = parameter
-    elseif not taken[parameter] then
+    local weight = taken[parameter] -- true, of a bias the weight's place
+    if math.type(weight) == "integer" and not is_named(group.given[i], group.settings.others) then
+      group.biases[weight] = parameter
+    elseif weight ~= true then
       group.others[#group.others + 1] = parameter
       group.other_names[#group.other_names + 1] = group.names[i]
     end
