@@ -6,6 +6,7 @@
 local core = require "gls.core"
 local base = require "gls.optim.base"
 local options = require "gls.options"
+local Module = require "gls.nn.module"
 
 local matrix = {}
 
@@ -60,6 +61,30 @@ function matrix.view(tensor)
   return view, view:size(1), view:size(2)
 end
 
+-- Each entry of others names a parameter of a group that has this list: groups share that of the common settings.
+local function check_others(self, names)
+  if type(names) ~= "table" then
+    error(("optim.%s: others is a list of names of parameters or modules, got %s"):format(self.name, type(names)), 0)
+  end
+  local known = {}
+  for _, group in ipairs(self.groups) do
+    if group.settings.others == names then table.move(group.given, 1, #group.given, #known + 1, known) end
+  end
+  for i, prefix in ipairs(names) do
+    if type(prefix) ~= "string" then
+      local found = Module.is_module(prefix) and prefix.name or core.is_tensor(prefix) and "tensor" or type(prefix)
+      error(("optim.%s: others[%d] is a %s; expected its name, as print(model) and model:parameters().names have it")
+        :format(self.name, i, found), 0)
+    end
+    local fits = false
+    for _, name in ipairs(known) do fits = fits or is_named(name, { prefix }) end
+    if not fits then
+      error(("optim.%s: others names %q, of which there is no parameter%s"):format(self.name, prefix,
+        options.suggestion(prefix, known, true)), 0)
+    end
+  end
+end
+
 local function check(self)
   base.check_core(self)
   for _, group in ipairs(self.groups) do
@@ -69,18 +94,7 @@ local function check(self)
         error(("optim.%s: %s is %g, expected a whole number of at least 1"):format(self.name, setting, value), 0)
       end
     end
-    local names = group.settings.others
-    if type(names) ~= "table" then
-      error(("optim.%s: others is a list of names of parameters or modules, got %s"):format(self.name, type(names)), 0)
-    end
-    for _, prefix in ipairs(names) do
-      local fits = false
-      for _, name in ipairs(group.given) do fits = fits or is_named(name, { prefix }) end
-      if not fits then
-        error(("optim.%s: others names %q, of which there is no parameter%s"):format(self.name, tostring(prefix),
-          options.suggestion(tostring(prefix), group.given, true)), 0)
-      end
-    end
+    check_others(self, group.settings.others)
   end
 end
 
