@@ -175,6 +175,41 @@ describe("K-FAC", function()
     end
   end)
 
+  it("leaves transposed and grouped convolutions to AdamW, and names what else has no factors", function()
+    gls.seed(3)
+    local model = nn.Sequential { nn.Conv2d(2, 4, 3, { groups = 2 }), nn.Tanh(), nn.ConvTranspose2d(4, 2, 3),
+      nn.Flatten(), nn.Linear(72, 2) }
+    local x, y = gls.randn(8, 2, 6, 6), gls.randint(1, 2, 8)
+    local before = {}
+    for i, parameter in ipairs(model:parameters()) do before[i] = parameter:detach():clone() end
+    local opt = optim.KFAC(model:parameters(), { learning_rate = 0.05 })
+    for _ = 1, 3 do
+      nn.cross_entropy(model(x), y):backward()
+      opt:step()
+    end
+    for i, parameter in ipairs(model:parameters()) do
+      assert.is_true((parameter - before[i]):abs():max():item() > 0, model:parameters().names[i])
+    end
+    local Own = nn.class("Own")
+    function Own:init() self.filters = gls.randn(4, 1, 3, 3):requires_grad(true) end
+    for _, case in ipairs {
+      { "filters: a convolution in 2 groups is not one affine map", function(own)
+        return gls.conv2d(x, own.filters, { groups = 2 })
+      end },
+      { "filters has a gradient but no factors: it is used outside an affine layer", function(own)
+        return own.filters * 2
+      end },
+    } do
+      local own = Own()
+      opt = optim.KFAC(own:parameters())
+      case[2](own):square():sum():backward()
+      local ok, message = pcall(function() opt:step() end)
+      assert.is_false(ok)
+      assert.matches("^[^:]*optimizers_spec.lua:%d+: optim.KFAC: " .. case[1], message)
+      assert.matches("in others", message)
+    end
+  end)
+
   it("steps filters and their biases", function()
     gls.seed(2)
     local model = nn.Sequential { nn.Conv2d(2, 3, 3, { padding = 1 }), nn.ReLU(), nn.Flatten(), nn.Linear(108, 2) }

@@ -1,7 +1,8 @@
 --- K-FAC: natural gradient with the Fisher matrix of each layer as a Kronecker product, of the second moments of its
 -- inputs and of the gradients of its outputs (Martens and Grosse, "Optimizing neural networks with Kronecker-factored
 -- approximate curvature", ICML 2015; convolutions: Grosse and Martens, ICML 2016). A layer's bias is a row of its
--- weight; layers without factors are left to AdamW.
+-- weight. Layers without factors, norms, embeddings, transposed and grouped convolutions, are left to AdamW; a matrix
+-- of a module of one's own that no affine layer uses is named in `others`.
 -- The gradients of the outputs are those of the training loss ("empirical Fisher"), or, as the paper has it, of a loss
 -- with labels that the model itself draws, if that is shown to `observe` before each step.
 -- Settings: `learning_rate` = 0.1, `momentum` = 0.9, `damping` = 1e-3, `decay` = 0.95 of both factors, `refresh` = 10
@@ -54,8 +55,12 @@ local function products_of(use, a, samples, ranks)
 end
 
 -- A = ÃᵀÃ / n and G = n GᵀG / T of all uses, n samples with T rows each (section 3; T: 2016, equation 27).
-local function factors_of(weight, bias, ranks)
-  local uses = gls.factors(weight)
+local function factors_of(weight, bias, key, ranks)
+  local good, uses = pcall(gls.factors, weight)
+  if not good then
+    gls.core.raise(("optim.KFAC: %s: %s; a weight without factors is named in others"):format(key,
+      (uses:gsub("^[^\n:]*:%d+: ", ""))))
+  end
   if #uses == 0 then return nil end
   local inputs, outputs
   for _, use in ipairs(uses) do
@@ -122,7 +127,7 @@ function KFAC:observe(loss)
   for _, group in ipairs(self.groups) do
     for _, i in ipairs(group.matrices) do
       local key = group.names[i]
-      local inputs, outputs = factors_of(group.parameters[i], bias_of(group, i), rawget(self, "ranks"))
+      local inputs, outputs = factors_of(group.parameters[i], bias_of(group, i), key, rawget(self, "ranks"))
       if inputs then
         group.states[key] = group.states[key] or {}
         update_statistics(group.states[key], inputs, outputs, group.settings)
@@ -138,7 +143,7 @@ local function directions(self, group, settings)
   local list, product = {}, 0
   for _, i in ipairs(group.matrices) do
     local weight, bias, key = group.parameters[i], bias_of(group, i), group.names[i]
-    local inputs, outputs = factors_of(weight, bias, rawget(self, "ranks"))
+    local inputs, outputs = factors_of(weight, bias, key, rawget(self, "ranks"))
     if inputs then
       local gradient = gradient_of(weight, bias, rawget(self, "ranks"))
       local state = group.states[key] or {}
@@ -153,11 +158,11 @@ local function directions(self, group, settings)
         list[#list + 1] = { weight = weight, bias = bias, state = state, direction = direction }
       end
     elseif weight.grad then
-      error(("optim.KFAC: %s has a gradient but no factors: it is used outside an affine layer (name it in others), or "
-        .. "its .grad was assigned (change it in place)"):format(key), 0)
+      gls.core.raise(("optim.KFAC: %s has a gradient but no factors: it is used outside an affine layer (name it in "
+        .. "others), or its .grad was assigned (change it in place)"):format(key))
     elseif bias and bias.grad then
-      error(("optim.KFAC: the bias of %s has a gradient, the weight, of which it is a row, has none: make the "
-        .. "optimizer after the weight is frozen, or name the bias in others"):format(key), 0)
+      gls.core.raise(("optim.KFAC: the bias of %s has a gradient, the weight, of which it is a row, has none: make the "
+        .. "optimizer after the weight is frozen, or name the bias in others"):format(key))
     end
   end
   return list, product

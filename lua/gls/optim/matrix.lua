@@ -28,13 +28,13 @@ local function is_named(name, prefixes)
 end
 
 -- Splits a group: places of its matrices, with their layers' biases where the class steps them together, and the rest
--- as a list with names.
+-- as a list with names; such a class (K-FAC) also leaves to the rest the layers that say they have no factors.
 local function split(group, with_bias)
   local owners, taken = group.parameters.owners or {}, {}
   group.matrices, group.biases, group.others, group.other_names = {}, {}, {}, {}
   for i, parameter in ipairs(group.parameters) do
-    local is_table = owners[i] and owners[i].is_table
-    if parameter:dim() >= 2 and not is_table and not is_named(group.given[i], group.settings.others) then
+    local is_other = owners[i] and (owners[i].is_table or with_bias and owners[i].affine == false)
+    if parameter:dim() >= 2 and not is_other and not is_named(group.given[i], group.settings.others) then
       group.matrices[#group.matrices + 1] = i
       taken[parameter] = true
       if with_bias and owners[i] and owners[i].affine then taken[owners[i].bias or 0] = i end
