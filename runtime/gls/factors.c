@@ -38,6 +38,7 @@ int factors_open(struct gls_system *system, struct tensor *weight, struct tensor
     for (int k = 0; k < count; k++) /* A is a parameter, and would move under the other's feet */
       if (parameter[k] == call->input[0]) return STATUS_OK;
     struct tensor *here = bias_of_call(call);
+    if (here) system->has_bias = true;
     if (uses > 0 && here != bias) one_bias = false;
     bias = here;
     uses++;

@@ -5,6 +5,7 @@
    layer.c, layer.h   one layer: the choice of the solver that costs least, and the fall back to SGD's direction
    dual.c primal.c rows.c window.c, solvers.h    the solvers
    direction.c        U, or the factors that it is the product of, into the weights
+   state.c            what was kept of earlier steps, where a bias has left the step since or come into it
    factors.c          A and G, as backward left them
    ranks.c            the same of several processes that make the step together
    deal.c             which of them makes which factorisation, and solves for which right-hand sides

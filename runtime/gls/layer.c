@@ -37,6 +37,7 @@ int layer_prepare(struct gls_system *system, const struct gls_options *options, 
   struct gls_layer *layer = system->layer;
   bool moving = options->statistics == STATISTICS_MOVING;
   STATUS_TRY(factors_gather(system, options, &scale));
+  STATUS_TRY(state_fit(system));
   system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
   if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
   bool whole = true;

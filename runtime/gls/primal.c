@@ -43,11 +43,6 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   struct gls_layer *layer = system->layer;
   bool averaged = options->statistics == STATISTICS_MOVING;
   int64_t passed = steps_between(system, options);
-  if (averaged && layer->covariance && layer->covariance->shape.size[0] != system->extended)
-    return status_error(
-        "gls: the saved AᵀA is of %lld inputs, the layer has %lld: where its bias was frozen since, make the optimizer "
-        "anew",
-        (long long)layer->covariance->shape.size[0], (long long)system->extended);
   if (layer->covariance && layer->updates % passed != 0) {
     layer->updates++;
     system->matrix = tensor_retain(layer->covariance);

@@ -62,13 +62,7 @@ static int open_velocity(struct gls_system *system) {
   struct tensor **velocity = &system->layer->velocity;
   if (!*velocity)
     *velocity = tensor_zeros(TYPE_REAL, &(struct shape){.rank = 2, .size = {system->extended, system->outputs}});
-  if (!*velocity) return STATUS_ERROR;
-  if ((*velocity)->shape.size[0] != system->extended || (*velocity)->shape.size[1] != system->outputs)
-    return status_error(
-        "gls: the saved momentum has shape %s for a layer of %lld × %lld: where its bias was frozen since, make the "
-        "optimizer anew",
-        shape_text(&(*velocity)->shape), (long long)system->extended, (long long)system->outputs);
-  return STATUS_OK;
+  return *velocity ? STATUS_OK : STATUS_ERROR;
 }
 
 /* velocity := keep · velocity + scale · U */
@@ -282,6 +276,7 @@ static int open_all(struct gls *gls, struct step *step, struct tensor *const *pa
     if (!is_layer) continue;
     step->count++; /* from here on closed by the caller */
     system->layer = &gls->layer[i];
+    system->place = i;
     for (int k = 0; k < gls->count; k++)
       if (parameter[k] == system->weight || parameter[k] == system->bias) gls->handled[k] = true;
   }
@@ -346,8 +341,6 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
     STATUS_TRY(watch_direction(gls, system, samples));
     if (!isfinite(system->gradient_dot_u) || !isfinite(system->u_square)) *finite = false;
   }
-  for (int i = 0; i < step->count && options->automatic_momentum; i++)
-    if (step->system[i].layer->velocity) STATUS_TRY(open_velocity(&step->system[i]));
   if (!*finite) return STATUS_OK;
   bool momentum = momentum_on_direction(options);
   for (int i = 0; i < step->count && momentum; i++) STATUS_TRY(open_velocity(&step->system[i]));

@@ -22,6 +22,8 @@ struct shared_rows {
 
 struct gls_system {
   struct tensor *weight, *bias; /* borrowed leaves; bias NULL when there is none to step */
+  int place;                    /* of the weight among the parameters */
+  bool has_bias;                /* there is one, to step or not */
   struct gls_layer *layer;      /* borrowed state */
   int64_t inputs, extended;     /* d, and d + 1 with a bias */
   int64_t outputs;              /* m */
@@ -89,6 +91,10 @@ static inline struct tensor *system_matrix(int64_t rows, int64_t columns) {
 static inline double system_dot(const struct tensor *a, const struct tensor *b) {
   return vector_dot(tensor_real(a), tensor_real(b), tensor_count(a));
 }
+
+/* ---- state.c ---- */
+/* The layer's state from earlier steps becomes that of a layer with as many rows; an error where it is another's. */
+int state_fit(struct gls_system *system);
 
 /* ---- ranks.c: what ranks share, nothing in one process ---- */
 /* A number of each rank's rows becomes that of all rows, where the rows at hand are not all. */

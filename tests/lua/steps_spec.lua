@@ -274,6 +274,105 @@ describe("GLS where its assumptions end", function()
     end
   end)
 
+  describe("goes on where a bias leaves the step or comes into it:", function()
+    local function frozen(layer) layer.bias:requires_grad(false) end
+    local leaves = {
+      frozen = frozen,
+      penalised = function(layer) return layer.bias:square():sum() end,
+      ["without gradient"] = function(layer)
+        local bias = layer.bias
+        layer.bias = bias:detach()
+        return nil, function() layer.bias = bias end
+      end,
+    }
+    for _, settings in ipairs {
+      { form = "validation" }, { form = "tokens" }, { form = "residual" },
+      { statistics = "moving", learning_rate = 0.1, refresh = 3 }, { momentum = 0.9, learning_rate = 0.1 },
+      { statistics = { window = 100 }, learning_rate = 0.1, momentum = 0.9 }, { momentum = "auto" },
+      { statistics = { window = 5 }, momentum = "auto" },
+    } do
+      local words = {}
+      for key, value in pairs(settings) do
+        words[#words + 1] = key .. " " .. (type(value) == "table" and "window " .. value.window or tostring(value))
+      end
+      table.sort(words)
+      it(table.concat(words, ", "), function()
+        for what, leave in pairs(leaves) do
+          gls.seed(1)
+          local model = nn.Sequential { nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3) }
+          local optimizer, x, y = optim.GLS(model:parameters(), settings), gls.randn(40, 6), gls.randint(1, 3, 40)
+          local first = nn.cross_entropy(model(x), y):item()
+          local function step(penalty)
+            local loss = nn.cross_entropy(model(x), y)
+            if penalty and settings.momentum ~= "auto" then loss = loss + penalty end
+            loss:backward()
+            optimizer:step()
+          end
+          for _ = 1, 4 do step() end
+          local bias, weight = model[1].bias:detach():clone(), model[1].weight:detach():clone()
+          for _ = 1, 4 do
+            local penalty, back = leave(model[1])
+            step(penalty)
+            if back then back() end
+          end
+          if what ~= "penalised" then assert.equal(0, gap(model[1].bias, bias)) end
+          assert.is_true(gap(model[1].weight, weight) > 0)
+          model[1].bias:requires_grad(true)
+          for _ = 1, 4 do step() end
+          assert.is_true(gap(model[1].bias, bias) > 0)
+          assert.is_true(nn.cross_entropy(model(x), y):item() < first)
+        end
+      end)
+    end
+
+    -- W − (S + λI)⁻¹ V, V and S as the equations have them, of A with a column of ones while the bias is stepped.
+    it("with the momentum and the AᵀA that the weight has without it", function()
+      gls.seed(3)
+      local model, x, y = nn.Linear(4, 3), gls.randn(32, 4), gls.randn(32, 3)
+      local optimizer = optim.GLS(model:parameters(), { statistics = "moving", momentum = 0.5, refresh = 1,
+        learning_rate = 0.3, damping = 0.1, decay = 0.5 })
+      local s, v
+      for step = 1, 5 do
+        if step == 3 then frozen(model) end
+        local width = step < 3 and 5 or 4
+        local a = gls.cat({ x * step, gls.ones(32, 1) }, 2):narrow(2, 1, width)
+        nn.mse(model(x * step), y):backward()
+        local g = width == 5 and gls.cat({ model.weight.grad, model.bias.grad:view(1, 3) }, 1) or model.weight.grad
+        local function cut(t, columns) return t and t:narrow(1, 1, width):narrow(2, 1, columns) or 0 end
+        v = cut(v, 3) * 0.5 + g * 0.5
+        local keep = math.min((step - 1) / step, 0.5)
+        s = cut(s, width) * keep + a:t():matmul(a) * ((1 - keep) / 32)
+        local damped = s + gls.eye(width) * (0.1 * s:diagonal():sum():item() / width)
+        local expected = model.weight:detach() - gls.solve(damped, v):narrow(1, 1, 4) * 0.3
+        optimizer:step()
+        assert.is_true(gap(model.weight, expected) < 1e-5)
+      end
+    end)
+
+    it("but not with the state of another layer", function()
+      local function trained(inputs, outputs, bias)
+        local model = nn.Sequential { nn.Linear(inputs, outputs, { bias = bias }) }
+        local optimizer = optim.GLS(model:parameters(), "tokens")
+        local function step()
+          nn.mse(model(gls.ones(4, inputs)), gls.ones(4, outputs)):backward()
+          optimizer:step()
+        end
+        step()
+        return optimizer, step
+      end
+      for _, other in ipairs { { 5, 3, true }, { 8, 3, true }, { 7, 4, true }, { 8, 3, false }, { 5, 3, false } } do
+        local optimizer, step = trained(7, 3, other[3])
+        optimizer:load_state_dict(trained(other[1], other[2], true):state_dict())
+        fails("the saved momentum of parameter 1, the weight of shape %(7×3%)", step)
+      end
+      local optimizer, step = trained(7, 3, true)
+      local state = optimizer:state_dict()
+      state.tensors["cholesky.1.weight"] = gls.ones(3, 3)
+      optimizer:load_state_dict(state)
+      fails("the saved factor of AᵀA of parameter 1", step)
+    end)
+  end)
+
   -- A gated unit over the rows of images (Cho et al., 2014): on a quarter of the batch the curvature was off by a
   -- factor of four now and then, and a step of that length sent the loss from 1 to 6.
   it("measures the curvature of recurrent nets on all rows", function()
