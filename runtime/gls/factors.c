@@ -68,7 +68,7 @@ bool factors_recur(const struct gls_system *system) {
   return false;
 }
 
-static bool is_use(const struct gls_system *system, const struct node *node) {
+bool factors_use(const struct gls_system *system, const struct node *node) {
   int i = 0;
   const struct factor *use;
   while ((use = next_use(system, &i)))
@@ -83,7 +83,7 @@ static int uses_before(const struct gls_system *system, struct node *use) {
   for (struct node *node = use; node; node = node->previous) { /* inputs are older */
     if (!node->counted) continue;
     node->counted = false;
-    found += node != use && is_use(system, node);
+    found += node != use && factors_use(system, node);
     for (int k = 0; k < node->call.input_count; k++)
       if (node->input_node[k] && !node->input_node[k]->released) node->input_node[k]->counted = true;
   }
@@ -195,7 +195,7 @@ static int append(struct tensor **slot, struct tensor *more) {
   return both ? STATUS_OK : STATUS_ERROR;
 }
 
-int factors_gather(struct gls_system *system, const struct gls_options *options, double *scale) {
+int factors_gather(struct gls_system *system, const struct gls_options *options) {
   int i = 0;
   const struct factor *factor;
   struct shared_rows *share = &system->share;
@@ -222,6 +222,6 @@ int factors_gather(struct gls_system *system, const struct gls_options *options,
   }
   system->rows = system->batch_rows;
   system->extended = system->inputs + (system->bias ? 1 : 0);
-  *scale = share->held > 0 ? (double)system->batch_rows / (double)share->held : 1;
+  system->scale = share->held > 0 ? (double)system->batch_rows / (double)share->held : 1;
   return STATUS_OK;
 }

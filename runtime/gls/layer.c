@@ -32,14 +32,17 @@ static int64_t count_parts(const struct gls_system *system, const struct gls_opt
   return size <= d && n * size * (d + size / 3 + columns) <= whole / 2 ? parts : 1;
 }
 
+int layer_gather(struct gls_system *system, const struct gls_options *options) {
+  STATUS_TRY(factors_gather(system, options));
+  if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
+  return state_fit(system);
+}
+
 int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples) {
-  double scale;
+  double scale = system->scale;
   struct gls_layer *layer = system->layer;
   bool moving = options->statistics == STATISTICS_MOVING;
-  STATUS_TRY(factors_gather(system, options, &scale));
-  STATUS_TRY(state_fit(system));
-  system->samples = samples > 0 ? samples : (double)(system->rows > 0 ? system->rows : 1);
-  if (system->rows == 0) return status_error("gls: a batch without rows has no direction");
+  system->samples = samples;
   bool whole = true;
   if (options->statistics == STATISTICS_WINDOW) {
     STATUS_TRY(shared_gather(system));

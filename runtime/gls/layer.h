@@ -1,12 +1,14 @@
 /* Layer: one affine layer's part of a step. The direction in three steps, so that the factorisations of all layers,
    most too small for several threads, run side by side: layer_prepare, system_factorise where the system is stale,
-   layer_solve. */
+   layer_solve. Before them layer_gather, for what has to be known of all layers. */
 #ifndef GLS_GLS_LAYER_H
 #define GLS_GLS_LAYER_H
 
 #include "system.h"
 
-/* The matrix K or S. damping is ρ with all that guards have put on it. */
+/* A and G. */
+int layer_gather(struct gls_system *system, const struct gls_options *options);
+/* The matrix K or S; samples is n. damping is ρ with all that guards have put on it. */
 int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples);
 /* U and its products. */
 int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report);

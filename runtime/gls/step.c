@@ -9,6 +9,7 @@
 
    Relatives: FOOF (Benzing, ICML 2022), ISAAC (Petersen et al., ICLR 2023), LocoProp (Amid et al., AISTATS 2022),
    K-FAC (Martens and Grosse, ICML 2015). gls.h maps the files. */
+#include "../base/integer.h"
 #include "../base/memory.h"
 #include "../base/profile.h"
 #include "curvature.h"
@@ -326,8 +327,22 @@ static int agree(struct gls *gls, const struct step *step, const struct ranks *r
   return status == STATUS_OK ? gathered : status;
 }
 
-static int solve_all(struct gls *gls, struct step *step, const struct gls_options *options, double samples,
+/* n of a loss that is no loss op: the rows of the layer that was used last. Those of a convolution, one for every place
+   of an image, are not those that a loss behind a linear layer is the mean over. */
+static double rows_of_last(const struct step *step) {
+  for (struct node *node = node_last(); node; node = node->previous)
+    for (int i = 0; i < step->count; i++)
+      if (factors_use(&step->system[i], node)) return (double)step->system[i].batch_rows;
+  return 1;
+}
+
+static int solve_all(struct gls *gls, struct step *step, const struct gls_options *options, int64_t terms,
                      bool *finite) {
+  for (int i = 0; i < step->count; i++) {
+    profile_begin("optimizer", "statistics");
+    STATUS_TRY(profile_ended(layer_gather(&step->system[i], options)));
+  }
+  double samples = terms > 0 ? (double)terms : rows_of_last(step);
   for (int i = 0; i < step->count; i++) {
     profile_begin("optimizer", "statistics");
     STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, options->damping, samples)));
@@ -362,7 +377,7 @@ int gls_step(struct gls *gls, struct tensor *const *parameter, const struct gls_
   tape_loss_rows(&batch.all, &batch.terms);
   int status = step.system ? open_all(gls, &step, parameter, options) : STATUS_ERROR;
   status = agree(gls, &step, options->ranks, status, &batch);
-  if (status == STATUS_OK) status = solve_all(gls, &step, options, (double)batch.terms, &finite);
+  if (status == STATUS_OK) status = solve_all(gls, &step, options, batch.terms, &finite);
   profile_begin("optimizer", "step size");
   if (status == STATUS_OK && finite && step.count > 0) status = choose_steps(gls, &step, options, &batch);
   profile_end();

@@ -30,6 +30,7 @@ struct gls_system {
   int64_t batch_rows;           /* of this batch on all ranks, all uses stacked; dealt: this rank's */
   int64_t rows;                 /* of A below: those of the batch, or of the window */
   int64_t parts;                /* of the batch that are solved each by itself, or 1; dealt: this rank's */
+  double scale;                 /* by how much AᵀA has to be multiplied to stand for all rows */
   double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
   bool dual;
@@ -143,6 +144,8 @@ int deal_gram(const struct gls_system *system, real scale, real *k);
    parameters and serves this weight's uses alone is stepped with it. */
 int factors_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
                  bool *is_layer);
+/* Whether a node is one of the weight's uses. */
+bool factors_use(const struct gls_system *system, const struct node *node);
 /* How often the weight was used. */
 int factors_uses(const struct gls_system *system);
 /* Whether a use is within a recurrence (op_affine's products). */
@@ -151,7 +154,7 @@ bool factors_recur(const struct gls_system *system);
 bool factors_loop(const struct gls_system *system);
 /* Whether the factors of all uses cost nothing. */
 bool factors_are_direct(const struct gls_system *system);
-/* All uses stacked: A and G, and by how much AᵀA has to be multiplied to stand for all rows. */
-int factors_gather(struct gls_system *system, const struct gls_options *options, double *scale);
+/* All uses stacked: A and G, and scale. */
+int factors_gather(struct gls_system *system, const struct gls_options *options);
 
 #endif

@@ -274,6 +274,36 @@ describe("GLS where its assumptions end", function()
     end
   end)
 
+  it("makes the same step at a fixed rate however the loss is written", function()
+    local function change(make, inputs, loss)
+      gls.seed(11)
+      local model = make()
+      local x, labels = gls.randn(table.unpack(inputs)), gls.randint(1, 3, inputs[1])
+      local optimizer = optim.GLS(model:parameters(), { learning_rate = 0.1, statistics_rows = 0 })
+      local first = model:parameters()[1]
+      local before = first:detach():clone()
+      loss(model(x), labels):backward()
+      optimizer:step()
+      return first:detach() - before
+    end
+    local function convolution()
+      return nn.Sequential { nn.Conv2d(1, 4, 3, { padding = 1 }), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3) }
+    end
+    local function affine() return nn.Sequential { nn.Linear(6, 3) } end
+    local losses = {
+      function(z, labels) return nn.cross_entropy(z, labels, { reduction = "none" }):mean() end,
+      function(z, labels) return nn.nll(z:log_softmax(-1), labels) end,
+      function(z, labels) return nn.cross_entropy(z, labels, { weight = gls.ones(3) }) end,
+    }
+    for _, net in ipairs { { convolution, { 40, 1, 4, 4 } }, { affine, { 40, 6 } } } do
+      local expected = change(net[1], net[2], nn.cross_entropy)
+      assert.is_true(expected:abs():max():item() > 0)
+      for _, loss in ipairs(losses) do assert.is_true(gap(change(net[1], net[2], loss), expected) < 1e-6) end
+      local squares = change(net[1], net[2], function(z) return nn.mse(z, gls.zeros_like(z)) end)
+      assert.is_true(gap(change(net[1], net[2], function(z) return z:square():mean() end), squares) < 1e-6)
+    end
+  end)
+
   describe("goes on where a bias leaves the step or comes into it:", function()
     local function frozen(layer) layer.bias:requires_grad(false) end
     local leaves = {

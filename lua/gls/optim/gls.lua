@@ -16,6 +16,10 @@
 -- `{ delta = 2 }`; lower still, at two to three times Adam's time,
 -- `{ statistics = { window = 1000 }, momentum = "auto", rows = 1, delta = 1 }`: a window over about all images, the
 -- curvature of all rows.
+-- At a fixed rate without `graft` steps go with n, the terms that the loss is the mean of: losses over classes
+-- (nn.cross_entropy) count labels, other losses of one tensor (nn.mse, nn.l1, nn.huber) its first dimension, however
+-- many elements each has. A loss that is written out, weighted, or the mean of one with reduction "none" has as many
+-- terms as the layer that was used last has rows: as many behind a linear layer of (N × d), but N · T of (N × T × d).
 -- @module gls.optim.gls
 local core = require "gls.core"
 local base = require "gls.optim.base"
