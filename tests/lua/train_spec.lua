@@ -324,6 +324,41 @@ describe("train.fit", function()
     assert.is_true(given.model.training)
   end)
 
+  it("leaves the mode of every module as it was: what is frozen in evaluation mode stays so", function()
+    local given = problem { epochs = 3 }
+    given.model = nn.Sequential { nn.Linear(5, 2), nn.BatchNorm2d(2), nn.Dropout(0.1) }
+    given.optimizer = optim.SGD(given.model:parameters())
+    given.validation = given.data
+    given.model[2]:eval()
+    local function modes()
+      local list = {}
+      for _, module in given.model:modules() do list[#list + 1] = module.training end
+      return list
+    end
+    local seen = {}
+    local loss = given.loss
+    given.loss = function(model, batch)
+      if model.training then seen[#seen + 1] = modes() else assert.same({ false, false, false, false }, modes()) end
+      return loss(model[1], batch)
+    end
+    train.evaluate { model = given.model, loss = given.loss, data = given.data }
+    assert.same({ true, true, false, true }, modes())
+    given.on_epoch = function(state)
+      if state.epoch == 2 then given.model:eval() end -- and not back
+    end
+    train.fit(given)
+    assert.equal(9, #seen)
+    for _, list in ipairs(seen) do assert.same({ true, true, false, true }, list) end
+    assert.same({ true, true, false, true }, modes())
+    train.find_learning_rate { model = given.model, optimizer = given.optimizer, loss = given.loss, data = given.data,
+      steps = 10 }
+    assert.same({ true, true, false, true }, modes())
+    given.model:eval() -- as a whole: fit trains it
+    given.epochs = 1
+    train.fit(given)
+    assert.same({ true, true, true, true }, modes())
+  end)
+
   it("says what is no data, no loss, no metric, no list of callbacks", function()
     local set = data.tensors { x = gls.ones(3, 5), y = gls.ones(3, 2) }
     local function refused(settings, message)

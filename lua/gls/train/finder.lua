@@ -3,6 +3,7 @@
 -- @module gls.train.finder
 local core = require "gls.core"
 local finite = require("gls.number").finite
+local modes = require "gls.train.modes"
 local options = require "gls.options"
 local ranks = require "gls.train.ranks"
 local check_data = require("gls.train.settings").check_data
@@ -60,17 +61,17 @@ function finder.find(given)
     core.raise "train.find_learning_rate: ranks share the optimizer or the data; one process alone finds the same rate"
   end
   local before = {
-    model = model:state_dict(), optimizer = optimizer:state_dict(), random = core.random_state(), mode = model.training,
+    model = model:state_dict(), optimizer = optimizer:state_dict(), random = core.random_state(),
     data = type(data) == "table" and data.state_dict and data:state_dict(), schedule = rawget(inner, "schedule"),
   }
   rawset(inner, "schedule", nil)
+  local _ <close> = modes.kept(model)
   local _ <close> = setmetatable({}, { __close = function()
     if type(data) == "table" and data.stop then data:stop() end
     rawset(inner, "schedule", before.schedule)
     optimizer:zero_grad()
     optimizer:load_state_dict(before.optimizer)
     model:load_state_dict(before.model)
-    model:train(before.mode)
     if before.data then data:load_state_dict(before.data) end
     core.random_state(before.random)
   end })
@@ -95,7 +96,7 @@ function finder.find(given)
     optimizer:step(function() return (set.loss(model, batch)) end)
     return number < set.steps and not (number > 1 and smoothed > set.stop * least)
   end
-  model:train(true)
+  modes.training(model)
   local go_on = true
   while go_on do
     local any = false

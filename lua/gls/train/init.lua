@@ -1,8 +1,8 @@
 --- Train: the loop around a model, a loss and an optimizer.
 --
 -- settings   what train.fit takes      keeper    its checkpoints     callbacks  early stopping, the best model
--- progress   how far it is             means     of losses and metrics  ranks  several processes
--- finder     the learning-rate range test
+-- progress   how far it is             finder    the learning-rate range test      ranks  several processes
+-- means      of losses and metrics     modes     training and evaluation
 -- @module gls.train
 local gls = require "gls"
 local core = require "gls.core"
@@ -13,6 +13,7 @@ local finite = require("gls.number").finite
 local keeper = require "gls.train.keeper"
 local log = require "gls.log"
 local means = require "gls.train.means"
+local modes = require "gls.train.modes"
 local ranks = require "gls.train.ranks"
 local settings_of = require "gls.train.settings"
 
@@ -20,16 +21,9 @@ local train = {}
 
 -- ---- evaluation ----
 
--- Evaluation mode until this is closed.
-local function evaluating(model)
-  local mode = model.training
-  model:eval()
-  return setmetatable({}, { __close = function() model:train(mode) end })
-end
-
 -- Means over the data without gradients, in evaluation mode; nil when `stopped` says so before the end.
 local function evaluate(model, loss, data, stopped)
-  local _ <close> = evaluating(model)
+  local _ <close> = modes.evaluating(model)
   local _ <close> = gls.no_grad()
   local sums, together = means.new(), ranks.of(data)
   for batch in together and data:epoch(true) or data do
@@ -143,7 +137,7 @@ end
 -- The batches from where the run is to the end of the epoch.
 local function train_epoch(run)
   local set, state = run.settings, run.state
-  set.model:train(true)
+  run.modes = modes.training(set.model, run.modes)
   local started, seconds, skip = log.clock(), state.seconds, run.skip
   run.paused, run.skip = 0, 0
   local group, go_on = {}, true
@@ -228,6 +222,8 @@ end
 -- model, with the losses of one process. Callbacks run on every rank that has them, the progress bar and logs on rank 0
 -- alone; it writes checkpoints, which the other ranks have to be able to read, and decides what the clock or a callback
 -- decides.
+-- A model in training mode is trained as it is: modules of it that are in evaluation mode (a frozen batch norm) stay so.
+-- One in evaluation mode is put into training mode as a whole.
 -- @tparam table settings
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element and, if it likes, a table
 -- of metrics by name (numbers or tensors of one element), which are averaged as the loss is; `data`, iterated anew in
