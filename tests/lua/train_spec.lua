@@ -157,6 +157,17 @@ describe("train.fit", function()
     assert.is_true(math.abs(found.loss - nn.mse(given.model[1](x), y):item()) < 1e-6)
   end)
 
+  it("averages a metric over the batches that give it", function()
+    local given = problem { epochs = 1 }
+    given.loss = function(model, batch)
+      return nn.mse(model(batch.x), batch.y), batch.number > 1 and { late = batch.number } or nil
+    end
+    local expected = (2 * 25 + 3 * 10) / 35
+    local found = train.evaluate { model = given.model, data = given.data, loss = given.loss }
+    assert.is_true(math.abs(found.late - expected) < 1e-9)
+    assert.is_true(math.abs(train.fit(given).metrics.late - expected) < 1e-9)
+  end)
+
   it("takes one step for several batches: that of the mean over their samples", function()
     local whole, parts = problem { epochs = 3 }, problem { epochs = 3 }
     whole.data = data.loader(whole.data.set, { batch = 60 })

@@ -222,12 +222,12 @@ end
 -- model, with the losses of one process. Callbacks run on every rank that has them, the progress bar and logs on rank 0
 -- alone; it writes checkpoints, which the other ranks have to be able to read, and decides what the clock or a callback
 -- decides.
--- A model in training mode is trained as it is: modules of it that are in evaluation mode (a frozen batch norm) stay so.
--- One in evaluation mode is put into training mode as a whole.
+-- A model in training mode is trained as it is: modules of it in evaluation mode (a frozen batch norm) stay so. One in
+-- evaluation mode is put into training mode as a whole.
 -- @tparam table settings
 -- `model`; `optimizer`; `loss = function(model, batch)`, which gives a tensor of one element and, if it likes, a table
--- of metrics by name (numbers or tensors of one element), which are averaged as the loss is; `data`, iterated anew in
--- every epoch (a loader); `epochs` (default 1);
+-- of metrics by name (numbers or tensors of one element), each averaged as the loss is, over the batches that give it;
+-- `data`, iterated anew in every epoch (a loader); `epochs` (default 1);
 -- `validation` (a loader): after every epoch, in evaluation mode, with the averages of an optimizer that has them;
 -- `accumulate` (default 1): batches whose mean loss is one step; `clip`: the greatest common norm of the gradients;
 -- `seconds` (ends after the epoch in which training has taken so long);

@@ -5,6 +5,7 @@ local file = require "gls.file"
 local log = require "gls.log"
 local core = require "gls.core"
 local distributed = require "gls.distributed"
+local means = require "gls.train.means"
 local files = core.io
 
 local keeper = {}
@@ -108,7 +109,7 @@ function Keeper:load()
   state.epoch, state.step, state.seconds, state.batch = kept.epoch, kept.step, kept.seconds, kept.batch
   state.first_loss, state.loss, state.batch_loss = kept.first_loss, kept.loss, kept.batch_loss
   state.metrics, state.resumed = kept.metrics, true
-  run.done, run.trained, run.sums, self.kept = kept.epoch, kept.trained, kept.sums, kept.kept
+  run.done, run.trained, run.sums, self.kept = kept.epoch, kept.trained, means.restored(kept.sums), kept.kept
   each_callback(run, function(name, callback)
     if kept.callbacks[name] ~= nil then callback:load_state_dict(kept.callbacks[name]) end
   end)

@@ -1,4 +1,4 @@
---- Means: losses and metrics of batches, averaged over samples.
+--- Means: losses and metrics of batches, averaged over samples; each metric over those of the batches that gave it.
 -- @module gls.train.means
 local core = require "gls.core"
 
@@ -6,12 +6,21 @@ local means = {}
 
 -- What train.fit and its logs call something else.
 local TAKEN = {
-  loss = true, count = true, valid_loss = true, step = true, epoch = true, seconds = true, batch_loss = true,
-  learning_rate = true, gradient_norm = true,
+  loss = true, count = true, counts = true, valid_loss = true, step = true, epoch = true, seconds = true,
+  batch_loss = true, learning_rate = true, gradient_norm = true,
 }
 
---- Nothing yet: `count` samples, and a sum by the name of each metric.
-function means.new() return { count = 0 } end
+--- Nothing yet: `count` samples, a sum by the name of each metric, and in `counts` the samples that each is of.
+function means.new() return { count = 0, counts = {} } end
+
+--- Sums as a checkpoint has them: in those of older versions every metric was over all samples.
+function means.restored(sums)
+  if sums.counts then return sums end
+  local counts = {}
+  for name in pairs(sums) do counts[name] = name ~= "count" and sums.count or nil end
+  sums.counts = counts
+  return sums
+end
 
 --- What a batch weighs in a mean: the labels or targets that it has, else its rows. Of a batch that ranks share it is
 -- the whole batch's; the second result is this rank's share of it, else 1.
@@ -64,16 +73,17 @@ end
 -- @treturn number the loss
 function means.add(sums, samples, found)
   sums.count = sums.count + samples
-  for name, value in pairs(found) do sums[name] = (sums[name] or 0) + value * samples end
+  for name, value in pairs(found) do
+    sums[name] = (sums[name] or 0) + value * samples
+    sums.counts[name] = (sums.counts[name] or 0) + samples
+  end
   return found.loss
 end
 
 --- The means by name.
 function means.of(sums)
   local result = {}
-  for name, sum in pairs(sums) do
-    if name ~= "count" then result[name] = sum / sums.count end
-  end
+  for name, count in pairs(sums.counts) do result[name] = sums[name] / count end
   return result
 end
 

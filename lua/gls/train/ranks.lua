@@ -94,11 +94,12 @@ function Ranks:sum(sums) -- luacheck: ignore self
     error(("evaluation: some of the %d ranks had no row of the set: take fewer ranks or a larger set"):format(
       distributed.size()), 0)
   end
-  local names, list, whole = names_of(sums), {}, {}
+  local names, list, whole = names_of(sums.counts), { sums.count }, { counts = {} }
   distributed.check("names of metrics", table.concat(names, " "))
-  for i, name in ipairs(names) do list[i] = sums[name] end
-  for i, total in ipairs(distributed.total(list)) do whole[names[i]] = total end
-  whole.count = math.tointeger(whole.count) or whole.count
+  for i, name in ipairs(names) do list[2 * i], list[2 * i + 1] = sums[name], sums.counts[name] end
+  list = distributed.total(list)
+  whole.count = math.tointeger(list[1]) or list[1]
+  for i, name in ipairs(names) do whole[name], whole.counts[name] = list[2 * i], list[2 * i + 1] end
   return whole
 end
 
