@@ -14,6 +14,7 @@ local space = require "gls.compare.space"
 local statistics = require "gls.compare.statistics"
 local tasks = require "gls.compare.tasks"
 local trial = require "gls.compare.trial"
+local words = require "gls.compare.words"
 
 scratch.each(before_each, after_each)
 
@@ -202,6 +203,11 @@ describe("the tool", function()
     local own = found.tasks[1].by_name.wild
     assert.equal(1, own.diverged.value)
     assert.equal(0, found.tasks[1].by_name.adam.diverged.value)
+    assert.equal(math.huge, own.steps.value)
+    for _, unit in ipairs { "steps", "seconds" } do -- it was over at once, which is no speed-up
+      assert.same({ diverged = "regression" }, found.candidates.wild[unit])
+    end
+    assert.equal("none (diverged on regression)", words.speed_up(found.candidates.wild.steps))
     for _, row in ipairs(results.rows) do
       if row.optimizer == "wild" and row.phase == "final" then
         assert.equal("diverged", row.status)

@@ -37,10 +37,11 @@ local function loss_at(row, share)
   return loss
 end
 
--- Steps and seconds of the first evaluation that is not above a loss; infinite where there is none.
+-- Steps and seconds of the first evaluation that is not above a loss; infinite where there is none, and where the run
+-- diverged.
 local function reached(row, target)
   for _, point in ipairs(row.curve) do
-    if point[3] <= target then return point[1], point[2] end
+    if row.status ~= "diverged" and point[3] <= target then return point[1], point[2] end
   end
   return math.huge, math.huge
 end
@@ -189,21 +190,29 @@ local function bounded(values, budget)
   return result
 end
 
+-- All steps of a run, or the seconds of one that made them all; nil where half of the runs or more diverged.
+local function budget_of(rows, field)
+  local longest, finished = 0, 0
+  for _, row in ipairs(rows) do
+    if row.status ~= "diverged" then
+      finished = finished + 1
+      longest = math.max(longest, field == "steps_list" and row.steps or row.curve[#row.curve][2])
+    end
+  end
+  return 2 * finished > #rows and longest or nil
+end
+
 -- Geometric mean over tasks of how many times fewer steps (seconds) an entry takes to the target than the baseline
--- that is best at equal steps.
+-- that is best at equal steps; `diverged`, the name of a task, where it has none.
 local function speed_up(parts, name, field)
   local pairs_of, reached_all = {}, true
   for _, part in ipairs(parts) do
     local own, best = part.by_name[name], part.best.by_steps
     if own and best then
-      local function budget(rows, place) return math.max(table.unpack(collect(rows, function(row)
-        return row.curve[#row.curve][place]
-      end))) end
-      local place = field == "steps_list" and 1 or 2
+      local ours, theirs = budget_of(own.rows, field), budget_of(best.rows, field)
+      if not (ours and theirs) then return { diverged = part.task.name } end
       reached_all = reached_all and median(own[field]) < math.huge
-      pairs_of[#pairs_of + 1] = {
-        bounded(own[field], budget(own.rows, place)), bounded(best[field], budget(best.rows, place)),
-      }
+      pairs_of[#pairs_of + 1] = { bounded(own[field], ours), bounded(best[field], theirs) }
     end
   end
   if #pairs_of == 0 then return nil end

@@ -34,6 +34,7 @@ function words.megabytes(bytes) return ("%.1f MB"):format(bytes / 1e6) end
 --- A speed-up with its interval.
 function words.speed_up(found)
   if not found then return "–" end
+  if found.diverged then return ("none (diverged on %s)"):format(found.diverged) end
   return ("%s%.2f times (%.2f to %.2f)"):format(found.at_most and "at most " or "", found.value, found.low, found.high)
 end
 
