@@ -419,6 +419,8 @@ describe("the command line", function()
       texts_of("--optimizers", "adam", "--lr", "adam=0.1:0.2:0.3"))
     assert.same({ "gls auto, cosine, damping 1" },
       texts_of("--optimizers", "gls", "--set", "gls.damping=1", "--schedule", "cosine"))
+    assert.same({ "gls auto, constant, damping 1, delta 2", "gls 0.3, constant, damping 1" }, -- where delta acts
+      texts_of("--optimizers", "gls", "--set", "gls.damping=1", "--lr", "gls=auto:0.3", "--set", "gls.delta=2"))
     assert.equal(4, #texts_of("--optimizers", "sgd", "--schedule", "constant,cosine"))
     assert.equal(3, #texts_of("--optimizers", "sgd", "--schedule", "constant,cosine", "--trials", "3"))
     assert.equal(2, #texts_of("--optimizers", "sgd", "--trials", "9"))
@@ -463,6 +465,8 @@ describe("the command line", function()
       ["--set gls=1"] = "OPTIMIZER%.SETTING",
       ["--set gls.dampin=1"] = 'did you mean "damping"',
       ["--set gls.rows=3"] = "rows is above 0",
+      ["--set gls.window=50:100"] = 'gls%.window has no effect here: it goes with statistics = "window"',
+      ["--lr gls=0.1 --set gls.delta=1"] = 'gls%.delta has no effect here: it goes with learning_rate = "auto"',
       ["--seeds 1,x"] = "whole numbers",
       ["--seconds 0"] = "above 0",
       ["--select loss"] = "train or valid",

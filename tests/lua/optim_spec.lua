@@ -194,7 +194,7 @@ describe("optimizers", function()
     local opt = optim.KFAC(layer:parameters())
     layer.weight:requires_grad(false)
     layer(input):square():sum():backward()
-    failing.says("the bias of weight has a gradient, the weight, of which it is a row, has none", opt.step, opt)
+    says("the bias of weight has a gradient, the weight, of which it is a row, has none", opt.step, opt)
   end)
 
   it("follow a schedule", function()
@@ -400,6 +400,25 @@ describe("optimizers", function()
       settings.nesterov = true
       assert.error_matches(function() optim.GLS(parameters, settings) end, "nesterov")
     end
+    for _, case in ipairs {
+      { { window = 50 }, 'window = 50 has no effect here: it goes with statistics = "window"' },
+      { { statistics = { window = 50 }, window = 60 }, "window = 60 has no effect here: statistics = { window = 50 }" },
+      { { form = "validation", refresh = 5 }, "refresh = 5" },
+      { { decay = 0.9, statistics = "window" }, "decay = 0.9" },
+      { { form = "tokens", delta = 1 }, 'delta = 1 has no effect here: it goes with learning_rate = "auto"' },
+      { { learning_rate = 0.1, rows = 1 }, "rows = 1" }, { { part = 64 }, "part = 64" },
+      { { form = "tokens", part = 64 }, "part = 64" }, { { form = "validation", part = 64, trust = 1 }, "part = 64" },
+    } do
+      told_here("optim.GLS: " .. case[2], function() optim.GLS(parameters, case[1]) end)
+    end
+    for _, settings in ipairs {
+      { statistics = "window", window = 50 }, { form = "tokens", refresh = 2, decay = 0.9 }, { delta = 1, rows = 1 },
+      { form = "validation", part = 64, trust = 0, rows = "auto" }, { part = 0 },
+    } do
+      optim.GLS(parameters, settings)
+    end
+    local automatic = optim.GLS(parameters, { delta = 1 })
+    automatic.learning_rate = 0.1 -- set later, it is no error
     assert.error_matches(function() optim.GLS(parameters, { part = 2.5 }) end, "number of rows")
     assert.error_matches(function() optim.GLS(parameters, { statistics_rows = "few" }) end, 'got few')
     assert.error_matches(function()

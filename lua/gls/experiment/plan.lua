@@ -5,7 +5,7 @@ local misuse = require("gls.experiment.misuse").raise
 local number = require "gls.number"
 local optimizers = require "gls.experiment.optimizers"
 local record = require "gls.experiment.record"
-local forms = require("gls.optim").GLS.forms
+local optim = require "gls.optim"
 
 local plan = {}
 
@@ -77,6 +77,26 @@ local function without_final(trials, name, asked)
   return distinct(trials)
 end
 
+-- The trials without those of GLS's settings that have no effect beside a trial's others, for the same reason; one that
+-- is asked for has to have some in one of them.
+local function without_idle(trials, name, asked)
+  if optimizers.class(name) ~= optim.GLS then return trials end
+  local acts, goes_with = {}, {}
+  for _, trial in ipairs(trials) do
+    local idle = optim.GLS.idle(trial)
+    for setting in pairs(asked) do
+      if idle[setting] then goes_with[setting] = idle[setting] else acts[setting] = true end
+    end
+    for setting in pairs(idle) do trial[setting] = nil end
+  end
+  for setting, what in pairs(goes_with) do
+    if not acts[setting] then
+      misuse("option --set: %s.%s has no effect here: it goes with %s", name, setting, what)
+    end
+  end
+  return distinct(trials)
+end
+
 -- What is wrong with the settings around an optimizer, and with what it has to be told before it is made.
 local function check_trial(trial, name)
   if not plan.schedules[trial.schedule] then
@@ -93,7 +113,7 @@ local function check_trial(trial, name)
   if optimizers.known[name].class ~= "GLS" then
     misuse("%s: a learning rate of auto is for gls alone; give a number", name)
   end
-  local form = forms[trial.form]
+  local form = optim.GLS.forms[trial.form]
   if form and form.learning_rate ~= "auto" then
     misuse('setting %s.form: %s takes a number as learning rate, and here it is "auto": say --lr %s=%s too', name,
       trial.form, name, number.setting(form.learning_rate))
@@ -113,24 +133,23 @@ function plan.trials(spec, chosen, name)
     for key, value in pairs(trial) do trials[i][key] = value end
   end
   if chosen.schedule then trials = replace(trials, "schedule", chosen.schedule) end
-  local given_rate, given_final = false, false
+  local asked = {}
   for _, list in ipairs { chosen.lr, chosen.set } do
     for _, entry in ipairs(list) do
       if entry.optimizer == name then
         trials = replace(trials, entry.setting, entry.values)
-        given_rate = given_rate or entry.setting == "learning_rate"
-        given_final = given_final or entry.setting == "final"
+        asked[entry.setting] = true
       end
     end
   end
   -- SGD's own step size, whichever that is.
-  if name == "gls-graft" and not given_rate then
+  if name == "gls-graft" and not asked.learning_rate then
     for _, entry in ipairs(chosen.lr) do
       if entry.optimizer == "sgd" then trials = replace(trials, "learning_rate", entry.values) end
     end
   end
   for _, trial in ipairs(trials) do check_trial(trial, name) end
-  trials = without_final(trials, name, given_final)
+  trials = without_idle(without_final(trials, name, asked.final), name, asked)
   return chosen.trials and table.move(trials, 1, math.min(chosen.trials, #trials), 1, {}) or trials
 end
 

@@ -176,9 +176,10 @@ local function split_groups(class, given, shared)
   end
   local groups, offset = {}, 0
   for i, group in ipairs(several and given or { { parameters = given } }) do
-    local own = {}
+    local own, asked = {}, {}
     for key, value in pairs(shared or {}) do own[key] = value end
     for key, value in pairs(group) do if key ~= "parameters" then own[key] = value end end
+    for key in pairs(own) do asked[key] = true end
     if several and (group.schedule or group.clip) then
       core.raise(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i))
     end
@@ -186,7 +187,7 @@ local function split_groups(class, given, shared)
     if list == nil or #base.list("optim." .. name, list) == 0 then
       core.raise(("optim.%s: group %d has no parameters"):format(name, i))
     end
-    groups[i] = { parameters = list, names = names_of(list, offset), states = {},
+    groups[i] = { parameters = list, names = names_of(list, offset), states = {}, asked = asked,
       settings = options.check("optim." .. name, with_form(name, own, class.forms), defaults) }
     offset = offset + #list
   end

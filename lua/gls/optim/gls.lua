@@ -90,12 +90,61 @@ GLS.forms = {
 
 for method, body in pairs(base.core_methods) do GLS[method] = body end
 
+local function is_automatic(settings) return (settings.learning_rate or "auto") == "auto" end
+local function is_moving(settings) return settings.statistics == "moving" end
+
+-- As count_parts of runtime/gls/layer.c.
+local function has_parts(settings)
+  local momentum, trust = settings.momentum or 0, settings.trust
+  return settings.part == 0 or (settings.statistics or "batch") == "batch" and not is_automatic(settings)
+    and momentum ~= 0 and settings.graft ~= "sgd" and not (type(trust) == "number" and trust > 0)
+end
+
+-- Settings that act beside certain others alone: whether they do, and what they go with.
+local ACTS = {
+  window = { function(settings) return settings.statistics == "window" end, 'statistics = "window"' },
+  refresh = { is_moving, 'statistics = "moving"' },
+  decay = { is_moving, 'statistics = "moving"' },
+  delta = { is_automatic, 'learning_rate = "auto"' },
+  rows = { function(settings) return settings.rows == "auto" or is_automatic(settings) end, 'learning_rate = "auto"' },
+  part = { has_parts, "batch statistics, a number as learning_rate, a momentum above 0, no trust and no graft to SGD" },
+}
+
+--- The settings that would have no effect beside the others, those of the form and defaults.
+-- @tparam table given as the optimizer takes them
+-- @treturn table name → what it goes with
+function GLS.idle(given)
+  local form, found = GLS.forms[given.form] or {}, {}
+  local settings = setmetatable({}, { __index = function(_, name)
+    if given[name] ~= nil then return given[name] end
+    return form[name]
+  end })
+  for name, acts in pairs(ACTS) do
+    if not acts[1](settings) then found[name] = acts[2] end
+  end
+  return found
+end
+
+-- Refuses what was given and has no effect.
+local function check_idle(settings, asked)
+  for name, goes_with in pairs(GLS.idle(settings)) do
+    if asked[name] then
+      error(("optim.GLS: %s = %s has no effect here: it goes with %s"):format(name, tostring(settings[name]),
+        goes_with), 0)
+    end
+  end
+end
+
 -- statistics = { window = r } as statistics = "window", window = r.
-local function spread_window(settings, fail)
+local function spread_window(settings, fail, asked)
   local given = settings.statistics
   if type(given) == "table" then
     if given.window == nil or next(given, next(given)) ~= nil then
       fail('statistics is "batch", "moving" or { window = rows }, and nothing else in the table')
+    end
+    if asked.window then
+      fail('window = %s has no effect here: statistics = { window = %s } says it; it goes with statistics = "window"',
+        tostring(settings.window), tostring(given.window))
     end
     settings.statistics, settings.window = "window", given.window
   end
@@ -109,9 +158,9 @@ end
 -- Decay that suits a learning rate of 1e-3 takes the weights away where it stands alone.
 local DECAY_MOST = 0.05
 
-local function check_settings(settings)
+local function check_settings(settings, asked)
   local function fail(...) error("optim.GLS: " .. string.format(...), 0) end
-  spread_window(settings, fail)
+  spread_window(settings, fail, asked)
   local rate, momentum = settings.learning_rate, settings.momentum
   if rate ~= "auto" and not (type(rate) == "number" and rate >= 0 and rate < math.huge) then
     fail('learning_rate is %s, expected a finite number of at least 0, or "auto"', tostring(rate))
@@ -188,7 +237,8 @@ function GLS.check(self)
     if #self.groups > 1 and group.settings.learning_rate == "auto" then
       error('optim.GLS: learning_rate = "auto" is one step for all; with several groups give each a number', 0)
     end
-    check_settings(group.settings)
+    check_settings(group.settings, group.asked)
+    if not group.core then check_idle(group.settings, group.asked) end -- later a learning rate may be set
   end
 end
 
