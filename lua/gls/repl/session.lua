@@ -169,14 +169,19 @@ rawset(session.environment, "__lines_of", lines_of)
 
 local function load_chunk(text) return load(text, "=prompt", "t", session.environment) end
 
--- A function for the text that gives the value of its last expression, else one that runs it; or nil and the message.
+-- A function for the text that gives the value of its last expression, else one that runs it; or nil and the message,
+-- nil where the text, or the expression that it ends with, only lacks its end.
 local function load_showing(text)
-  local f = load_chunk("return " .. text)
-  if f then return f end
   local at = chunk.last_statement(text)
-  f = at and load_chunk(text:sub(1, at - 1) .. "return " .. text:sub(at))
-  if f then return f end
-  return load_chunk(text)
+  local ways = { "return " .. text, at and text:sub(1, at - 1) .. "return " .. text:sub(at) or text, text }
+  local open, message = false, nil
+  for _, way in ipairs(ways) do
+    local f
+    f, message = load_chunk(way)
+    if f then return f end
+    open = open or message:find "<eof>$" ~= nil
+  end
+  return nil, not open and message or nil
 end
 
 --- What to run for a text typed at the prompt.
@@ -203,7 +208,7 @@ function session.compile(text)
   if silent then plain = plain:gsub(";%s*$", "") end
   local f, message = load_showing(plain)
   if not f then
-    if message:find "<eof>$" then return nil end
+    if not message then return nil end
     return function() error(message, 0) end
   end
   session.declare(names)
