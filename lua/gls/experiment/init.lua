@@ -248,7 +248,13 @@ local function open_results(chosen, config)
     if old.data and old.data.fingerprint ~= config.data.fingerprint then
       misuse.raise("--resume: the data differs from what %s was begun with (%s)", chosen.out, old.data.note)
     end
-    config.command, config.began = old.command or config.command, old.began or config.began
+    config.began = old.began or config.began
+    local command = config.command
+    config.command, config.later_commands = old.command or command, old.later_commands or {}
+    -- One with other options has rows of its own.
+    if record.encode(old.options) ~= record.encode(record.decode(record.encode(config.options))) then
+      table.insert(config.later_commands, command)
+    end
   end
   report.write_config(config, chosen.out)
   local kept, ended = kept_rows(before, chosen.out)

@@ -287,7 +287,9 @@ function summary.of(spec, config, rows, figures)
     parts[#parts + 1] = "What GLS reports of its guards and steps:\n\n" .. table.concat(counted, "\n")
   end
   parts[#parts + 1] = "## Where this comes from"
-  local lines = { "- Command: `" .. config.command .. "`", "- Data: " .. config.data.note }
+  local lines = { "- Command: `" .. config.command .. "`" }
+  for _, command in ipairs(config.later_commands or {}) do lines[#lines + 1] = "- Resumed by: `" .. command .. "`" end
+  lines[#lines + 1] = "- Data: " .. config.data.note
   if config.data.fingerprint then
     lines[#lines + 1] = "- Fingerprint of the data: `" .. config.data.fingerprint .. "`"
   end
