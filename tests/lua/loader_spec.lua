@@ -168,7 +168,8 @@ describe("a loader", function()
       numbers(cut)
       local first_part = numbers(cut, 2)
       local saved = cut:state_dict()
-      assert.same({ seed = whole.seed, epochs = 2, batch = 2, batches = #whole }, saved)
+      assert.matches("^batches of %d+ rows shuffled$", saved.rows)
+      assert.same({ seed = whole.seed, epochs = 2, batch = 2, batches = #whole, rows = saved.rows }, saved)
       local other = make()
       other:load_state_dict(saved)
       for i, list in ipairs(numbers(other)) do first_part[2 + i] = list end
@@ -189,6 +190,20 @@ describe("a loader", function()
     end
     assert.error_matches(function() of(4):load_state_dict(amid) end, "an epoch of 10 batches, this loader's have 5")
     of(4):load_state_dict(loader:state_dict()) -- between two epochs it does
+    for shuffle, words in pairs {
+      [true] = "batches of 2 rows in the set's order, this loader has batches of 2 rows shuffled",
+      [false] = "batches of 2 rows shuffled, this loader has batches of 2 rows in the set's order",
+    } do
+      local other = data.loader(set, { batch = 2, shuffle = not shuffle })
+      for batch in other do
+        if batch.number == 4 then amid = other:state_dict() end
+      end
+      local changed = data.loader(set, { batch = 2, shuffle = shuffle })
+      assert.error_matches(function() changed:load_state_dict(amid) end, words)
+      changed:load_state_dict(other:state_dict())
+      amid.rows = nil -- of an older version
+      changed:load_state_dict(amid)
+    end
   end)
 end)
 

@@ -70,12 +70,12 @@ function Loader:stop()
 end
 Loader.__close = Loader.stop
 
---- Where the loader is: the seed, the number of the epoch, the batches that it has given of it (0: all), and how many
--- an epoch has.
+--- Where the loader is: the seed, the number of the epoch, the batches that it has given of it (0: all), how many an
+-- epoch has, and which rows these are.
 function Loader:state_dict()
   return {
     seed = self.seed, epochs = self.epochs, batch = self.running and self.running.number or self.first or 0,
-    batches = self.batches,
+    batches = self.batches, rows = self.rows,
   }
 end
 
@@ -93,6 +93,10 @@ function Loader:load_state_dict(saved)
   if saved.batch > 0 and saved.batches and saved.batches ~= self.batches then
     core.raise(("data.loader: the saved state is amid an epoch of %d batches, this loader's have %d: its rest would be "
       .. "other rows"):format(saved.batches, self.batches))
+  end
+  if saved.batch > 0 and saved.rows and saved.rows ~= self.rows then
+    core.raise(("data.loader: the saved state is amid an epoch of %s, this loader has %s: the rest would be other rows")
+      :format(saved.rows, self.rows))
   end
   self:stop()
   self.seed, self.epochs, self.first = saved.seed, saved.epochs, saved.batch > 0 and saved.batch or nil
@@ -168,6 +172,14 @@ local function core_of(from, given)
   return files.loader(x, y, given)
 end
 
+-- Which rows an epoch's batches have, in words.
+local function rows_of(given)
+  local order = given.shuffle and "shuffled" or "in the set's order"
+  if given.batches then order = "at random places" end
+  if given.weights then order = "drawn by weights" end
+  return ("batches of %d rows %s"):format(given.batch, order)
+end
+
 strict.methods("loader", Loader)
 
 function loader.new(from, given)
@@ -190,7 +202,7 @@ function loader.new(from, given)
   local made = setmetatable({
     core = core_of(from, given), set = from, seed = seed, epochs = 0, transform = given.transform,
   }, Loader)
-  made.batches = made.core:batches()
+  made.batches, made.rows = made.core:batches(), rows_of(given)
   -- The fourth value is what a generic for closes when the loop ends, however it ends.
   return made, nil, nil, made
 end
