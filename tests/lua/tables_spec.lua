@@ -56,6 +56,12 @@ describe("data.csv", function()
     fails("i.csv: line 2: more after a quoted field", { path = write("i.csv", 'v,w\n1,"2"3\n') })
     fails("j.csv: line 2: column w is \"0x10\"", { path = write("j.csv", "v,w\n1,0x10\n") })
     fails("absent.csv", { path = path "absent.csv" })
+    for _, number in ipairs { "1e39", "-3.40282357e38", "1e400" } do -- float32's greatest is 3.40282347e38
+      fails("k.csv: line 2: column w is " .. number .. ", more than float32 holds", {
+        path = write("k.csv", "v,w\n1," .. number .. "\n") })
+    end
+    local most = data.csv { path = write("l.csv", "v,w\n3.4028235e38,-3.4028235e38\n") }.x
+    assert.same({ 0x1.fffffep127, -0x1.fffffep127 }, most[1]:tolist())
   end)
 end)
 

@@ -54,6 +54,9 @@ local function number_of(field)
   return field:find "^[+-]?%.?%d[%d.]*[eE]?[+-]?%d*$" and tonumber(field) or nil
 end
 
+-- From here on float32 rounds to infinity: half a last place above the greatest number, (2 − 2⁻²³) 2¹²⁷.
+local FLOAT_OVERFLOW = (2 - 2.0 ^ -24) * 2.0 ^ 127
+
 -- Names of the columns, and the records that are data.
 local function split_header(list, given, path)
   if not list[1] then error(path .. ": the file is empty", 0) end
@@ -87,7 +90,11 @@ end
 
 local function value_of(record, column, names, given, path)
   local value = number_of(record[column])
-  if value then return value end
+  if value and math.abs(value) < FLOAT_OVERFLOW then return value end
+  if value then
+    error(("%s: line %d: column %s is %s, more than float32 holds (3.4e38): scale the column"):format(path, record.line,
+      names[column], record[column]), 0)
+  end
   local empty = record[column]:find "^%s*$"
   if empty and given.missing ~= nil then return given.missing end
   error(("%s: line %d: column %s is %s, expected a number%s"):format(path, record.line, names[column],
