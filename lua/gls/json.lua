@@ -20,9 +20,12 @@ function json.list(list) return setmetatable(list, List) end
 -- @treturn boolean
 function json.is_list(value)
   if getmetatable(value) == List then return true end
-  local count = 0
-  for _ in next, value do count = count + 1 end
-  return count > 0 and count == rawlen(value)
+  local count, length = 0, rawlen(value)
+  for key in next, value do
+    if math.type(key) ~= "integer" or key < 1 or key > length then return false end
+    count = count + 1
+  end
+  return count > 0 and count == length
 end
 
 -- ---- out ----

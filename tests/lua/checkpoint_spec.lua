@@ -45,6 +45,13 @@ describe("gls.save and gls.load", function()
     assert.equal(back.model.weight, back.again)
   end)
 
+  it("bring back lists with holes", function()
+    for _, list in ipairs { { 1, nil, 3, [10] = 4 }, { 1, nil, 3 }, { nil, 2 }, { 1, 2, [0] = 0 }, { [3] = 3 } } do
+      gls.save(path "c", { list })
+      assert.same(list, gls.load(path "c")[1])
+    end
+  end)
+
   it("bring back a single value of any kind", function()
     for _, single in ipairs { 1, "x", true } do
       gls.save(path "c", single)

@@ -373,14 +373,27 @@ describe("train.fit", function()
   it("says what is no data, no loss, no metric, no list of callbacks", function()
     local set = data.tensors { x = gls.ones(3, 5), y = gls.ones(3, 2) }
     local function refused(settings, message)
-      assert.error_matches(function() train.fit(problem(settings)) end, message)
+      local good, told = pcall(function() train.fit(problem(settings)) end)
+      assert.is_false(good)
+      assert.matches("^tests/lua/train_spec.lua:%d+: .*" .. message, told)
     end
     refused({ data = set }, "data is a loader %(data.loader of a set%)")
     refused({ validation = set }, "validation is a loader")
-    refused({ loss = function() end }, "the loss function gives a tensor of one element, got nil")
+    refused({ loss = function() end }, "the loss function gives nil; expected a tensor of one element")
+    refused({ loss = function(model, batch) return model(batch.x) end }, "gives a tensor of shape %(25×2%); expected")
     local function measuring(metrics) return function(model, batch) return model(batch.x):mean(), metrics end end
     refused({ loss = measuring { 3 } }, "metrics have names")
-    refused({ loss = measuring { step = 300 } }, 'may not be called "step"')
+    refused({ loss = measuring { step = 300 } }, 'a metric called "step".*another name, as "my_step"')
+    refused({ loss = measuring { hits = gls.ones(3) } }, "a tensor of shape %(3%) as the metric hits; expected a")
+    refused({ loss = measuring(5) }, "number as its second result; expected a table")
+    local nothing = problem { loss = function() end }
+    for _, f in ipairs { train.evaluate, train.find_learning_rate } do
+      local given = { model = nothing.model, loss = nothing.loss, data = nothing.data }
+      if f == train.find_learning_rate then given.optimizer = nothing.optimizer end
+      local good, told = pcall(function() f(given) end)
+      assert.is_false(good)
+      assert.matches("^tests/lua/train_spec.lua:%d+: .* gives nil; expected a tensor", told)
+    end
     refused({ callbacks = train.early_stopping() }, "put a single one in braces")
     refused({ checkpoint = { "a", path = "b" } }, "two paths")
     assert.error_matches(function() train.early_stopping { least = 0 / 0 } end, "least is a number of at least 0")

@@ -3,6 +3,7 @@
 -- @module gls.train.finder
 local core = require "gls.core"
 local finite = require("gls.number").finite
+local means = require "gls.train.means"
 local modes = require "gls.train.modes"
 local options = require "gls.options"
 local ranks = require "gls.train.ranks"
@@ -83,10 +84,7 @@ function finder.find(given)
     number = number + 1
     optimizer.learning_rate = set.least * growth ^ (number - 1)
     local loss = set.loss(model, batch)
-    if not core.is_tensor(loss) then
-      error("the loss function gives a tensor of one element, got " .. type(loss), 0)
-    end
-    local value = loss:item()
+    local value = means.loss(loss)
     if not finite(value) then return false end
     average = set.smoothing * average + (1 - set.smoothing) * value
     local smoothed = average / (1 - set.smoothing ^ number)

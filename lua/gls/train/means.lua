@@ -1,6 +1,7 @@
 --- Means: losses and metrics of batches, averaged over samples; each metric over those of the batches that gave it.
 -- @module gls.train.means
 local core = require "gls.core"
+local number = require "gls.number"
 
 local means = {}
 
@@ -37,12 +38,24 @@ function means.samples(batch)
   return math.floor(count / share + 0.5), share
 end
 
+local function described(value)
+  return core.is_tensor(value) and "a tensor of shape " .. number.shape(value.shape) or type(value)
+end
+
+local function is_one(value) return core.is_tensor(value) and value:numel() == 1 end
+
+--- The loss, as the loss function gave it, as a number.
+function means.loss(loss)
+  if is_one(loss) then return loss:item() end
+  core.raise(("train: the loss function gives %s; expected a tensor of one element, as by "
+    .. "return nn.mse(model(batch.x), batch.y)"):format(described(loss)))
+end
+
 local function number_of(name, value)
-  local number = core.is_tensor(value) and value:numel() == 1 and value:item() or value
-  if type(number) == "number" then return number end
-  error(("the loss gives %s as the metric %s; expected a number, or a tensor of one element"):format(
-    core.is_tensor(value) and "a tensor of shape (" .. table.concat(value.shape, "×") .. ")" or type(value),
-    tostring(name)), 0)
+  if type(value) == "number" then return value end
+  if is_one(value) then return value:item() end
+  core.raise(("train: the loss function gives %s as the metric %s; expected a number, or a tensor of one element, as "
+    .. "by :mean()"):format(described(value), name))
 end
 
 --- What the loss function gave for a batch, as numbers.
@@ -50,17 +63,20 @@ end
 -- @tparam[opt] table metrics by name
 -- @treturn table `loss`, and each metric by its name
 function means.numbers(loss, metrics)
-  if not core.is_tensor(loss) then
-    error("the loss function gives a tensor of one element, got " .. type(loss), 0)
-  end
-  local found = { loss = loss:item() }
+  local found = { loss = means.loss(loss) }
   if metrics == nil then return found end
   if type(metrics) ~= "table" then
-    error("the loss's second result is a table of metrics by name, got " .. type(metrics), 0)
+    core.raise(("train: the loss function gives %s as its second result; expected a table of metrics by name, as "
+      .. "{ accuracy = … }"):format(described(metrics)))
   end
   for name, metric in pairs(metrics) do
-    if type(name) ~= "string" then error("metrics have names, as { accuracy = … }, got " .. tostring(name), 0) end
-    if TAKEN[name] then error(("a metric may not be called %q"):format(name), 0) end
+    if type(name) ~= "string" then
+      core.raise("train: metrics have names, as { accuracy = … }; the loss function gives one at " .. tostring(name))
+    end
+    if TAKEN[name] then
+      core.raise(('train: the loss function gives a metric called "%s", which train.fit has itself: give it another '
+        .. 'name, as "my_%s"'):format(name, name))
+    end
     found[name] = number_of(name, metric)
   end
   return found
