@@ -76,9 +76,9 @@ $(BUILD)/gls/core.so: $(core_objects) $(bind_objects)
 	@mkdir -p $(@D)
 	$(quiet)$(LINK) -shared -Wl,-z,nodelete -o $@ $^ $(LIBRARIES)
 
-$(BUILD)/gls/mpi.so: runtime/bind/mpi.c runtime/base/ranks.h $(BUILD)/flags
+$(BUILD)/gls/mpi.so: runtime/bind/mpi.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(quiet)OMPI_CC='$(CC)' mpicc $(FLAGS) -shared -o $@ $<
+	$(quiet)OMPI_CC='$(CC)' mpicc $(FLAGS) -MMD -MP -MF $(BUILD)/objects/runtime/bind/mpi.d -shared -o $@ $<
 
 $(BUILD)/test-core-float: $(core_objects) $(float_objects)
 	$(quiet)$(LINK) -o $@ $^ $(LIBRARIES)
@@ -107,7 +107,8 @@ $(BUILD)/flags: force
 	   $(if $(MACHINE),$(CC) $(MACHINE) -Q --help=target | cksum;) } > $@.now
 	@if cmp -s $@.now $@; then rm $@.now; else mv $@.now $@; fi
 
--include $(patsubst %.o,%.d,$(core_objects) $(bind_objects) $(program_objects) $(float_objects) $(double_objects))
+-include $(patsubst %.o,%.d,$(core_objects) $(bind_objects) $(program_objects) $(float_objects) $(double_objects)) \
+  $(BUILD)/objects/runtime/bind/mpi.d
 
 # ---- set-up, running, testing ----
 

@@ -14,7 +14,8 @@ local choices = experiment.choices("language", {
 })
 local large = choices.size == "large"
 local model = large and { width = 256 } or nil
-local head = choices.model == "lstm" and { { "3" } } or nil -- the transformer's is its table of tokens
+-- The output layer is left to Adam, at the rate of the embeddings and norms; the transformer's is its table of tokens.
+local head = choices.model == "lstm" and { { "3" } } or nil
 
 -- Warm-up over 100 steps, then a cosine to a tenth; gradients clipped to a norm of 1 and matrices decayed as nanoGPT
 -- has it, except where the direction has a length of its own.

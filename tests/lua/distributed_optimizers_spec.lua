@@ -24,6 +24,7 @@ local forms = {
   { "window", { statistics = { window = 50 }, damping = 0.1 } },
   { "moving", { statistics = "moving", damping = 0.1 } },
   { "tokens", { form = "tokens" } },
+  { "the last layer left to Adam", { form = "tokens", others = { "6" } } },
   { "residual", { form = "residual", learning_rate = 1e-2 } },
   { "convolutions, few patches", { statistics_rows = 30, damping = 0.1 }, images = true },
   { "convolutions, many patches", { statistics_rows = 90, statistics = "moving", damping = 0.1 }, images = true },

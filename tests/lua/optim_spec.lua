@@ -467,6 +467,31 @@ describe("GLS", function()
     assert.is_true((model:parameters()[3]:detach() - scale):abs():sum():item() > 0)
   end)
 
+  it("leaves to Adam what others names, which it steps as Adam does", function()
+    local x, y = regression()
+    for _, decay in ipairs { 0.5, 0.1 } do
+      local model = nn.Sequential { nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3) }
+      local head = model:clone()[3]
+      local opt = optim.GLS(model:parameters(), { form = "tokens", others = { "3" }, fallback_learning_rate = 0.02,
+        weight_decay = 0.5, fallback_weight_decay = decay ~= 0.5 and decay or nil })
+      local adam = optim.AdamW(head:parameters(), { learning_rate = 0.02, weight_decay = decay })
+      for _ = 1, 3 do
+        local hidden = model[2](model[1](x)):detach()
+        nn.mse(model(x), y):backward()
+        opt:step()
+        nn.mse(head(hidden), y):backward()
+        adam:step()
+        assert.is_true((model[3].weight - head.weight):abs():max():item() < 1e-6)
+        assert.is_true((model[3].bias - head.bias):abs():max():item() < 1e-6)
+      end
+      assert.is_nil(opt:layers()["3.weight"])
+    end
+    local parameters = nn.Sequential { nn.Linear(8, 16) }:parameters()
+    says('others names "2", of which there is no parameter', optim.GLS, parameters, { others = { "2" } })
+    says("fallback_weight_decay is -1, expected a finite number of at least 0", optim.GLS, parameters,
+      { fallback_weight_decay = -1 })
+  end)
+
   it("finds the curvature of a loss that the script has let go", function()
     gls.seed(3)
     local model = nn.Linear(4, 3)

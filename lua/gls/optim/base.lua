@@ -435,7 +435,7 @@ end
 -- From the first number on, below the second.
 local BOUNDS = {
   learning_rate = { 0, math.huge }, momentum = { 0, 1 }, beta1 = { 0, 1 }, beta2 = { 0, 1 }, epsilon = { 0, math.huge },
-  weight_decay = { 0, math.huge },
+  weight_decay = { 0, math.huge }, fallback_learning_rate = { 0, math.huge }, fallback_weight_decay = { 0, math.huge },
 }
 
 local function check_bounds(self, setting)

@@ -24,6 +24,7 @@
 local core = require "gls.core"
 local base = require "gls.optim.base"
 local options = require "gls.options"
+local others = require "gls.optim.others"
 
 --- Settings.
 -- @field form = nil; the name of a form, whose settings stand in for those not given
@@ -65,13 +66,17 @@ local options = require "gls.options"
 --   statistics): most rows of the batch that are solved together; the direction is the mean of what the parts would
 --   give, each as a batch of its own (0: all rows together). Work goes with batch × part, not with the square of the
 --   batch
+-- @field others = {} names of parameters, or of modules that hold them, that are left to Adam: an LSTM's output layer
+--   ends lower so (experiments/README.md, section 9)
 -- @field fallback_learning_rate = 1e-3 of Adam, to which parameters without factors are left (norms, embeddings), times
 --   the schedule's factor
+-- @field fallback_weight_decay = nil; of that Adam, decoupled; nil: `weight_decay`
 local GLS = base.class("GLS", {
   learning_rate = options.any "auto", damping = 1e-2, delta = 0.3, rows = options.any "auto", momentum = options.any(0),
   nesterov = false, graft = options.none, statistics = options.any "batch", window = 1000, decay = 0.95, refresh = 5,
   statistics_rows = options.any "auto", part = 128, orthogonal = false, weight_decay = 0,
-  trust = options.any "auto", fallback_learning_rate = 1e-3, form = options.none,
+  trust = options.any "auto", others = options.any {}, fallback_learning_rate = 1e-3,
+  fallback_weight_decay = options.none, form = options.none,
 })
 
 --- The settings of each form.
@@ -200,6 +205,12 @@ local function check_settings(settings, asked)
     fail('nesterov = true (the form "residual" has it) goes with statistics = "moving" and a momentum above 0: give '
       .. "nesterov = false")
   end
+  for _, name in ipairs { "weight_decay", "fallback_learning_rate", "fallback_weight_decay" } do
+    local value = settings[name]
+    if value and not (type(value) == "number" and value >= 0 and value < math.huge) then
+      fail("%s is %s, expected a finite number of at least 0", name, tostring(value))
+    end
+  end
   local trust = settings.trust
   if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
     fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
@@ -220,15 +231,14 @@ end
 -- Parameters without factors go to the fallback; the user hears of it once: when the optimizer is made of those whose
 -- module is not affine, at the first step of others (a weight that is used outside affine ops).
 local function announce(group, without)
-  local others = {}
-  group.announced = group.announced or {}
+  local left = {}
   for i, name in ipairs(group.names) do
     if without(i) and not group.announced[i] then
-      others[#others + 1], group.announced[i] = name, true
+      left[#left + 1], group.announced[i] = name, true
     end
   end
-  if #others == 0 then return end
-  base.say_once(("GLS: no factors for %s: left to Adam, learning rate %g"):format(table.concat(others, ", "),
+  if #left == 0 then return end
+  base.say_once(("GLS: no factors for %s: left to Adam, learning rate %g"):format(table.concat(left, ", "),
     group.settings.fallback_learning_rate))
 end
 
@@ -238,6 +248,7 @@ function GLS.check(self)
       error('optim.GLS: learning_rate = "auto" is one step for all; with several groups give each a number', 0)
     end
     check_settings(group.settings, group.asked)
+    others.check(self, group.settings.others)
     if not group.core then check_idle(group.settings, group.asked) end -- later a learning rate may be set
   end
 end
@@ -245,6 +256,8 @@ end
 function GLS.prepare(self)
   for _, group in ipairs(self.groups) do
     local owners = group.parameters.owners or {}
+    group.announced = {} -- or named by the user
+    for i, name in ipairs(group.given) do group.announced[i] = others.are(name, group.settings.others) end
     announce(group, function(i) return owners[i] and not owners[i].affine end)
     group.core = core.optimizer("gls", group.parameters)
     group.fallback = core.optimizer("adam", group.parameters)
@@ -266,7 +279,8 @@ local function step_fallback(self, group, settings)
   end
   group.fallback:step {
     learning_rate = settings.fallback_learning_rate * settings.factor,
-    beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = settings.weight_decay, decoupled = true,
+    beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, decoupled = true,
+    weight_decay = settings.fallback_weight_decay or settings.weight_decay,
     step = self.steps + 1,
   }
 end
@@ -282,6 +296,10 @@ function GLS:update(group, settings)
   local ranks = rawget(self, "ranks") -- of gls.distributed
   if ranks then ranks.same(settings) end
   settings.ranks = ranks ~= nil
+  for i, name in ipairs(group.given) do -- assigned, a gradient has no factors
+    local parameter = group.parameters[i]
+    if others.are(name, settings.others) and parameter.grad then parameter.grad = parameter.grad end
+  end
   group.core:step(settings)
   step_fallback(self, group, settings)
 end

@@ -6,7 +6,7 @@
 local core = require "gls.core"
 local base = require "gls.optim.base"
 local options = require "gls.options"
-local Module = require "gls.nn.module"
+local others = require "gls.optim.others"
 
 local matrix = {}
 
@@ -19,14 +19,6 @@ local common = {
   weight_decay = 0, others = options.any {}, fallback_learning_rate = 1e-3, fallback_weight_decay = 0,
 }
 
--- Whether one of the prefixes is the name itself or a module that holds it: "head" is of "head.weight".
-local function is_named(name, prefixes)
-  for _, prefix in ipairs(prefixes) do
-    if name == prefix or name:sub(1, #prefix + 1) == prefix .. "." then return true end
-  end
-  return false
-end
-
 -- Splits a group: places of its matrices, with their layers' biases where the class steps them together, and the rest
 -- as a list with names; such a class (K-FAC) also leaves to the rest the layers that say they have no factors.
 local function split(group, with_bias)
@@ -34,7 +26,7 @@ local function split(group, with_bias)
   group.matrices, group.biases, group.others, group.other_names = {}, {}, {}, {}
   for i, parameter in ipairs(group.parameters) do
     local is_other = owners[i] and (owners[i].is_table or with_bias and owners[i].affine == false)
-    if parameter:dim() >= 2 and not is_other and not is_named(group.given[i], group.settings.others) then
+    if parameter:dim() >= 2 and not is_other and not others.are(group.given[i], group.settings.others) then
       group.matrices[#group.matrices + 1] = i
       taken[parameter] = true
       if with_bias and owners[i] and owners[i].affine then taken[owners[i].bias or 0] = i end
@@ -42,7 +34,7 @@ local function split(group, with_bias)
   end
   for i, parameter in ipairs(group.parameters) do
     local weight = taken[parameter] -- true, of a bias the weight's place
-    if math.type(weight) == "integer" and not is_named(group.given[i], group.settings.others) then
+    if math.type(weight) == "integer" and not others.are(group.given[i], group.settings.others) then
       group.biases[weight] = parameter
     elseif weight ~= true then
       group.others[#group.others + 1] = parameter
@@ -61,30 +53,6 @@ function matrix.view(tensor)
   return view, view:size(1), view:size(2)
 end
 
--- Each entry of others names a parameter of a group that has this list: groups share that of the common settings.
-local function check_others(self, names)
-  if type(names) ~= "table" then
-    error(("optim.%s: others is a list of names of parameters or modules, got %s"):format(self.name, type(names)), 0)
-  end
-  local known = {}
-  for _, group in ipairs(self.groups) do
-    if group.settings.others == names then table.move(group.given, 1, #group.given, #known + 1, known) end
-  end
-  for i, prefix in ipairs(names) do
-    if type(prefix) ~= "string" then
-      local found = Module.is_module(prefix) and prefix.name or core.is_tensor(prefix) and "tensor" or type(prefix)
-      error(("optim.%s: others[%d] is a %s; expected its name, as print(model) and model:parameters().names have it")
-        :format(self.name, i, found), 0)
-    end
-    local fits = false
-    for _, name in ipairs(known) do fits = fits or is_named(name, { prefix }) end
-    if not fits then
-      error(("optim.%s: others names %q, of which there is no parameter%s"):format(self.name, prefix,
-        options.suggestion(prefix, known, true)), 0)
-    end
-  end
-end
-
 local function check(self)
   base.check_core(self)
   for _, group in ipairs(self.groups) do
@@ -94,7 +62,7 @@ local function check(self)
         error(("optim.%s: %s is %g, expected a whole number of at least 1"):format(self.name, setting, value), 0)
       end
     end
-    check_others(self, group.settings.others)
+    others.check(self, group.settings.others)
   end
 end
 
