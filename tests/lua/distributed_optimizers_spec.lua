@@ -78,7 +78,7 @@ for number, form in ipairs(forms) do
 end
 distributed.stop()
 ]]
-local FORMS = 20
+local FORMS = 21
 
 local function losses(printed)
   local list = {}

@@ -6,8 +6,8 @@
 -- (`opt.groups[i].settings.learning_rate` is each one's own).
 --
 -- base  what all share: groups, schedule, clipping, saving     schedule, decay, average  beside an optimizer
--- gls   gradient least squares      matrix  what muon, soap, shampoo and kfac share     others  what these leave to Adam
--- lion, rmsprop     lbfgs, with line_search and flat
+-- gls   gradient least squares      matrix  what muon, soap, shampoo and kfac share
+-- lion, rmsprop     lbfgs, with line_search and flat     others  what is left to Adam
 -- @module gls.optim
 local core = require "gls.core"
 local base = require "gls.optim.base"
