@@ -14,8 +14,8 @@ local choices = experiment.choices("language", {
 })
 local large = choices.size == "large"
 local model = large and { width = 256 } or nil
--- The output layer is left to Adam, at the rate of the embeddings and norms; the transformer's is its table of tokens.
-local head = choices.model == "lstm" and { { "3" } } or nil
+-- The output layer is left to Adam, like embeddings and norms; the transformer's is its table of tokens.
+local lstm = choices.model == "lstm"
 
 -- Warm-up over 100 steps, then a cosine to a tenth; gradients clipped to a norm of 1 and matrices decayed as nanoGPT
 -- has it, except where the direction has a length of its own.
@@ -26,8 +26,8 @@ local function with(settings)
 end
 
 local function matrices(settings)
-  settings.others = head
-  settings.fallback_learning_rate = 3e-3
+  settings.others = lstm and { { "3" } } or nil
+  settings.fallback_learning_rate = lstm and 3e-2 or 3e-3
   return with(settings)
 end
 
@@ -45,7 +45,7 @@ experiment.run(task(choices.model, {
     gls = grid { model = model, damping = { 0.1, 0.03, 0.3 }, momentum = "auto", fallback_learning_rate = 3e-3 },
     ["gls-matched"] = with { fallback_learning_rate = 3e-3, learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 },
     ["gls-moving"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 3e-3, 3e-2 }, damping = 0.1 },
-    ["gls-orthogonal"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 5e-3, 2e-2 } },
+    ["gls-orthogonal"] = matrices { learning_rate = { 1e-2, 5e-3, 2e-2 } },
   },
   defaults = {
     data = "text", validation = 20000, epochs = 3, batch = 12, select = "valid",

@@ -26,8 +26,8 @@ end
 -- @tparam integer steps of the run
 function trial.optimizer(entry, task, parameters, settings, schedule, steps)
   local given = { schedule = schedule_of(schedule, steps) }
-  -- Optimizers of matrices leave the output layer to AdamW.
-  if type(entry.optimizer) == "table" and entry.optimizer.defaults.others ~= nil then given.others = task.head end
+  -- Optimizers of matrices (gls.optim.matrix) leave the output layer to AdamW.
+  if type(entry.optimizer) == "table" and entry.optimizer.shapes then given.others = task.head end
   for name, value in pairs(settings) do given[name] = value end
   return entry.optimizer(parameters, given)
 end
