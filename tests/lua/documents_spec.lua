@@ -188,17 +188,6 @@ describe("lua/README.md", function()
       end
     end
   end)
-
-  it("has every option of GLS, and no other", function()
-    local options = places.optim.GLS.defaults
-    local section = text:match "All options;.-\n## "
-    for row in section:gmatch "\n| (`[^|]*) |" do
-      for name in row:gmatch "`([%l_%d]+)`" do assert.is_not_nil(options[name], name) end
-    end
-    for name in pairs(options) do
-      if name ~= "schedule" and name ~= "clip" then assert(section:find("`" .. name .. "`", 1, true), name) end
-    end
-  end)
 end)
 
 describe("README.md", function()

@@ -307,7 +307,7 @@ describe("optimizers", function()
       assert.same({ 2, 0.5 }, rates(each)) -- from 0 on as they were made
     end
     opt = made(0, 0.5) -- no ratio
-    told_here("optim.SGD: learning_rate is inf in group 2", function() opt.learning_rate = 1 end)
+    told_here("group 1 was made with the learning rate 0, group 2 with 0.5", function() opt.learning_rate = 1 end)
     assert.same({ 0, 0.5 }, rates(opt))
   end)
 
@@ -417,6 +417,12 @@ describe("optimizers", function()
     } do
       optim.GLS(parameters, settings)
     end
+    local groups = { { parameters = nn.Linear(2, 2):parameters(), statistics = "moving" },
+      { parameters = nn.Linear(2, 2):parameters() } }
+    optim.GLS(groups, { learning_rate = 0.1, decay = 0.9 }) -- shared, it acts in one of them
+    told_here("window = 50 has no effect", function() optim.GLS(groups, { learning_rate = 0.1, window = 50 }) end)
+    groups[2].decay = 0.9
+    told_here("decay = 0.9 has no effect", function() optim.GLS(groups, { learning_rate = 0.1 }) end)
     local automatic = optim.GLS(parameters, { delta = 1 })
     automatic.learning_rate = 0.1 -- set later, it is no error
     assert.error_matches(function() optim.GLS(parameters, { part = 2.5 }) end, "number of rows")

@@ -92,7 +92,7 @@ local function ordered_keys(value, module)
       names[#names + 1] = key
     elseif type(key) == "number" then
       if not (math.type(key) == "integer" and key >= 1 and key <= length) then keys[#keys + 1] = key end
-    elseif is_module(inner) or gls.is_tensor(inner) then
+    elseif is_module(inner) or gls.is_tensor(inner) and inner:requires_grad() then
       gls.core.raise(("a table in a model's field holds a %s under a key that is a %s: keys are numbers or strings, of "
         .. "which names are made"):format(is_module(inner) and inner.name or "tensor", type(key)))
     end

@@ -38,7 +38,14 @@ local function scaled_rates(self, value)
   local rates, scaled = learning_rates(self), {}
   if rates[1] == 0 then rates = self.made_with end
   for i, rate in ipairs(rates) do
-    scaled[i] = (rate == rates[1] or type(value) ~= "number") and value or value * (rate / rates[1])
+    if rate == rates[1] or type(value) ~= "number" then
+      scaled[i] = value
+    elseif rates[1] == 0 then
+      core.raise(("optim.%s: group 1 was made with the learning rate 0, group %d with %g, so that there is no ratio to "
+        .. "keep: set groups[i].settings.learning_rate of each"):format(self.name, i, rate))
+    else
+      scaled[i] = value * (rate / rates[1])
+    end
   end
   return scaled
 end
@@ -177,9 +184,8 @@ local function split_groups(class, given, shared)
   local groups, offset = {}, 0
   for i, group in ipairs(several and given or { { parameters = given } }) do
     local own, asked = {}, {}
-    for key, value in pairs(shared or {}) do own[key] = value end
-    for key, value in pairs(group) do if key ~= "parameters" then own[key] = value end end
-    for key in pairs(own) do asked[key] = true end
+    for key, value in pairs(shared or {}) do own[key], asked[key] = value, "shared" end
+    for key, value in pairs(group) do if key ~= "parameters" then own[key], asked[key] = value, "own" end end
     if several and (group.schedule or group.clip) then
       core.raise(("optim.%s: schedule and clip are for all groups together; group %d has its own"):format(name, i))
     end
@@ -438,7 +444,8 @@ local BOUNDS = {
   weight_decay = { 0, math.huge }, fallback_learning_rate = { 0, math.huge }, fallback_weight_decay = { 0, math.huge },
 }
 
-local function check_bounds(self, setting)
+--- Refuses a number of a setting that is none of its bounds, of every group.
+function base.check_bounds(self, setting)
   local bounds = BOUNDS[setting]
   for i, group in ipairs(self.groups) do
     local value = group.settings[setting]
@@ -452,12 +459,12 @@ end
 
 --- Refuses a learning rate below 0, where the class has a number for it.
 function base:check()
-  if type(self.defaults.learning_rate) == "number" then check_bounds(self, "learning_rate") end
+  if type(self.defaults.learning_rate) == "number" then base.check_bounds(self, "learning_rate") end
 end
 
 --- Refuses settings of SGD and Adam that make no step towards less loss.
 function base.check_core(self)
-  for setting in pairs(BOUNDS) do check_bounds(self, setting) end
+  for setting in pairs(BOUNDS) do base.check_bounds(self, setting) end
   for _, group in ipairs(self.groups) do
     if group.settings.nesterov and group.settings.momentum == 0 then
       error(("optim.%s: nesterov changes momentum, which is 0"):format(self.name), 0)

@@ -130,12 +130,19 @@ function GLS.idle(given)
   return found
 end
 
--- Refuses what was given and has no effect.
-local function check_idle(settings, asked)
-  for name, goes_with in pairs(GLS.idle(settings)) do
-    if asked[name] then
-      error(("optim.GLS: %s = %s has no effect here: it goes with %s"):format(name, tostring(settings[name]),
-        goes_with), 0)
+-- Refuses what was given and has no effect; what groups share has to have some in one of them.
+local function check_idle(groups)
+  local idle, counts = {}, {}
+  for i, group in ipairs(groups) do
+    idle[i] = GLS.idle(group.settings)
+    for name in pairs(idle[i]) do counts[name] = (counts[name] or 0) + 1 end
+  end
+  for i, group in ipairs(groups) do
+    for name, goes_with in pairs(idle[i]) do
+      if group.asked[name] == "own" or group.asked[name] and counts[name] == #groups then
+        error(("optim.GLS: %s = %s has no effect here: it goes with %s"):format(name, tostring(group.settings[name]),
+          goes_with), 0)
+      end
     end
   end
 end
@@ -205,12 +212,6 @@ local function check_settings(settings, asked)
     fail('nesterov = true (the form "residual" has it) goes with statistics = "moving" and a momentum above 0: give '
       .. "nesterov = false")
   end
-  for _, name in ipairs { "weight_decay", "fallback_learning_rate", "fallback_weight_decay" } do
-    local value = settings[name]
-    if value and not (type(value) == "number" and value >= 0 and value < math.huge) then
-      fail("%s is %s, expected a finite number of at least 0", name, tostring(value))
-    end
-  end
   local trust = settings.trust
   if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
     fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
@@ -249,8 +250,11 @@ function GLS.check(self)
     end
     check_settings(group.settings, group.asked)
     others.check(self, group.settings.others)
-    if not group.core then check_idle(group.settings, group.asked) end -- later a learning rate may be set
   end
+  for _, name in ipairs { "weight_decay", "fallback_learning_rate", "fallback_weight_decay" } do
+    base.check_bounds(self, name)
+  end
+  if not self.groups[1].core then check_idle(self.groups) end -- later a learning rate may be set
 end
 
 function GLS.prepare(self)
