@@ -199,7 +199,7 @@ describe("nn.MultiHeadAttention", function()
       return (text:gsub("^[^:]*:%d+: ", ""))
     end
     for _, mask in ipairs { gls.full({ 3, 3 }, -math.huge), gls.full({ 3, 3 }, 0 / 0), gls.ones(3, 3):int(),
-      gls.ones(2, 2), gls.ones(5, 3, 3) } do
+      gls.ones(2, 2), gls.ones(5, 3, 3), gls.ones(2, 2, 3, 3) } do
       assert.equal(message(other, x, nil, mask), message(layer, x, nil, mask))
     end
     fails("given (2×3×4) and (2×2×4); give it a mask", causal, x, x:narrow(2, 1, 2))

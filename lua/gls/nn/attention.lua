@@ -43,12 +43,13 @@ local function by_head(x, heads)
   return x:reshape(shape):permute(order)
 end
 
--- Refuses what gls.attention refuses, in its words: the mask is tried on heads of no width.
+-- Refuses what gls.attention refuses, in its words: the mask, which all heads share, is tried on one of no width.
 local function check_seen(query, key, value, given)
   if given.causal and query:size(-2) ~= key:size(-2) then gls.attention(query, key, value, given) end
   if not given.mask then return end
   local _ <close> = gls.no_grad()
-  gls.attention(query:narrow(-1, 1, 0), key:narrow(-1, 1, 0), value:narrow(-1, 1, 0), given)
+  gls.attention(query:narrow(-1, 1, 0), key:narrow(-1, 1, 0), value:narrow(-1, 1, 0),
+    { heads = 1, causal = given.causal, mask = given.mask })
 end
 
 -- softmax(q kᵀ / √d) v, with dropout of the weights.
