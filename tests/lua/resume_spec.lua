@@ -140,6 +140,51 @@ describe("groups of submodules' parameters, whose names are the same", function(
     end)
   end
 
+  -- The weights after six steps, a bias being frozen before the third and trained again from the sixth; the optimizer
+  -- made anew after `cut` steps, before the bias is what it is to be.
+  local function weights_with_frozen_bias(convolution, cut)
+    gls.seed(5)
+    local function make()
+      return convolution and nn.Sequential { nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 2) }
+        or nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2) }
+    end
+    local model = make()
+    local x, y = convolution and gls.randn(5, 2, 3, 3) or gls.randn(5, 3), gls.randn(5, 2)
+    local opt = optim.KFAC(model:parameters(), { momentum = 0.9, refresh = 2 })
+    for step = 1, 6 do
+      model[1].bias:requires_grad(step < 3 or step > 5)
+      nn.mse(model(x), y):backward()
+      opt:step()
+      if step == cut then
+        local saved = { model = model:state_dict(), opt = opt:state_dict() }
+        model = make()
+        opt = optim.KFAC(model:parameters(), { momentum = 0.9, refresh = 2 })
+        model[1].bias:requires_grad(step % 2 == 0)
+        model:load_state_dict(saved.model)
+        opt:load_state_dict(saved.opt)
+      end
+    end
+    return optim.flat.values { model[1].weight, model[1].bias, model[3].weight }:tolist()
+  end
+
+  it("of K-FAC go on where a bias was frozen meanwhile, and refuse another model", function()
+    for _, convolution in ipairs { false, true } do
+      local whole = weights_with_frozen_bias(convolution)
+      for cut = 1, 5 do assert.same(whole, weights_with_frozen_bias(convolution, cut)) end
+    end
+    local function stepped(width)
+      local model = nn.Linear(width, 2)
+      local opt = optim.KFAC(model:parameters())
+      model(gls.randn(5, width)):square():sum():backward()
+      opt:step()
+      return opt
+    end
+    for _, width in ipairs { 1, 5 } do
+      local good, message = pcall(optim.KFAC.load_state_dict, stepped(3), stepped(width):state_dict())
+      assert(not good and message:find "it is of another model", message)
+    end
+  end)
+
   it("have the group's number in the state; names that one parameter alone has stay as they are", function()
     local a, b = nn.Linear(2, 2, { bias = false }), nn.Linear(2, 2)
     local opt = optim.Lion { { parameters = a:parameters() }, { parameters = b:parameters() } }

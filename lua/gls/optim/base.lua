@@ -379,10 +379,10 @@ local function place_of_entry(self, entry)
 end
 
 --- The shape that a state tensor of a parameter has; nil where any will do. Classes say it.
-function base:state_shape(_, _, _) end -- luacheck: ignore self (group, number of the parameter, slot)
+function base:state_shape(_, _, _, _) end -- luacheck: ignore self (group, number of the parameter, slot, what is saved)
 
 local function check_shape(self, group, i, slot, tensor)
-  local shape = self:state_shape(group, i, slot)
+  local shape = self:state_shape(group, i, slot, tensor)
   if not shape then return end
   local found = core.is_tensor(tensor) and number.shape(tensor.shape) or type(tensor)
   if found ~= number.shape(shape) then

@@ -27,9 +27,15 @@ local function bias_of(group, i)
   return bias and bias:requires_grad() and bias or nil
 end
 
-function KFAC.sizes(group, i)
+-- Of saved state, whose bias may have been frozen when this one is not, and the other way round, both are right: the
+-- next step begins anew where it has to.
+function KFAC.sizes(group, i, saved)
   local weight = group.parameters[i]:detach()
   local rows, columns = table.unpack(from_view(weight, matrix.view(weight)).shape)
+  if group.biases[i] and gls.is_tensor(saved) and saved:dim() == 2 then
+    local found = saved:size(1)
+    if found == rows or found == rows + 1 then return found, columns end
+  end
   return rows + (bias_of(group, i) and 1 or 0), columns
 end
 

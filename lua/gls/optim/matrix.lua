@@ -86,8 +86,8 @@ end
 
 --- A new class of optimizers of matrices. It has a method `direction(gradient, state, settings, outputs, inputs)` for
 -- one matrix: D, or nil for no step; `state` is a table of tensors, the matrix's own. A field `shapes` says their
--- shapes, "r" and "c" being the matrix's rows and columns: { momentum = "rc", left = "rr" }; `sizes(group, i)` gives
--- these two.
+-- shapes, "r" and "c" being the matrix's rows and columns: { momentum = "rc", left = "rr" }; `sizes(group, i,
+-- saved)` gives these two, for what is saved.
 -- @tparam string name
 -- @tparam table defaults setting → default; those of all optimizers of matrices are added
 function matrix.class(name, defaults)
@@ -141,9 +141,9 @@ function matrix.class(name, defaults)
     return self:saved(tensors)
   end
 
-  function class:state_shape(group, i, slot) -- luacheck: ignore self
+  function class:state_shape(group, i, slot, saved) -- luacheck: ignore self
     if not class.shapes[slot] then return nil end
-    local rows, columns = class.sizes(group, i)
+    local rows, columns = class.sizes(group, i, saved)
     local shape = {}
     for letter in class.shapes[slot]:gmatch "." do shape[#shape + 1] = letter == "r" and rows or columns end
     return shape
