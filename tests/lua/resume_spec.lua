@@ -144,11 +144,11 @@ describe("groups of submodules' parameters, whose names are the same", function(
   -- made anew after `cut` steps, before the bias is what it is to be.
   local function weights_with_frozen_bias(convolution, cut)
     gls.seed(5)
-    local function make()
+    local function network()
       return convolution and nn.Sequential { nn.Conv2d(2, 3, 2), nn.Flatten(), nn.Linear(12, 2) }
         or nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2) }
     end
-    local model = make()
+    local model = network()
     local x, y = convolution and gls.randn(5, 2, 3, 3) or gls.randn(5, 3), gls.randn(5, 2)
     local opt = optim.KFAC(model:parameters(), { momentum = 0.9, refresh = 2 })
     for step = 1, 6 do
@@ -157,7 +157,7 @@ describe("groups of submodules' parameters, whose names are the same", function(
       opt:step()
       if step == cut then
         local saved = { model = model:state_dict(), opt = opt:state_dict() }
-        model = make()
+        model = network()
         opt = optim.KFAC(model:parameters(), { momentum = 0.9, refresh = 2 })
         model[1].bias:requires_grad(step % 2 == 0)
         model:load_state_dict(saved.model)

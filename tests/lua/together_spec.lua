@@ -249,12 +249,28 @@ distributed.stop()
     end
   end)
 
-  test("refuses metrics of other names", function()
-    local good, printed = fit(2, "metrics", [[loss = function(network, batch)
+  test("refuses metrics of other names, in any batch", function()
+    for _, metrics in ipairs { "{ b = 1 }", "{ a = 1, b = 1 }", "{}", "nil" } do
+      local good, printed = fit(2, "metrics", ([[loss = function(network, batch)
+        calls = (calls or 0) + 1
+        local metrics = { a = 1 }
+        if distributed.rank() == 1 and calls > 2 then metrics = %s end
+        return nn.mse(network(batch.x), batch.y), metrics
+      end]]):format(metrics))
+      local names = "names of metrics of a batch %(on this rank: [^)]*loss%) differ between ranks"
+      assert(not good and printed:find(names), metrics .. printed)
+    end
+  end)
+
+  test("has metrics that only some batches give", function()
+    local changes = [[loss = function(network, batch)
+      if network.training then calls = (calls or 0) + 1 end
       local output = network(batch.x)
-      return nn.mse(output, batch.y), { [distributed.rank() == 0 and "a" or "b"] = output:sum() }
-    end]])
-    assert(not good and printed:find("names of metrics differ", 1, true), printed)
+      return nn.mse(output, batch.y), {
+        size = output:abs():mean(), odd = network.training and calls % 2 == 1 and output:mean() or nil }
+    end]]
+    local _, alone = fit(1, "one-some", changes)
+    close(alone, (select(2, fit(2, "ranks-some", changes))))
   end)
 
   test("deals batches of fewer rows than ranks out in turn", function()

@@ -58,10 +58,13 @@ end
 --- What rank 0 has: distributed.tell.
 function Ranks:tell(value) return distributed.tell(value) end -- luacheck: ignore self
 
-local function names_of(found)
+-- The names of numbers that are to be summed, which have to be the same on all ranks.
+local function same_names(where, found)
   local names = {}
   for name in pairs(found) do names[#names + 1] = name end
   table.sort(names)
+  local text = table.concat(names, " ")
+  distributed.check(("names of metrics of %s (on this rank: %s)"):format(where, text), text)
   return names
 end
 
@@ -71,13 +74,9 @@ end
 -- @tparam boolean stop whether this rank has been told to stop
 -- @treturn table the same of the whole batch, on all ranks
 -- @treturn boolean whether any rank has been told to stop
--- @raise on all ranks, where the first batch's names differ
-function Ranks:whole(found, share, stop)
-  local names, list, whole = names_of(found), {}, {}
-  if not self.compared then
-    distributed.check("names of metrics", table.concat(names, " "))
-    self.compared = true
-  end
+-- @raise on all ranks, where the names differ
+function Ranks:whole(found, share, stop) -- luacheck: ignore self
+  local names, list, whole = same_names("a batch", found), {}, {}
   for i, name in ipairs(names) do list[i] = found[name] * share end
   list[#list + 1] = stop and 1 or 0
   list = distributed.total(list)
@@ -88,14 +87,13 @@ end
 --- The sums over the shares of all ranks.
 -- @tparam table sums of means, of this rank's rows
 -- @treturn table of all rows, on all ranks
--- @raise on all ranks, where one has had no row
+-- @raise on all ranks, where one has had no row or the names differ
 function Ranks:sum(sums) -- luacheck: ignore self
   if distributed.total { sums.count == 0 and 1 or 0 }[1] > 0 then
     error(("evaluation: some of the %d ranks had no row of the set: take fewer ranks or a larger set"):format(
       distributed.size()), 0)
   end
-  local names, list, whole = names_of(sums.counts), { sums.count }, { counts = {} }
-  distributed.check("names of metrics", table.concat(names, " "))
+  local names, list, whole = same_names("the set", sums.counts), { sums.count }, { counts = {} }
   for i, name in ipairs(names) do list[2 * i], list[2 * i + 1] = sums[name], sums.counts[name] end
   list = distributed.total(list)
   whole.count = math.tointeger(list[1]) or list[1]
