@@ -68,7 +68,26 @@ bool factors_recur(const struct gls_system *system) {
   return false;
 }
 
-bool factors_use(const struct gls_system *system, const struct node *node) {
+static int64_t rows_of_use(const struct op_call *call) {
+  const struct op_affine *affine = call->op->affine;
+  const struct tensor *z = affine->products ? call->input[0] : call->output;
+  int64_t outputs = call->input[1]->shape.size[affine->outputs];
+  return outputs > 0 ? tensor_count(z) / outputs : 0;
+}
+
+int64_t factors_rows_of_last(void) {
+  const struct tensor *last = NULL, *weight;
+  int64_t rows = 0;
+  for (struct node *node = node_last(); node; node = node->previous) {
+    if (!node->reached || !node->call.op->affine) continue;
+    weight = node->call.input[1];
+    if (!last) last = weight;
+    if (weight->storage == last->storage && weight->offset == last->offset) rows += rows_of_use(&node->call);
+  }
+  return rows;
+}
+
+static bool is_use(const struct gls_system *system, const struct node *node) {
   int i = 0;
   const struct factor *use;
   while ((use = next_use(system, &i)))
@@ -83,7 +102,7 @@ static int uses_before(const struct gls_system *system, struct node *use) {
   for (struct node *node = use; node; node = node->previous) { /* inputs are older */
     if (!node->counted) continue;
     node->counted = false;
-    found += node != use && factors_use(system, node);
+    found += node != use && is_use(system, node);
     for (int k = 0; k < node->call.input_count; k++)
       if (node->input_node[k] && !node->input_node[k]->released) node->input_node[k]->counted = true;
   }
@@ -158,7 +177,7 @@ static int factors_of_use(const struct gls_system *system, const struct factor *
                           struct use_rows *use, struct factors *f) {
   const struct op_call *call = &factor->node->call;
   bool by_rows = call->op->affine->factor_rows && limit != 0;
-  int64_t outputs = call->input[1]->shape.size[0], rows = outputs > 0 ? tensor_count(call->output) / outputs : 0;
+  int64_t rows = rows_of_use(call);
   if (!by_rows) {
     STATUS_TRY(call->op->affine->factors(call, factor->gradient, f));
     rows = f->rows;

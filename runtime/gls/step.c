@@ -327,13 +327,14 @@ static int agree(struct gls *gls, const struct step *step, const struct ranks *r
   return status == STATUS_OK ? gathered : status;
 }
 
-/* n of a loss that is no loss op: the rows of the layer that was used last. Those of a convolution, one for every place
-   of an image, are not those that a loss behind a linear layer is the mean over. */
-static double rows_of_last(const struct step *step) {
-  for (struct node *node = node_last(); node; node = node->previous)
-    for (int i = 0; i < step->count; i++)
-      if (factors_use(&step->system[i], node)) return (double)step->system[i].batch_rows;
-  return 1;
+/* n: the terms of the loss, or, where that is no loss op, the rows of the layer that was used last, on all ranks. A
+   convolution's rows, one for every place of an image, are not those that a loss behind a linear layer is the mean
+   over. */
+static int count_samples(double *samples, int64_t terms, const struct ranks *ranks) {
+  *samples = (double)(terms > 0 ? terms : factors_rows_of_last());
+  if (terms <= 0) STATUS_TRY(ranks_add(ranks, samples, 1));
+  if (*samples <= 0) *samples = 1;
+  return STATUS_OK;
 }
 
 static int solve_all(struct gls *gls, struct step *step, const struct gls_options *options, int64_t terms,
@@ -342,7 +343,8 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
     profile_begin("optimizer", "statistics");
     STATUS_TRY(profile_ended(layer_gather(&step->system[i], options)));
   }
-  double samples = terms > 0 ? (double)terms : rows_of_last(step);
+  double samples;
+  STATUS_TRY(count_samples(&samples, terms, options->ranks));
   for (int i = 0; i < step->count; i++) {
     profile_begin("optimizer", "statistics");
     STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, options->damping, samples)));

@@ -144,8 +144,8 @@ int deal_gram(const struct gls_system *system, real scale, real *k);
    parameters and serves this weight's uses alone is stepped with it. */
 int factors_open(struct gls_system *system, struct tensor *weight, struct tensor *const *parameter, int count,
                  bool *is_layer);
-/* Whether a node is one of the weight's uses. */
-bool factors_use(const struct gls_system *system, const struct node *node);
+/* Rows of all uses of the weight that was used last of those that backward has passed, whoever steps it. */
+int64_t factors_rows_of_last(void);
 /* How often the weight was used. */
 int factors_uses(const struct gls_system *system);
 /* Whether a use is within a recurrence (op_affine's products). */

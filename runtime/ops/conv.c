@@ -345,7 +345,7 @@ static int conv_factor_rows(const struct op_call *call, const int64_t *row, int6
 }
 
 static const struct op_affine conv_affine = {
-    .serves = conv_is_affine, .factors = conv_factors, .factor_rows = conv_factor_rows};
+    .outputs = 0, .serves = conv_is_affine, .factors = conv_factors, .factor_rows = conv_factor_rows};
 
 #define CONV_ROW(name, doc, samples, parameters, flags, dims, first, second, made, ...)                          \
   OP(name, doc, SAMPLES samples, PARAMETERS parameters, OP_SAVES_INPUTS | (flags), conv_shape, conv_forward_run, \

@@ -315,7 +315,7 @@ static int linear_factors(const struct op_call *call, struct tensor *gradient, s
   return STATUS_OK;
 }
 
-static const struct op_affine linear_affine = {.factors = linear_factors, .direct = true};
+static const struct op_affine linear_affine = {.outputs = 1, .factors = linear_factors, .direct = true};
 
 const struct op matmul_ops[] = {
     OP("matmul",

@@ -95,6 +95,7 @@ struct factors {
 
 /* What ops have that are affine in one matrix: input 1 is the weight W, input 2 the bias b (may be NULL). */
 struct op_affine {
+  int outputs;                                /* the dimension of input 1 that counts Z's columns */
   bool (*serves)(const struct op_call *call); /* whether this call is affine in one matrix; NULL: all are */
   int (*factors)(const struct op_call *call, struct tensor *gradient, struct factors *result);
   /* Where factors are made at a cost: *a = the listed rows of A alone (count × inputs). NULL elsewhere. */

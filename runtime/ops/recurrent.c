@@ -156,7 +156,7 @@ static int recurrent_products(const struct op_call *call, struct tensor *dx, con
 }
 
 static const struct op_affine recurrent_affine = {
-    .factors = recurrent_factors, .products = recurrent_products, .direct = true};
+    .outputs = 1, .factors = recurrent_factors, .products = recurrent_products, .direct = true};
 
 /* ---- derivatives ---- */
 

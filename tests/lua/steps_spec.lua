@@ -275,11 +275,12 @@ describe("GLS where its assumptions end", function()
   end)
 
   it("makes the same step at a fixed rate however the loss is written", function()
-    local function change(make, inputs, loss)
+    local function change(make, inputs, loss, optimizer_of)
       gls.seed(11)
       local model = make()
       local x, labels = gls.randn(table.unpack(inputs)), gls.randint(1, 3, inputs[1])
-      local optimizer = optim.GLS(model:parameters(), { learning_rate = 0.1, statistics_rows = 0 })
+      local settings = { learning_rate = 0.1, statistics_rows = 0 }
+      local optimizer = optimizer_of and optimizer_of(model, settings) or optim.GLS(model:parameters(), settings)
       local first = model:parameters()[1]
       local before = first:detach():clone()
       loss(model(x), labels):backward()
@@ -301,6 +302,22 @@ describe("GLS where its assumptions end", function()
       for _, loss in ipairs(losses) do assert.is_true(gap(change(net[1], net[2], loss), expected) < 1e-6) end
       local squares = change(net[1], net[2], function(z) return nn.mse(z, gls.zeros_like(z)) end)
       assert.is_true(gap(change(net[1], net[2], function(z) return z:square():mean() end), squares) < 1e-6)
+    end
+    for owner, optimizer_of in pairs { -- of the last layer
+      others = function(model, settings)
+        settings.others = { "4" }
+        return optim.GLS(model:parameters(), settings)
+      end,
+      group = function(model, settings)
+        return optim.GLS({ { parameters = model[1]:parameters() }, { parameters = model[4]:parameters() } }, settings)
+      end,
+      nobody = function(model, settings)
+        for _, weight in ipairs(model[4]:parameters()) do weight:requires_grad(false) end
+        return optim.GLS(model[1]:parameters(), settings)
+      end,
+    } do
+      local expected = change(convolution, { 40, 1, 4, 4 }, nn.cross_entropy, optimizer_of)
+      assert.is_true(gap(change(convolution, { 40, 1, 4, 4 }, losses[2], optimizer_of), expected) < 1e-6, owner)
     end
   end)
 
