@@ -257,7 +257,7 @@ static int call_function(lua_State *L) {
   struct tensor **slot = bind_new_tensor(L);
   *slot = tensor_alias(made); /* an argument handed back must not become its own result */
   if (!*slot) return bind_error(L);
-  (*slot)->unrecorded = false;
+  tape_note_constant(*slot);
   lua_createtable(L, 2, 0);
   lua_pushvalue(L, lua_upvalueindex(1));
   lua_rawseti(L, -2, 1);

@@ -219,7 +219,7 @@ static int grad_requires_grad(lua_State *L) {
 
 static int grad_detach(lua_State *L) {
   bind_push_tensor(L, tensor_alias(bind_tensor(L, 1)));
-  bind_test_tensor(L, -1)->unrecorded = false;
+  tape_note_constant(bind_test_tensor(L, -1));
   return 1;
 }
 

@@ -338,6 +338,7 @@ static int method_fill(lua_State *L) {
   struct tensor *tensor = bind_tensor(L, 1);
   bind_check_writable(L, tensor, "fill");
   bind_check(L, tensor_fill(tensor, bind_number(L, 2)));
+  tape_note_overwrite(tensor, NULL);
   return self(L);
 }
 
@@ -346,8 +347,9 @@ static int method_copy(lua_State *L) {
   bind_check_writable(L, tensor, "copy");
   bind_check_constant(L, source, "copy");
   tape_note_write(tensor, source);
-  if (tensor_assign(tensor, source) == STATUS_OK) return self(L);
-  return bind_fail(L, "copy: %s", status_message());
+  if (tensor_assign(tensor, source) != STATUS_OK) return bind_fail(L, "copy: %s", status_message());
+  tape_note_overwrite(tensor, source);
+  return self(L);
 }
 
 static int method_accumulate(lua_State *L) {

@@ -50,5 +50,6 @@ void tape_release(bool all) {
     if (node->reached && !node->released) node_drop(node);
     node_release(node);
   }
+  if (!node_last()) tape_forget_unrecorded();
   profile_end();
 }

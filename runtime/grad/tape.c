@@ -21,7 +21,8 @@ bool tape_tracks(const struct tensor *tensor) {
   return tensor && (tensor->requires_gradient || (tensor->node && !tensor->node->released));
 }
 
-static bool marks, refuses; /* what is unrecorded */
+static bool marks, refuses;        /* what is unrecorded */
+static uint64_t marked, forgotten; /* marks so far, and how many of them before the tape was last empty */
 
 void tape_mark_unrecorded(bool mark) { marks = mark; }
 
@@ -31,18 +32,33 @@ bool tape_refuse_unrecorded(bool refuse) {
   return old;
 }
 
-bool tape_is_unrecorded(const struct tensor *tensor) {
-  return tensor && !tape_tracks(tensor) && (tensor->unrecorded || (tensor->storage && tensor->storage->unrecorded));
+void tape_forget_unrecorded(void) {
+  if (!marks) forgotten = marked;
 }
 
+static bool is_later(uint64_t mark, const struct tensor *tensor) { return mark > forgotten && mark > tensor->constant; }
+
+bool tape_is_unrecorded(const struct tensor *tensor) {
+  if (!tensor || tape_tracks(tensor)) return false;
+  return is_later(tensor->unrecorded, tensor) || (tensor->storage && is_later(tensor->storage->unrecorded, tensor));
+}
+
+void tape_note_constant(struct tensor *tensor) { tensor->constant = marked; }
+
 void tape_note_write(struct tensor *tensor, const struct tensor *source) {
-  if (marks && (tape_tracks(source) || tape_is_unrecorded(source))) tensor->storage->unrecorded = true;
+  if (marks && (tape_tracks(source) || tape_is_unrecorded(source))) tensor->storage->unrecorded = ++marked;
+}
+
+void tape_note_overwrite(struct tensor *tensor, const struct tensor *source) {
+  if (tape_tracks(source) || tape_is_unrecorded(source)) return;
+  tape_note_constant(tensor);
+  if (tensor_is_contiguous(tensor) && tensor_bytes(tensor) == tensor->storage->bytes) tensor->storage->unrecorded = 0;
 }
 
 void tape_note_made(struct tensor *output, int input_count, struct tensor *const *input) {
   bool mark = false;
   for (int i = 0; i < input_count && marks && !mark; i++) mark = tape_tracks(input[i]) || tape_is_unrecorded(input[i]);
-  if (mark && output->type == TYPE_REAL && !tape_tracks(output)) output->unrecorded = true;
+  if (mark && output->type == TYPE_REAL && !tape_tracks(output)) output->unrecorded = ++marked;
 }
 
 static int check_recorded(const char *name, int input_count, struct tensor *const *input) {

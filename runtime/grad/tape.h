@@ -29,12 +29,17 @@ int tape_record_function(const struct tape_function *function, void *context, in
 bool tape_tracks(const struct tensor *tensor);
 /* Off the tape, in forward of a script's function: what is made of tensors that derivatives reach is marked as
    unrecorded. While unrecorded tensors are refused, an op to be recorded that is given one is an error: its part in the
-   derivative would be lost. */
+   derivative would be lost. Marks count until the tape is empty at the end of a step: from there on no derivative would
+   lead further. */
 void tape_mark_unrecorded(bool mark);
 bool tape_refuse_unrecorded(bool refuse); /* returns what was */
 bool tape_is_unrecorded(const struct tensor *tensor);
+void tape_forget_unrecorded(void);              /* all marks so far */
+void tape_note_constant(struct tensor *tensor); /* the tensor's, and its storage's for this tensor */
 /* Where source is written into tensor, and where output is made of inputs by other means than tape_run. */
 void tape_note_write(struct tensor *tensor, const struct tensor *source);
+/* The same where all of tensor has been written on, with source or, where that is NULL, a number: a constant then. */
+void tape_note_overwrite(struct tensor *tensor, const struct tensor *source);
 void tape_note_made(struct tensor *output, int input_count, struct tensor *const *input);
 
 /* ---- backward.c ---- */

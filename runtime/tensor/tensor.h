@@ -19,9 +19,9 @@ enum { TENSOR_MAX_RANK = 8 };
 enum element_type { TYPE_REAL, TYPE_INT32, TYPE_UINT8 };
 
 struct storage {
-  int references;   /* atomic */
-  uint32_t version; /* rises with every in-place write */
-  bool unrecorded;  /* written on as the tensor's field says */
+  int references;      /* atomic */
+  uint32_t version;    /* rises with every in-place write */
+  uint64_t unrecorded; /* written on as the tensor's field says */
   size_t bytes;
   void *data; /* 64-byte aligned, from memory_acquire */
 };
@@ -43,7 +43,8 @@ struct tensor {
   int64_t offset;                  /* in elements, from the storage's start */
   struct storage *storage;         /* NULL for a tensor that keeps its shape alone */
   bool requires_gradient;          /* a leaf to differentiate by */
-  bool unrecorded;                 /* a script's function made it of what derivatives reach, off the tape */
+  uint64_t unrecorded;             /* when a script's function made it of what derivatives reach, off the tape, or 0 */
+  uint64_t constant;               /* until when it does not matter how it was made or written on */
   uint16_t factor_readers;         /* optimizers that want the leaf's factors of all backward passes of a step */
   struct node *node;               /* owned reference; NULL for a leaf or an unrecorded tensor */
   struct gradient *gradient;       /* owned; NULL until backward reaches this leaf */

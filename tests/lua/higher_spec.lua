@@ -183,6 +183,49 @@ describe("grad", function()
       near(2 * c * c, gls.tensor(twice(keep)))
       gls.tape_release()
     end
+    -- The same where another function's forward has written on it, and what is there now is a constant.
+    local buffer
+    local function copied()
+      buffer = gls.zeros(2)
+      return gls.fn {
+        forward = function(_, t) return buffer:copy(t * 2) end,
+        backward = function(_, gradient) return gradient * 2 end,
+      }(x)
+    end
+    for _, written in ipairs {
+      function() return copied():detach() end,
+      function() return copied():detach():view(2) end,
+      function() return copied() and buffer:fill(3) end,
+      function() return copied() and buffer:copy(gls.tensor { 3, 5 }) end,
+      function() -- a teacher's weight, moved in an earlier step
+        copied():sum():backward()
+        gls.tape_release()
+        return buffer
+      end,
+    } do
+      local c = written()
+      near(2 * c * c, gls.tensor(twice(function() return c end)))
+      gls.tape_release()
+    end
+    for _, written in ipairs { -- but not what is computed still
+      function() return copied() and buffer end,
+      function()
+        copied()
+        buffer:narrow(1, 1, 1):fill(3)
+        return buffer
+      end,
+      function()
+        buffer = copied():detach()
+        gls.fn { forward = function(_, t) return buffer:copy(t * 3) end, backward = function() end }(x)
+        return buffer
+      end,
+    } do
+      local y = copied() -- keeps the tape from being empty
+      local c = written()
+      fails("argument 2, shape %(2%), was computed in forward", twice, function() return c end)
+      assert.is_true(y:requires_grad())
+      gls.tape_release()
+    end
     local handed = gls.fn {
       forward = function(context, t)
         context.kept = t * 2
