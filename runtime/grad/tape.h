@@ -34,7 +34,7 @@ bool tape_tracks(const struct tensor *tensor);
 void tape_mark_unrecorded(bool mark);
 bool tape_refuse_unrecorded(bool refuse); /* returns what was */
 bool tape_is_unrecorded(const struct tensor *tensor);
-void tape_forget_unrecorded(void);              /* all marks so far */
+void tape_forget_unrecorded(void);              /* all marks so far; nothing in such a forward */
 void tape_note_constant(struct tensor *tensor); /* the tensor's, and its storage's for this tensor */
 /* Where source is written into tensor, and where output is made of inputs by other means than tape_run. */
 void tape_note_write(struct tensor *tensor, const struct tensor *source);
