@@ -219,9 +219,9 @@ end
 -- is released with it. SIGINT and SIGTERM end the training after the step under way, once its checkpoint is written, as
 -- the error "interrupted!" (glsrun then ends with 130 or 143); a second one does not wait.
 -- With `data = distributed.batches(loader)` and `optimizer = distributed.optimizer(…)` the ranks of mpirun train one
--- model, with the losses of one process; of each batch, all ranks give metrics of the same names. Callbacks run on every
--- rank that has them, the progress bar and logs on rank 0 alone; it writes checkpoints, which the other ranks have to be
--- able to read, and decides what the clock or a callback decides.
+-- model, with the losses of one process; of each batch, all ranks give metrics of the same names. Callbacks run on
+-- every rank that has them, the progress bar and logs on rank 0 alone; it writes checkpoints, which the other ranks
+-- have to be able to read, and decides what the clock or a callback decides.
 -- A model in training mode is trained as it is: modules of it in evaluation mode (a frozen batch norm) stay so. One in
 -- evaluation mode is put into training mode as a whole.
 -- @tparam table settings
