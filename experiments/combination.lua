@@ -104,14 +104,10 @@ for _, entry in ipairs {
   for name, value in pairs(entry[2]) do settings[name] = value end
   experiment.optimizer("gls-" .. entry[1], "GLS", settings)
 end
-local written_out = {}
-for _, entry in ipairs {
-  { "direction", { place = "direction" } }, { "outputs", { normalised = "outputs" } },
-  { "entries", { normalised = "entries" } }, { "statistics", { normalised = "statistics" } },
-} do
-  written_out[entry[1]] = true
-  experiment.optimizer("gls-" .. entry[1], Combined, entry[2])
-end
+experiment.optimizer("gls-direction", Combined, { place = "direction" })
+experiment.optimizer("gls-outputs", Combined, { normalised = "outputs" })
+experiment.optimizer("gls-entries", Combined, { normalised = "entries" })
+experiment.optimizer("gls-statistics", Combined, { normalised = "statistics" })
 
 -- ---- the tasks ----
 
@@ -159,9 +155,8 @@ local trials = {
   gls = with { damping = 0.03, schedule = "constant", warmup = 0, weight_decay = 0, momentum = { 0, "auto" } },
 }
 local names = { "none", "gradient", "direction", "nesterov", "outputs", "entries", "statistics", "orthogonal" }
-for _, name in ipairs(names) do -- GLS decays the parameters that are left to Adam like the others
-  local decay = written_out[name] and around[model].weight_decay
-  trials["gls-" .. name] = with { learning_rate = rates[model], fallback_weight_decay = decay }
+for _, name in ipairs(names) do -- the parameters that are left to Adam are decayed by all like the others
+  trials["gls-" .. name] = with { learning_rate = rates[model], fallback_weight_decay = around[model].weight_decay }
 end
 
 local default = defaults[model]

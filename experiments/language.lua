@@ -14,7 +14,6 @@ local choices = experiment.choices("language", {
 })
 local large = choices.size == "large"
 local model = large and { width = 256 } or nil
--- The output layer is left to Adam, like embeddings and norms; the transformer's is its table of tokens.
 local lstm = choices.model == "lstm"
 
 -- Warm-up over 100 steps, then a cosine to a tenth; gradients clipped to a norm of 1 and matrices decayed as nanoGPT
@@ -25,6 +24,7 @@ local function with(settings)
   return grid(settings)
 end
 
+-- The output layer is left to Adam, like embeddings and norms; the transformer's is its table of tokens.
 local function matrices(settings)
   settings.others = lstm and { { "3" } } or nil
   settings.fallback_learning_rate = lstm and 3e-2 or 3e-3

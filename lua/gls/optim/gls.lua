@@ -260,8 +260,12 @@ end
 function GLS.prepare(self)
   for _, group in ipairs(self.groups) do
     local owners = group.parameters.owners or {}
-    group.announced = {} -- or named by the user
-    for i, name in ipairs(group.given) do group.announced[i] = others.are(name, group.settings.others) end
+    group.announced, group.others = {}, {} -- or named by the user
+    for i, name in ipairs(group.given) do
+      if others.are(name, group.settings.others) then
+        group.announced[i], group.others[#group.others + 1] = true, group.parameters[i]
+      end
+    end
     announce(group, function(i) return owners[i] and not owners[i].affine end)
     group.core = core.optimizer("gls", group.parameters)
     group.fallback = core.optimizer("adam", group.parameters)
@@ -300,9 +304,8 @@ function GLS:update(group, settings)
   local ranks = rawget(self, "ranks") -- of gls.distributed
   if ranks then ranks.same(settings) end
   settings.ranks = ranks ~= nil
-  for i, name in ipairs(group.given) do -- assigned, a gradient has no factors
-    local parameter = group.parameters[i]
-    if others.are(name, settings.others) and parameter.grad then parameter.grad = parameter.grad end
+  for _, parameter in ipairs(group.others) do -- assigned, a gradient has no factors
+    if parameter.grad then parameter.grad = parameter.grad end
   end
   group.core:step(settings)
   step_fallback(self, group, settings)
