@@ -5,9 +5,9 @@
 #include "solvers.h"
 
 /* s := keep · s + take · scale · [A 1]ᵀ[A 1] / n, lower triangle. */
-static void add_statistics(struct tensor *s, double keep, double take, const struct gls_system *system, double scale) {
+static void add_statistics(struct tensor *s, double keep, double take, const struct gls_system *system) {
   int64_t rows = system->a->shape.size[0], d = system->inputs, size = system->extended;
-  real *value = tensor_real(s), factor = (real)(take * scale / system->samples);
+  real *value = tensor_real(s), factor = (real)(take * system->scale / system->samples);
   syrk(true, d, rows, factor, tensor_real(system->a), d, (real)keep, value, size);
   if (!system->bias) return;
   real *last = value + d * size;
@@ -26,12 +26,11 @@ static int64_t steps_between(const struct gls_system *system, const struct gls_o
 }
 
 /* The same of all ranks' rows. */
-static int add_shared_statistics(struct tensor *s, double keep, double take, const struct gls_system *system,
-                                 double scale) {
+static int add_shared_statistics(struct tensor *s, double keep, double take, const struct gls_system *system) {
   int64_t size = system->extended;
   struct tensor *sum = tensor_zeros(TYPE_REAL, &(struct shape){2, {size, size}});
   if (!sum) return STATUS_ERROR;
-  add_statistics(sum, 0, take, system, scale);
+  add_statistics(sum, 0, take, system);
   int status = shared_lower(system, tensor_real(sum), size);
   for (int64_t i = 0; i < size && status == STATUS_OK; i++)
     vector_combine(tensor_real(s) + i * size, (real)keep, tensor_real(sum) + i * size, 1, i + 1);
@@ -39,7 +38,7 @@ static int add_shared_statistics(struct tensor *s, double keep, double take, con
   return status;
 }
 
-int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale) {
+int primal_statistics(struct gls_system *system, const struct gls_options *options) {
   struct gls_layer *layer = system->layer;
   bool averaged = options->statistics == STATISTICS_MOVING;
   int64_t passed = steps_between(system, options);
@@ -62,9 +61,9 @@ int primal_statistics(struct gls_system *system, const struct gls_options *optio
   double t = (double)layer->updates, age = (double)passed;
   double keep = first ? 0 : fmin(fmax(t + 1 - age, 0) / (t + 1), pow(options->decay, age));
   if (system->share.ranks && !system->share.gathered)
-    STATUS_TRY(add_shared_statistics(system->matrix, keep, 1 - keep, system, scale));
+    STATUS_TRY(add_shared_statistics(system->matrix, keep, 1 - keep, system));
   else
-    add_statistics(system->matrix, keep, 1 - keep, system, scale);
+    add_statistics(system->matrix, keep, 1 - keep, system);
   if (averaged && first) layer->covariance = tensor_retain(system->matrix);
   if (averaged) layer->updates++;
   return STATUS_OK;
@@ -89,8 +88,9 @@ int primal_solve(struct gls_system *system, const struct gls_options *options) {
   system->u = tensor_copy(carried ? layer->velocity : system->gradient);
   if (!system->u) return STATUS_ERROR;
   if (carried && options->nesterov) take_in_gradient(system->u, system, options->momentum);
-  STATUS_TRY(system->woodbury ? window_solve(system)
-                              : deal_solve(system, system->extended, tensor_real(system->u), system->outputs));
+  STATUS_TRY(system->way == WAY_WOODBURY
+                 ? window_solve(system)
+                 : deal_solve(system, system->extended, tensor_real(system->u), system->outputs));
   system->gradient_dot_u = system_dot(system->gradient, system->u);
   system->u_square = system_dot(system->u, system->u);
   system->failed = !isfinite(system->gradient_dot_u) || !isfinite(system->u_square);

@@ -13,7 +13,7 @@ int dual_solve(struct gls_system *system, const struct gls_options *options);
 /* ---- primal.c ---- */
 /* matrix = S, averaged over steps where the statistics move: a plain mean at first, so that it needs no correction. A
    batch whose inputs are not finite leaves the average as it is. */
-int primal_statistics(struct gls_system *system, const struct gls_options *options, double scale);
+int primal_statistics(struct gls_system *system, const struct gls_options *options);
 /* U and its products. */
 int primal_solve(struct gls_system *system, const struct gls_options *options);
 

@@ -20,6 +20,13 @@ struct shared_rows {
   int owner;                  /* the rank that makes the factor for all; -1: every rank */
 };
 
+/* From A and G to U; chosen by layer.c, where their costs are. */
+enum gls_way {
+  WAY_PRIMAL,   /* matrix is S, U comes from the gradient */
+  WAY_DUAL,     /* matrix is K, U comes from the factors */
+  WAY_WOODBURY, /* matrix is K of the window or of few rows, U comes from the gradient */
+};
+
 struct gls_system {
   struct tensor *weight, *bias; /* borrowed leaves; bias NULL when there is none to step */
   int place;                    /* of the weight among the parameters */
@@ -33,9 +40,8 @@ struct gls_system {
   double scale;                 /* by how much AᵀA has to be multiplied to stand for all rows */
   double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
-  bool dual;
+  enum gls_way way;
   bool by_rows;                   /* U = Yᵀ G, G the batch's alone */
-  bool woodbury;                  /* matrix is K of the window, the direction comes from the gradient */
   struct tensor *matrix, *factor; /* K (of every part) or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
   bool failed;                    /* no damping made it positive definite, or the solution is not finite */
