@@ -205,7 +205,7 @@ static int choose_steps(struct gls *gls, struct step *step, const struct gls_opt
     watch_step(gls, system, limited);
   }
   gls->report.learning_rate = eta;
-  gls->report.momentum = mu;
+  gls->report.momentum = options->automatic_momentum ? mu : options->momentum;
   return STATUS_OK;
 }
 

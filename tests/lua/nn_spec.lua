@@ -327,6 +327,13 @@ describe("layers", function()
     assert.same({ 0, 2 }, nn.BatchNorm(2)(gls.zeros(0, 2)).shape)
   end)
 
+  it("refuse a momentum that is no share", function()
+    for _, momentum in ipairs { -0.1, 2, 0 / 0 } do
+      fails("nn_spec%.lua:%d+: nn.BatchNorm1d: momentum is the new batch's share",
+        function() nn.BatchNorm1d(1, { momentum = momentum }) end)
+    end
+  end)
+
   it("say so when the last batch of an epoch has one row", function()
     local data, optim, train = require "gls.data", require "gls.optim", require "gls.train"
     local model = nn.Sequential { nn.Linear(2, 3), nn.BatchNorm(3), nn.Linear(3, 1) }

@@ -221,6 +221,7 @@ describe("optimizers", function()
     optimizer:step()
     assert.is_true(math.abs(a:item() - 0.5) < 1e-6)
     assert.is_true(math.abs(b:item() - 0.9) < 1e-6)
+    assert.matches("^SGD%(learning_rate=0.5, .*; group 2: learning_rate=0.1%)$", tostring(optimizer))
   end)
 
   it("clip by the norm of all gradients", function()
@@ -389,7 +390,9 @@ describe("optimizers", function()
     assert.error_matches(function() optim.SGD({ gls.ones(2) }) end, "requires_grad")
     assert.error_matches(function() optim.GLS(parameters, { learning_rate = "fast" }) end, "auto")
     assert.error_matches(function() optim.GLS(parameters, { graft = "sgd" }) end, "number")
-    assert.error_matches(function() optim.GLS(parameters, { damping = 0 }) end, "damping")
+    for _, damping in ipairs { 0, 2e4, 0 / 0 } do
+      assert.error_matches(function() optim.GLS(parameters, { damping = damping }) end, "damping is above 0.*at most")
+    end
     assert.error_matches(function() optim.GLS(parameters, { momentum = 1 }) end, "below 1")
     assert.error_matches(function() optim.GLS(parameters, { statistics = { window = 0 } }) end, "at least 1, got 0")
     assert.error_matches(function() optim.GLS(parameters, { statistics = { window = 2.5 } }) end, "whole number")
@@ -571,6 +574,22 @@ describe("GLS", function()
     optimizer:step()
     assert.equal(1, optimizer:report().skipped_steps)
     assert.equal(1, nn.mse(model(x), y):is_finite():item())
+  end)
+
+  it("reports the guards of all groups, and the momentum that was given", function()
+    local x, y = regression()
+    for first = 1, 2 do
+      local model = nn.Sequential { nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3) }
+      local groups = { { parameters = model[1]:parameters() }, { parameters = model[3]:parameters() } }
+      groups[first].trust = 1e-9
+      local optimizer = optim.GLS(groups, { learning_rate = 0.1, momentum = 0.9 })
+      for _ = 1, 3 do
+        nn.mse(model(x), y):backward()
+        optimizer:step()
+      end
+      assert.equal(3, optimizer:report().trust_limits)
+      assert.equal(0.9, optimizer:report().momentum)
+    end
   end)
 
   it("gives the factors whose product is the gradient", function()

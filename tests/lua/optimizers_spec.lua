@@ -1,5 +1,6 @@
 --- Optimizers in Lua, each against another implementation on twenty steps of a small problem, and what they share.
 local gls, nn, optim = require "gls", require "gls.nn", require "gls.optim"
+local fit = require("gls.train").fit
 local says = require("tests.lua.failing").says
 
 local function matrix(rows, columns, seed)
@@ -155,6 +156,20 @@ describe("K-FAC", function()
     local without, little, much = trained(0), trained(1), trained(100)
     assert.is_true(little < 0.2 * without and much < 0.2 * little, ("%g, %g, %g"):format(without, little, much))
     assert.equal(0, select(2, trained(1, true)))
+  end)
+
+  it("bounds the step of all groups together", function()
+    local function moved(split)
+      gls.seed(3)
+      local model = nn.Sequential { nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2) }
+      local x, y, before = gls.randn(16, 3), gls.randn(16, 2), model[1].weight:detach():clone()
+      local groups = { { parameters = model[1]:parameters() }, { parameters = model[3]:parameters() } }
+      local opt = optim.KFAC(split and groups or model:parameters())
+      nn.mse(model(x), y):backward()
+      opt:step()
+      return (model[1].weight - before):norm():item()
+    end
+    assert.equal(moved(false), moved(true))
   end)
 
   it("descends in layers of one and two dimensions of filters, as a little step of any weight shows", function()
@@ -420,6 +435,19 @@ describe("L-BFGS", function()
     assert.is_true(loss():item() < 1e-3 * before)
     assert.has_error(function() opt:step() end,
       "optim.LBFGS: step(closure) needs a function that computes the loss, without backward")
+  end)
+
+  it("takes no clip, its own or train.fit's, and an average around it gives its result", function()
+    local layer = nn.Linear(2, 1)
+    assert.error_matches(function() optim.LBFGS(layer:parameters(), { clip = 1 }) end, 'unknown option "clip"')
+    local opt = optim.LBFGS(layer:parameters())
+    for _, optimizer in ipairs { opt, optim.average(opt, layer:parameters(), 0.9) } do
+      assert.error_matches(function()
+        fit { model = layer, optimizer = optimizer, loss = function() end, data = function() end, clip = 1 }
+      end, "train.fit: clip: optim.LBFGS makes its own gradients")
+    end
+    local x = gls.tensor { 5, -3 }:requires_grad(true)
+    assert.equal(34, optim.average(optim.LBFGS({ x }), { x }, 0.9):step(function() return x:square():sum() end))
   end)
 
   it("stops where the loss is not finite, the best point kept", function()

@@ -95,6 +95,12 @@ for kind, values in pairs(golden) do
       near(values.dweight, layer.layers[1].from_state.weight.grad)
     end)
 
+    it("refuses a sequence of no times", function()
+      local layer = example(kind)
+      fails(kind .. ": x (batch, times, inputs) with at least one time expected, got shape (2×0×",
+        function() layer(gls.zeros(2, 0, layer.layers[1].from_input.inputs)) end)
+    end)
+
     it("keeps the state where the mask is 0, as PyTorch's packed sequences", function()
       local layer, x, state = example(kind)
       local mask = gls.tensor { { 1, 1, 1, 1 }, { 1, 1, 0, 0 } }

@@ -25,6 +25,11 @@ describe("data.text", function()
     fails("token 7, the vocabulary has 1 to 6", set.decode, set, { 7 })
   end)
 
+  it("does not take a byte-order mark for a character", function()
+    local set = data.text { path = write("mark.txt", "\xEF\xBB\xBF" .. ("ab"):rep(10)), context = 3 }
+    assert.same({ "a", "b" }, set.vocabulary)
+  end)
+
   it("by words: the most frequent of the training part, marks and line ends by themselves", function()
     local path = write("a.txt", "the cat, the dog\nthe end and so on and on. new")
     local set = data.text { path = path, context = 2, level = "words", words = 3 }

@@ -21,7 +21,7 @@ local function read_file(path)
   content, problem = file:read "a"
   file:close()
   if not content then error(("%s: %s"):format(path, problem), 0) end
-  return content
+  return (content:gsub("^\xEF\xBB\xBF", "")) -- a byte-order mark is no character of the text
 end
 
 -- Output of gzip, which unpacks the files of compress(1) too.

@@ -208,12 +208,16 @@ end
 -- Results of other trials than now asked for (an earlier job under the same --out) stay in the file, but the summary
 -- is of what was asked for.
 local function asked_rows(rows, planned)
-  local asked, result = {}, {}
+  local asked, result, others = {}, {}, 0
   for _, trial in ipairs(planned) do asked[trial.key] = true end
   for _, row in ipairs(rows) do
-    if asked[plan.key(row.optimizer, row.settings)] then result[#result + 1] = row end
+    if asked[plan.key(row.optimizer, row.settings)] then
+      result[#result + 1] = row
+    elseif row.status ~= "running" then
+      others = others + 1
+    end
   end
-  return result
+  return result, others
 end
 
 local function say_results(progress, spec, config, rows, table_text, drawn, why)
@@ -374,7 +378,8 @@ function experiment.run(given, arguments)
   config.state = good and "finished" or interrupted and "Interrupted." or "Ended by an error."
   config.ended = os.date "%Y-%m-%d %H:%M:%S"
   if not chosen.first then return leave(spec, chosen, good, problem) end
-  local rows = asked_rows(results.rows, planned)
+  local rows
+  rows, config.left_out = asked_rows(results.rows, planned)
   local written, path, table_text, drawn, why = pcall(report.write, spec, config, rows, chosen.out)
   if not written then error(good and path or problem, 0) end
   say_results(progress, spec, config, rows, table_text, drawn, why)

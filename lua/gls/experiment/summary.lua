@@ -252,6 +252,11 @@ function summary.of(spec, config, rows, figures)
   local choices = config.options
   local parts = { "# " .. spec.title, setting_line(config) .. "." }
   if config.state ~= "finished" then parts[#parts + 1] = "**" .. config.state .. "** What was done by then:" end
+  if (config.left_out or 0) > 0 then
+    parts[#parts + 1] = ("results.jsonl has %s more, of settings that the last command does not name: they are counted "
+      .. "nowhere below. Name them too (--lr, --set, --optimizers) to see them."):format(
+      words.count(config.left_out, "finished run"))
+  end
   if #trials == 0 then
     parts[#parts + 1] = "No epoch was finished."
     return table.concat(parts, "\n\n") .. "\n", "  no epoch was finished"

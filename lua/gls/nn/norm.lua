@@ -35,6 +35,10 @@ norm.BatchNorm = BatchNorm
 function BatchNorm:init(channels, settings)
   check_size("nn." .. self.name, "channels", channels)
   local set = options.check("nn." .. self.name, settings, { epsilon = 1e-5, affine = true, momentum = 0.1 })
+  if not (set.momentum >= 0 and set.momentum <= 1) then
+    error(("nn.%s: momentum is the new batch's share in the running statistics, 0 to 1, got %g"):format(self.name,
+      set.momentum), 3)
+  end
   self.size, self.momentum = channels, set.momentum
   make_scale(self, channels, set)
   self:buffer("running_mean", gls.zeros(channels))

@@ -1,6 +1,7 @@
 --- Recurrent layers over sequences, all times in one call: LSTM and GRU.
 -- @module gls.nn.recurrent
 local gls = require "gls"
+local number = require "gls.number"
 local options = require "gls.options"
 local Module = require "gls.nn.module"
 local Linear = require "gls.nn.linear"
@@ -50,6 +51,9 @@ function Recurrent:forward(x, state, mask)
   if state ~= nil and count ~= #self.layers then
     error(("nn.%s: the state has an entry for each of the %d layers, got %s"):format(self.name, #self.layers,
       count or type(state)), 2)
+  end
+  if gls.is_tensor(x) and x:dim() == 3 and x:size(2) == 0 then
+    error(("x (batch, times, inputs) with at least one time expected, got shape %s"):format(number.shape(x.shape)), 2)
   end
   for i, layer in ipairs(self.layers) do
     if i > 1 and self.training and self.dropout > 0 then x = gls.dropout(x, self.dropout) end

@@ -20,10 +20,10 @@ Average.__newindex = function(self, key, value)
   self.optimizer.learning_rate = value
 end
 
---- Steps the parameters, then averages them.
+--- Steps the parameters, then averages them; gives what the wrapped optimizer's step gives.
 function Average:step(closure)
   if self.swapped then error("optim.average: the averages stand in the parameters' place: swap() before a step", 2) end
-  self.optimizer:step(closure)
+  local result = self.optimizer:step(closure)
   local _ <close> = core.no_grad()
   rawset(self, "steps", self.steps + 1)
   local newest = math.max(1 - self.decay, 1 / (self.steps + 1))
@@ -32,6 +32,7 @@ function Average:step(closure)
     average:accumulate(average, -newest)
     average:accumulate(parameter:detach(), newest)
   end
+  return result
 end
 
 --- Exchanges the parameters' values and the averages; calling it again undoes it.

@@ -428,14 +428,27 @@ function base:load_state(group, i, slot, tensor) -- luacheck: ignore self
   group.states[name][slot] = core.is_tensor(tensor) and tensor:clone() or tensor
 end
 
---- "GLS(damping=0.01, learning_rate=auto, …)"
-function base:describe()
+-- "damping=0.01, learning_rate=auto, …": those that differ from others.
+local function settings_text(settings, others)
   local parts = {}
-  for key, value in pairs(self.groups[1].settings) do
-    if type(value) ~= "function" and type(value) ~= "table" then parts[#parts + 1] = key .. "=" .. tostring(value) end
+  for key, value in pairs(settings) do
+    if type(value) ~= "function" and type(value) ~= "table" and value ~= others[key] then
+      parts[#parts + 1] = key .. "=" .. tostring(value)
+    end
   end
   table.sort(parts)
-  return ("%s(%s)"):format(self.name, table.concat(parts, ", "))
+  return table.concat(parts, ", ")
+end
+
+--- "GLS(damping=0.01, learning_rate=auto, …)"; of further groups what differs: "…; group 2: damping=0.1)"
+function base:describe()
+  local first = self.groups[1].settings
+  local parts = { settings_text(first, {}) }
+  for i = 2, #self.groups do
+    local text = settings_text(self.groups[i].settings, first)
+    if text ~= "" then parts[#parts + 1] = ("group %d: %s"):format(i, text) end
+  end
+  return ("%s(%s)"):format(self.name, table.concat(parts, "; "))
 end
 
 -- From the first number on, below the second.

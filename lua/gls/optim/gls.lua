@@ -168,6 +168,7 @@ local function spread_window(settings, fail, asked)
 end
 
 -- Decay that suits a learning rate of 1e-3 takes the weights away where it stands alone.
+local DAMPING_MOST = 1e4 -- beyond it A U = n (G − λα) is a difference of nearly equal numbers
 local DECAY_MOST = 0.05
 
 local function check_settings(settings, asked)
@@ -187,8 +188,9 @@ local function check_settings(settings, asked)
   if rows ~= "auto" and (type(rows) ~= "number" or rows <= 0 or rows > 1) then
     fail('rows is above 0 and at most 1, or "auto", got %s', tostring(rows))
   end
-  if settings.damping <= 0 or settings.damping ~= settings.damping then
-    fail("damping is above 0 (1e-2 to 1e-1 is a good start), got %g", settings.damping)
+  if not (settings.damping > 0 and settings.damping <= DAMPING_MOST) then
+    fail("damping is above 0 (1e-2 to 1e-1 is a good start) and at most %g, from where on the direction is the "
+      .. "gradient's and lengths are lost to rounding, got %g", DAMPING_MOST, settings.damping)
   end
   local graft = settings.graft
   if graft and graft ~= "sgd" and graft ~= "rms" and graft ~= "spectral" then
@@ -311,9 +313,18 @@ function GLS:update(group, settings)
   step_fallback(self, group, settings)
 end
 
---- What the guards did (counts: cholesky_retries, direction_fallbacks, trust_limits, skipped_steps) and
--- the last step's `learning_rate` η and `momentum` μ.
-function GLS:report() return self.groups[1].core:report() end
+local COUNTS = { "cholesky_retries", "direction_fallbacks", "trust_limits", "skipped_steps" }
+
+--- What the guards did (counts over all groups: cholesky_retries, direction_fallbacks, trust_limits, skipped_steps) and
+-- the last step's `learning_rate` η and `momentum` μ (of the first group).
+function GLS:report()
+  local report = self.groups[1].core:report()
+  for i = 2, #self.groups do
+    local more = self.groups[i].core:report()
+    for _, name in ipairs(COUNTS) do report[name] = report[name] + more[name] end
+  end
+  return report
+end
 
 --- What the last step was in each layer, from the step after the first call on, by the name of its weight: `damping` λ;
 -- `fraction` of the change of the outputs that is wanted (−n G) which the direction makes (1: all of it; of a batch

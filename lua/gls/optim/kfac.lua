@@ -174,13 +174,23 @@ local function directions(self, group, settings)
   return list, product
 end
 
-function KFAC:update(group, settings)
-  local list, product = directions(self, group, settings)
-  local scale = 1
-  if settings.constraint > 0 and product > 0 then
-    scale = math.min(1, math.sqrt(settings.constraint / (settings.learning_rate ^ 2 * product)))
+-- The directions of all groups, and η² Σ ⟨D, ∇⟩ over them, which the constraint bounds.
+local function all_directions(self)
+  local lists, reach = {}, 0
+  for _, group in ipairs(self.groups) do
+    local settings = self:current(group)
+    local list, product = directions(self, group, settings)
+    lists[group], reach = list, reach + settings.learning_rate ^ 2 * product
   end
-  for _, layer in ipairs(list) do
+  return lists, reach
+end
+
+function KFAC:update(group, settings)
+  if group == self.groups[1] then rawset(self, "found", table.pack(all_directions(self))) end
+  local lists, reach = table.unpack(rawget(self, "found"))
+  local scale = 1
+  if settings.constraint > 0 and reach > 0 then scale = math.min(1, math.sqrt(settings.constraint / reach)) end
+  for _, layer in ipairs(lists[group]) do
     local state, weight = layer.state, layer.weight
     state.momentum = (state.momentum or gls.zeros_like(layer.direction)) * settings.momentum + layer.direction * scale
     local d = state.momentum:size(1) - (layer.bias and 1 or 0)
@@ -196,6 +206,7 @@ end
 function KFAC:finish()
   base.finish(self)
   rawset(self, "observed", nil)
+  rawset(self, "found", nil)
 end
 
 return KFAC

@@ -117,6 +117,10 @@ function settings.fit(given)
       end
     end
   end
+  local inner = set.optimizer.optimizer or set.optimizer -- of an average
+  if set.clip and type(inner.defaults) == "table" and inner.defaults.clip == nil then
+    core.raise(("train.fit: clip: optim.%s makes its own gradients and does not take it"):format(inner.name))
+  end
   if set.resume and not set.checkpoint then core.raise "train.fit: resume needs a checkpoint to go on from" end
   return set
 end
