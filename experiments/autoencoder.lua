@@ -88,7 +88,6 @@ local function spec(cell)
       }, changes),
       ["gls-matched"] = trials(grid { learning_rate = { 3e-4, 1e-3, 3e-3 }, damping = 0.01, weight_decay = 0 },
         changes),
-      ["gls-graft"] = trials(grid { learning_rate = { 10, 30, 60 } }, changes),
     },
     defaults = {
       samples = cell and cell.samples or 1000, validation = 500, epochs = cell and (cell.epochs or 10) or 16,

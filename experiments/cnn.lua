@@ -21,7 +21,6 @@ experiment.run(task("cnn", {
     adamw = with { learning_rate = { 5e-4, 1e-3 } },
     gls = with { damping = { 0.01, 0.03 } },
     ["gls-matched"] = with { learning_rate = { 5e-4, 1e-3 }, weight_decay = 0 },
-    ["gls-graft"] = with { learning_rate = { 0.03, 0.1 } },
   },
   defaults = { samples = 2000, epochs = 5, batch = 100, optimizers = { "sgd", "adam", "gls" } },
 }))

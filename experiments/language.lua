@@ -43,7 +43,6 @@ experiment.run(task(choices.model, {
     soap = matrices { learning_rate = { 1e-2, 3e-3, 1e-3 } },
     kfac = matrices { learning_rate = { 0.3, 0.1, 0.03 } },
     gls = grid { model = model, damping = { 0.1, 0.03, 0.3 }, momentum = "auto", fallback_learning_rate = 3e-3 },
-    ["gls-matched"] = with { fallback_learning_rate = 3e-3, learning_rate = { 3e-3, 1e-3, 1e-2 }, damping = 1 },
     ["gls-moving"] = with { fallback_learning_rate = 3e-3, learning_rate = { 1e-2, 3e-3, 3e-2 }, damping = 0.1 },
     ["gls-orthogonal"] = matrices { learning_rate = { 1e-2, 5e-3, 2e-2 } },
   },

@@ -16,7 +16,6 @@ experiment.run(task("mlp", {
     gls = grid { damping = { 0.003, 0.01, 0.03 }, initialisation = "he" },
     ["gls-matched"] = grid { learning_rate = { 5e-4, 1e-3, 2e-3 }, damping = 1, weight_decay = 0,
       initialisation = "he" },
-    ["gls-graft"] = grid { learning_rate = { 0.03, 0.1, 0.3 }, initialisation = "he" },
   },
   defaults = { samples = 5000, epochs = 10, batch = 250, optimizers = { "sgd", "adam", "gls" } },
 }))

@@ -52,120 +52,112 @@ local function small_problem()
   return model, pooled, set.labels, samples
 end
 
-local function flat(tensors)
-  local parts = {}
-  for i, tensor in ipairs(tensors) do parts[i] = tensor:detach():reshape(-1) end
-  return gls.cat(parts, 1)
-end
-
-local function measure(count_of_steps)
+-- The small problem: its loss, and what moves its parameters (`values`, `assign`: all of them as one vector).
+local function problem()
   gls.seed(1)
   local model, x, y, samples = small_problem()
   local parameters = model:parameters()
-  local sizes, total = {}, 0
-  for i, parameter in ipairs(parameters) do
-    sizes[i] = parameter:numel()
-    total = total + sizes[i]
-  end
+  return {
+    parameters = parameters, samples = samples, weights = optim.flat.values(parameters):numel(),
+    loss = function() return nn.cross_entropy(model(x), y) end,
+    values = function() return optim.flat.values(parameters) end,
+    assign = function(values) optim.flat.assign(parameters, values) end,
+  }
+end
 
-  local function loss_at()
-    local _ <close> = gls.no_grad()
-    return nn.cross_entropy(model(x), y):item()
-  end
-  local function move(direction, step)
-    local place = 1
-    for i, parameter in ipairs(parameters) do
-      local part = direction:narrow(1, place, sizes[i]):reshape(table.unpack(parameter.shape))
-      parameter:detach():copy(parameter:detach() - part * step)
-      place = place + sizes[i]
-    end
-  end
-  local function gradient()
-    nn.cross_entropy(model(x), y):backward()
-    local list = {}
-    for i, parameter in ipairs(parameters) do list[i] = parameter.grad:clone() end
-    local result = flat(list)
-    for _, parameter in ipairs(parameters) do parameter:zero_grad() end
-    gls.tape_release()
-    return result
-  end
+local function loss_at(p)
+  local _ <close> = gls.no_grad()
+  return p.loss():item()
+end
 
-  -- Its products with the unit vectors: one recorded gradient, differentiated once a weight.
-  local function hessian()
-    local scope <close> = gls.scope()
-    local list, columns = {}, {}
-    for i, parameter in ipairs(parameters) do list[i] = parameter end
-    local slope = gls.grad(nn.cross_entropy(model(x), y), list, { create_graph = true })
-    for i, part in ipairs(slope) do slope[i] = part:reshape(-1) end
-    slope = gls.cat(slope, 1)
-    for k = 1, total do columns[k] = flat(gls.grad(slope[k], list)) end
-    return scope:keep(gls.stack(columns, 1))
+local function gradient(p)
+  p.loss():backward()
+  local result = optim.flat.gradients(p.parameters)
+  for _, parameter in ipairs(p.parameters) do parameter:zero_grad() end
+  gls.tape_release()
+  return result
+end
+
+-- Its products with the unit vectors: one recorded gradient, differentiated once a weight.
+local function hessian(p)
+  local scope <close> = gls.scope()
+  local list, columns = table.move(p.parameters, 1, #p.parameters, 1, {}), {}
+  local function vector(tensors)
+    local parts = {}
+    for i, tensor in ipairs(tensors) do parts[i] = tensor:reshape(-1) end
+    return gls.cat(parts, 1)
   end
+  local slope = vector(gls.grad(p.loss(), list, { create_graph = true }))
+  for k = 1, p.weights do columns[k] = vector(gls.grad(slope[k], list)):detach() end
+  return scope:keep(gls.stack(columns, 1))
+end
 
-  -- |H|⁻¹ g: eigenvalues by their size, the smallest held at a thousandth of the largest, so that it descends.
-  local function newton(g)
-    local values, vectors = gls.eigh(hessian())
-    local floor = values:abs():max():item() * 1e-3
-    local inverse = values:abs():clamp(floor, math.huge):reciprocal()
-    return vectors:matmul(inverse * vectors:transpose(1, 2):matmul(g))
+-- |H|⁻¹ g: eigenvalues by their size, the smallest held at a thousandth of the largest, so that it descends.
+local function newton_direction(p, g)
+  local values, vectors = gls.eigh(hessian(p))
+  local floor = values:abs():max():item() * 1e-3
+  local inverse = values:abs():clamp(floor, math.huge):reciprocal()
+  return vectors:matmul(inverse * vectors:transpose(1, 2):matmul(g))
+end
+
+local function gls_direction(p)
+  local before = p.values()
+  p.loss():backward()
+  optim.GLS(p.parameters, { learning_rate = 1e-3, damping = 0.01 }):step()
+  local direction = before - p.values()
+  p.assign(before)
+  return direction
+end
+
+-- The slope along a direction, and the most that the loss falls, over steps from 10⁻⁴ to 10² of the weights' length.
+local function most_gained(p, direction, g)
+  local here, before = loss_at(p), p.values()
+  local unit = direction / direction:norm():item()
+  local gained, at = 0, 0
+  for exponent = -16, 8 do
+    local step = 10 ^ (exponent / 4)
+    p.assign(before - unit * step)
+    local fall = here - loss_at(p)
+    if fall > gained then gained, at = fall, step end
   end
+  p.assign(before)
+  return (unit * g):sum():item(), gained, at
+end
 
-  local function gls_direction()
-    local before = flat(parameters)
-    nn.cross_entropy(model(x), y):backward()
-    local optimizer = optim.GLS(parameters, { learning_rate = 1e-3, damping = 0.01 })
-    optimizer:step()
-    local direction = before - flat(parameters)
-    move(direction, -1)
-    return direction
+local function cosine(a, b) return (a * b):sum():item() / (a:norm():item() * b:norm():item()) end
+
+local function row_after(p, steps)
+  local g = gradient(p)
+  local directions = { g, gls_direction(p), newton_direction(p, g) }
+  local slopes, gains, lengths = {}, {}, {}
+  for i, direction in ipairs(directions) do
+    local slope, gained, at = most_gained(p, direction, g)
+    slopes[i], gains[i], lengths[i] = ("%.3g"):format(slope), ("%.3g"):format(gained), ("%.2g"):format(at)
   end
+  return ("| %d | %.3f | %.3f | %.3f | %.3f | %s | %s | %s |"):format(steps, loss_at(p),
+    cosine(directions[1], directions[3]), cosine(directions[2], directions[3]), cosine(directions[2], directions[1]),
+    table.concat(slopes, ", "), table.concat(gains, ", "), table.concat(lengths, ", "))
+end
 
-  -- The most that the loss falls along a direction, over steps from 10⁻⁴ to 10² of the weights' length.
-  local function most_gained(direction, g)
-    local here = loss_at()
-    local length = direction:norm():item()
-    local unit = direction / length
-    local gained, at = 0, 0
-    for exponent = -16, 8 do
-      local step = 10 ^ (exponent / 4)
-      move(unit, step)
-      local fall = here - loss_at()
-      move(unit, -step)
-      if fall > gained then gained, at = fall, step end
-    end
-    return (unit * g):sum():item(), gained, at
-  end
-
-  local function cosine(a, b) return (a * b):sum():item() / (a:norm():item() * b:norm():item()) end
-
+local function table_after(p, counts)
   local rows = {
     "| after steps | loss | cos(SGD, Newton) | cos(GLS, Newton) | cos(GLS, SGD) | "
       .. "slope SGD, GLS, Newton | most gained SGD, GLS, Newton | at step length |",
     "|---|---|---|---|---|---|---|---|",
   }
-  local adam = optim.Adam(parameters, { learning_rate = 1e-2 })
-  local done = 0
-  for _, steps in ipairs(count_of_steps) do
-    while done < steps do
-      nn.cross_entropy(model(x), y):backward()
+  local adam, done = optim.Adam(p.parameters, { learning_rate = 1e-2 }), 0
+  for _, steps in ipairs(counts) do
+    for _ = done + 1, steps do
+      p.loss():backward()
       adam:step()
-      done = done + 1
     end
-    local g = gradient()
-    local directions = { g, gls_direction(), newton(g) }
-    local slopes, gains, lengths = {}, {}, {}
-    for i, direction in ipairs(directions) do
-      local slope, gained, at = most_gained(direction, g)
-      slopes[i], gains[i], lengths[i] = ("%.3g"):format(slope), ("%.3g"):format(gained), ("%.2g"):format(at)
-    end
-    rows[#rows + 1] = ("| %d | %.3f | %.3f | %.3f | %.3f | %s | %s | %s |"):format(steps, loss_at(),
-      cosine(directions[1], directions[3]), cosine(directions[2], directions[3]), cosine(directions[2], directions[1]),
-      table.concat(slopes, ", "), table.concat(gains, ", "), table.concat(lengths, ", "))
+    done = steps
+    rows[#rows + 1] = row_after(p, steps)
   end
-  return table.concat(rows, "\n"), total, samples
+  return table.concat(rows, "\n")
 end
 
-local rows, weights, samples = measure { 0, 20, 100, 300 }
+local small = problem()
 local text = ([[
 
 ## Directions against Newton's
@@ -176,7 +168,7 @@ compared there. Slope: fall of the loss per unit of step length at length 0; mos
 direction.
 
 %s
-]]):format(weights, samples, SQUARE, rows)
+]]):format(small.weights, small.samples, SQUARE, table_after(small, { 0, 20, 100, 300 }))
 file.replace(path, file.read(path) .. text)
 print(text)
 print(path)
