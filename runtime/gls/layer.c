@@ -41,14 +41,14 @@ int layer_gather(struct gls_system *system, const struct gls_options *options) {
 
 /* The rows whose products the matrix is of: the batch's, the window's, or few that stand for all of a convolution's
    patches. *whole: the batch is among them undivided. */
-static int take_rows(struct gls_system *system, const struct gls_options *options, double damping, bool *whole) {
+static int take_rows(struct gls_system *system, const struct gls_options *options, bool *whole) {
   *whole = true;
   if (options->statistics == STATISTICS_WINDOW) {
     STATUS_TRY(shared_gather(system));
     system->scale = 1;
     return window_extend(system, options->window, whole);
   }
-  bool few = system->scale > 1 && system->share.held < system->extended && damping >= WOODBURY_DAMPING;
+  bool few = system->scale > 1 && system->share.held < system->extended && options->damping >= WOODBURY_DAMPING;
   if (options->statistics == STATISTICS_MOVING || !few) return STATUS_OK;
   STATUS_TRY(shared_gather(system));
   *whole = false;
@@ -57,25 +57,25 @@ static int take_rows(struct gls_system *system, const struct gls_options *option
   return STATUS_OK;
 }
 
-/* Which of the ways above. */
-static void choose_way(struct gls_system *system, const struct gls_options *options, bool whole) {
+/* Which of the solvers above. */
+static void choose_solver(struct gls_system *system, const struct gls_options *options, bool whole) {
   bool moving = options->statistics == STATISTICS_MOVING, window = options->statistics == STATISTICS_WINDOW;
   bool factors_serve = whole && !system->weight->gradient->dense && factors_are_direct(system);
   system->parts = factors_serve ? count_parts(system, options) : 1;
   bool kernel_is_smaller = !moving && (system->rows <= system->extended || system->parts > 1);
-  system->way = kernel_is_smaller && factors_serve        ? WAY_DUAL
-                : kernel_is_smaller && (window || !whole) ? WAY_WOODBURY
-                                                          : WAY_PRIMAL;
+  system->solver = kernel_is_smaller && factors_serve        ? SOLVER_DUAL
+                   : kernel_is_smaller && (window || !whole) ? SOLVER_WOODBURY
+                                                             : SOLVER_PRIMAL;
   bool momentum_on_gradient = moving && options->momentum > 0;
-  bool all_rows_here = system->way == WAY_DUAL || system->share.gathered || !system->share.ranks;
+  bool all_rows_here = system->solver == SOLVER_DUAL || system->share.gathered || !system->share.ranks;
   system->by_rows = factors_serve && !momentum_on_gradient && rows_are_less(system, options) && all_rows_here;
 }
 
 /* K or S, of all ranks. */
 static int make_matrix(struct gls_system *system, const struct gls_options *options) {
   system->share.rows = system->rows, system->share.parts = system->parts;
-  if (system->way == WAY_PRIMAL) return primal_statistics(system, options);
-  if (system->way == WAY_DUAL) {
+  if (system->solver == SOLVER_PRIMAL) return primal_statistics(system, options);
+  if (system->solver == SOLVER_DUAL) {
     STATUS_TRY(system->parts > 1 ? shared_deal(system) : shared_gather(system));
     if (!system->by_rows && system->rows > system->batch_rows) STATUS_TRY(window_spread(system));
   }
@@ -83,24 +83,24 @@ static int make_matrix(struct gls_system *system, const struct gls_options *opti
 }
 
 /* λ = ρ times the mean of the matrix's eigenvalues, of as many as its rank can be. */
-static int set_lambda(struct gls_system *system, const struct gls_options *options, double damping) {
+static int set_lambda(struct gls_system *system, const struct gls_options *options) {
   int64_t rows = options->statistics == STATISTICS_WINDOW ? system->rows : system->batch_rows;
   if (system->share.parts > 1) rows = system->matrix->shape.size[1];
   int64_t rank = options->statistics == STATISTICS_MOVING ? system->extended : min(rows, system->extended);
   double trace;
   STATUS_TRY(system_trace(system, &trace));
-  system->lambda = damping * trace / (double)max(rank, 1);
+  system->lambda = options->damping * trace / (double)max(rank, 1);
   return STATUS_OK;
 }
 
-int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples) {
+int layer_prepare(struct gls_system *system, const struct gls_options *options, double samples) {
   struct gls_layer *layer = system->layer;
   bool whole, due = layer->updates % max(options->refresh, 1) == 0;
   system->samples = samples;
-  STATUS_TRY(take_rows(system, options, damping, &whole));
-  choose_way(system, options, whole);
+  STATUS_TRY(take_rows(system, options, &whole));
+  choose_solver(system, options, whole);
   STATUS_TRY(make_matrix(system, options));
-  STATUS_TRY(set_lambda(system, options, damping));
+  STATUS_TRY(set_lambda(system, options));
   system->stale = options->statistics != STATISTICS_MOVING || !layer->cholesky || due;
   const int64_t *size = system->matrix->shape.size;
   system->factor = system->stale ? system_matrix(size[0], size[1]) : tensor_retain(layer->cholesky);
@@ -141,9 +141,9 @@ int layer_solve(struct gls_system *system, const struct gls_options *options, st
   report->cholesky_retries += system->retries;
   if (!system->failed) {
     keep_factor(system, options);
-    STATUS_TRY(system->by_rows           ? rows_solve(system, options)
-               : system->way == WAY_DUAL ? dual_solve(system, options)
-                                         : primal_solve(system, options));
+    STATUS_TRY(system->by_rows                 ? rows_solve(system, options)
+               : system->solver == SOLVER_DUAL ? dual_solve(system, options)
+                                               : primal_solve(system, options));
     STATUS_TRY(shared_direction(system));
   }
   return system->failed ? fall_back(system, report) : STATUS_OK;

@@ -8,8 +8,8 @@
 
 /* A and G. */
 int layer_gather(struct gls_system *system, const struct gls_options *options);
-/* The matrix K or S; samples is n. damping is ρ with all that guards have put on it. */
-int layer_prepare(struct gls_system *system, const struct gls_options *options, double damping, double samples);
+/* The matrix K or S; samples is n. */
+int layer_prepare(struct gls_system *system, const struct gls_options *options, double samples);
 /* U and its products. */
 int layer_solve(struct gls_system *system, const struct gls_options *options, struct gls_report *report);
 

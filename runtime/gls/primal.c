@@ -88,7 +88,7 @@ int primal_solve(struct gls_system *system, const struct gls_options *options) {
   system->u = tensor_copy(carried ? layer->velocity : system->gradient);
   if (!system->u) return STATUS_ERROR;
   if (carried && options->nesterov) take_in_gradient(system->u, system, options->momentum);
-  STATUS_TRY(system->way == WAY_WOODBURY
+  STATUS_TRY(system->solver == SOLVER_WOODBURY
                  ? window_solve(system)
                  : deal_solve(system, system->extended, tensor_real(system->u), system->outputs));
   system->gradient_dot_u = system_dot(system->gradient, system->u);

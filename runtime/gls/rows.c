@@ -6,11 +6,11 @@
 #include "solvers.h"
 
 bool rows_are_less(const struct gls_system *system, const struct gls_options *options) {
-  if (system->way == WAY_DUAL && system->rows == system->batch_rows)
+  if (system->solver == SOLVER_DUAL && system->rows == system->batch_rows)
     return !system_products_are_used(options) && system->extended < system->outputs;
   double n = (double)system->batch_rows, r = (double)system->rows, d = (double)system->inputs;
   double m = (double)system->outputs;
-  if (system->way != WAY_DUAL) return n < m;
+  if (system->solver != SOLVER_DUAL) return n < m;
   return n * (r * r + 2 * r * d + 2 * n * m + 2 * d * m) < m * (2 * r * r + 2 * r * d);
 }
 
@@ -95,12 +95,12 @@ static int product_square(const struct gls_system *system, const real *x, int64_
 
 int rows_solve(struct gls_system *system, const struct gls_options *options) {
   int64_t n = system->batch_rows, m = system->outputs;
-  if (system->way == WAY_DUAL && system->rows == n) return solve_own_rows(system);
+  if (system->solver == SOLVER_DUAL && system->rows == n) return solve_own_rows(system);
   struct tensor *effect = system_matrix(n, n);
   system->product = system_matrix(n, m);
   int status = effect && system->product ? STATUS_OK : STATUS_ERROR;
   if (status == STATUS_OK)
-    status = (system->way == WAY_DUAL ? rows_from_window : rows_from_primal)(system, tensor_real(effect));
+    status = (system->solver == SOLVER_DUAL ? rows_from_window : rows_from_primal)(system, tensor_real(effect));
   if (status == STATUS_OK)
     gemm(false, false, n, m, n, 1, tensor_real(effect), n, tensor_real(system->g), m, 0, tensor_real(system->product),
          m);

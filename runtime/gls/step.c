@@ -347,7 +347,7 @@ static int solve_all(struct gls *gls, struct step *step, const struct gls_option
   STATUS_TRY(count_samples(&samples, terms, options->ranks));
   for (int i = 0; i < step->count; i++) {
     profile_begin("optimizer", "statistics");
-    STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, options->damping, samples)));
+    STATUS_TRY(profile_ended(layer_prepare(&step->system[i], options, samples)));
   }
   profile_begin("optimizer", "factorisations");
   STATUS_TRY(profile_ended(factorise_all(step, options->ranks)));

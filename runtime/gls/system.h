@@ -21,10 +21,10 @@ struct shared_rows {
 };
 
 /* From A and G to U; chosen by layer.c, where their costs are. */
-enum gls_way {
-  WAY_PRIMAL,   /* matrix is S, U comes from the gradient */
-  WAY_DUAL,     /* matrix is K, U comes from the factors */
-  WAY_WOODBURY, /* matrix is K of the window or of few rows, U comes from the gradient */
+enum gls_solver {
+  SOLVER_PRIMAL,   /* matrix is S, U comes from the gradient */
+  SOLVER_DUAL,     /* matrix is K, U comes from the factors */
+  SOLVER_WOODBURY, /* matrix is K of the window or of few rows, U comes from the gradient */
 };
 
 struct gls_system {
@@ -40,7 +40,7 @@ struct gls_system {
   double scale;                 /* by how much AᵀA has to be multiplied to stand for all rows */
   double samples;               /* n; with a window what n would be for as many rows */
   double lambda;
-  enum gls_way way;
+  enum gls_solver solver;
   bool by_rows;                   /* U = Yᵀ G, G the batch's alone */
   struct tensor *matrix, *factor; /* K (of every part) or S, and the Cholesky factor of it + λI */
   bool stale;                     /* factor has still to be made from matrix */
