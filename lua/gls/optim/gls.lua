@@ -287,12 +287,7 @@ local function step_fallback(self, group, settings)
   for i, parameter in ipairs(group.parameters) do
     if not left[i] then parameter:zero_grad() end
   end
-  group.fallback:step {
-    learning_rate = settings.fallback_learning_rate * settings.factor,
-    beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, decoupled = true,
-    weight_decay = settings.fallback_weight_decay or settings.weight_decay,
-    step = self.steps + 1,
-  }
+  others.step(group.fallback, settings, self.steps + 1, settings.fallback_weight_decay or settings.weight_decay)
 end
 
 function GLS:update(group, settings)
@@ -344,16 +339,12 @@ end
 
 function GLS:state_dict()
   local tensors = base.core_methods.state_dict(self).tensors
-  for _, group in ipairs(self.groups) do
-    for _, entry in ipairs(group.fallback:state()) do
-      tensors["fallback_" .. entry[1] .. "." .. group.names[entry[2]]] = entry[3]
-    end
-  end
+  for _, group in ipairs(self.groups) do others.save(tensors, group.fallback, group.names) end
   return self:saved(tensors)
 end
 
 function GLS:load_state(group, i, slot, tensor) -- luacheck: ignore self
-  local fallback = slot:match("^fallback_(.*)")
+  local fallback = others.slot(slot)
   if fallback then group.fallback:set_state(fallback, i, tensor) else group.core:set_state(slot, i, tensor) end
 end
 

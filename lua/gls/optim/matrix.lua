@@ -124,19 +124,13 @@ function matrix.class(name, defaults)
   end
 
   function class:step_others(group, settings) -- luacheck: ignore self
-    if not group.fallback then return end
-    group.fallback:step {
-      learning_rate = settings.fallback_learning_rate * settings.factor, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
-      weight_decay = settings.fallback_weight_decay, decoupled = true, step = self.steps + 1,
-    }
+    if group.fallback then others.step(group.fallback, settings, self.steps + 1, settings.fallback_weight_decay) end
   end
 
   function class:state_dict()
     local tensors = base.state_dict(self).tensors
     for _, group in ipairs(self.groups) do
-      for _, entry in ipairs(group.fallback and group.fallback:state() or {}) do
-        tensors["fallback_" .. entry[1] .. "." .. group.other_names[entry[2]]] = entry[3]
-      end
+      if group.fallback then others.save(tensors, group.fallback, group.other_names) end
     end
     return self:saved(tensors)
   end
@@ -150,7 +144,7 @@ function matrix.class(name, defaults)
   end
 
   function class:load_state(group, i, slot, tensor)
-    local fallback = slot:match("^fallback_(.*)")
+    local fallback = others.slot(slot)
     if not fallback then return base.load_state(self, group, i, slot, tensor) end
     for place, key in ipairs(group.other_names) do
       if key == group.names[i] then group.fallback:set_state(fallback, place, tensor) end

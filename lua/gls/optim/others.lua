@@ -1,5 +1,5 @@
---- Others: the setting `others`, names of parameters, or of modules that hold them, that an optimizer of layers or of
--- matrices leaves to Adam.
+--- Others: parameters that an optimizer of layers or of matrices leaves to Adam: the setting `others`, names of
+-- parameters, or of modules that hold them; that Adam's steps and its state.
 -- @module gls.optim.others
 local core = require "gls.core"
 local options = require "gls.options"
@@ -38,5 +38,28 @@ function others.check(self, names)
     end
   end
 end
+
+--- A step of their Adam, `group.fallback`, with decoupled decay.
+-- @param fallback core.optimizer "adam"
+-- @tparam table settings `fallback_learning_rate`, `factor`
+-- @tparam integer step its number, from 1
+-- @tparam number decay
+function others.step(fallback, settings, step, decay)
+  fallback:step {
+    learning_rate = settings.fallback_learning_rate * settings.factor, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8,
+    weight_decay = decay, decoupled = true, step = step,
+  }
+end
+
+--- Adds that Adam's state to what is saved: "fallback_SLOT.NAME".
+-- @tparam table tensors
+-- @param fallback
+-- @tparam table names of its parameters
+function others.save(tensors, fallback, names)
+  for _, entry in ipairs(fallback:state()) do tensors["fallback_" .. entry[1] .. "." .. names[entry[2]]] = entry[3] end
+end
+
+--- The slot of that Adam that a saved one is of; nil for the optimizer's own.
+function others.slot(slot) return slot:match "^fallback_(.*)" end
 
 return others
