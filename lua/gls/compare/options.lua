@@ -5,6 +5,7 @@ local entries = require "gls.compare.entries"
 local misuse = require("gls.experiment.misuse").raise
 local protocol = require "gls.compare.protocol"
 local tasks = require "gls.compare.tasks"
+local whole = require("gls.experiment.options").whole
 
 local options = {}
 
@@ -12,14 +13,6 @@ local function split(text)
   local list = {}
   for part in text:gmatch "[^,%s]+" do list[#list + 1] = part end
   return list
-end
-
-local function whole(name, least)
-  return function(text)
-    local value = math.tointeger(tonumber(text))
-    if value and value >= least then return value end
-    return nil, ("option --%s: %q: expected a whole number, at least %d"):format(name, text, least)
-  end
 end
 
 -- Numbers of the protocol that a user may change.

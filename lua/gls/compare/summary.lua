@@ -101,8 +101,8 @@ function summary.method(plan, config)
     lines[#lines + 1] = ("`%s` (%s): %s; schedule of the trials %s."):format(entry.name, entry.source,
       space.describe(entry.space), entry.schedule)
   end
-  lines[#lines + 1] = ("Command: `%s`. Machine: %s, %d thread%s. %s."):format(config.command, config.machine.cpu,
-    config.machine.threads, config.machine.threads == 1 and "" or "s", config.versions.text)
+  lines[#lines + 1] = ("Command: `%s`. Machine: %s, %s. %s."):format(config.command, config.machine.cpu,
+    experiment_words.count(config.machine.threads, "thread"), config.versions.text)
   return lines
 end
 

@@ -1,5 +1,6 @@
 --- Words: a comparison's numbers as people read them, and the sentence that says what is shown and what is not.
 -- @module gls.compare.words
+local count = require("gls.experiment.words").count
 local number = require "gls.number"
 
 local words = {}
@@ -53,13 +54,12 @@ function words.sentence(name, found, plan)
   local tally = own.by_steps
   local tasks = tally.better + tally.worse + tally["no difference"]
   if tasks == 0 then return ("Nothing is shown of %s yet: no task has been run to its end."):format(name) end
-  return ("**%s** against the tuned baseline that is best at that budget, on each of %d task%s, by test loss over %d "
+  return ("**%s** against the tuned baseline that is best at that budget, on each of %s, by test loss over %d "
     .. "independent searches: **at equal steps %s; at equal seconds %s.** Speed-up to the final validation loss of the "
     .. "best at equal steps: %s in steps, %s in seconds. Not shown: anything of larger models or data, of longer "
     .. "training, of wider searches than %d trials and %d changes of schedule and decay, or of differences smaller "
-    .. "than the intervals."):format(name, tasks,
-    tasks == 1 and "" or "s", plan.studies, counted(own.by_steps), counted(own.by_seconds),
-    words.speed_up(own.steps), words.speed_up(own.seconds), plan.trials, plan.retunes)
+    .. "than the intervals."):format(name, count(tasks, "task"), plan.studies, counted(own.by_steps),
+    counted(own.by_seconds), words.speed_up(own.steps), words.speed_up(own.seconds), plan.trials, plan.retunes)
 end
 
 return words

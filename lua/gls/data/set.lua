@@ -73,10 +73,7 @@ end
 --- Rows first to first + count - 1, without a copy.
 -- @treturn table set, with this one's mean
 function methods:narrow(first, count)
-  if math.type(first) ~= "integer" or math.type(count) ~= "integer" or first < 1 or count < 1
-    or first + count - 1 > #self then
-    error(("set:narrow(%s, %s): the set has rows 1 to %d"):format(tostring(first), tostring(count), #self), 2)
-  end
+  source.check_range(self, first, count)
   local targets = self.labels or self.y
   return part(self, (self.images or self.x):narrow(1, first, count), targets and targets:narrow(1, first, count))
 end

@@ -56,12 +56,17 @@ function methods:take(rows)
   }
 end
 
+--- Refuses, at the line of who called the caller, rows that a set does not have.
+function source.check_range(whole, first, count)
+  if math.type(first) ~= "integer" or math.type(count) ~= "integer" or first < 1 or count < 1
+    or first + count - 1 > #whole then
+    error(("set:narrow(%s, %s): the set has rows 1 to %d"):format(tostring(first), tostring(count), #whole), 3)
+  end
+end
+
 --- Rows first to first + count - 1.
 function methods:narrow(first, count)
-  if math.type(first) ~= "integer" or math.type(count) ~= "integer" or first < 1 or count < 1
-    or first + count - 1 > self.size then
-    error(("set:narrow(%s, %s): the set has rows 1 to %d"):format(tostring(first), tostring(count), self.size), 2)
-  end
+  source.check_range(self, first, count)
   return source.new {
     size = count, name = self.name, classes = self.classes, labels = self.labels
       and self.labels:narrow(1, first, count),

@@ -20,7 +20,8 @@ local function split(text, separator)
   return parts
 end
 
-local function whole(name, least)
+--- What reads a whole number of at least `least`, for argparse.
+function options.whole(name, least)
   return function(text)
     local value = math.tointeger(tonumber(text))
     if not value or value < least then
@@ -29,6 +30,8 @@ local function whole(name, least)
     return value
   end
 end
+
+local whole = options.whole
 
 local function numbers(name)
   return function(text)

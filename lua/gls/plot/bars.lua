@@ -121,11 +121,8 @@ function bars.panel(where, given, settings)
   if series.is_numbers(given) then
     values = options.list(where, series.numbers(where, given))
   elseif type(given) == "table" and names == nil then
-    names = {}
-    for name in next, given do names[#names + 1] = name end
-    table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
-    for i, name in ipairs(names) do values[i] = given[name] end
-    for i, name in ipairs(names) do names[i] = tostring(name) end
+    names = series.names_of(given)
+    for i, name in ipairs(names) do values[i], names[i] = given[name], tostring(name) end
     series.numbers(where, values)
   else
     core.raise(where .. ": a tensor, a list of numbers with `names`, or a table { name = number } expected")
@@ -180,10 +177,7 @@ function bars.histogram(where, given, settings)
   if series.is_numbers(given) or type(given) ~= "table" then
     add("", given)
   else
-    local names = {}
-    for name in next, given do names[#names + 1] = name end
-    table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
-    for _, name in ipairs(names) do add(tostring(name), given[name]) end
+    for _, name in ipairs(series.names_of(given)) do add(tostring(name), given[name]) end
   end
   if count == 0 then core.raise(where .. ": there is no finite number to count") end
   local range = settings.range or { low, high }

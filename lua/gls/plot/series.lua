@@ -69,6 +69,14 @@ function series.numbers(where, value)
   return value
 end
 
+--- The names of a table's entries, in order.
+function series.names_of(given)
+  local names = {}
+  for name in next, given do names[#names + 1] = name end
+  table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
+  return names
+end
+
 local FIELDS = {
   name = options.none, x = options.none, y = options.required,
   low = options.none, high = options.none, dashed = false, color = options.none, label = options.none, thin = false,
@@ -106,10 +114,7 @@ local function spread(where, given, points)
     end
     return list
   end
-  local names = {}
-  for name in next, given do names[#names + 1] = name end
-  table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
-  for i, name in ipairs(names) do
+  for i, name in ipairs(series.names_of(given)) do
     local one = given[name]
     local copy = { name = tostring(name) }
     for key, value in next, series.is_numbers(one) and { y = one } or one do copy[key] = value end
