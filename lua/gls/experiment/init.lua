@@ -147,6 +147,21 @@ local function run_line(place, total, trial, seed, last, spec, widths)
   return table.concat(parts, "  ")
 end
 
+-- Results of other trials than now asked for (an earlier job under the same --out) stay in the file, but the best
+-- settings and the summary are of what was asked for.
+local function asked_rows(rows, planned)
+  local asked, result, others = {}, {}, 0
+  for _, trial in ipairs(planned) do asked[trial.key] = true end
+  for _, row in ipairs(rows) do
+    if asked[plan.key(row.optimizer, row.settings)] then
+      result[#result + 1] = row
+    elseif row.status ~= "running" then
+      others = others + 1
+    end
+  end
+  return result, others
+end
+
 local function run_all(spec, chosen, sets, planned, results, ended, progress)
   local total = chosen.all_seeds and #planned * #chosen.seeds or #planned + (#chosen.seeds - 1) * #chosen.optimizers
   local place, done, began, widths = 0, 0, log.clock(), layout(planned)
@@ -189,36 +204,15 @@ local function run_all(spec, chosen, sets, planned, results, ended, progress)
     end
   end
   if chosen.all_seeds then return end
-  local _, trials = outcome.runs(results.rows)
+  local _, trials = outcome.runs((asked_rows(results.rows, planned)))
   for _, name in ipairs(chosen.optimizers) do
-    local asked = {}
-    for _, trial in ipairs(planned) do asked[trial.key] = true end
-    local own = {}
-    for _, trial in ipairs(trials) do
-      if asked[trial.key] then own[#own + 1] = trial end
-    end
-    local best = outcome.best(own, name, chosen)
+    local best = outcome.best(trials, name, chosen)
     if chosen.shared then best = together.best(best, planned) end
     for i = 2, #chosen.seeds do run(best, chosen.seeds[i]) end
   end
 end
 
 -- ---- the whole job ----
-
--- Results of other trials than now asked for (an earlier job under the same --out) stay in the file, but the summary
--- is of what was asked for.
-local function asked_rows(rows, planned)
-  local asked, result, others = {}, {}, 0
-  for _, trial in ipairs(planned) do asked[trial.key] = true end
-  for _, row in ipairs(rows) do
-    if asked[plan.key(row.optimizer, row.settings)] then
-      result[#result + 1] = row
-    elseif row.status ~= "running" then
-      others = others + 1
-    end
-  end
-  return result, others
-end
 
 local function say_results(progress, spec, config, rows, table_text, drawn, why)
   progress:line ""

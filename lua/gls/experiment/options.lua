@@ -128,7 +128,7 @@ end
 local function declared(spec) return spec.choices and getmetatable(spec.choices).declared or {} end
 
 local function parser_of(spec)
-  local parser = argparse(spec.script or ("glsrun experiments/" .. spec.name .. ".lua"), spec.title .. ".")
+  local parser = argparse("glsrun experiments/" .. spec.name .. ".lua", spec.title .. ".")
   parser:add_help(false)
   parser:help_max_width(100)
   local default = spec.defaults

@@ -82,11 +82,8 @@ function outcome.runs(rows)
   return runs, trials
 end
 
---- The number that a setting is chosen by: the smaller, the better.
--- @tparam table run
--- @tparam string select "train" or "valid"
--- @treturn number
-function outcome.score(run, select)
+-- The number that a setting is chosen by, "train" or "valid": the smaller, the better.
+local function score(run, select)
   if run.status == "diverged" then return math.huge end
   return select == "valid" and run.best_valid or run.final_train
 end
@@ -95,9 +92,7 @@ end
 local function trial_score(trial, choices)
   local scores = {}
   for _, run in ipairs(trial.runs) do
-    if choices.all_seeds or run.seed == choices.seeds[1] then
-      scores[#scores + 1] = outcome.score(run, choices.select)
-    end
+    if choices.all_seeds or run.seed == choices.seeds[1] then scores[#scores + 1] = score(run, choices.select) end
   end
   return median(scores) or math.huge
 end
@@ -111,8 +106,8 @@ function outcome.best(trials, optimizer, choices)
   local best, best_score
   for _, trial in ipairs(trials) do
     if trial.optimizer == optimizer then
-      local score = trial_score(trial, choices)
-      if not best or score < best_score then best, best_score = trial, score end
+      local own = trial_score(trial, choices)
+      if not best or own < best_score then best, best_score = trial, own end
     end
   end
   return best

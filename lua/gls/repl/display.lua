@@ -90,8 +90,7 @@ local function pairs_text(values)
   return table.concat(parts, ", ")
 end
 
---- Whether a value is an optimizer.
-function display.is_optimizer(value)
+local function is_optimizer(value)
   local metatable = type(value) == "table" and getmetatable(value)
   return type(metatable) == "table" and rawget(metatable, "class") ~= nil and rawget(value, "groups") ~= nil
 end
@@ -168,8 +167,8 @@ function display.set(value)
   return text .. (images and "\n" .. images or "")
 end
 
---- Whether a table is a batch as loaders give it.
-function display.is_batch(value)
+-- Whether a value is a batch as loaders give it.
+local function is_batch(value)
   return type(value) == "table" and getmetatable(value) == nil and core.is_tensor(rawget(value, "x"))
     and (core.is_tensor(rawget(value, "y")) or rawget(value, "number") ~= nil)
 end
@@ -196,8 +195,8 @@ end
 function display.of(value)
   if core.is_tensor(value) then return display.tensor end
   if set.is(value) then return display.set end
-  if display.is_optimizer(value) then return display.optimizer end
-  return display.is_batch(value) and display.batch or nil
+  if is_optimizer(value) then return display.optimizer end
+  return is_batch(value) and display.batch or nil
 end
 
 return display
