@@ -59,19 +59,19 @@ local function axis(low, high, is_log, from, to)
   return { place = place, ticks = is_log and log_ticks(low, high) or linear_ticks(low, high, 5) }
 end
 
-local function frame(parts, x, y, x_label, y_label, height)
+local function frame(parts, left, height, x, y, x_label, y_label)
   local bottom = height - BOTTOM
   for _, value in ipairs(y and y.ticks or {}) do
     local at = y.place(value)
-    parts[#parts + 1] = ('<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" class="grid"/>'):format(LEFT, WIDTH - RIGHT, at, at)
-    parts[#parts + 1] = text_at(LEFT - 6, at + 4, "end", "tick", number.setting(value))
+    parts[#parts + 1] = ('<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" class="grid"/>'):format(left, WIDTH - RIGHT, at, at)
+    parts[#parts + 1] = text_at(left - 6, at + 4, "end", "tick", number.setting(value))
   end
   for _, value in ipairs(x.ticks) do
     local at = x.place(value)
     parts[#parts + 1] = ('<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" class="grid"/>'):format(at, at, TOP, bottom)
     parts[#parts + 1] = text_at(at, bottom + 16, "middle", "tick", number.setting(value))
   end
-  parts[#parts + 1] = text_at((LEFT + WIDTH - RIGHT) / 2, height - 6, "middle", "label", x_label)
+  parts[#parts + 1] = text_at((left + WIDTH - RIGHT) / 2, height - 6, "middle", "label", x_label)
   if y_label then
     parts[#parts + 1] = ('<text transform="translate(14 %.1f) rotate(-90)" text-anchor="middle" class="label">%s'
       .. "</text>"):format((TOP + bottom) / 2, escaped(y_label))
@@ -106,7 +106,7 @@ function chart.lines(given)
   local x = axis(x_low, x_high, given.log_x, LEFT, WIDTH - RIGHT)
   local y = axis(y_low, y_high, given.log_y, HEIGHT - BOTTOM, TOP)
   local parts = {}
-  frame(parts, x, y, given.x, given.y, HEIGHT)
+  frame(parts, LEFT, HEIGHT, x, y, given.x, given.y)
   local function point(px, py)
     return ("%.1f %.1f"):format(x.place(px), y.place(math.max(y_low, math.min(y_high, py))))
   end
@@ -138,24 +138,22 @@ function chart.ratios(given)
     low = math.max(0.05, math.min(low, row.ratio, row.low))
     high = math.min(20, math.max(high, row.ratio, row.high))
   end
-  local left, step = LEFT, 24
-  LEFT = 190 -- names stand in place of an axis
+  local left, step = 190, 24 -- names stand in place of an axis
   local height = TOP + step * #given.rows + BOTTOM + 6
-  local x = axis(low / 1.02, high * 1.02, true, LEFT, WIDTH - RIGHT)
+  local x = axis(low / 1.02, high * 1.02, true, left, WIDTH - RIGHT)
   local parts = {}
-  frame(parts, x, nil, given.x, nil, height)
+  frame(parts, left, height, x, nil, given.x)
   parts[#parts + 1] = ('<line x1="%.1f" x2="%.1f" y1="%d" y2="%d" class="one"/>'):format(x.place(1), x.place(1), TOP,
     height - BOTTOM)
   for i, row in ipairs(given.rows) do
     local y = TOP + step * (i - 0.5)
     local function clamped(value) return x.place(math.max(low, math.min(high, value))) end
-    parts[#parts + 1] = text_at(LEFT - 8, y + 4, "end", "tick", row.label)
+    parts[#parts + 1] = text_at(left - 8, y + 4, "end", "tick", row.label)
     parts[#parts + 1] = ('<line x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f" class="line" style="--c:var(--s%d)"/>'):format(
       clamped(row.low), clamped(row.high), y, y, row.color)
     parts[#parts + 1] = ('<circle cx="%.1f" cy="%.1f" r="4.5" class="dot" style="--c:var(--s%d)"/>'):format(
       clamped(row.ratio), y, row.color)
   end
-  LEFT = left
   return whole(parts, height, given.title)
 end
 

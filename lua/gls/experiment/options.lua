@@ -192,6 +192,53 @@ end
 local FIXED = { "data", "samples", "validation", "test", "epochs", "batch", "seconds" }
 local KEPT = { "optimizers", "lr", "set", "schedule", "trials", "seeds", "all_seeds", "select", "data_dir", "threads" }
 
+-- --lr and --set, each with the values of one setting together, and no rate in both.
+local function clean_rates(given)
+  local rates
+  given.lr, rates = merged(given.lr)
+  given.set = merged(given.set)
+  for _, entry in ipairs(given.set or {}) do
+    if entry.setting == "learning_rate" and rates[entry.optimizer .. ".learning_rate"] then
+      misuse("the learning rate of %s is given by --lr and by --set; give it by --lr alone", entry.optimizer)
+    end
+  end
+end
+
+-- What the job to go on with was begun as, and its directory; it must not be another now.
+local function check_resume(spec, given)
+  if given.out and given.resume[1] and given.out ~= given.resume[1] then
+    misuse("--resume %s and --out %s name two directories; give one", given.resume[1], given.out)
+  end
+  local recorded, directory = choices.recorded(spec.name, given.resume[1] or given.out)
+  local function check_same(name, now, before)
+    if now == before then return end
+    misuse("--resume: --%s %s is not what %s was begun with (%s); begin a new job for it", name, tostring(now),
+      directory, tostring(before))
+  end
+  for _, choice in ipairs(declared(spec)) do
+    local before = (recorded.choices or {})[choice.name]
+    if before ~= nil and not choice.list then check_same(choice.name, spec.choices[choice.name], before) end
+  end
+  for _, name in ipairs(FIXED) do
+    if given[name] ~= nil then check_same(name, given[name], recorded[name]) end
+  end
+  return recorded, directory
+end
+
+-- Settings are given for optimizers that run.
+local function check_asked(chosen)
+  local asked = {}
+  for _, name in ipairs(chosen.optimizers) do asked[name] = true end
+  for _, list in ipairs { chosen.lr, chosen.set } do
+    for _, entry in ipairs(list) do
+      if not asked[entry.optimizer] then
+        misuse("settings are given for %s, but it is not among --optimizers %s", entry.optimizer,
+          table.concat(chosen.optimizers, ","))
+      end
+    end
+  end
+end
+
 --- Reads a command line.
 -- @tparam table spec the experiment
 -- @tparam table arguments list of strings
@@ -206,37 +253,9 @@ function options.parse(spec, arguments)
   end
   local good, given = parser:pparse(joined(arguments))
   if not good then misuse("%s (--help lists the options)", given) end
-  local rates
-  given.lr, rates = merged(given.lr)
-  given.set = merged(given.set)
-  for _, entry in ipairs(given.set or {}) do
-    if entry.setting == "learning_rate" and rates[entry.optimizer .. ".learning_rate"] then
-      misuse("the learning rate of %s is given by --lr and by --set; give it by --lr alone", entry.optimizer)
-    end
-  end
-
-  local chosen = { resume = given.resume ~= nil, quiet = given.quiet or false, out = given.out }
-  local recorded = {}
-  if given.resume then
-    local directory = given.resume[1] or given.out
-    if given.out and given.resume[1] and given.out ~= given.resume[1] then
-      misuse("--resume %s and --out %s name two directories; give one", given.resume[1], given.out)
-    end
-    recorded, chosen.out = choices.recorded(spec.name, directory)
-    for _, choice in ipairs(declared(spec)) do
-      local value = (recorded.choices or {})[choice.name]
-      if value ~= nil and not choice.list and value ~= spec.choices[choice.name] then
-        misuse("--resume: --%s %s is not what %s was begun with (%s); begin a new job for it", choice.name,
-          tostring(spec.choices[choice.name]), directory, tostring(value))
-      end
-    end
-    for _, name in ipairs(FIXED) do
-      if given[name] ~= nil and given[name] ~= recorded[name] then
-        misuse("--resume: --%s %s is not what %s was begun with (%s); begin a new job for it", name,
-          tostring(given[name]), chosen.out, tostring(recorded[name]))
-      end
-    end
-  end
+  clean_rates(given)
+  local recorded, chosen = {}, { resume = given.resume ~= nil, quiet = given.quiet or false, out = given.out }
+  if given.resume then recorded, chosen.out = check_resume(spec, given) end
   local function choose(name)
     local value = given[name]
     if value == nil then value = recorded[name] end
@@ -246,16 +265,7 @@ function options.parse(spec, arguments)
   for _, name in ipairs(FIXED) do choose(name) end
   for _, name in ipairs(KEPT) do choose(name) end
   chosen.lr, chosen.set = chosen.lr or {}, chosen.set or {}
-  for _, list in ipairs { chosen.lr, chosen.set } do
-    for _, entry in ipairs(list) do
-      local asked = false
-      for _, name in ipairs(chosen.optimizers) do asked = asked or name == entry.optimizer end
-      if not asked then
-        misuse("settings are given for %s, but it is not among --optimizers %s", entry.optimizer,
-          table.concat(chosen.optimizers, ","))
-      end
-    end
-  end
+  check_asked(chosen)
   if chosen.out and #chosen.out > 1 then chosen.out = chosen.out:gsub("/+$", "") end
   return chosen
 end

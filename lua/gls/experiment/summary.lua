@@ -240,6 +240,37 @@ local function image(path)
   return ("![%s](%s)"):format(name:gsub("%.svg$", ""):gsub("_", " "), name)
 end
 
+-- How the best settings were chosen, and what the numbers of their table are.
+local function explanation(spec, config, trials)
+  local choices, shared = config.options, words.shared(trials)
+  local several = #choices.seeds > 1
+  local chosen_with = choices.all_seeds and "(median over the seeds)" or several
+    and ("with the first seed (%d), and then ran with the others"):format(choices.seeds[1]) or "with the one seed"
+  return ("%s The best has the lowest %s %s; %s. Loss: %s. Losses of an epoch are taken after it, in "
+    .. "evaluation mode, on the same data for all. Seconds count training alone; the loss when Adam had ended is "
+    .. "that of the last epoch that was over by then.%s"):format(
+    config.state == "finished" and summary.trial_note(config) or begun_note(config, trials),
+    choices.select == "valid" and "best validation loss" or "final training loss", chosen_with,
+    several and "numbers are medians over the seeds, with their range" or "one seed gives no range", spec.loss_name,
+    (next(shared) and " All trials share: " .. words.describe(shared) .. "." or "")
+    .. ((config.data.test_images or 0) > 0 and " Test images had no part in any choice: their loss and accuracy are "
+      .. "those of the epoch of the best validation loss." or ""))
+end
+
+-- What a reader needs to have the same again: command, data, machine, versions.
+local function provenance(config)
+  local lines = { "- Command: `" .. config.command .. "`" }
+  for _, command in ipairs(config.later_commands or {}) do lines[#lines + 1] = "- Resumed by: `" .. command .. "`" end
+  lines[#lines + 1] = "- Data: " .. config.data.note
+  if config.data.fingerprint then
+    lines[#lines + 1] = "- Fingerprint of the data: `" .. config.data.fingerprint .. "`"
+  end
+  lines[#lines + 1] = ("- Machine: %s, %s"):format(config.machine.cpu, words.count(config.machine.threads, "thread"))
+  lines[#lines + 1] = "- Versions: " .. config.versions.text
+  lines[#lines + 1] = "- Every epoch of every run: results.jsonl; all settings: config.json"
+  return table.concat(lines, "\n")
+end
+
 --- The summary.
 -- @tparam table spec
 -- @tparam table config as in config.json
@@ -249,7 +280,6 @@ end
 -- @treturn string the main table for a terminal
 function summary.of(spec, config, rows, figures)
   local _, trials = outcome.runs(rows)
-  local choices = config.options
   local parts = { "# " .. spec.title, setting_line(config) .. "." }
   if config.state ~= "finished" then parts[#parts + 1] = "**" .. config.state .. "** What was done by then:" end
   if (config.left_out or 0) > 0 then
@@ -262,21 +292,9 @@ function summary.of(spec, config, rows, figures)
     return table.concat(parts, "\n\n") .. "\n", "  no epoch was finished"
   end
   local best, terminal = best_tables(spec, config, trials)
-  local shared = words.shared(trials)
   parts[#parts + 1] = "## The best setting of each optimizer"
   parts[#parts + 1] = best
-  local several = #choices.seeds > 1
-  local chosen_with = choices.all_seeds and "(median over the seeds)" or several
-    and ("with the first seed (%d), and then ran with the others"):format(choices.seeds[1]) or "with the one seed"
-  parts[#parts + 1] = ("%s The best has the lowest %s %s; %s. Loss: %s. Losses of an epoch are taken after it, in "
-    .. "evaluation mode, on the same data for all. Seconds count training alone; the loss when Adam had ended is "
-    .. "that of the last epoch that was over by then.%s"):format(
-    config.state == "finished" and summary.trial_note(config) or begun_note(config, trials),
-    choices.select == "valid" and "best validation loss" or "final training loss", chosen_with,
-    several and "numbers are medians over the seeds, with their range" or "one seed gives no range", spec.loss_name,
-    (next(shared) and " All trials share: " .. words.describe(shared) .. "." or "")
-    .. ((config.data.test_images or 0) > 0 and " Test images had no part in any choice: their loss and accuracy are "
-      .. "those of the epoch of the best validation loss." or ""))
+  parts[#parts + 1] = explanation(spec, config, trials)
   for _, path in ipairs(figures or {}) do parts[#parts + 1] = image(path) end
   local graft = grafted(trials)
   if #graft > 0 then
@@ -292,16 +310,7 @@ function summary.of(spec, config, rows, figures)
     parts[#parts + 1] = "What GLS reports of its guards and steps:\n\n" .. table.concat(counted, "\n")
   end
   parts[#parts + 1] = "## Where this comes from"
-  local lines = { "- Command: `" .. config.command .. "`" }
-  for _, command in ipairs(config.later_commands or {}) do lines[#lines + 1] = "- Resumed by: `" .. command .. "`" end
-  lines[#lines + 1] = "- Data: " .. config.data.note
-  if config.data.fingerprint then
-    lines[#lines + 1] = "- Fingerprint of the data: `" .. config.data.fingerprint .. "`"
-  end
-  lines[#lines + 1] = ("- Machine: %s, %s"):format(config.machine.cpu, words.count(config.machine.threads, "thread"))
-  lines[#lines + 1] = "- Versions: " .. config.versions.text
-  lines[#lines + 1] = "- Every epoch of every run: results.jsonl; all settings: config.json"
-  parts[#parts + 1] = table.concat(lines, "\n")
+  parts[#parts + 1] = provenance(config)
   return table.concat(parts, "\n\n") .. "\n", terminal
 end
 

@@ -130,6 +130,8 @@ function GLS.idle(given)
   return found
 end
 
+local function fail(...) error("optim.GLS: " .. string.format(...), 0) end
+
 -- Refuses what was given and has no effect; what groups share has to have some in one of them.
 local function check_idle(groups)
   local idle, counts = {}, {}
@@ -140,15 +142,14 @@ local function check_idle(groups)
   for i, group in ipairs(groups) do
     for name, goes_with in pairs(idle[i]) do
       if group.asked[name] == "own" or group.asked[name] and counts[name] == #groups then
-        error(("optim.GLS: %s = %s has no effect here: it goes with %s"):format(name, tostring(group.settings[name]),
-          goes_with), 0)
+        fail("%s = %s has no effect here: it goes with %s", name, tostring(group.settings[name]), goes_with)
       end
     end
   end
 end
 
 -- statistics = { window = r } as statistics = "window", window = r.
-local function spread_window(settings, fail, asked)
+local function spread_window(settings, asked)
   local given = settings.statistics
   if type(given) == "table" then
     if given.window == nil or next(given, next(given)) ~= nil then
@@ -171,9 +172,7 @@ end
 local DAMPING_MOST = 1e4 -- beyond it A U = n (G − λα) is a difference of nearly equal numbers
 local DECAY_MOST = 0.05
 
-local function check_settings(settings, asked)
-  local function fail(...) error("optim.GLS: " .. string.format(...), 0) end
-  spread_window(settings, fail, asked)
+local function check_rate(settings)
   local rate, momentum = settings.learning_rate, settings.momentum
   if rate ~= "auto" and not (type(rate) == "number" and rate >= 0 and rate < math.huge) then
     fail('learning_rate is %s, expected a finite number of at least 0, or "auto"', tostring(rate))
@@ -184,6 +183,9 @@ local function check_settings(settings, asked)
   if type(momentum) == "number" and (momentum < 0 or momentum >= 1) then
     fail("momentum is at least 0 and below 1, got %g", momentum)
   end
+end
+
+local function check_curvature(settings)
   local rows = settings.rows
   if rows ~= "auto" and (type(rows) ~= "number" or rows <= 0 or rows > 1) then
     fail('rows is above 0 and at most 1, or "auto", got %s', tostring(rows))
@@ -192,7 +194,10 @@ local function check_settings(settings, asked)
     fail("damping is above 0 (1e-2 to 1e-1 is a good start) and at most %g, from where on the direction is the "
       .. "gradient's and lengths are lost to rounding, got %g", DAMPING_MOST, settings.damping)
   end
-  local graft = settings.graft
+end
+
+local function check_length(settings)
+  local graft, rate = settings.graft, settings.learning_rate
   if graft and graft ~= "sgd" and graft ~= "rms" and graft ~= "spectral" then
     fail('graft is "sgd", "rms" or "spectral", got "%s"', tostring(graft))
   end
@@ -206,7 +211,14 @@ local function check_settings(settings, asked)
     fail('weight_decay = %g takes %g %% of the weights in every step: with learning_rate = "auto" no rate is '
       .. "multiplied with it (1e-5 to 1e-3 is usual)", settings.weight_decay, 100 * settings.weight_decay)
   end
-  if momentum == "auto" and rate ~= "auto" then fail('momentum = "auto" goes with learning_rate = "auto"') end
+end
+
+-- What momentum goes with.
+local function check_momentum(settings)
+  local momentum = settings.momentum
+  if momentum == "auto" and settings.learning_rate ~= "auto" then
+    fail('momentum = "auto" goes with learning_rate = "auto"')
+  end
   if momentum == "auto" and settings.statistics == "moving" then
     fail('momentum = "auto" goes with statistics = "batch" or a window')
   end
@@ -214,10 +226,16 @@ local function check_settings(settings, asked)
     fail('nesterov = true (the form "residual" has it) goes with statistics = "moving" and a momentum above 0: give '
       .. "nesterov = false")
   end
+end
+
+local function check_guards(settings)
   local trust = settings.trust
   if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
     fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
   end
+end
+
+local function check_statistics(settings)
   local part = settings.part
   if part < 0 or part ~= math.floor(part) then fail("part is a number of rows, or 0 for all, got %g", part) end
   local patches = settings.statistics_rows
@@ -229,6 +247,17 @@ local function check_settings(settings, asked)
   if settings.statistics ~= "batch" and settings.statistics ~= "moving" and settings.statistics ~= "window" then
     fail('statistics is "batch", "moving" or { window = rows }, got "%s"', tostring(settings.statistics))
   end
+end
+
+-- In this order: of two mistakes the first is told.
+local function check_settings(settings, asked)
+  spread_window(settings, asked)
+  check_rate(settings)
+  check_curvature(settings)
+  check_length(settings)
+  check_momentum(settings)
+  check_guards(settings)
+  check_statistics(settings)
 end
 
 -- Parameters without factors go to the fallback; the user hears of it once: when the optimizer is made of those whose
@@ -248,7 +277,7 @@ end
 function GLS.check(self)
   for _, group in ipairs(self.groups) do
     if #self.groups > 1 and group.settings.learning_rate == "auto" then
-      error('optim.GLS: learning_rate = "auto" is one step for all; with several groups give each a number', 0)
+      fail 'learning_rate = "auto" is one step for all; with several groups give each a number'
     end
     check_settings(group.settings, group.asked)
     others.check(self, group.settings.others)

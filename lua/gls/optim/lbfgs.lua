@@ -72,6 +72,31 @@ local function moving(parameters)
   return list, table.concat(places, " ")
 end
 
+-- The loss and its gradient where the parameters are, of all ranks' parts.
+local function evaluation(self, closure, parameters)
+  self:zero_grad()
+  local loss = closure()
+  if not gls.core.is_tensor(loss) then
+    gls.core.raise("optim.LBFGS: the closure gives the loss, a tensor of one element, got " .. type(loss))
+  end
+  loss:backward()
+  local value, gradient, ranks = loss:item(), flat.gradients(parameters), rawget(self, "ranks")
+  if ranks then
+    ranks.sum { gradient }
+    value = ranks.total({ value })[1]
+  end
+  self:finish()
+  return value, gradient
+end
+
+-- The memory outlives the step.
+local function keep(memory)
+  for i = 1, #memory.steps do gls.keep(memory.steps[i], memory.changes[i]) end
+  for _, name in ipairs { "gradient", "step" } do
+    if memory[name] then gls.keep(memory[name]) end
+  end
+end
+
 --- Up to `iterations` steps. Where parameters were frozen since the last, or no longer are, the memory begins anew.
 -- @tparam function closure → loss, a tensor of one element that leads to the parameters; called again and again
 -- @treturn number the loss before
@@ -86,22 +111,10 @@ function LBFGS:step(closure)
     memory = rawget(self, "memory")
   end
   memory.places = places
-  local evaluations, ranks = 0, rawget(self, "ranks")
+  local evaluations = 0
   local function evaluate()
-    self:zero_grad()
-    local loss = closure()
-    if not gls.core.is_tensor(loss) then
-      gls.core.raise("optim.LBFGS: the closure gives the loss, a tensor of one element, got " .. type(loss))
-    end
-    loss:backward()
-    local value, gradient = loss:item(), flat.gradients(parameters)
-    if ranks then
-      ranks.sum { gradient }
-      value = ranks.total({ value })[1]
-    end
-    self:finish()
     evaluations = evaluations + 1
-    return value, gradient
+    return evaluation(self, closure, parameters)
   end
 
   local loss, gradient = evaluate()
@@ -133,10 +146,7 @@ function LBFGS:step(closure)
       break
     end
   end
-  for i = 1, #memory.steps do gls.keep(memory.steps[i], memory.changes[i]) end
-  for _, name in ipairs { "gradient", "step" } do
-    if memory[name] then gls.keep(memory[name]) end
-  end
+  keep(memory)
   rawset(self, "steps", self.steps + 1)
   return before
 end
