@@ -1,4 +1,4 @@
---- Experiment: optimizers compared on one model and one set of data, from one command line to a summary, two
+--- Experiment: optimizers compared on one model and one set of data, from one command line to a summary,
 -- figures and every epoch's numbers. A script says what is compared:
 --
 --    experiment.run {

@@ -122,7 +122,7 @@ end
 
 --- The trials of one optimizer: the experiment's own, changed by --schedule, --lr and --set.
 -- @tparam table spec
--- @tparam table chosen what plan.parse gave
+-- @tparam table chosen what options.parse gave
 -- @tparam string name of the optimizer
 -- @treturn table list of settings tables
 function plan.trials(spec, chosen, name)

@@ -64,6 +64,7 @@ function words.shared(trials)
   end
   return shared
 end
+
 --- The settings in which an optimizer's trials differ, in few words: without what they all share, and what the
 -- optimizer's name implies; of a single trial all settings but these.
 -- @tparam table trial `optimizer`, `settings`

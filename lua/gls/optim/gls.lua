@@ -168,8 +168,8 @@ local function spread_window(settings, asked)
   end
 end
 
--- Decay that suits a learning rate of 1e-3 takes the weights away where it stands alone.
 local DAMPING_MOST = 1e4 -- beyond it A U = n (G − λα) is a difference of nearly equal numbers
+-- Decay that suits a learning rate of 1e-3 takes the weights away where it stands alone.
 local DECAY_MOST = 0.05
 
 local function check_rate(settings)
