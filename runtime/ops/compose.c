@@ -206,13 +206,6 @@ int norm_graph(const struct op_call *call, struct tensor *gradient, const bool *
   return distance_graph(call, gradient, needed, result, false, true);
 }
 
-/* Places first … first + count − 1 of a dimension. */
-static term part(struct formula *f, term x, int dimension, int64_t first, int64_t count) {
-  const struct op_value values[OP_MAX_PARAMETERS] = {
-      {.list = {dimension}}, {.list = {first + 1}}, {.list = {count}}, {.list = {1}}};
-  return term_run(f, "narrow", 1, &x, values);
-}
-
 /* By halves, dimension after dimension, so that zeros need no division; what is odd is joined at the end. */
 term prod_composed(struct formula *f, const struct op_call *call) {
   bool dimension[TENSOR_MAX_RANK];
@@ -224,10 +217,10 @@ term prod_composed(struct formula *f, const struct op_call *call) {
     term odd = NULL;
     for (int64_t n = x->shape.size[d]; x && n > 1; n /= 2) {
       if (n % 2) {
-        term last = part(f, x, d, n - 1, 1);
+        term last = term_narrow(f, x, d, n - 1, 1);
         odd = odd ? term_mul(f, odd, last) : last;
       }
-      x = term_mul(f, part(f, x, d, 0, n / 2), part(f, x, d, n / 2, n / 2));
+      x = term_mul(f, term_narrow(f, x, d, 0, n / 2), term_narrow(f, x, d, n / 2, n / 2));
     }
     if (x && odd) x = term_mul(f, x, odd);
     /* of no elements 1 */

@@ -6,13 +6,6 @@
 
 typedef struct tensor *term;
 
-/* Places first … first + count − 1 of a dimension. */
-static term places(struct formula *f, term x, int dimension, int64_t first, int64_t count) {
-  const struct op_value values[OP_MAX_PARAMETERS] = {
-      {.list = {dimension}}, {.list = {first + 1}}, {.list = {count}}, {.list = {1}}};
-  return term_run(f, "narrow", 1, &x, values);
-}
-
 /* ---- attention ---- */
 
 enum { QUERY, KEY, VALUE, MASK };
@@ -62,7 +55,7 @@ term attention_composed(struct formula *f, const struct op_call *call) {
   const int64_t n = query->size[query->rank - 2];
   if (!part[KEY]) {
     const int64_t width = query->size[query->rank - 1] / 3;
-    for (int i = VALUE; i >= QUERY; i--) part[i] = places(f, part[QUERY], query->rank - 1, i * width, width);
+    for (int i = VALUE; i >= QUERY; i--) part[i] = term_narrow(f, part[QUERY], query->rank - 1, i * width, width);
   }
   for (int i = 0; i < 3; i++) part[i] = heads_apart(f, part[i], heads, false);
   if (!part[QUERY] || !part[VALUE]) return NULL;
@@ -88,7 +81,7 @@ term attention_composed(struct formula *f, const struct op_call *call) {
 enum { X, WEIGHT, BIAS, STATE, TIMES };
 
 /* Gate k of u, (batch, gates · width). */
-static term gate(struct formula *f, term u, int64_t k, int64_t width) { return places(f, u, 1, k * width, width); }
+static term gate(struct formula *f, term u, int64_t k, int64_t width) { return term_narrow(f, u, 1, k * width, width); }
 
 /* z a + (1 − z) b */
 static term between(struct formula *f, term z, term a, term b) {
@@ -100,13 +93,13 @@ static term lstm_step(struct formula *f, term x, term u, term before, int64_t wi
   term sum = term_add(f, x, u), i = term_of(f, "sigmoid", gate(f, sum, 0, width));
   term forget = term_of(f, "sigmoid", gate(f, sum, 1, width)), g = term_of(f, "tanh", gate(f, sum, 2, width));
   term o = term_of(f, "sigmoid", gate(f, sum, 3, width));
-  term c = term_add(f, term_mul(f, forget, places(f, before, 1, width, width)), term_mul(f, i, g));
+  term c = term_add(f, term_mul(f, forget, term_narrow(f, before, 1, width, width)), term_mul(f, i, g));
   const struct op_value columns[OP_MAX_PARAMETERS] = {{.list = {1}}};
   return term_run(f, "cat", 2, (term[]){term_mul(f, o, term_of(f, "tanh", c)), c}, columns);
 }
 
 static term gru_step(struct formula *f, term x, term u, term before, int64_t width) {
-  term sum = term_add(f, places(f, x, 1, 0, 2 * width), places(f, u, 1, 0, 2 * width));
+  term sum = term_add(f, term_narrow(f, x, 1, 0, 2 * width), term_narrow(f, u, 1, 0, 2 * width));
   term r = term_of(f, "sigmoid", gate(f, sum, 0, width)), z = term_of(f, "sigmoid", gate(f, sum, 1, width));
   term new = term_of(f, "tanh", term_add(f, gate(f, x, 2, width), term_mul(f, r, gate(f, u, 2, width))));
   return between(f, z, before, new);
@@ -118,11 +111,11 @@ static term next_state(struct formula *f, const struct op_call *call, term befor
   const int64_t width = call->input[WEIGHT]->shape.size[0];
   const struct op_value time[OP_MAX_PARAMETERS] = {{.list = {1}}, {.list = {t + 1}}};
   term now = term_run(f, "select", 1, &call->input[X], time);
-  term u = before ? term_of_two(f, "matmul", places(f, before, 1, 0, width), call->input[WEIGHT]) : NULL;
+  term u = before ? term_of_two(f, "matmul", term_narrow(f, before, 1, 0, width), call->input[WEIGHT]) : NULL;
   if (call->input[BIAS]) u = term_add(f, u, call->input[BIAS]);
   term after = now && u ? step(f, now, u, before, width) : NULL;
   if (!call->input[TIMES]) return after;
-  return term_of_three(f, "where", places(f, call->input[TIMES], 1, t, 1), after, before);
+  return term_of_three(f, "where", term_narrow(f, call->input[TIMES], 1, t, 1), after, before);
 }
 
 static term recurrent(struct formula *f, const struct op_call *call,

@@ -140,6 +140,12 @@ struct tensor *term_expand(struct formula *f, struct tensor *x, const struct sha
   return to_sizes(f, "expand", x, shape);
 }
 
+struct tensor *term_narrow(struct formula *f, struct tensor *x, int dimension, int64_t first, int64_t count) {
+  const struct op_value values[OP_MAX_PARAMETERS] = {
+      {.list = {dimension}}, {.list = {first + 1}}, {.list = {count}}, {.list = {1}}};
+  return term_run(f, "narrow", 1, &x, values);
+}
+
 struct tensor *term_transpose(struct formula *f, struct tensor *x) {
   if (!x) return NULL;
   if (!op_recorder) return formula_keep(f, tensor_transpose(x, x->shape.rank - 2, x->shape.rank - 1));

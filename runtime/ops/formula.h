@@ -51,6 +51,8 @@ struct tensor *term_reduce_one(struct formula *f, const char *name, struct tenso
 struct tensor *term_sum_to(struct formula *f, struct tensor *x, const struct shape *shape);
 struct tensor *term_reshape(struct formula *f, struct tensor *x, const struct shape *shape);
 struct tensor *term_expand(struct formula *f, struct tensor *x, const struct shape *shape);
+/* Places first … first + count − 1 of a dimension. */
+struct tensor *term_narrow(struct formula *f, struct tensor *x, int dimension, int64_t first, int64_t count);
 /* The last two dimensions exchanged. */
 struct tensor *term_transpose(struct formula *f, struct tensor *x);
 
