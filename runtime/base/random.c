@@ -69,7 +69,7 @@ static void normal_chunk(struct random_stream stream, int64_t chunk, real *out) 
 
 static void fill(struct random_stream stream, real *out, int64_t count,
                  void (*make)(struct random_stream, int64_t, real *)) {
-  int64_t chunks = (count + CHUNK - 1) / CHUNK;
+  int64_t chunks = ceil_div(count, CHUNK);
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int64_t chunk = 0; chunk < chunks; chunk++) {
     int64_t left = min(CHUNK, count - chunk * CHUNK);

@@ -7,7 +7,7 @@ enum { PIECES = 64 };
 
 double vector_dot(const real *a, const real *b, int64_t count) {
   double partial[PIECES] = {0};
-  int64_t length = (count + PIECES - 1) / PIECES;
+  int64_t length = ceil_div(count, PIECES);
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)
   for (int piece = 0; piece < PIECES; piece++) {
     int64_t start = piece * length, end = min(count, start + length);

@@ -19,7 +19,7 @@ static void part_matrix(const struct gls_system *system, int64_t p) {
 }
 
 int dual_matrix(struct gls_system *system) {
-  int64_t size = (system->share.rows + system->share.parts - 1) / system->share.parts;
+  int64_t size = ceil_div(system->share.rows, system->share.parts);
   system->matrix = system_matrix(system->parts * size, size);
   if (!system->matrix) return STATUS_ERROR;
   const struct gls_layer *layer = system->layer;
@@ -45,7 +45,7 @@ int dual_matrix(struct gls_system *system) {
 static void dual_products(struct gls_system *system) {
   enum { BLOCKS = 64 };
   double gradient_dot_u[BLOCKS] = {0}, u_square[BLOCKS] = {0};
-  int64_t count = tensor_count(system->alpha), length = (count + BLOCKS - 1) / BLOCKS;
+  int64_t count = tensor_count(system->alpha), length = ceil_div(count, BLOCKS);
   const real *g = tensor_real(system->g), *alpha = tensor_real(system->alpha);
   real *product = tensor_real(system->product), n = (real)system->samples, lambda = (real)system->lambda;
 #pragma omp parallel for schedule(static) if (count > PARALLEL_THRESHOLD)

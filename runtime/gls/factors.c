@@ -195,8 +195,7 @@ static int factors_of_use(const struct gls_system *system, const struct factor *
 }
 
 static struct tensor *stack(struct tensor *top, struct tensor *below) {
-  struct shape shape = shape_of(2, top->shape.size[0] + below->shape.size[0], top->shape.size[1]);
-  struct tensor *both = tensor_new(TYPE_REAL, &shape);
+  struct tensor *both = system_matrix(top->shape.size[0] + below->shape.size[0], top->shape.size[1]);
   if (!both) return NULL;
   int64_t first = tensor_count(top);
   memcpy(tensor_real(both), tensor_real(top), (size_t)first * sizeof(real));

@@ -40,8 +40,7 @@ int window_spread(struct gls_system *system) {
 static int extend_gram(struct gls_layer *layer, bool known, int64_t before, int64_t keep) {
   int64_t rows = layer->window->shape.size[0], d = layer->window->shape.size[1], skip = before - keep;
   bool in_place = known && before == rows;
-  struct shape shape = shape_of(2, rows, rows);
-  struct tensor *gram = in_place ? tensor_retain(layer->gram) : tensor_new(TYPE_REAL, &shape);
+  struct tensor *gram = in_place ? tensor_retain(layer->gram) : system_matrix(rows, rows);
   if (!gram) return STATUS_ERROR;
   real *to = tensor_real(gram), *w = tensor_real(layer->window);
   int64_t first = known ? keep : 0;
@@ -64,8 +63,7 @@ int window_extend(struct gls_system *system, int64_t most, bool *whole) {
   int64_t take = now < most ? now : most, before = *window ? (*window)->shape.size[0] : 0;
   int64_t keep = before < most - take ? before : most - take, rows = keep + take;
   *whole = take == system->batch_rows;
-  struct shape shape = shape_of(2, rows, d);
-  struct tensor *longer = tensor_new(TYPE_REAL, &shape);
+  struct tensor *longer = system_matrix(rows, d);
   if (!longer) return STATUS_ERROR;
   if (keep > 0) vector_combine(tensor_real(longer), 0, tensor_real(*window) + (before - keep) * d, 1, keep * d);
   take_rows(tensor_real(longer) + keep * d, system->a, take);
@@ -83,8 +81,7 @@ int window_extend(struct gls_system *system, int64_t most, bool *whole) {
 
 int window_solve(struct gls_system *system) {
   int64_t w = system->rows, d = system->inputs, m = system->outputs;
-  struct shape shape = shape_of(2, w, m);
-  struct tensor *product = tensor_new(TYPE_REAL, &shape);
+  struct tensor *product = system_matrix(w, m);
   if (!product) return STATUS_ERROR;
   real *u = tensor_real(system->u), *p = tensor_real(product), *a = tensor_real(system->a);
   real *shift = system->bias ? u + d * m : NULL, inverse = (real)(1 / system->lambda);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "../base/integer.h"
 #include "../base/memory.h"
 #include "io.h"
 
@@ -173,7 +174,7 @@ int image_write(const char *path, const struct tensor *images, int64_t columns, 
   if (columns == 0)
     while (columns * columns < count) columns++;
   if (columns > count) columns = count;
-  int64_t rows = (count + columns - 1) / columns;
+  int64_t rows = ceil_div(count, columns);
   if (shape->size[rank - 2] > IMAGE_MAX_SIDE || shape->size[rank - 1] > IMAGE_MAX_SIDE || gap > IMAGE_MAX_SIDE)
     return status_error("%s: images of shape %s and a gap of %lld: sides are at most %d", path, shape_text(shape),
                         (long long)gap, IMAGE_MAX_SIDE);

@@ -43,7 +43,7 @@ static struct table table_of(const struct op_call *call) {
   const struct shape *labels = &call->input[1]->shape, *logits = &call->input[0]->shape;
   struct table t = {.rows = shape_count(labels), .classes = logits->size[logits->rank - 1]};
   t.block = t.classes < BLOCK && t.classes > 0 ? BLOCK / t.classes : 1;
-  t.blocks = (t.rows + t.block - 1) / t.block;
+  t.blocks = ceil_div(t.rows, t.block);
   t.weight = call->value[1].list[0] ? 1 : 1 / (double)t.rows;
   t.label = (real)(1 - call->value[0].number);
   t.base = (real)(call->value[0].number / (double)t.classes);
