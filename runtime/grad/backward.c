@@ -44,57 +44,76 @@ static void count_elements(const struct node *node, struct tensor *const *result
   profile_count(elements, bytes);
 }
 
+/* Marks the inputs whose gradients the node's derivative is asked for. Factors are left at once, but for those of ops
+   that are made of products: theirs are made of ∂L/∂input 0 (*inner). */
+static int mark_needed(struct node *node, struct node *root, bool *needed, bool *any, bool *inner) {
+  const struct op_call *call = &node->call;
+  for (int i = 0; i < call->input_count; i++) {
+    struct tensor *input = call->input[i];
+    if (!input) continue;
+    if (!input->requires_gradient || !is_factor(call, i)) {
+      if (input->requires_gradient || node->input_node[i]) needed[i] = *any = true;
+    } else if (call->op->affine->products) {
+      needed[0] = *any = *inner = true;
+    } else {
+      STATUS_TRY(leave_factor(input, node, root, i, node->gradient));
+    }
+  }
+  return STATUS_OK;
+}
+
+/* gradient: ∂L/∂input 0 of an affine op that is made of products. */
+static int leave_inner_factors(struct node *node, struct node *root, struct tensor *gradient) {
+  for (int i = 1; i <= 2; i++) {
+    struct tensor *leaf = node->call.input[i];
+    if (leaf && leaf->requires_gradient) STATUS_TRY(leave_factor(leaf, node, root, i, gradient));
+  }
+  return STATUS_OK;
+}
+
+static int make_gradients(struct node *node, struct node *root, bool inner, const bool *needed,
+                          struct tensor **result) {
+  STATUS_TRY(node_vjp(node, node->gradient, needed, result));
+  if (inner) STATUS_TRY(leave_inner_factors(node, root, result[0]));
+  for (int i = 0; i < node->call.input_count && anomaly_on; i++)
+    if (result[i]) STATUS_TRY(anomaly_check_backward(node, i, node->gradient, result[i]));
+  if (profile_on) count_elements(node, result);
+  return STATUS_OK;
+}
+
+/* The gradient of input i, taken over, to where it belongs: nowhere when only factors were made of it. */
+static int hand_on(struct node *node, int i, struct tensor *g) {
+  struct tensor *input = node->call.input[i];
+  struct node *from = node->input_node[i];
+  bool is_leaf = input->requires_gradient, fits = shape_equal(&g->shape, &input->shape);
+  if (fits && is_leaf) return leave(input, g);
+  if (fits && from) return gradient_sum(&from->gradient, g);
+  int status = is_leaf || from ? node_shape_error(node, i, g) : STATUS_OK;
+  tensor_release(g);
+  return status;
+}
+
 /* The gradient of each input of one node, handed on. */
 static int step_back(struct node *node, struct node *root) {
-  struct op_call *call = &node->call;
   enum { FEW = 8 };
-  bool few_needed[FEW] = {0};
+  bool few_needed[FEW] = {0}, any = false, inner = false;
   struct tensor *few_result[FEW] = {0};
   bool *needed = few_needed;
   struct tensor **result = few_result;
-  int count = call->input_count, status = node_check_versions(node); /* a script's backward may have written */
-  if (status != STATUS_OK) return status;
+  int count = node->call.input_count;
+  STATUS_TRY(node_check_versions(node)); /* a script's backward may have written */
   if (count > FEW) {
     needed = memory_new((size_t)count, sizeof *needed);
     result = memory_new((size_t)count, sizeof *result);
-    if (!needed || !result) status = STATUS_ERROR;
   }
-  bool any = false, inner = false; /* inner: factors are left of ∂L/∂input 0 */
-  for (int i = 0; i < count && status == STATUS_OK; i++) {
-    struct tensor *input = call->input[i];
-    if (!input) continue;
-    bool leaf = input->requires_gradient;
-    if (leaf && is_factor(call, i)) {
-      if (call->op->affine->products)
-        needed[0] = any = inner = true;
-      else
-        status = leave_factor(input, node, root, i, node->gradient);
-    } else if (leaf || node->input_node[i]) {
-      needed[i] = any = true;
-    }
-  }
-  if (status == STATUS_OK && any)
-    status = node->function ? node->function->backward(node->context, node->gradient, needed, result)
-                            : call->op->vjp(call, node->gradient, needed, result);
-  for (int i = 1; i <= 2 && inner && status == STATUS_OK; i++)
-    if (call->input[i] && call->input[i]->requires_gradient)
-      status = leave_factor(call->input[i], node, root, i, result[0]);
-  for (int i = 0; i < count && anomaly_on && status == STATUS_OK && any; i++)
-    if (result[i]) status = anomaly_check_backward(node, i, node->gradient, result[i]);
-  if (profile_on && any) count_elements(node, result);
-  for (int i = 0; i < count && result; i++) {
+  int status = needed && result ? mark_needed(node, root, needed, &any, &inner) : STATUS_ERROR;
+  if (status == STATUS_OK && any) status = make_gradients(node, root, inner, needed, result);
+  for (int i = 0; i < count && any; i++) {
     if (!result[i]) continue;
-    if (status != STATUS_OK || !(call->input[i]->requires_gradient || node->input_node[i])) {
+    if (status == STATUS_OK)
+      status = hand_on(node, i, result[i]);
+    else
       tensor_release(result[i]);
-    } else if (!shape_equal(&result[i]->shape, &call->input[i]->shape)) {
-      status = status_error("%s: the gradient of argument %d has shape %s, the argument %s", call->op->name, i + 1,
-                            shape_text(&result[i]->shape), shape_text(&call->input[i]->shape));
-      tensor_release(result[i]);
-    } else if (call->input[i]->requires_gradient) {
-      status = leave(call->input[i], result[i]);
-    } else {
-      status = gradient_sum(&node->input_node[i]->gradient, result[i]);
-    }
   }
   if (count > FEW) {
     memory_delete(needed);

@@ -255,17 +255,15 @@ static int pass(const struct walk *walk, const struct place *place) {
   for (int i = 0; i < call->input_count && status == STATUS_OK; i++) needed[i] = is_needed(walk, node, i);
   profile_begin("backward", call->op->name);
   if (status == STATUS_OK)
-    status = walk->graph      ? graph_gradient(walk, node, place->gradient, needed, result)
-             : node->function ? node->function->backward(node->context, place->gradient, needed, result)
-                              : call->op->vjp(call, place->gradient, needed, result);
+    status = walk->graph ? graph_gradient(walk, node, place->gradient, needed, result)
+                         : node_vjp(node, place->gradient, needed, result);
   profile_end();
   for (int i = 0; i < call->input_count && anomaly_on && status == STATUS_OK; i++)
     if (result[i] && needed[i]) status = anomaly_check_backward(node, i, place->gradient, result[i]);
   for (int i = 0; i < call->input_count && result; i++) {
     if (!result[i]) continue;
     if (status == STATUS_OK && needed[i] && !shape_equal(&result[i]->shape, &call->input[i]->shape))
-      status = status_error("%s: the gradient of argument %d has shape %s, the argument %s", call->op->name, i + 1,
-                            shape_text(&result[i]->shape), shape_text(&call->input[i]->shape));
+      status = node_shape_error(node, i, result[i]);
     if (status == STATUS_OK && needed[i])
       status = hand_on(walk, call->input[i], node->input_node[i], result[i]);
     else

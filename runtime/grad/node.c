@@ -158,3 +158,13 @@ int node_check_versions(const struct node *node) {
         call->op->name, shape_text(&call->output->shape));
   return STATUS_OK;
 }
+
+int node_vjp(const struct node *node, struct tensor *gradient, const bool *needed, struct tensor **result) {
+  return node->function ? node->function->backward(node->context, gradient, needed, result)
+                        : node->call.op->vjp(&node->call, gradient, needed, result);
+}
+
+int node_shape_error(const struct node *node, int input, const struct tensor *gradient) {
+  return status_error("%s: the gradient of argument %d has shape %s, the argument %s", node->call.op->name, input + 1,
+                      shape_text(&gradient->shape), shape_text(&node->call.input[input]->shape));
+}

@@ -59,5 +59,9 @@ void node_discard(struct node *node);
 void node_drop(struct node *node);
 /* An error when what the node saved has been written on since. */
 int node_check_versions(const struct node *node);
+/* result[i]: the gradient of each input that needs one, by the row's vjp or the function's backward. */
+int node_vjp(const struct node *node, struct tensor *gradient, const bool *needed, struct tensor **result);
+/* The error of a gradient that has not the shape of its input. */
+int node_shape_error(const struct node *node, int input, const struct tensor *gradient);
 
 #endif
