@@ -38,33 +38,36 @@ static int add_shared_statistics(struct tensor *s, double keep, double take, con
   return status;
 }
 
+/* The moving S as it is. */
+static int reuse_statistics(struct gls_system *system) {
+  system->matrix = tensor_retain(system->layer->covariance);
+  return STATUS_OK;
+}
+
 int primal_statistics(struct gls_system *system, const struct gls_options *options) {
   struct gls_layer *layer = system->layer;
-  bool averaged = options->statistics == STATISTICS_MOVING;
   int64_t passed = steps_between(system, options);
-  if (layer->covariance && layer->updates % passed != 0) {
+  bool moving = options->statistics == STATISTICS_MOVING;
+  bool between_factorisations = layer->covariance && layer->updates % passed != 0;
+  if (between_factorisations) {
     layer->updates++;
-    system->matrix = tensor_retain(layer->covariance);
-    return STATUS_OK;
+    return reuse_statistics(system);
   }
   double square = 0;
-  if (averaged) STATUS_TRY(shared_input_square(system, &square));
-  if (averaged && !isfinite((real)square)) {
-    if (layer->covariance) system->matrix = tensor_retain(layer->covariance);
-    averaged = false;
-  }
-  if (system->matrix) return STATUS_OK;
-  bool first = !averaged || !layer->covariance;
-  system->matrix = first ? tensor_zeros(TYPE_REAL, &(struct shape){2, {system->extended, system->extended}})
-                         : tensor_retain(layer->covariance);
+  if (moving) STATUS_TRY(shared_input_square(system, &square));
+  bool finite = isfinite((real)square), averaged = moving && finite;
+  if (!finite && layer->covariance) return reuse_statistics(system);
+  struct tensor *average = averaged ? layer->covariance : NULL; /* so far */
+  system->matrix = average ? tensor_retain(average)
+                           : tensor_zeros(TYPE_REAL, &(struct shape){2, {system->extended, system->extended}});
   if (!system->matrix) return STATUS_ERROR;
   double t = (double)layer->updates, age = (double)passed;
-  double keep = first ? 0 : fmin(fmax(t + 1 - age, 0) / (t + 1), pow(options->decay, age));
+  double keep = average ? fmin(fmax(t + 1 - age, 0) / (t + 1), pow(options->decay, age)) : 0;
   if (system->share.ranks && !system->share.gathered)
     STATUS_TRY(add_shared_statistics(system->matrix, keep, 1 - keep, system));
   else
     add_statistics(system->matrix, keep, 1 - keep, system);
-  if (averaged && first) layer->covariance = tensor_retain(system->matrix);
+  if (averaged && !average) layer->covariance = tensor_retain(system->matrix);
   if (averaged) layer->updates++;
   return STATUS_OK;
 }
