@@ -46,8 +46,8 @@ typedef int64_t vector_order __attribute__((vector_size(VECTOR_BYTES)));
 typedef int32_t vector_order __attribute__((vector_size(VECTOR_BYTES)));
 #endif
 
-/* Square roots within a unit in the last place, those below the least normal number and those of infinity as if of the
-   nearest number that is neither: Zen 4's unit for roots takes two dozen cycles for a vector, this a few. */
+/* Square roots within a unit in the last place; in AVX-512's form, infinity, subnormals and zero are clamped to the
+   nearest normal number. Zen 4's unit for roots takes two dozen cycles for a vector, this a few. */
 VECTOR_INLINE vector vector_sqrt(vector x) {
 #if VECTOR_BYTES == 64 && !defined(GLS_DOUBLE)
   x = (vector)_mm512_max_ps(_mm512_set1_ps(FLT_MIN), (__m512)x); /* NaN stays */

@@ -48,11 +48,11 @@ void bind_check(lua_State *L, int status);
 int bind_error(lua_State *L);
 /* Raises a message with the position of the innermost line of Lua that is not the library's own. */
 int bind_raise(lua_State *L, const char *message);
-/* Pushes that position, "script.lua:7: ", or "". */
-void bind_push_position(lua_State *L);
-
 /* The same, of a format as lua_pushfstring takes it. */
 int bind_fail(lua_State *L, const char *format, ...);
+
+/* Pushes that position, "script.lua:7: ", or "". */
+void bind_push_position(lua_State *L);
 
 /* One function of a domain, with its doc beside it: doc's first line is the call, the rest says what it gives
    (shapes, units, defaults, errors, source). Without doc it is the library's own, and takes what it is given. */

@@ -102,14 +102,14 @@ static int tangents(struct pass *pass, bool momentum, struct row_block block, bo
 
 /* ---- the automatic step ---- */
 
-/* uᵀHu (and with last steps uᵀHp, pᵀHp) on a block of rows, or on all where the block cannot be followed. */
+/* uᵀHu (and with last steps uᵀHp, pᵀHp) on a block of rows; *fits is false, and they count for nothing, where the
+   block cannot be followed. */
 static int curvatures(struct pass *pass, struct row_block block, bool with_momentum, bool *fits, double value[3]) {
   struct loss_tangent *u = NULL, *p = NULL;
   int count = 0;
   STATUS_TRY(tangents(pass, false, block, fits, &u, &count));
   if (!*fits) return STATUS_OK;
-  int status = STATUS_OK, same = count;
-  if (status == STATUS_OK) status = tape_curvature(u, u, count, block, &value[0]);
+  int status = tape_curvature(u, u, count, block, &value[0]), same = count;
   if (status == STATUS_OK && with_momentum) status = tangents(pass, true, block, fits, &p, &same);
   if (status == STATUS_OK && with_momentum && *fits) status = tape_curvature(u, p, count, block, &value[1]);
   if (status == STATUS_OK && with_momentum && *fits) status = tape_curvature(p, p, count, block, &value[2]);
@@ -141,7 +141,7 @@ static int gradient_products(struct pass *pass, bool *with_momentum, double *gu,
   return STATUS_OK;
 }
 
-/* The same over all ranks, of rows that are drawn from those of all. */
+/* The same over all ranks, of rows that are drawn from those of all; of all rows where a rank cannot follow its own. */
 static int shared_curvatures(struct pass *pass, const struct loss_rows *batch, double fraction,
                              const struct ranks *ranks, bool with_momentum, double value[3]) {
   struct drawn_rows drawn;

@@ -56,7 +56,6 @@ int system_trace(const struct gls_system *system, double *trace) {
 
 /* ---- factor and right-hand sides ---- */
 
-/* factor := Cholesky of (matrix + λ I); λ is raised tenfold while that fails. */
 void system_factorise(struct gls_system *system) {
   system->failed = true;
   if (!isfinite(system->lambda)) return;

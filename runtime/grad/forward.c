@@ -1,5 +1,4 @@
 /* Forward mode: tangents over the recorded nodes, oldest first, for all rows of the batch or for some of them. */
-
 #include "../base/memory.h"
 #include "../base/place.h"
 #include "../base/profile.h"
@@ -112,6 +111,7 @@ static int pass(const struct tangent_source *source, struct row_block block, boo
   tape_walk_end();
   return status;
 }
+
 int tape_tangents(const struct tangent_source *source, struct row_block block, bool *fits, struct loss_tangent **losses,
                   int *count) {
   *fits = true;

@@ -8,7 +8,7 @@
 
 struct node;
 
-/* A differentiable function written by a script: gls.fn. */
+/* A differentiable function that is no row: a script's (gls.fn), or a derivative (linear.h). */
 struct tape_function {
   /* backward(context, gradient) gives a new gradient for each needed input. */
   int (*backward)(void *context, struct tensor *gradient, const bool *needed, struct tensor **result);
@@ -32,7 +32,7 @@ struct node {
   uint32_t output_version;
   struct tensor *gradient; /* ∂L/∂output, while a backward pass is under way */
   real loss_weight;        /* of a loss node (hessian_product): sum of ∂L/∂output over backward passes */
-  const struct tape_function *function; /* of a node that a script wrote, with its context */
+  const struct tape_function *function; /* of a node whose op is no row, with its context */
   void *context;
   struct tensor *tangent;       /* scratch of forward mode */
   struct node *link;            /* scratch of walks over the graph, NULL between them */

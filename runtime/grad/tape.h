@@ -38,9 +38,9 @@ void tape_forget_unrecorded(void);              /* all marks so far; nothing in 
 void tape_note_constant(struct tensor *tensor); /* the tensor's, and its storage's for this tensor */
 /* Where source is written into tensor, and where output is made of inputs by other means than tape_run. */
 void tape_note_write(struct tensor *tensor, const struct tensor *source);
-/* The same where all of tensor has been written on, with source or, where that is NULL, a number: a constant then. */
-void tape_note_overwrite(struct tensor *tensor, const struct tensor *source);
 void tape_note_made(struct tensor *output, int input_count, struct tensor *const *input);
+/* As note_write, where all of tensor is written on, with source or, where that is NULL, a number: a constant then. */
+void tape_note_overwrite(struct tensor *tensor, const struct tensor *source);
 
 /* ---- backward.c ---- */
 /* From loss (one element, or with seed: the gradient of its shape) to every leaf. Adds to what is there. */
