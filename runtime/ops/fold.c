@@ -227,7 +227,8 @@ static void fold_rows(enum fold_kind kind, real *restrict total, const real *con
 #undef TAKE
 }
 
-const real *fold_gather(real *scratch, const real *x, int64_t stride, int64_t n) {
+/* n elements as neighbours: x itself, or scratch filled. */
+static const real *gather(real *scratch, const real *x, int64_t stride, int64_t n) {
   if (stride == 1 || n <= 1) return x;
   for (int64_t i = 0; i < n; i++) scratch[i] = x[i * stride];
   return scratch;
@@ -298,7 +299,7 @@ static double row_blocks(const struct task *task, int64_t o, int64_t first, int6
     int64_t outer = blocks == 1 ? b : b / blocks, start = blocks == 1 ? 0 : b % blocks * SPAN;
     int64_t n = min(SPAN, task->inner_size - start);
     const real *span = x + axes_offset(&task->reduced, outer) + start * task->inner_stride;
-    span = fold_gather(scratch, span, task->inner_stride, n);
+    span = gather(scratch, span, task->inner_stride, n);
     total = combine(task->kind, total, fold_span(task->kind, span, n, shift));
   }
   return total;
@@ -367,7 +368,7 @@ static void column_rows(const struct task *task, const real *x, const real *shif
         continue;
       }
       for (int64_t i = 0; i < count; i++)
-        fold_row(task->kind, sum, fold_gather(scratch, row[i], task->inner_stride, n[i]), shift, n[i]);
+        fold_row(task->kind, sum, gather(scratch, row[i], task->inner_stride, n[i]), shift, n[i]);
     }
     if (task->kind == FOLD_HIGHEST || task->kind == FOLD_LOWEST) {
       for (int64_t j = 0; j < width; j++) total[j] = combine(task->kind, total[j], sum[j]);

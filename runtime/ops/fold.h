@@ -22,8 +22,7 @@ int fold(enum fold_kind kind, const struct tensor *x, const struct fold_plan *pl
 /* kind over n neighbours. Exact to the rounding of a few thousand reals: the caller adds up longer spans. */
 double fold_span(enum fold_kind kind, const real *x, int64_t n, real shift);
 
-/* n elements as neighbours: x itself, or scratch filled. Inner loops take FOLD_CHUNK at a time. */
-const real *fold_gather(real *scratch, const real *x, int64_t stride, int64_t n);
+/* What inner loops take at a time. */
 enum { FOLD_CHUNK = 1024 };
 
 /* Sums of neighbours are kept apart by lanes, in vectors wider than some processors' registers; functions that take or

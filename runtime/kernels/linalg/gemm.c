@@ -15,11 +15,11 @@ bool gemm_allow(enum gemm_unit unit, bool allowed) {
   return before;
 }
 
-bool gemm_available(enum gemm_unit unit) {
+static bool is_available(enum gemm_unit unit) {
   return unit == GEMM_MATRIX_UNIT ? gemm_matrix_unit_available() : VECTOR_BYTES == 64;
 }
 
-bool gemm_usable(enum gemm_unit unit) { return !is_forbidden[unit] && gemm_available(unit); }
+bool gemm_usable(enum gemm_unit unit) { return !is_forbidden[unit] && is_available(unit); }
 
 /* ---- which back end serves which product ---- */
 

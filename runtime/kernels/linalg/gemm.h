@@ -32,8 +32,7 @@ int64_t gemm_thin_parts(const struct gemm_product *product);
 
 enum gemm_unit { GEMM_MATRIX_UNIT, GEMM_VECTOR_UNIT, GEMM_UNITS };
 
-/* Whether this build and processor have the unit, and the environment does not say GLS_MATRIX_UNIT=0. */
-bool gemm_available(enum gemm_unit unit);
+/* Whether this build and processor have it, and the environment does not say GLS_MATRIX_UNIT=0. */
 bool gemm_matrix_unit_available(void);
 /* Whether a unit is there and may be used: at first all may. gemm_allow returns what was. */
 bool gemm_usable(enum gemm_unit unit);
