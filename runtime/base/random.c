@@ -4,7 +4,6 @@
 #include <Random123/philox.h>
 #include <string.h>
 
-#include "memory.h"
 #include "parallel.h"
 #include "vector_math.h"
 

@@ -4,7 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "../base/memory.h"
 #include "../base/random.h"
 
 struct options {

@@ -1,7 +1,6 @@
 /* Diagnose: the names of modules at work, for gls.anomaly and gls.profile; gls.anomaly. */
 #include "bind.h"
 
-#include "../base/memory.h"
 #include "../base/place.h"
 #include "../grad/anomaly.h"
 

@@ -3,7 +3,6 @@
    Ops on them run nothing and add a step to the program being written. */
 #include "bind.h"
 
-#include "../grad/tape.h"
 #include "../fuse/fuse.h"
 
 #define BIND_PROGRAM "gls.fused_program"

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "../base/integer.h"
-#include "../base/memory.h"
 #include "../grad/tape.h"
 #include "../kernels/linalg/linalg.h"
 

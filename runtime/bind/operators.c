@@ -2,8 +2,6 @@
    numbers. */
 #include "bind.h"
 
-#include "../grad/tape.h"
-
 /* Rows that the operators use; a number beside a tensor goes to the rows made for numbers. */
 static const struct op *row_add, *row_sub, *row_mul, *row_div, *row_pow, *row_affine, *row_power, *row_neg,
     *row_reciprocal, *row_floor_divide, *row_remainder;

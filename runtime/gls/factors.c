@@ -1,8 +1,8 @@
 /* Factors: what backward left at a weight, all of the weight's uses stacked. */
 #include <string.h>
 
+#include "../base/integer.h"
 #include "../base/memory.h"
-#include "../base/parallel.h"
 #include "system.h"
 
 /* Patches that stand for all, where the caller leaves it to us. */

@@ -9,7 +9,6 @@
 
    Relatives: FOOF (Benzing, ICML 2022), ISAAC (Petersen et al., ICLR 2023), LocoProp (Amid et al., AISTATS 2022),
    K-FAC (Martens and Grosse, ICML 2015). gls.h maps the files. */
-#include "../base/integer.h"
 #include "../base/memory.h"
 #include "../base/profile.h"
 #include "curvature.h"

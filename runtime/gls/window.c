@@ -9,7 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "../base/memory.h"
 #include "../base/vector.h"
 #include "solvers.h"
 

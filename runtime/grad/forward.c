@@ -2,7 +2,6 @@
 #include "../base/memory.h"
 #include "../base/place.h"
 #include "../base/profile.h"
-#include "../base/vector.h"
 #include "tape.h"
 
 static void clear_tangents(void) {

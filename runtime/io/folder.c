@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -18,7 +17,6 @@
 #include <unistd.h>
 
 #include "../base/memory.h"
-#include "../base/parallel.h"
 #include "io.h"
 
 enum { IMAGE_FILE_LIMIT = 1 << 28, DECODE_CHUNK = 64 };

@@ -3,7 +3,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "../base/memory.h"
 #include "io.h"
 
 /* deflate makes no more than 1032 bytes of one. */

@@ -1,7 +1,6 @@
 /* Call: running a row of the op table, and small helpers that vjps share. */
 #include <string.h>
 
-#include "../base/memory.h"
 #include "../base/vector.h"
 #include "op.h"
 

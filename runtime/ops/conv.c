@@ -5,7 +5,6 @@
    for all. A sequence is an image of height 1. */
 #include "../kernels/conv/conv.h"
 
-#include "../base/memory.h"
 #include "../base/parallel.h"
 #include "formula.h"
 

@@ -1,5 +1,5 @@
 /* Walk: operands of any type and any strides, broadcast to a shape, cut into blocks of contiguous reals. */
-#include "../base/parallel.h"
+#include "../base/integer.h"
 #include "elementwise.h"
 
 /* Rows at least this long are handed on one by one; shorter ones are packed together. */

@@ -1,7 +1,6 @@
 /* Tiles: a leaf's gradient in pieces that fit the cache, each handed to the update while it is hot. */
 #include <string.h>
 
-#include "../base/memory.h"
 #include "../base/parallel.h"
 #include "../base/profile.h"
 #include "optim.h"

@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "../../base/parallel.h"
+#include "../../base/integer.h"
 
 /* ---- micro-kernels ---- */
 

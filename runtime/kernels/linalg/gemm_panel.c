@@ -6,7 +6,7 @@
 
 #include "gemm.h"
 #include "gemm_kernel.h"
-#include "../../base/parallel.h"
+#include "../../base/integer.h"
 
 void gemm_panel(real *c, int64_t ldc, const real *left, int64_t left_step, int64_t rows, const real *right,
                 int64_t columns, int64_t depth, real beta) {
