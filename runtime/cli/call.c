@@ -82,15 +82,15 @@ int cli_ended_by(void) { return ended_by; }
 
 /* ---- tracebacks ---- */
 
-enum { FRAMES = 20 };
+enum { FRAMES = 20, LEVELS = 1000 /* looked through; Lua finds a level by going through those within */ };
 
 /* Adds the frames of scripts, where there are any; those of the library and of C, which the user did not write, are
    left out. */
 static void add_frames(lua_State *L, luaL_Buffer *text) {
   lua_Debug frame;
   bool library = false;
-  int shown = 0;
-  for (int level = 1; lua_getstack(L, level, &frame); level++) {
+  int shown = 0, level;
+  for (level = 1; level < LEVELS && lua_getstack(L, level, &frame); level++) {
     lua_getinfo(L, "Slnt", &frame);
     if (strcmp(frame.what, "C") == 0) continue;
     library |= is_library(&frame) && !strstr(frame.source, "lua/gls/repl/");
@@ -107,7 +107,7 @@ static void add_frames(lua_State *L, luaL_Buffer *text) {
     luaL_addvalue(text);
   }
   if (shown > FRAMES) {
-    lua_pushfstring(L, "\n\t... (%d more)", shown - FRAMES);
+    lua_pushfstring(L, "\n\t... (%s%d more)", level == LEVELS ? "over " : "", shown - FRAMES);
     luaL_addvalue(text);
   }
   if (library && shown > 0) luaL_addstring(text, "\n\t(GLS_TRACEBACK=full shows the library's own frames too)");

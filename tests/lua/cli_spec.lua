@@ -215,6 +215,13 @@ describe("glsrun", function()
       assert.equal(1, code)
     end)
 
+    it("of endless recursion too, soon", function()
+      local output, code = shell("timeout 60 " .. quote(glsrun) .. " "
+        .. script "local function f() return 1 + f() end\nf()\n" .. " 2>&1")
+      assert.matches("script%.lua:1: stack overflow\nstack traceback:.*%(over %d+ more%)", output)
+      assert.equal(1, code)
+    end)
+
     it("of syntax, missing files and missing libraries do too", function()
       assert.equal(1, select(2, run [[-e 'x =']]))
       local output, code = run "nowhere.lua"

@@ -73,6 +73,18 @@ describe("statistics agree with SciPy:", function()
       end
     end
   end)
+
+  it("points of a narrow range lie in it, apart from each other", function()
+    for _, range in ipairs { { 0.99, 0.9999 }, { 1000, 1004 }, { 1e-4, 1.0004e-4 } } do
+      for _, kind in ipairs { "uniform", "log" } do
+        local seen = {}
+        for _, point in ipairs(space.points({ a = space[kind](range[1], range[2]) }, 20, random.stream "n")) do
+          assert(point.a >= range[1] and point.a <= range[2] and not seen[point.a], point.a)
+          seen[point.a] = true
+        end
+      end
+    end
+  end)
 end)
 
 describe("statistics:", function()
@@ -91,6 +103,7 @@ describe("statistics:", function()
     assert.same({ { 1, 0.25 }, { 2, 0.5 } }, curves.a)
     assert.same({ { 1, 0.5 }, { 1.5, 0.75 } }, curves.b)
     assert.equal(2, greatest)
+    assert.same({ { 1, 1 } }, statistics.profiles({ a = { 0, 1 }, b = { 0, 2 } }).a)
   end)
 
   it("show nothing of one study, and nothing of equal ones", function()
@@ -195,6 +208,13 @@ describe("the tool", function()
     assert.equal(math.huge, own.steps.value)
     assert.is_true(found.candidates.stuck.steps.at_most)
     assert.equal(0, found.profiles.steps.curves.stuck[1][2])
+  end)
+
+  it("counts a target that is met before the first step as one step", function()
+    local plan = plan_of(adam("still", { optimizer = optim.SGD, space = { learning_rate = 0 } }), { studies = 2 })
+    plan.tasks[1] = regression { target = 1e9 }
+    local own = answer(plan).candidates.still
+    assert.same({ 1, 1, 1 }, { own.steps.value, own.steps.low, own.steps.high })
   end)
 
   it("counts a diverged run, and takes the untrained model's loss for its", function()
@@ -363,6 +383,9 @@ describe("the command", function()
     refuses("the smaller first", (MINE:gsub("0%.02, 0%.5", "0.5, 0.02")))
     refuses("above 0", (MINE:gsub("0%.02", "-1")))
     refuses("mine.lua returns number", "return 3")
+    refuses("space: learning_rate is inf, expected a finite number", (MINE:gsub("compare%.log%b()", "math.huge")))
+    refuses("a function that gives nil, expected an object with step()", (MINE:gsub("optim%.Adam", "function() end")))
+    refuses("two tasks are called tiny", MINE, "--task", task)
     refuses("mine.lua:1: ", "local optim compare")
     refuses('--baselines: no optimizer is called "adam"', MINE, "--baselines", "adam")
     refuses('unknown task "mpl"; did you mean "mlp"?', MINE, "--tasks", "mpl")

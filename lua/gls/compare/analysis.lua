@@ -183,10 +183,11 @@ local function correct(parts, name, field)
   return tests
 end
 
--- Where the target is not reached the whole budget counts: the speed-up is then at most what is said.
-local function bounded(values, budget)
+-- Where the target is not reached the whole budget counts: the speed-up is then at most what is said. One that is met
+-- before the first step counts as one step.
+local function bounded(values, budget, steps)
   local result = {}
-  for i, value in ipairs(values) do result[i] = math.min(value, budget) end
+  for i, value in ipairs(values) do result[i] = math.min(math.max(value, budget / steps), budget) end
   return result
 end
 
@@ -212,7 +213,8 @@ local function speed_up(parts, name, field)
       local ours, theirs = budget_of(own.rows, field), budget_of(best.rows, field)
       if not (ours and theirs) then return { diverged = part.task.name } end
       reached_all = reached_all and median(own[field]) < math.huge
-      pairs_of[#pairs_of + 1] = { bounded(own[field], ours), bounded(best[field], theirs) }
+      local steps = part.task.steps
+      pairs_of[#pairs_of + 1] = { bounded(own[field], ours, steps), bounded(best[field], theirs, steps) }
     end
   end
   if #pairs_of == 0 then return nil end

@@ -5,6 +5,7 @@
 local check = require "gls.options"
 local file = require "gls.file"
 local misuse = require("gls.experiment.misuse").raise
+local number = require "gls.number"
 local optim = require "gls.optim"
 local random = require "gls.compare.random"
 local space = require "gls.compare.space"
@@ -86,6 +87,12 @@ local function checked(where, given)
   for _, field in ipairs { "space", "defaults" } do
     if type(entry[field]) ~= "table" or #entry[field] > 0 then
       misuse("%s: %s is a table of settings by name, as { learning_rate = compare.log(1e-4, 1e-1) }", where, field)
+    end
+    for name, value in pairs(entry[field]) do -- results.jsonl, by which runs are found again, has no others
+      if type(value) == "number" and not number.finite(value) then
+        misuse("%s: %s: %s is %s, expected a finite number; make it the optimizer's own default", where, field, name,
+          tostring(value))
+      end
     end
   end
   if not SCHEDULES[entry.schedule] then

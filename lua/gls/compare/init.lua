@@ -39,7 +39,7 @@ local compare = { log = space.log, uniform = space.uniform, choice = space.choic
 function compare.plan(chosen)
   local plan = { entries = {}, is_baseline = {}, tasks = {} }
   for _, name in ipairs { "studies", "trials", "retunes", "evaluations", "seed" } do plan[name] = chosen[name] end
-  local candidates, taken = {}, {}
+  local candidates, taken, named = {}, {}, {}
   for i, text in ipairs(chosen.optimizers) do
     candidates[i] = type(text) == "string" and entries.open(text) or text
     local name = candidates[i].name
@@ -57,6 +57,8 @@ function compare.plan(chosen)
   table.move(candidates, 1, #candidates, #plan.entries + 1, plan.entries)
   for i, text in ipairs(chosen.tasks) do
     local task = type(text) == "string" and tasks.load(text, chosen.mode) or text
+    if named[task.name] then misuse.raise("two tasks are called %s", task.name) end
+    named[task.name] = true
     task.steps = chosen.steps or task.steps
     plan.tasks[i] = tasks.open(task, chosen.data_dir, chosen.data)
   end

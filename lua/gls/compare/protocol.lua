@@ -155,14 +155,14 @@ function protocol.seconds(plan, task, ledger, searched, finals)
   local steps_of = {}
   for _, entry in ipairs(plan.entries) do
     local seconds = protocol.step_seconds(ledger, searched, entry)
-    if seconds then steps_of[entry] = math.max(plan.evaluations, math.floor(task.steps * cheapest / seconds)) end
+    if seconds then steps_of[entry] = math.max(1, math.floor(task.steps * cheapest / seconds)) end
   end
   local runs = {}
   for _, run in ipairs(finals) do
     local steps = steps_of[run.entry]
     if run.phase == "final" and steps and math.abs(steps / task.steps - 1) > SAME_TIME then
       runs[#runs + 1] = new_run(plan, task, run.entry, "seconds", run.study, { settings = run.settings,
-        schedule = run.schedule, seed = run.seed, steps = steps })
+        schedule = run.schedule, seed = run.seed, steps = steps, evaluations = math.min(plan.evaluations, steps) })
     end
   end
   return runs, cheapest * task.steps

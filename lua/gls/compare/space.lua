@@ -14,8 +14,11 @@ local function check_range(where, low, high, least)
     least == 0 and ", above 0" or ""), 3)
 end
 
--- Settings are written and read by people: three digits.
-local function rounded(value) return tonumber(("%.3g"):format(value)) end
+-- Settings are written and read by people: three digits, more where a range is narrow.
+local function rounded(value, low, high)
+  local digits = 3 + math.max(0, math.floor(math.log(math.max(math.abs(low), math.abs(high)) / (high - low), 10)))
+  return math.min(math.max(tonumber(("%%.%dg"):format(math.min(digits, 17)):format(value)), low), high)
+end
 
 --- A setting searched between two numbers, evenly in its logarithm.
 -- @tparam number low above 0
@@ -23,7 +26,7 @@ local function rounded(value) return tonumber(("%.3g"):format(value)) end
 function space.log(low, high)
   check_range("compare.log", low, high, 0)
   return dimension(("%s to %s, log"):format(number.setting(low), number.setting(high)),
-    function(u) return rounded(low * (high / low) ^ u) end)
+    function(u) return rounded(low * (high / low) ^ u, low, high) end)
 end
 
 --- A setting searched evenly between two numbers.
@@ -32,7 +35,7 @@ end
 function space.uniform(low, high)
   check_range("compare.uniform", low, high, -math.huge)
   return dimension(("%s to %s"):format(number.setting(low), number.setting(high)),
-    function(u) return rounded(low + (high - low) * u) end)
+    function(u) return rounded(low + (high - low) * u, low, high) end)
 end
 
 --- A setting that is one of a list of values.

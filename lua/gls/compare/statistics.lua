@@ -154,7 +154,8 @@ function statistics.profiles(costs)
     for _, list in pairs(costs) do best = math.min(best, list[problem]) end
     for solver, list in pairs(costs) do
       ratios[solver] = ratios[solver] or {}
-      local ratio = best < math.huge and list[problem] / best or math.huge
+      local cost = list[problem]
+      local ratio = cost == best and cost < math.huge and 1 or best < math.huge and cost / best or math.huge
       if ratio < math.huge then
         table.insert(ratios[solver], ratio)
         greatest = math.max(greatest, ratio)

@@ -29,7 +29,12 @@ function trial.optimizer(entry, task, parameters, settings, schedule, steps)
   -- Optimizers of matrices (gls.optim.matrix) leave the output layer to AdamW.
   if type(entry.optimizer) == "table" and entry.optimizer.shapes then given.others = task.head end
   for name, value in pairs(settings) do given[name] = value end
-  return entry.optimizer(parameters, given)
+  local optimizer = entry.optimizer(parameters, given)
+  if type(optimizer) ~= "table" or type(optimizer.step) ~= "function" then
+    error(("the optimizer of %s is a function that gives %s, expected an object with step()"):format(entry.name,
+      type(optimizer)), 0)
+  end
+  return optimizer
 end
 
 -- What train.fit iterates over: so many batches a round, epoch after epoch of the loader.

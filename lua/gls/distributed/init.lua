@@ -192,7 +192,7 @@ end
 -- What steps that read more than gradients (GLS, K-FAC) or read them several times (L-BFGS) need to sum by themselves.
 local function for_steps()
   return {
-    same = function(settings) check_equal("settings of a step", digest(words(settings))) end,
+    same = function(values, what) check_equal(what or "settings of a step", digest(words(values))) end,
     sum_gradients = sum_of_gradients(),
     total = distributed.total,
     -- A list of tensors, each summed in place, in one message.

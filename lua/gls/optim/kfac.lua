@@ -123,6 +123,20 @@ local function update_inverses(state, settings)
   state.inverse_outputs = inverse(state.outputs, root / pi)
 end
 
+-- Sums over ranks are taken layer by layer, use by use: refuses a step in which these differ.
+local function check_ranks(self)
+  local ranks = rawget(self, "ranks")
+  if not ranks then return end
+  local uses = {}
+  for _, group in ipairs(self.groups) do
+    for _, i in ipairs(group.matrices) do
+      local good, found = pcall(gls.factors, group.parameters[i])
+      uses[#uses + 1] = good and #found or -1
+    end
+  end
+  ranks.same(uses, "optim.KFAC: the layers used in a step, and how often each,")
+end
+
 --- Statistics from a loss of its own, before the training loss's backward: with labels drawn from the model's outputs
 -- they are the Fisher matrix's.
 -- @tparam tensor loss of the same batch
@@ -130,6 +144,7 @@ function KFAC:observe(loss)
   self:zero_grad()
   loss:backward()
   local _ <close> = gls.no_grad()
+  check_ranks(self)
   for _, group in ipairs(self.groups) do
     for _, i in ipairs(group.matrices) do
       local key = group.names[i]
@@ -176,6 +191,7 @@ end
 
 -- The directions of all groups, and η² Σ ⟨D, ∇⟩ over them, which the constraint bounds.
 local function all_directions(self)
+  check_ranks(self)
   local lists, reach = {}, 0
   for _, group in ipairs(self.groups) do
     local settings = self:current(group)

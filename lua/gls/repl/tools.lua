@@ -176,12 +176,12 @@ end
 -- ---- after an error ----
 
 local frames = {} -- of the last error, innermost first
-local MOST = 20
+local MOST, LEVELS = 20, 1000 -- kept; looked through
 
 --- Keeps the variables of the user's calls: run where an error is raised, before the calls are gone.
 function tools.caught()
   local list, level = {}, 2
-  while #list < MOST do
+  while #list < MOST and level < LEVELS do
     local known = debug.getinfo(level, "Slnf")
     if not known then break end
     if known.what ~= "C" and not (known.source:find "^@" and known.source:find("lua/gls/", 1, true)) then
