@@ -530,7 +530,7 @@ describe("options of an experiment's own", function()
     assert.is_nil(file.read(path):find("Resumed", 1, true))
     local other = table.move({ "--lr", "sgd=0.5" }, 1, 2, 4, table.move(again, 1, 3, 1, {}))
     for _ = 1, 2 do assert.is_true((run(spec { choices = chosen }, other))) end -- has rows of its own, once
-    assert.truthy(file.read(path):find("has 3 finished runs more", 1, true), file.read(path))
+    assert.truthy(file.read(path):find("has 3 finished runs, of settings that the last", 1, true), file.read(path))
     assert.matches("%-%-study`\n%- Resumed by: `[^\n]*%-%-lr sgd=0.5`\n%- Data", file.read(path))
     again[4], again[5] = "--model", "wide"
     local fine, message = run(spec { choices = choices.read("tiny", DECLARED, again) }, again)

@@ -439,9 +439,11 @@ describe("L-BFGS", function()
 
   it("takes no clip, its own or train.fit's, and an average around it gives its result", function()
     local layer = nn.Linear(2, 1)
-    assert.error_matches(function() optim.LBFGS(layer:parameters(), { clip = 1 }) end, 'unknown option "clip"')
+    assert.error_matches(function() optim.LBFGS(layer:parameters(), { clip = 1 }) end, "optim.LBFGS takes no clip")
     local opt = optim.LBFGS(layer:parameters())
-    for _, optimizer in ipairs { opt, optim.average(opt, layer:parameters(), 0.9) } do
+    assert.error_matches(function() opt.clip = 1 end, "clip is set when the optimizer is made")
+    local average = optim.average(opt, layer:parameters(), 0.9)
+    for _, optimizer in ipairs { opt, average, optim.average(average, layer:parameters(), 0.9) } do
       assert.error_matches(function()
         fit { model = layer, optimizer = optimizer, loss = function() end, data = function() end, clip = 1 }
       end, "train.fit: clip: optim.LBFGS makes its own gradients")

@@ -9,7 +9,10 @@ local Dimension = { __name = "compare.dimension" }
 local function dimension(text, at) return setmetatable({ text = text, at = at }, Dimension) end
 
 local function check_range(where, low, high, least)
-  if number.finite(low) and number.finite(high) and low < high and low > least then return end
+  if number.finite(low) and number.finite(high) and low < high and low > least
+    and number.finite(least == 0 and high / low or high - low) then
+    return
+  end
   error(("%s(%s, %s): two finite numbers expected, the smaller first%s"):format(where, tostring(low), tostring(high),
     least == 0 and ", above 0" or ""), 3)
 end
@@ -43,7 +46,12 @@ end
 function space.choice(values)
   if type(values) ~= "table" or #values == 0 then error("compare.choice: a list of values expected", 2) end
   local texts = {}
-  for i, value in ipairs(values) do texts[i] = number.setting(value) end
+  for i, value in ipairs(values) do
+    if type(value) == "number" and not number.finite(value) then
+      error(("compare.choice: value %d is %s, expected a finite number"):format(i, tostring(value)), 2)
+    end
+    texts[i] = number.setting(value)
+  end
   return dimension(table.concat(texts, ", "), function(u) return values[math.floor(u * #values) + 1] end)
 end
 

@@ -283,7 +283,7 @@ function summary.of(spec, config, rows, figures)
   local parts = { "# " .. spec.title, setting_line(config) .. "." }
   if config.state ~= "finished" then parts[#parts + 1] = "**" .. config.state .. "** What was done by then:" end
   if (config.left_out or 0) > 0 then
-    parts[#parts + 1] = ("results.jsonl has %s more, of settings that the last command does not name: they are counted "
+    parts[#parts + 1] = ("results.jsonl has %s, of settings that the last command does not name: they are counted "
       .. "nowhere below. Name them too (--lr, --set, --optimizers) to see them."):format(
       words.count(config.left_out, "finished run"))
   end

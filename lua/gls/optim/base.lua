@@ -85,7 +85,7 @@ end
 --- Settings. Every optimizer has:
 -- @field schedule = nil; a function of the number of steps made that gives a factor on the learning rate
 --   (`optim.schedule`)
--- @field clip = nil; the greatest common norm of all gradients, above 0
+-- @field clip = nil; the greatest common norm of all gradients, above 0 (not of L-BFGS)
 local common = { schedule = options.none, clip = options.none }
 
 local function merged(defaults)
@@ -222,6 +222,9 @@ function base.class(name, defaults)
       local meta = getmetatable(first.schedule)
       if first.schedule and type(first.schedule) ~= "function" and not (type(meta) == "table" and meta.__call) then
         core.raise(("optim.%s: schedule is a function of the step, got %s"):format(name, type(first.schedule)))
+      end
+      if first.clip and class.takes_no_clip then
+        core.raise(("optim.%s takes no clip: it makes its own gradients"):format(name))
       end
       if first.clip and not (type(first.clip) == "number" and first.clip > 0) then
         core.raise(("optim.%s: clip is a number above 0, got %s"):format(name, tostring(first.clip)))
@@ -428,10 +431,11 @@ function base:load_state(group, i, slot, tensor) -- luacheck: ignore self
   group.states[name][slot] = core.is_tensor(tensor) and tensor:clone() or tensor
 end
 
--- "damping=0.01, learning_rate=auto, …": those that differ from others.
-local function settings_text(settings, others)
+-- "damping=0.01, learning_rate=auto, …": those of the names that differ from others.
+local function settings_text(names, settings, others)
   local parts = {}
-  for key, value in pairs(settings) do
+  for key in pairs(names) do
+    local value = settings[key]
     if type(value) ~= "function" and type(value) ~= "table" and value ~= others[key] then
       parts[#parts + 1] = key .. "=" .. tostring(value)
     end
@@ -443,9 +447,9 @@ end
 --- "GLS(damping=0.01, learning_rate=auto, …)"; of further groups what differs: "…; group 2: damping=0.1)"
 function base:describe()
   local first = self.groups[1].settings
-  local parts = { settings_text(first, {}) }
+  local parts = { settings_text(self.defaults, first, {}) }
   for i = 2, #self.groups do
-    local text = settings_text(self.groups[i].settings, first)
+    local text = settings_text(self.defaults, self.groups[i].settings, first)
     if text ~= "" then parts[#parts + 1] = ("group %d: %s"):format(i, text) end
   end
   return ("%s(%s)"):format(self.name, table.concat(parts, "; "))

@@ -1,8 +1,8 @@
 --- Optimizers. `opt:step()` after `loss:backward()` moves the parameters, forgets the gradients and ends the step.
 -- All take `(parameters, settings)`; parameters is `model:parameters()`, or a list of groups
 -- `{ { parameters = …, learning_rate = … }, … }`. All take `schedule` (a function of the step, `optim.schedule`) and
--- `clip` (the greatest common norm of all gradients). `opt.learning_rate` reads and sets group 1's rate; where others
--- have another rate, they keep their ratio to it, from 0 on the one they were made with
+-- all but L-BFGS `clip` (the greatest common norm of all gradients). `opt.learning_rate` reads and sets group 1's rate;
+-- where others have another rate, they keep their ratio to it, from 0 on the one they were made with
 -- (`opt.groups[i].settings.learning_rate` is each one's own).
 --
 -- base  what all share: groups, schedule, clipping, saving     schedule, decay, average  beside an optimizer

@@ -6,8 +6,8 @@
 -- The gradients of the outputs are those of the training loss ("empirical Fisher"), or, as the paper has it, of a loss
 -- with labels that the model itself draws, if that is shown to `observe` before each step.
 -- Settings: `learning_rate` = 0.1, `momentum` = 0.9, `damping` = 1e-3, `decay` = 0.95 of both factors, `refresh` = 10
--- steps between inverses, `constraint` = 1e-3 (the step is scaled down to η² Σ⟨D, ∇⟩ ≤ constraint; 0: off), and those
--- of gls.optim.matrix.
+-- steps between inverses, `constraint` = 1e-3 (the step is scaled down to η² Σ⟨D, ∇⟩ ≤ constraint,
+-- the sum over all groups that have one; 0: off), and those of gls.optim.matrix.
 -- @module gls.optim.kfac
 local gls = require "gls"
 local base = require "gls.optim.base"
@@ -189,14 +189,15 @@ local function directions(self, group, settings)
   return list, product
 end
 
--- The directions of all groups, and η² Σ ⟨D, ∇⟩ over them, which the constraint bounds.
+-- The directions of all groups, and η² Σ ⟨D, ∇⟩ over those that have a constraint, which bounds it.
 local function all_directions(self)
   check_ranks(self)
   local lists, reach = {}, 0
   for _, group in ipairs(self.groups) do
     local settings = self:current(group)
     local list, product = directions(self, group, settings)
-    lists[group], reach = list, reach + settings.learning_rate ^ 2 * product
+    lists[group] = list
+    if settings.constraint > 0 then reach = reach + settings.learning_rate ^ 2 * product end
   end
   return lists, reach
 end

@@ -229,7 +229,8 @@ end
 -- of metrics by name (numbers or tensors of one element), each averaged as the loss is, over the batches that give it;
 -- `data`, iterated anew in every epoch (a loader); `epochs` (default 1);
 -- `validation` (a loader): after every epoch, in evaluation mode, with the averages of an optimizer that has them;
--- `accumulate` (default 1): batches whose mean loss is one step; `clip`: the greatest common norm of the gradients;
+-- `accumulate` (default 1): batches whose mean loss is one step; `clip`: the greatest common norm of the gradients
+-- (not with L-BFGS);
 -- `seconds` (ends after the epoch in which training has taken so long);
 -- `on_step = function(state)`; `on_epoch = function(state)`, which may return false to end;
 -- `callbacks`: a list of tables, each with any of `on_begin`, `on_step`, `on_evaluation`, `on_epoch`, `on_end` =

@@ -117,8 +117,9 @@ function settings.fit(given)
       end
     end
   end
-  local inner = set.optimizer.optimizer or set.optimizer -- of an average
-  if set.clip and type(inner.defaults) == "table" and inner.defaults.clip == nil then
+  local inner = set.optimizer
+  while type(inner.optimizer) == "table" do inner = inner.optimizer end -- of an average
+  if set.clip and inner.takes_no_clip then
     core.raise(("train.fit: clip: optim.%s makes its own gradients and does not take it"):format(inner.name))
   end
   if set.resume and not set.checkpoint then core.raise "train.fit: resume needs a checkpoint to go on from" end
