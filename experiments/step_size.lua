@@ -82,13 +82,10 @@ end
 local function hessian(p)
   local scope <close> = gls.scope()
   local list, columns = table.move(p.parameters, 1, #p.parameters, 1, {}), {}
-  local function vector(tensors)
-    local parts = {}
-    for i, tensor in ipairs(tensors) do parts[i] = tensor:reshape(-1) end
-    return gls.cat(parts, 1)
-  end
-  local slope = vector(gls.grad(p.loss(), list, { create_graph = true }))
-  for k = 1, p.weights do columns[k] = vector(gls.grad(slope[k], list)):detach() end
+  local slope = gls.grad(p.loss(), list, { create_graph = true })
+  for i, part in ipairs(slope) do slope[i] = part:reshape(-1) end
+  slope = gls.cat(slope, 1)
+  for k = 1, p.weights do columns[k] = optim.flat.values(gls.grad(slope[k], list)) end
   return scope:keep(gls.stack(columns, 1))
 end
 

@@ -187,7 +187,7 @@ describe("with mpirun, distributed training by more than gradients", function()
         "local opt = distributed.optimizer(optim.GLS(model:parameters())) penalised = rank == 1",
       ["has other layers in this step"] =
         "local opt = distributed.optimizer(make(0.1)) if rank == 1 then model.forward = bypass end",
-      ["layers used in a step, and how often each, differ between ranks"] =
+      ["K-FAC's uses of 1.weight differ between ranks"] =
         "local opt = distributed.optimizer(optim.KFAC(model:parameters())) "
         .. "if rank == 1 then model.forward = bypass end",
       ["optim.SGD evaluates the loss by itself"] = [[local own = optim.SGD(model:parameters())

@@ -155,8 +155,8 @@ function statistics.profiles(costs)
     for solver, list in pairs(costs) do
       ratios[solver] = ratios[solver] or {}
       local cost = list[problem]
-      local ratio = cost == best and cost < math.huge and 1 or best < math.huge and cost / best or math.huge
-      if ratio < math.huge then
+      local ratio = cost == best and 1 or cost / best
+      if cost < math.huge and ratio < math.huge then
         table.insert(ratios[solver], ratio)
         greatest = math.max(greatest, ratio)
       end

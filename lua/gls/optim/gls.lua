@@ -211,6 +211,10 @@ local function check_length(settings)
     fail('weight_decay = %g takes %g %% of the weights in every step: with learning_rate = "auto" no rate is '
       .. "multiplied with it (1e-5 to 1e-3 is usual)", settings.weight_decay, 100 * settings.weight_decay)
   end
+  local trust = settings.trust
+  if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
+    fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
+  end
 end
 
 -- What momentum goes with.
@@ -225,13 +229,6 @@ local function check_momentum(settings)
   if settings.nesterov and not (settings.statistics == "moving" and momentum ~= 0) then
     fail('nesterov = true (the form "residual" has it) goes with statistics = "moving" and a momentum above 0: give '
       .. "nesterov = false")
-  end
-end
-
-local function check_guards(settings)
-  local trust = settings.trust
-  if trust ~= "auto" and (type(trust) ~= "number" or trust < 0 or trust ~= trust) then
-    fail('trust is a number of at least 0, or "auto", got %s', tostring(trust))
   end
 end
 
@@ -256,7 +253,6 @@ local function check_settings(settings, asked)
   check_curvature(settings)
   check_length(settings)
   check_momentum(settings)
-  check_guards(settings)
   check_statistics(settings)
 end
 

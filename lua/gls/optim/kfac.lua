@@ -6,8 +6,8 @@
 -- The gradients of the outputs are those of the training loss ("empirical Fisher"), or, as the paper has it, of a loss
 -- with labels that the model itself draws, if that is shown to `observe` before each step.
 -- Settings: `learning_rate` = 0.1, `momentum` = 0.9, `damping` = 1e-3, `decay` = 0.95 of both factors, `refresh` = 10
--- steps between inverses, `constraint` = 1e-3 (the step is scaled down to η² Σ⟨D, ∇⟩ ≤ constraint,
--- the sum over all groups that have one; 0: off), and those of gls.optim.matrix.
+-- steps between inverses, `constraint` = 1e-3 (the step is scaled down to η² Σ⟨D, ∇⟩ ≤ constraint, the
+-- sum over all groups that have one; 0: off), and those of gls.optim.matrix.
 -- @module gls.optim.kfac
 local gls = require "gls"
 local base = require "gls.optim.base"
@@ -67,6 +67,7 @@ local function factors_of(weight, bias, key, ranks)
     gls.core.raise(("optim.KFAC: %s: %s; a weight without factors is named in others"):format(key,
       (uses:gsub("^[^\n:]*:%d+: ", ""))))
   end
+  if ranks then ranks.same({ #uses }, "K-FAC's uses of " .. key) end -- their sums are taken one by one
   if #uses == 0 then return nil end
   local inputs, outputs
   for _, use in ipairs(uses) do
@@ -123,20 +124,6 @@ local function update_inverses(state, settings)
   state.inverse_outputs = inverse(state.outputs, root / pi)
 end
 
--- Sums over ranks are taken layer by layer, use by use: refuses a step in which these differ.
-local function check_ranks(self)
-  local ranks = rawget(self, "ranks")
-  if not ranks then return end
-  local uses = {}
-  for _, group in ipairs(self.groups) do
-    for _, i in ipairs(group.matrices) do
-      local good, found = pcall(gls.factors, group.parameters[i])
-      uses[#uses + 1] = good and #found or -1
-    end
-  end
-  ranks.same(uses, "optim.KFAC: the layers used in a step, and how often each,")
-end
-
 --- Statistics from a loss of its own, before the training loss's backward: with labels drawn from the model's outputs
 -- they are the Fisher matrix's.
 -- @tparam tensor loss of the same batch
@@ -144,7 +131,6 @@ function KFAC:observe(loss)
   self:zero_grad()
   loss:backward()
   local _ <close> = gls.no_grad()
-  check_ranks(self)
   for _, group in ipairs(self.groups) do
     for _, i in ipairs(group.matrices) do
       local key = group.names[i]
@@ -191,7 +177,6 @@ end
 
 -- The directions of all groups, and η² Σ ⟨D, ∇⟩ over those that have a constraint, which bounds it.
 local function all_directions(self)
-  check_ranks(self)
   local lists, reach = {}, 0
   for _, group in ipairs(self.groups) do
     local settings = self:current(group)

@@ -4,8 +4,8 @@
 -- problem; not for random batches. Over several ranks (gls.distributed) the closure's loss is that of this rank's part.
 -- Settings: `learning_rate` = 1 (the first step tried), `iterations` = 20 of one `step`, `evaluations` = 25 of the loss
 -- at most in them, `history` = 100 steps remembered, `tolerance_gradient` = 1e-7 (largest entry) and
--- `tolerance_change` = 1e-9 (of the loss, or of an entry), below which it stops. It takes
--- no `clip`: the line search bounds steps.
+-- `tolerance_change` = 1e-9 (of the loss, or of an entry), below which it stops. It takes no
+-- `clip`: the line search bounds steps.
 -- @module gls.optim.lbfgs
 local gls = require "gls"
 local base = require "gls.optim.base"
